@@ -1,0 +1,1 @@
+//! The language and the engine of Bactrian.
