@@ -43,8 +43,18 @@ pub(crate) fn remaining(span: Duration, elapsed: Duration) -> Option<Duration> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Behind {
     since: Clocks,
-    /// The view is good again at this version; `None` when only a list can tell.
-    until: Option<Version>,
+    until: Until,
+}
+
+/// When the view is good again. The greater is the stricter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Until {
+    /// When it moves at all: a conflict is usually with the very next change.
+    AnyChange,
+    /// When it reaches this version.
+    Version(Version),
+    /// When it shows a newer version of the own session, or a list that does not.
+    OwnChange,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -130,30 +140,33 @@ impl Context {
     /// A write is known to have been applied that the view may not show yet.
     pub(crate) fn expect_version(&mut self, version: Version) {
         if version > self.version {
-            let until =
-                self.behind.map_or(Some(version), |behind| behind.until.map(|until| until.max(version)));
-            let since = self.behind.map_or(self.now, |behind| behind.since);
-            self.behind = Some(Behind { since, until });
+            self.expect(Until::Version(version));
         }
     }
 
-    /// R2: a conflict at the own session says that the view is behind, but not by how much.
-    pub(crate) fn expect_own_change(&mut self) {
-        let since = self.behind.map_or(self.now, |behind| behind.since);
-        self.behind = Some(Behind { since, until: None });
+    /// R2: a conflict says that the view is behind, but not by how much.
+    pub(crate) fn expect_change(&mut self, own: bool) {
+        self.expect(if own { Until::OwnChange } else { Until::AnyChange });
+    }
+
+    fn expect(&mut self, until: Until) {
+        let Behind { since, until: other } = self.behind.unwrap_or(Behind { since: self.now, until });
+        self.behind = Some(Behind { since, until: until.max(other) });
     }
 
     /// The view shows the own session's newest version.
     pub(crate) fn own_change_seen(&mut self) {
-        self.behind = self.behind.filter(|behind| behind.until.is_some());
+        self.behind = self.behind.filter(|behind| behind.until != Until::OwnChange);
     }
 
     /// The view has advanced to `version`, by the watch.
     pub(crate) fn advance(&mut self, version: Version) {
         self.version = self.version.max(version);
-        if self.behind.is_some_and(|behind| behind.until.is_some_and(|until| self.version >= until)) {
-            self.behind = None;
-        }
+        self.behind = self.behind.filter(|behind| match behind.until {
+            Until::AnyChange => false,
+            Until::Version(until) => until > version,
+            Until::OwnChange => true,
+        });
     }
 
     /// The view has been replaced by a list that was asked for or came by itself.
@@ -161,7 +174,7 @@ impl Context {
         self.version = version;
         self.synced = true;
         self.list = None;
-        self.behind = self.behind.filter(|behind| behind.until.is_some_and(|until| until > version));
+        self.behind = self.behind.filter(|behind| matches!(behind.until, Until::Version(until) if until > version));
     }
 
     pub(crate) fn list_failed(&mut self, number: u64) {

@@ -192,6 +192,14 @@ impl Core {
             .all(|lock| lock.hold == Hold::None && lock.pending.is_none() && lock.holder() != own)
     }
 
+    /// Whether the core has asked for the end by force of this work.
+    #[cfg(feature = "mutants")]
+    pub fn is_aborted(&self, lock: LockId, epoch: u64) -> bool {
+        self.locks.get(&lock).is_some_and(|lock| {
+            matches!(lock.hold, Hold::Fenced { grant, aborted: true, .. } if grant.epoch == epoch)
+        })
+    }
+
     /// Breaks one rule from now on.
     #[cfg(feature = "mutants")]
     pub fn break_rule(&mut self, mutant: Option<crate::Mutant>) {
@@ -325,7 +333,7 @@ impl Core {
 
     fn answered(&mut self, request: RequestId, outcome: Outcome) -> Touched {
         let known = outcome != Outcome::Unknown;
-        match request.target {
+        let awaited = match request.target {
             Target::Heartbeat => {
                 self.context.heartbeat_answered(request.number, outcome);
                 return Touched::None;
@@ -334,17 +342,16 @@ impl Core {
                 self.context.list_failed(request.number);
                 return Touched::None;
             }
-            Target::Lock(id) => {
-                if let Some(lock) = self.locks.get_mut(&id) {
-                    lock.answered(request.number, known, &mut self.context);
-                }
-            }
+            Target::Lock(id) => self
+                .locks
+                .get_mut(&id)
+                .is_some_and(|lock| lock.answered(request.number, known, &mut self.context)),
             Target::Kill(session) => self.context.kill_answered(session, request.number, known),
-        }
+        };
         match outcome {
             Outcome::Written { version } => self.context.expect_version(version),
-            Outcome::Conflict => self.context.expect_version(self.context.version + 1),
-            Outcome::Unknown => {}
+            Outcome::Conflict if awaited => self.context.expect_change(false),
+            Outcome::Conflict | Outcome::Unknown => {}
         }
         Touched::None
     }

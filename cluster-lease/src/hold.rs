@@ -6,7 +6,8 @@ use crate::action::{Action, FenceCause};
 use crate::clocks::Clocks;
 use crate::context::{Context, remaining};
 use crate::lock::Lock;
-use crate::record::{LockId, SessionId};
+use crate::record::{LockId, LockRecord, SessionId, Version};
+use crate::view::Seen;
 
 /// From when on a hold may lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,11 +24,25 @@ pub(crate) enum Start {
 pub(crate) struct Grant {
     pub(crate) session: SessionId,
     pub(crate) claim: u64,
+    /// The version of the record that was granted.
+    pub(crate) version: Version,
     pub(crate) epoch: u64,
     pub(crate) start: Start,
 }
 
 impl Grant {
+    /// Whether the record is still the one that was granted, or that one settled by this hold. If it is
+    /// neither, it was deleted and made again by a late copy of the claim that created it, and whoever
+    /// held the lock in between is not known. A settled record cannot have come about like that, because
+    /// only a claim on an absent record can be applied twice, and such a claim is never settled.
+    fn is_named_by(&self, seen: &Seen<LockRecord>) -> bool {
+        self.is_like(&seen.record) && (seen.version == self.version || seen.record.settled)
+    }
+
+    fn is_like(&self, record: &LockRecord) -> bool {
+        record.holder == Some(self.session) && record.claim == self.claim
+    }
+
     /// What is left of the wait before this hold may lead.
     pub(crate) fn wait(&self, context: &Context) -> Option<Duration> {
         match self.start {
@@ -64,10 +79,11 @@ impl Lock {
     pub(crate) fn fence_if_lost(&mut self, id: LockId, context: &mut Context) {
         let (Hold::Waiting(grant) | Hold::Leading(grant) | Hold::Draining(grant)) = self.hold else { return };
         let named = self.seen.is_some_and(|seen| {
-            seen.record.holder == Some(grant.session) && seen.record.claim == grant.claim
+            grant.is_named_by(&seen) || (mutated!(context, RecreatedLock) && grant.is_like(&seen.record))
         });
         let live = context.session.is_live(context.now) || mutated!(context, DeadlineIgnored);
-        let cause = if context.session.lost.is_some() {
+        let lost = context.session.lost.is_some() || grant.session != context.session.id;
+        let cause = if lost {
             FenceCause::SessionLost
         } else if !named {
             FenceCause::Deposed

@@ -124,13 +124,13 @@ impl Lock {
     }
 
     /// R2: the fate of a write is what the view shows. Until it does, or until that takes too long, the
-    /// same record is left alone.
-    pub(crate) fn answered(&mut self, number: u64, known: bool, context: &mut Context) {
+    /// same record is left alone. Says whether the answer was still awaited.
+    pub(crate) fn answered(&mut self, number: u64, known: bool, context: &mut Context) -> bool {
         let span = if known { context.settings.attempt_timeout() } else { context.settings.retry_pause() };
-        if let Some(flight) = self.flight.as_mut().filter(|flight| flight.number == number) {
-            flight.hold_for(context.now, span);
-            context.wake_lock_in(span);
-        }
+        let Some(flight) = self.flight.as_mut().filter(|flight| flight.number == number) else { return false };
+        flight.hold_for(context.now, span);
+        context.wake_lock_in(span);
+        true
     }
 
     /// R7: the wait for an absent session counts from when this process first saw it absent while it was

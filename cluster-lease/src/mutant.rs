@@ -106,6 +106,8 @@ mod enabled {
             ReleaseWithoutVersion,
             /// R2: a session that was deleted and made again by a late copy of its first write goes on.
             RecreatedSession,
+            /// R9: a lock that was deleted and made again by a late copy of its first write stays held.
+            RecreatedLock,
             /// A1: a list that is older than the view replaces it.
             StaleSnapshot,
             /// I3: the epoch counts the terms in the record instead of the store's versions.

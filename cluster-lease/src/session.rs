@@ -168,7 +168,7 @@ impl Context {
                 covered!(self, HeartbeatConflict);
                 flight.hold_for(self.now, self.settings.attempt_timeout());
                 self.session.flight = Some(flight);
-                self.expect_own_change();
+                self.expect_change(true);
             }
             Outcome::Unknown => {
                 flight.hold_for(self.now, self.settings.retry_pause());

@@ -45,7 +45,8 @@ impl Lock {
         let confirmed = self.seen.filter(|seen| {
             seen.record.holder == Some(context.session.id) && seen.record.claim == claim.record.claim
         });
-        if let Some(seen) = confirmed.filter(|_| self.hold == Hold::None) {
+        let lost = context.session.lost.is_some();
+        if let Some(seen) = confirmed.filter(|_| self.hold == Hold::None && !lost) {
             let start = match claim.start {
                 Start::WaitFromConfirmation => Start::WaitFrom(context.now),
                 start => start,
@@ -54,9 +55,10 @@ impl Lock {
             #[cfg(feature = "mutants")]
             let epoch = if mutated!(context, EpochFromRecord) { seen.record.epoch } else { epoch };
             let session = context.session.id;
-            self.hold = Hold::Waiting(Grant { session, claim: seen.record.claim, epoch, start });
+            let (claim, version) = (seen.record.claim, seen.version);
+            self.hold = Hold::Waiting(Grant { session, claim, version, epoch, start });
             self.pending = None;
-        } else if !unchanged || context.session.lost.is_some() {
+        } else if !unchanged || lost {
             self.pending = None;
         }
     }
@@ -69,7 +71,7 @@ impl Lock {
             seen.record.holder == Some(ended.session) && seen.record.claim == ended.claim
         });
         if named && ended.session == context.session.id {
-            self.hold = Hold::Waiting(Grant { start: Start::AtOnce, ..ended });
+            self.hold = Hold::Waiting(Grant { start: Start::AtOnce, version: self.seen.map_or(0, |seen| seen.version), ..ended });
         }
     }
 

@@ -153,14 +153,15 @@ impl Context {
         }
     }
 
-    /// The fate of a kill. However it ended, the view must show it before anything follows.
-    pub(crate) fn kill_answered(&mut self, session: SessionId, number: u64, known: bool) {
+    /// The fate of a kill. However it ended, the view must show it before anything follows. Says whether
+    /// the answer was still awaited.
+    pub(crate) fn kill_answered(&mut self, session: SessionId, number: u64, known: bool) -> bool {
         let span = if known { self.settings.attempt_timeout() } else { self.settings.retry_pause() };
         let now = self.now;
-        let Some(view) = self.sessions.get_mut(&session) else { return };
-        if let Some(kill) = view.kill.as_mut().filter(|kill| kill.number == number) {
-            kill.hold_for(now, span);
-            self.wake_lock_in(span);
-        }
+        let kill = self.sessions.get_mut(&session).and_then(|view| view.kill.as_mut());
+        let Some(kill) = kill.filter(|kill| kill.number == number) else { return false };
+        kill.hold_for(now, span);
+        self.wake_lock_in(span);
+        true
     }
 }

@@ -1,1 +1,147 @@
-fn main(){}
+//! The command line of the simulator.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+use cluster_lease::Branch;
+use lease_simulator::plan::{Breakage, Plan};
+use lease_simulator::runs::{self, ALL, Batch, HARM, Summary};
+use lease_simulator::shrink::shrink;
+use lease_simulator::world::World;
+
+/// Puts the election to the test.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run random schedules and judge them.
+    Simulate {
+        /// How many schedules.
+        #[arg(long, default_value_t = 100_000)]
+        schedules: u64,
+        /// The seed of the first schedule; the others follow it.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Break a rule on purpose.
+        #[arg(long, value_parser = breakage)]
+        mutant: Option<Breakage>,
+        /// How many threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+    },
+    /// Run one schedule and print everything that happens.
+    Replay {
+        /// The seed of the schedule.
+        #[arg(long)]
+        seed: u64,
+        /// Break a rule on purpose.
+        #[arg(long, value_parser = breakage)]
+        mutant: Option<Breakage>,
+        /// Print the schedule as it was drawn instead of the smallest one that fails alike.
+        #[arg(long)]
+        whole: bool,
+    },
+    /// Break every rule in turn until the judge notices, and print a table.
+    Mutants {
+        /// After how many schedules to give up on one.
+        #[arg(long, default_value_t = 200_000)]
+        schedules: u64,
+        /// How many schedules to spend on seeing the harm itself: two leaders, or an epoch that falls.
+        #[arg(long, default_value_t = 20_000)]
+        harm: u64,
+        /// The seed of the first schedule.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+    },
+}
+
+fn breakage(name: &str) -> Result<Breakage, String> {
+    let all = Breakage::all();
+    let known = || all.iter().map(|breakage| breakage.name()).collect::<Vec<_>>().join(", ");
+    all.iter().copied().find(|breakage| breakage.name() == name).ok_or_else(|| format!("one of {}", known()))
+}
+
+fn main() -> ExitCode {
+    let good = match Arguments::parse().verb {
+        Verb::Simulate { schedules, seed, mutant, threads } => simulate(schedules, seed, mutant, threads),
+        Verb::Replay { seed, mutant, whole } => replay(seed, mutant, whole),
+        Verb::Mutants { schedules, harm, seed, threads } => mutants(schedules, harm, seed, threads),
+    };
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn simulate(schedules: u64, seed: u64, mutant: Option<Breakage>, threads: usize) -> bool {
+    println!("{schedules} schedules from seed {seed} on {threads} threads");
+    let started = Instant::now();
+    let batch = Batch { first: seed, schedules, threads, breakage: mutant, wanted: ALL, enough: 20 };
+    let summary = runs::run(batch);
+    let seconds = started.elapsed().as_secs_f64();
+    print_summary(&summary, seconds);
+    summary.failures.is_empty()
+}
+
+fn print_summary(summary: &Summary, seconds: f64) {
+    println!("rule branches:");
+    for (branch, count) in Branch::ALL.iter().zip(&summary.coverage) {
+        println!("  {:<28} {count:>12}", branch.name());
+    }
+    let Summary { schedules, terms, happenings, simulated, slowest, tightest, .. } = summary;
+    println!("{schedules} schedules in {seconds:.1} s ({:.0} per second)", *schedules as f64 / seconds);
+    println!("{terms} terms, {happenings} happenings, {:.1} simulated days", simulated / 86_400.0);
+    println!(
+        "slowest to lead after healing: {:.3} s (seed {}); at most {:.1} % of the time allowed",
+        slowest.0 as f64 / 1e9,
+        slowest.1,
+        tightest * 100.0
+    );
+    println!("{} schedules violated something", summary.failures.len());
+    for (seed, violations) in &summary.failures {
+        for violation in violations {
+            println!("  seed {seed}: {violation}");
+        }
+    }
+}
+
+fn replay(seed: u64, mutant: Option<Breakage>, whole: bool) -> bool {
+    let mut plan = Plan::new(seed, mutant);
+    let verdict = World::run(&plan, false, ALL);
+    if let Some(violation) = verdict.violations.first().filter(|_| !whole) {
+        plan = shrink(plan, violation.invariant);
+    }
+    println!("{plan:#?}");
+    let verdict = World::run(&plan, true, ALL);
+    for violation in &verdict.violations {
+        println!("{violation}");
+    }
+    verdict.violations.is_empty()
+}
+
+fn mutants(schedules: u64, harm: u64, seed: u64, threads: usize) -> bool {
+    println!("| mutant | caught by | schedules until caught | two leaders or a falling epoch |");
+    println!("|---|---|---|---|");
+    let (mut caught, mut total) = (0, 0);
+    for breakage in Breakage::all() {
+        let batch = Batch { first: seed, schedules, threads, breakage: Some(breakage), wanted: ALL, enough: 1 };
+        let summary = runs::run(batch);
+        let first = summary.failures.first();
+        let by = first.and_then(|(_, violations)| violations.first());
+        let by = by.map_or("nobody".to_owned(), |violation| format!("{:?}", violation.invariant));
+        let after = first.map_or(format!("none of {schedules}"), |(at, _)| (at - seed + 1).to_string());
+        let batch = Batch { schedules: harm, wanted: HARM, enough: usize::MAX, ..batch };
+        let harmful = runs::run(batch).failures.len();
+        println!("| {} | {by} | {after} | {harmful} of {harm} |", breakage.name());
+        total += 1;
+        caught += u32::from(first.is_some());
+    }
+    println!();
+    println!("{caught} of {total} caught");
+    caught == total
+}
