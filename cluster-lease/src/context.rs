@@ -174,7 +174,8 @@ impl Context {
         self.version = version;
         self.synced = true;
         self.list = None;
-        self.behind = self.behind.filter(|behind| matches!(behind.until, Until::Version(until) if until > version));
+        self.behind =
+            self.behind.filter(|behind| matches!(behind.until, Until::Version(until) if until > version));
     }
 
     pub(crate) fn list_failed(&mut self, number: u64) {

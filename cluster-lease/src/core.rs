@@ -195,9 +195,21 @@ impl Core {
     /// Whether the core has asked for the end by force of this work.
     #[cfg(feature = "mutants")]
     pub fn is_aborted(&self, lock: LockId, epoch: u64) -> bool {
-        self.locks.get(&lock).is_some_and(|lock| {
-            matches!(lock.hold, Hold::Fenced { grant, aborted: true, .. } if grant.epoch == epoch)
-        })
+        self.locks.get(&lock).is_some_and(
+            |lock| matches!(lock.hold, Hold::Fenced { grant, aborted: true, .. } if grant.epoch == epoch),
+        )
+    }
+
+    /// The session and the nonce of the present hold.
+    #[cfg(feature = "mutants")]
+    pub fn claim(&self, lock: LockId) -> Option<(SessionId, u64)> {
+        match self.locks.get(&lock)?.hold {
+            Hold::None => None,
+            Hold::Waiting(grant)
+            | Hold::Leading(grant)
+            | Hold::Draining(grant)
+            | Hold::Fenced { grant, .. } => Some((grant.session, grant.claim)),
+        }
     }
 
     /// Breaks one rule from now on.

@@ -79,7 +79,7 @@ impl Lock {
     /// Whether this process wants to lead the lock now.
     pub(crate) fn is_wanted(&mut self, context: &mut Context) -> bool {
         if let Some((since, span)) = self.stay_out {
-            match remaining(span, context.now.standby_since(since)) {
+            match remaining(span, context.now.leader_since(since)) {
                 Some(time) => context.wake_lock_in(time),
                 None => self.stay_out = None,
             }
@@ -127,7 +127,9 @@ impl Lock {
     /// same record is left alone. Says whether the answer was still awaited.
     pub(crate) fn answered(&mut self, number: u64, known: bool, context: &mut Context) -> bool {
         let span = if known { context.settings.attempt_timeout() } else { context.settings.retry_pause() };
-        let Some(flight) = self.flight.as_mut().filter(|flight| flight.number == number) else { return false };
+        let Some(flight) = self.flight.as_mut().filter(|flight| flight.number == number) else {
+            return false;
+        };
         flight.hold_for(context.now, span);
         context.wake_lock_in(span);
         true

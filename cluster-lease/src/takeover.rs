@@ -71,7 +71,11 @@ impl Lock {
             seen.record.holder == Some(ended.session) && seen.record.claim == ended.claim
         });
         if named && ended.session == context.session.id {
-            self.hold = Hold::Waiting(Grant { start: Start::AtOnce, version: self.seen.map_or(0, |seen| seen.version), ..ended });
+            self.hold = Hold::Waiting(Grant {
+                start: Start::AtOnce,
+                version: self.seen.map_or(0, |seen| seen.version),
+                ..ended
+            });
         }
     }
 

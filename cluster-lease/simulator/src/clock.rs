@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn the_moment_of_a_reading_is_found() {
-        let clock = MachineClock::new(0, &[Stretch { from: 0, rate: 0.5, slew: 1.0, suspended: false }], false);
+        let clock =
+            MachineClock::new(0, &[Stretch { from: 0, rate: 0.5, slew: 1.0, suspended: false }], false);
         let at = clock.when(0, Duration::from_secs(2));
         assert!(clock.read(at).leader >= Duration::from_secs(2));
         assert!(at < 4 * SECOND + 10);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use cluster_lease::{Action, Event, Key, LockId, Operation, Outcome, Precondition, Record, RequestId, Target};
+use cluster_lease::{
+    Action, Event, Key, LockId, Operation, Outcome, Precondition, Record, RequestId, Target,
+};
 
 use crate::clock::Time;
 use crate::judge::{Invariant, ProcessId};
@@ -59,7 +61,9 @@ impl World<'_> {
     fn send(&mut self, id: ProcessId, clock: Duration, request: RequestId, operation: Operation) {
         if let Operation::Write { key, expect, record } = operation {
             let working = match key {
-                Key::Lock(LockId(lock)) => self.process(id).is_some_and(|process| process.work.contains_key(&lock)),
+                Key::Lock(LockId(lock)) => {
+                    self.process(id).is_some_and(|process| process.work.contains_key(&lock))
+                }
                 Key::Session(_) => false,
             };
             self.judge.write_sent(self.now, id, key, expect, record, working);
@@ -88,14 +92,10 @@ impl World<'_> {
     }
 
     fn lead(&mut self, id: ProcessId, clock: Duration, LockId(lock): LockId, epoch: u64, deadline: Duration) {
-        let named = match self.store.get(Key::Lock(LockId(lock))) {
-            Some((_, Record::Lock(record))) => Some(record),
-            _ => None,
-        };
-        // The record may have moved on meanwhile; the debt is looked up only if it still names the starter.
-        let session = self.process(id).map(|process| process.core.session());
-        let named = named.filter(|record| record.holder == session);
-        self.judge.started(self.now, id, lock, epoch, named);
+        let Some(process) = self.process(id) else { return };
+        let claim = process.core.claim(LockId(lock));
+        let view = process.core.view_version();
+        self.judge.started(self.now, id, lock, epoch, claim, view);
         if clock >= deadline {
             self.judge.report(Invariant::I2, self.now, format!("{id} starts lock {lock} after its deadline"));
         }
@@ -111,7 +111,8 @@ impl World<'_> {
         let Some(process) = self.process(id) else { return };
         let end_by = process.deadline + stop;
         let latest = self.members[id.member].clock.when(self.now, abort_at);
-        let ends = if self.rng.bool() { latest + SECOND } else { self.now + self.rng.u64(..=latest - self.now) };
+        let ends =
+            if self.rng.bool() { latest + SECOND } else { self.now + self.rng.u64(..=latest - self.now) };
         self.schedule_end(id, lock, epoch, ends, Some(end_by));
     }
 

@@ -1,6 +1,6 @@
 //! What goes wrong, and how the watch survives it.
 
-use cluster_lease::{Death, Event, Key, LockId, name_hash};
+use cluster_lease::{Death, Event, Key, LockId, Record, name_hash};
 
 use crate::clock::{Stretch, Time};
 use crate::judge::ProcessId;
@@ -114,9 +114,10 @@ impl World<'_> {
     }
 
     fn delete(&mut self, key: Key) {
+        let before = self.store.get(key);
         if self.store.delete(key) {
-            if let Key::Session(session) = key {
-                self.judge.session_deleted(self.now, session);
+            if let (Key::Session(session), Some((_, Record::Session(record)))) = (key, before) {
+                self.judge.session_deleted(self.now, session, record.seq, self.store.version);
             }
             self.feed_watches();
         }
@@ -144,7 +145,10 @@ impl World<'_> {
             let event = Event::Changed { version: change.version, key: change.key, record: change.record };
             if self.rng.f64() < self.plan.network.duplicate {
                 let at = watch.last_arrival + self.delay();
-                self.schedule(at, Happening::Watch { process: id, stream: watch.stream, event: event.clone() });
+                self.schedule(
+                    at,
+                    Happening::Watch { process: id, stream: watch.stream, event: event.clone() },
+                );
             }
             self.schedule(watch.last_arrival, Happening::Watch { process: id, stream: watch.stream, event });
         }
@@ -168,7 +172,8 @@ impl World<'_> {
         let (now, version) = (self.now, self.store.version);
         let cut = self.members[id.member].cut.iter().any(|cut| *cut > 0);
         let gap = self.rng.f64() < self.plan.network.gap;
-        let again = now + if now < self.plan.heal { self.rng.u64(SECOND / 2..3 * SECOND) } else { SECOND / 50 };
+        let again =
+            now + if now < self.plan.heal { self.rng.u64(SECOND / 2..3 * SECOND) } else { SECOND / 50 };
         let lost = self.is_lost();
         let Some(process) = self.process(id).filter(|process| process.watch.stream == stream) else { return };
         if cut || lost || process.paused_until.is_some() {

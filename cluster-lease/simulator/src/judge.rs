@@ -78,6 +78,10 @@ struct SessionHistory {
     /// The strongest reason for which it was declared dead.
     dead: Option<Death>,
     deleted: Option<Time>,
+    /// In which version a session that had heartbeats was deleted: what is made again is not the same.
+    ended: Option<Version>,
+    /// Its process has seen a heartbeat of it, and so may have claimed something.
+    proven: bool,
 }
 
 /// What the judge keeps.
@@ -88,7 +92,8 @@ pub struct Judge {
     last_epoch: BTreeMap<u32, u64>,
     sessions: BTreeMap<SessionId, SessionHistory>,
     lock_written: BTreeMap<u32, Time>,
-    debts: BTreeMap<(SessionId, u64), Debt>,
+    /// By claim: what each application of it owes. A late copy can make a deleted record again.
+    debts: BTreeMap<(SessionId, u64), Vec<(Version, Option<Debt>)>>,
     /// By process and reading of its clock: what was sent then. A process that wakes may send several.
     heartbeats: BTreeMap<(ProcessId, Duration), Vec<(SessionId, u64)>>,
     applied: BTreeMap<(SessionId, u64), Version>,
@@ -125,10 +130,12 @@ impl Judge {
     /// Work starts or resumes (I1).
     pub fn work_runs(&mut self, now: Time, process: ProcessId, lock: u32, epoch: u64) {
         let active = self.active.entry(lock).or_default();
-        let other = active.iter().find(|(other, _)| other.member != process.member || other != &process).copied();
+        let other =
+            active.iter().find(|(other, _)| other.member != process.member || other != &process).copied();
         active.push((process, epoch));
         if let Some((other, theirs)) = other {
-            let text = format!("{process} (epoch {epoch}) and {other} (epoch {theirs}) work under lock {lock}");
+            let text =
+                format!("{process} (epoch {epoch}) and {other} (epoch {theirs}) work under lock {lock}");
             self.report(Invariant::I1, now, text);
         }
     }
@@ -143,8 +150,16 @@ impl Judge {
         self.active.get(&lock).is_some_and(|active| !active.is_empty())
     }
 
-    /// A term starts (I3, I8).
-    pub fn started(&mut self, now: Time, process: ProcessId, lock: u32, epoch: u64, named: Option<LockRecord>) {
+    /// A term starts under a claim of a session, as far as the starter's view goes (I3, I8).
+    pub fn started(
+        &mut self,
+        now: Time,
+        process: ProcessId,
+        lock: u32,
+        epoch: u64,
+        claim: Option<(SessionId, u64)>,
+        view: Version,
+    ) {
         self.terms += 1;
         let last = self.last_epoch.entry(lock).or_default();
         if epoch <= *last {
@@ -153,8 +168,9 @@ impl Judge {
         } else {
             *last = epoch;
         }
-        let claim = named.and_then(|record| Some((record.holder?, record.claim)));
-        let Some(debt) = claim.and_then(|claim| self.debts.get(&claim)).copied() else { return };
+        let applied = claim.and_then(|claim| self.debts.get(&claim));
+        let seen = applied.and_then(|applied| applied.iter().rev().find(|(version, _)| *version <= view));
+        let Some((_, Some(debt))) = seen.copied() else { return };
         if now < debt.since + self.shortest_wait {
             let waited = (now - debt.since) as f64 / 1e9;
             let text = format!("{process} starts lock {lock} {waited:.3} s after {}", debt.why);
@@ -169,13 +185,25 @@ impl Judge {
 
     /// A process moves its deadline (I6).
     pub fn renewed(&mut self, now: Time, process: ProcessId, sent: Option<Duration>, view: Version) {
-        let beats = sent.and_then(|sent| self.heartbeats.get(&(process, sent)));
-        let shown = |beat| self.applied.get(beat).is_some_and(|version| *version <= view);
-        let echoed = beats.is_some_and(|beats| beats.iter().any(shown));
-        if beats.is_none() {
-            self.report(Invariant::I6, now, format!("{process} counts its deadline from no sending of a heartbeat"));
-        } else if !echoed {
-            self.report(Invariant::I6, now, format!("{process} counts from a heartbeat that its view has not shown"));
+        let Some(beats) = sent.and_then(|sent| self.heartbeats.get(&(process, sent))) else {
+            let text = format!("{process} counts its deadline from no sending of a heartbeat");
+            return self.report(Invariant::I6, now, text);
+        };
+        let shown =
+            |beat: &&(SessionId, u64)| self.applied.get(*beat).is_some_and(|version| *version <= view);
+        let Some((session, seq)) = beats.iter().rev().find(shown).copied() else {
+            let text = format!("{process} counts its deadline from a heartbeat that its view has not shown");
+            return self.report(Invariant::I6, now, text);
+        };
+        let history = self.sessions.entry(session).or_default();
+        let ended = history.ended.is_some_and(|version| version <= view);
+        if ended && history.proven {
+            let text = format!("{process} goes on with a session whose deletion its view contains");
+            self.report(Invariant::I6, now, text);
+        } else if seq >= 2 && !history.proven {
+            history.proven = true;
+            // A deletion from before this first sign of life ended nothing that its process relied on.
+            history.ended = history.ended.filter(|version| *version > view);
         }
     }
 
@@ -221,7 +249,14 @@ impl Judge {
         }
     }
 
-    fn lock_applied(&mut self, now: Time, lock: u32, before: Option<LockRecord>, record: LockRecord, store: &Store) {
+    fn lock_applied(
+        &mut self,
+        now: Time,
+        lock: u32,
+        before: Option<LockRecord>,
+        record: LockRecord,
+        store: &Store,
+    ) {
         let written = self.lock_written.insert(lock, now).unwrap_or(now);
         let Some(holder) = record.holder else { return };
         if before.is_some_and(|before| before.holder == Some(holder) && before.claim == record.claim) {
@@ -234,9 +269,7 @@ impl Judge {
         if before.is_some_and(|before| !before.settled) && debt.is_none_or(|debt| debt.since < written) {
             debt = Some(Debt { since: written, why: "an unsettled record appeared" });
         }
-        if let Some(debt) = debt {
-            self.debts.insert((holder, record.claim), debt);
-        }
+        self.debts.entry((holder, record.claim)).or_default().push((store.version, debt));
     }
 
     fn judge_taking(&mut self, now: Time, lock: u32, old: SessionId, store: &Store) -> Option<Debt> {
@@ -259,8 +292,12 @@ impl Judge {
         None
     }
 
-    /// A session's record was deleted.
-    pub fn session_deleted(&mut self, now: Time, session: SessionId) {
-        self.sessions.entry(session).or_default().deleted = Some(now);
+    /// A session's record was deleted, in this version; `seq` is what its counter had reached.
+    pub fn session_deleted(&mut self, now: Time, session: SessionId, seq: u64, version: Version) {
+        let history = self.sessions.entry(session).or_default();
+        history.deleted = Some(now);
+        if seq >= 2 {
+            history.ended = Some(version);
+        }
     }
 }

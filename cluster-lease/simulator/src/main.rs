@@ -129,7 +129,8 @@ fn mutants(schedules: u64, harm: u64, seed: u64, threads: usize) -> bool {
     println!("|---|---|---|---|");
     let (mut caught, mut total) = (0, 0);
     for breakage in Breakage::all() {
-        let batch = Batch { first: seed, schedules, threads, breakage: Some(breakage), wanted: ALL, enough: 1 };
+        let batch =
+            Batch { first: seed, schedules, threads, breakage: Some(breakage), wanted: ALL, enough: 1 };
         let summary = runs::run(batch);
         let first = summary.failures.first();
         let by = first.and_then(|(_, violations)| violations.first());

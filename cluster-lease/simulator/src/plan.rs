@@ -152,8 +152,7 @@ impl Plan {
             gap: rng.f64(),
         };
         let count = rng.usize(1..14);
-        let mut faults: Vec<_> =
-            (0..count).map(|_| fault(&mut rng, members, locks, heal, scale)).collect();
+        let mut faults: Vec<_> = (0..count).map(|_| fault(&mut rng, members, locks, heal, scale)).collect();
         faults.sort_by_key(|fault| fault.at);
         let prepared = rng.u8(..4) > 0;
         Self { seed, members, locks, settings, rate_error, breakage, prepared, clocks, network, faults, heal }
@@ -179,8 +178,13 @@ fn timing(rng: &mut Rng, breakage: Option<Breakage>) -> (Settings, f64) {
     match breakage {
         Some(Breakage::DeadlineTooLong) => {
             let heartbeat = default.heartbeat();
-            let settings =
-                Settings::unchecked(default.takeover_wait(), seconds(14.0), default.stop(), heartbeat, 10_000);
+            let settings = Settings::unchecked(
+                default.takeover_wait(),
+                seconds(14.0),
+                default.stop(),
+                heartbeat,
+                10_000,
+            );
             (settings, 0.01)
         }
         Some(Breakage::RateBeyondBound) => (Settings::slewed_clock(), 0.25),

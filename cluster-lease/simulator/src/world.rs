@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use cluster_lease::{
-    Branch, Candidate, Core, Death, Event, Identity, Key, LockId, LockRecord, Operation, Outcome, Precondition,
-    Record, RequestId, SessionId, name_hash,
+    Branch, Candidate, Core, Death, Event, Identity, Key, LockId, LockRecord, Operation, Outcome,
+    Precondition, Record, RequestId, SessionId, name_hash,
 };
 use fastrand::Rng;
 
@@ -76,7 +76,8 @@ impl<'a> World<'a> {
     pub fn run(plan: &'a Plan, trace: bool, wanted: &[Invariant]) -> Verdict {
         let mut world = Self::new(plan, trace);
         let mut happened = 0;
-        let enough = |judge: &Judge| judge.violations.iter().any(|violation| wanted.contains(&violation.invariant));
+        let enough =
+            |judge: &Judge| judge.violations.iter().any(|violation| wanted.contains(&violation.invariant));
         while let Some(Reverse((at, number))) = world.heap.pop() {
             let Some(happening) = world.happenings.remove(&number) else { continue };
             if at > plan.end() || enough(&world.judge) {
@@ -228,7 +229,9 @@ impl<'a> World<'a> {
 
     pub(crate) fn tell_others(&mut self, about: usize, event: Event, delay: Time) {
         for member in 0..self.plan.members {
-            let Some(process) = self.members[member].process.as_ref().map(|process| process.id) else { continue };
+            let Some(process) = self.members[member].process.as_ref().map(|process| process.id) else {
+                continue;
+            };
             if member != about && self.rng.u8(..4) > 0 {
                 self.schedule(self.now + delay, Happening::Event { process, event: event.clone() });
             }
@@ -252,7 +255,9 @@ impl<'a> World<'a> {
         let now = self.now;
         let clock = &self.members[member].clock;
         let Some(process) = self.members[member].process.as_ref() else { return };
-        let Some(wakeup) = process.core.next_wakeup().filter(|_| process.paused_until.is_none()) else { return };
+        let Some(wakeup) = process.core.next_wakeup().filter(|_| process.paused_until.is_none()) else {
+            return;
+        };
         let at = clock.when(now, wakeup);
         let (id, unchanged) = (process.id, process.alarm_at == Some(at));
         if unchanged && at > now {
