@@ -1,10 +1,11 @@
 //! The ordered view of the sessions of the group: what was seen of each, and when.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::action::Target;
 use crate::clocks::Clocks;
-use crate::context::{Context, Flight};
+use crate::context::{Context, Flight, remaining};
 use crate::record::{Death, Key, Precondition, Record, SessionId, SessionRecord, Version};
 
 /// A record together with its version and the time at which this version was first observed.
@@ -21,7 +22,8 @@ pub(crate) struct SessionView {
     pub(crate) seen: Seen<SessionRecord>,
     /// The last live version that was observed: its heartbeat counter, and when.
     live: Option<(u64, Clocks)>,
-    evidence: Option<Death>,
+    /// What was said against it, and when.
+    evidence: Option<(Death, Clocks)>,
     kill: Option<Flight>,
 }
 
@@ -56,15 +58,19 @@ impl SessionView {
     }
 
     /// R6: why this session may be declared dead now, or how long until it may.
+    ///
+    /// Weak evidence is good for one takeover wait. By then its session has either been silent for that
+    /// long, and needs no evidence, or has shown that it lives.
     pub(crate) fn mortality(&self, context: &Context) -> Mortality {
-        if self.evidence == Some(Death::Proof) && self.seen.record.dead != Some(Death::Expired) {
+        let wait = context.settings.takeover_wait();
+        let proven = matches!(self.evidence, Some((Death::Proof, _)));
+        if proven && self.seen.record.dead != Some(Death::Expired) {
             return Mortality::Due(Death::Proof);
         }
-        let wait = context.settings.takeover_wait();
-        let watched = context.now.standby_since(self.seen.at);
-        match crate::context::remaining(wait, watched) {
+        let fresh = |(_, at): (Death, Clocks)| context.now.standby_since(at) < wait;
+        match remaining(wait, context.now.standby_since(self.seen.at)) {
             None => Mortality::Due(Death::Expired),
-            Some(_) if self.evidence.is_some() => Mortality::Due(Death::Weak),
+            Some(_) if self.evidence.is_some_and(fresh) => Mortality::Due(Death::Weak),
             Some(time) => Mortality::In(time),
         }
     }
@@ -72,7 +78,7 @@ impl SessionView {
 
 pub(crate) enum Mortality {
     Due(Death),
-    In(std::time::Duration),
+    In(Duration),
 }
 
 /// How a session stands. Locks need to be looked at again only when this changes.
@@ -118,8 +124,11 @@ impl Context {
     /// outweighs anything else that was said.
     pub(crate) fn observe_evidence(&mut self, session: SessionId, death: Death) {
         let death = if death == Death::Proof { Death::Proof } else { Death::Weak };
-        if let Some(view) = self.sessions.get_mut(&session) {
-            view.evidence = view.evidence.max(Some(death));
+        let now = self.now;
+        if let Some(view) = self.sessions.get_mut(&session)
+            && (death == Death::Proof || !matches!(view.evidence, Some((Death::Proof, _))))
+        {
+            view.evidence = Some((death, now));
         }
     }
 

@@ -48,7 +48,8 @@ impl World<'_> {
                 }
                 self.deliver(id, Event::Drain);
             }
-            (FaultKind::Resign(lock), Some(id)) => {
+            // A paused process would begin to stay out only when it wakes, perhaps after the healing.
+            (FaultKind::Resign(lock), Some(id)) if !self.is_paused(id) => {
                 let stay_out = std::time::Duration::from_nanos(fault.lasts * 9 / 10);
                 self.deliver(id, Event::Resign { lock: LockId(lock), stay_out });
             }
@@ -94,6 +95,11 @@ impl World<'_> {
             }
             _ => {}
         }
+    }
+
+    fn is_paused(&self, id: ProcessId) -> bool {
+        let process = self.members[id.member].process.as_ref();
+        process.is_some_and(|process| process.paused_until.is_some())
     }
 
     fn pause(&mut self, id: ProcessId, until: Time) {

@@ -10,7 +10,7 @@ use crate::clock::Time;
 use crate::store::Store;
 
 /// What was violated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Invariant {
     /// At most one member works under a lock.
     I1,

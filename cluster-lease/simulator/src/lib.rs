@@ -7,6 +7,7 @@
 
 pub mod clock;
 mod driver;
+pub mod exhaustive;
 mod faults;
 pub mod judge;
 pub mod plan;

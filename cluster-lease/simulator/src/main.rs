@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use cluster_lease::Branch;
+use cluster_lease::{Branch, Mutant};
+use lease_simulator::exhaustive::{self, Faults, Report, Scope};
 use lease_simulator::plan::{Breakage, Plan};
 use lease_simulator::runs::{self, ALL, Batch, HARM, Summary};
 use lease_simulator::shrink::shrink;
@@ -61,6 +62,18 @@ enum Verb {
         #[arg(long, default_value_t = 2)]
         threads: usize,
     },
+    /// Visit every schedule of a small scope.
+    Exhaustive {
+        /// Stop after so many steps.
+        #[arg(long, default_value_t = 200_000_000)]
+        most: usize,
+        /// Run the smaller scopes only.
+        #[arg(long)]
+        quick: bool,
+        /// How many threads.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+    },
 }
 
 fn breakage(name: &str) -> Result<Breakage, String> {
@@ -73,6 +86,7 @@ fn main() -> ExitCode {
     let good = match Arguments::parse().verb {
         Verb::Simulate { schedules, seed, mutant, threads } => simulate(schedules, seed, mutant, threads),
         Verb::Replay { seed, mutant, whole } => replay(seed, mutant, whole),
+        Verb::Exhaustive { most, quick, threads } => every_schedule(most, quick, threads),
         Verb::Mutants { schedules, harm, seed, threads } => mutants(schedules, harm, seed, threads),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -145,4 +159,75 @@ fn mutants(schedules: u64, harm: u64, seed: u64, threads: usize) -> bool {
     println!();
     println!("{caught} of {total} caught");
     caught == total
+}
+
+/// The scopes, smallest first.
+fn scopes(quick: bool) -> Vec<(&'static str, Scope)> {
+    let scope = |members, ticks, faults| Scope { members, ticks, faults, mutant: None };
+    let none = Faults::default();
+    let small = vec![
+        ("2 members, 1 crash", scope(2, 8, Faults { crashes: 1, ..none })),
+        ("2 members, 1 pause", scope(2, 8, Faults { pauses: 1, ..none })),
+        ("2 members, 1 partition", scope(2, 7, Faults { partitions: 1, ..none })),
+        ("2 members, 1 deletion", scope(2, 7, Faults { deletions: 1, ..none })),
+        ("2 members, 1 accusation", scope(2, 7, Faults { evidence: 1, ..none })),
+        (
+            "2 members, 1 resignation, 1 duplicate",
+            scope(2, 6, Faults { resignations: 1, duplicates: 1, ..none }),
+        ),
+        ("2 members, 1 pause, 1 duplicate", scope(2, 6, Faults { pauses: 1, duplicates: 1, ..none })),
+        ("2 members, 1 deletion, 1 partition", scope(2, 5, Faults { deletions: 1, partitions: 1, ..none })),
+        ("2 members, 1 accusation, 1 pause", scope(2, 5, Faults { evidence: 1, pauses: 1, ..none })),
+    ];
+    let three = Faults { pauses: 1, deletions: 1, partitions: 1, ..none };
+    let large = vec![
+        ("3 members, 1 pause", scope(3, 4, Faults { pauses: 1, ..none })),
+        ("3 members, 1 deletion", scope(3, 4, Faults { deletions: 1, ..none })),
+        ("2 members, 1 pause, 1 deletion, 1 partition", scope(2, 4, three)),
+        ("2 members, 1 crash, 1 pause, 1 deletion, 1 partition", scope(2, 4, Faults { crashes: 1, ..three })),
+    ];
+    if quick { small } else { small.into_iter().chain(large).collect() }
+}
+
+fn every_schedule(most: usize, quick: bool, threads: usize) -> bool {
+    let mut good = true;
+    println!("| scope | ticks | states | steps | longest | seconds | every state | result |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for (name, scope) in scopes(quick) {
+        let report = exhaustive::explore(scope, threads, most);
+        let Report { states, steps, depth, seconds, complete, .. } = report;
+        let result =
+            report.violation.as_ref().map_or("holds".to_owned(), |(by, _)| format!("violates {by:?}"));
+        let every = if complete { "yes" } else { "no" };
+        println!(
+            "| {name} | {} | {states} | {steps} | {depth} | {seconds:.1} | {every} | {result} |",
+            scope.ticks
+        );
+        if let Some((_, steps)) = &report.violation {
+            println!("{steps:?}");
+            good = false;
+        }
+    }
+    mutants_exhaustively(threads);
+    good
+}
+
+/// Breaks each rule in the scopes, smallest first, until one shows it. Not every rule can be expressed
+/// there: clocks do not err, and two deletions in one gap of a watch are more than a scope allows.
+fn mutants_exhaustively(threads: usize) {
+    println!();
+    println!("| mutant | caught by | scope | steps of the schedule | states |");
+    println!("|---|---|---|---|---|");
+    for mutant in Mutant::ALL {
+        let found = scopes(true).into_iter().find_map(|(name, scope)| {
+            let report = exhaustive::explore(Scope { mutant: Some(*mutant), ..scope }, threads, 600_000);
+            report.violation.map(|(by, steps)| (by, name, steps.len(), report.states))
+        });
+        match found {
+            Some((by, name, steps, states)) => {
+                println!("| {} | {by:?} | {name} | {steps} | {states} |", mutant.name());
+            }
+            None => println!("| {} | not in these scopes | | | |", mutant.name()),
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cluster_lease::{Entry, Key, Outcome, Precondition, Record, Version};
 
 /// One change, as a watch delivers it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Change {
     /// The version of the change.
     pub version: Version,
@@ -16,7 +16,7 @@ pub struct Change {
 }
 
 /// All records of one group.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Store {
     /// The version of the last change.
     pub version: Version,
@@ -65,6 +65,11 @@ impl Store {
             record: *record,
         };
         self.records.iter().map(entry).collect()
+    }
+
+    /// Forgets the changes up to a version, which every watch has seen.
+    pub fn forget(&mut self, version: Version) {
+        self.log.retain(|change| change.version > version);
     }
 
     /// The changes after a version.
