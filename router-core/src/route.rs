@@ -1,0 +1,249 @@
+//! Compiling: a definition and a registry make a [`Route`], or every error at once.
+
+use std::sync::Arc;
+
+use smol_str::{SmolStr, ToSmolStr};
+
+use crate::cluster::ClusterService;
+use crate::component::{BuildContext, Endpoint, Processor};
+use crate::definition::{
+    ErrorHandlerDefinition, ExpressionDefinition, PredicateDefinition, ProcessDefinition, RouteDefinition,
+    StepDefinition,
+};
+use crate::dynamic::DynamicTarget;
+use crate::error::{ConfigError, ConfigErrors};
+use crate::error_handler::ErrorHandler;
+use crate::expression::{Expression, Predicate};
+use crate::options::parse_duration;
+use crate::pipeline::{Action, Branch, Pipeline, Program, Step};
+use crate::registry::Registry;
+use crate::source::SourceText;
+use crate::uri::EndpointUri;
+
+/// A compiled route: checked, frozen, ready to run.
+pub(crate) struct Route {
+    pub(crate) id: SmolStr,
+    pub(crate) description: Option<String>,
+    pub(crate) auto_startup: bool,
+    pub(crate) startup_order: Option<i32>,
+    pub(crate) from: EndpointUri,
+    pub(crate) endpoint: Box<dyn Endpoint>,
+    pub(crate) pipeline: Pipeline,
+    /// The `direct:` and similar endpoints that this route calls, checked once all routes are known.
+    pub(crate) calls: Vec<LocalCall>,
+}
+
+/// A call of another route of this process.
+#[derive(Clone)]
+pub(crate) struct LocalCall {
+    pub(crate) address: SmolStr,
+    pub(crate) uri: EndpointUri,
+}
+
+/// What all routes of a router are compiled with.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) cluster: Option<Arc<dyn ClusterService>>,
+    pub(crate) node: SmolStr,
+}
+
+impl Surroundings {
+    fn context(&self) -> BuildContext<'_> {
+        BuildContext { registry: &self.registry, cluster: self.cluster.as_ref() }
+    }
+
+    /// Compiles a route; `number` names it when it has no id.
+    pub(crate) fn compile(&self, definition: &RouteDefinition, number: usize) -> Result<Route, ConfigErrors> {
+        let id = match &definition.id {
+            Some(id) => id.as_str().to_smolstr(),
+            None => smol_str::format_smolstr!("route{number}"),
+        };
+        self.compile_named(definition, id.clone()).map_err(|errors| errors.in_route(&id))
+    }
+
+    fn compile_named(&self, definition: &RouteDefinition, id: SmolStr) -> Result<Route, ConfigErrors> {
+        let mut compiler =
+            Compiler { surroundings: self, errors: ConfigErrors::default(), calls: Vec::new() };
+        if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().trim().is_empty()) {
+            compiler.errors.push(ConfigError::at(text, 0..text.as_str().len(), "a route id cannot be empty"));
+        }
+        let source = compiler.consumer(&definition.from);
+        let steps = compiler.steps(&definition.steps, "step ");
+        let error_handler = compiler.error_handler(definition.error_handler.as_ref());
+        let Compiler { errors, calls, .. } = compiler;
+        errors.into_result()?;
+        let Some((from, endpoint)) = source else { unreachable!("without errors there is a source") };
+        let program = Program { route_id: id.clone(), node: self.node.clone(), steps, error_handler };
+        Ok(Route {
+            id,
+            description: definition.description.clone(),
+            auto_startup: definition.auto_startup,
+            startup_order: definition.startup_order,
+            from,
+            endpoint,
+            pipeline: Pipeline::new(Arc::new(program)),
+            calls,
+        })
+    }
+}
+
+/// One run of the compiler over one route: it goes on after an error, to find the others too.
+struct Compiler<'a> {
+    surroundings: &'a Surroundings,
+    errors: ConfigErrors,
+    calls: Vec<LocalCall>,
+}
+
+impl Compiler<'_> {
+    fn consumer(&mut self, from: &SourceText) -> Option<(EndpointUri, Box<dyn Endpoint>)> {
+        let (uri, endpoint) = self.endpoint(from)?;
+        if endpoint.consumer().is_none() {
+            self.errors
+                .push(uri.error_in_scheme(format!("component `{}` cannot be used in `from`", uri.scheme())));
+            return None;
+        }
+        Some((uri, endpoint))
+    }
+
+    fn processor(&mut self, to: &SourceText) -> Option<Arc<dyn Processor>> {
+        let (uri, endpoint) = self.endpoint(to)?;
+        let Some(processor) = endpoint.processor() else {
+            self.errors
+                .push(uri.error_in_scheme(format!("component `{}` cannot be used in `to`", uri.scheme())));
+            return None;
+        };
+        if let Some(address) = endpoint.local_address() {
+            self.calls.push(LocalCall { address: address.into(), uri });
+        }
+        Some(processor)
+    }
+
+    fn endpoint(&mut self, text: &SourceText) -> Option<(EndpointUri, Box<dyn Endpoint>)> {
+        let uri = self.errors.collect(EndpointUri::parse(text))?;
+        let endpoint = self.errors.collect(self.surroundings.context().endpoint(&uri))?;
+        Some((uri, endpoint))
+    }
+
+    fn steps(&mut self, definitions: &[StepDefinition], place: &str) -> Box<[Step]> {
+        let mut steps = Vec::with_capacity(definitions.len());
+        for (index, definition) in definitions.iter().enumerate() {
+            let number = format!("{place}{}", index + 1);
+            let place = match definition {
+                StepDefinition::To(uri) => format!("{number} (to `{uri}`)"),
+                other => format!("{number} ({})", other.name()),
+            };
+            if let Some(action) = self.action(definition, &number) {
+                steps.push(Step { place: place.into(), action });
+            }
+        }
+        steps.into()
+    }
+
+    fn action(&mut self, definition: &StepDefinition, place: &str) -> Option<Action> {
+        Some(match definition {
+            StepDefinition::To(uri) => Action::To(self.processor(uri)?),
+            StepDefinition::ToDynamic(uri) => {
+                let Surroundings { registry, cluster, .. } = self.surroundings;
+                Action::ToDynamic(DynamicTarget::new(
+                    self.expression(uri)?,
+                    Arc::clone(registry),
+                    cluster.clone(),
+                ))
+            }
+            StepDefinition::Log { message, level } => {
+                Action::Log { message: self.expression(message)?, level: *level }
+            }
+            StepDefinition::Process(ProcessDefinition::Named(name)) => {
+                Action::Process(self.errors.collect(self.surroundings.registry.processor(name))?)
+            }
+            StepDefinition::Process(ProcessDefinition::Processor(processor)) => {
+                Action::Process(Arc::clone(processor))
+            }
+            StepDefinition::Process(ProcessDefinition::Function(function)) => {
+                Action::Call(Arc::clone(function))
+            }
+            StepDefinition::SetBody(value) => Action::SetBody(self.expression(value)?),
+            StepDefinition::SetHeader { name, value } => {
+                Action::SetHeader { name: self.name(name, "header")?, value: self.expression(value)? }
+            }
+            StepDefinition::RemoveHeader(name) => Action::RemoveHeader(self.name(name, "header")?),
+            StepDefinition::SetProperty { name, value } => {
+                Action::SetProperty { name: self.name(name, "property")?, value: self.expression(value)? }
+            }
+            StepDefinition::Filter(predicate) => Action::Filter(self.predicate(predicate)?),
+            StepDefinition::Choice { when, otherwise } => {
+                let mut branches = Vec::with_capacity(when.len() + 1);
+                for (index, branch) in when.iter().enumerate() {
+                    let predicate = self.predicate(&branch.predicate);
+                    let steps = self.steps(&branch.steps, &format!("{place}, when {}, step ", index + 1));
+                    branches.push(Branch { predicate, steps });
+                }
+                let steps = self.steps(otherwise, &format!("{place}, otherwise, step "));
+                branches.push(Branch { predicate: None, steps });
+                Action::Choice(branches.into())
+            }
+            StepDefinition::Delay(duration) => Action::Delay(self.delay(duration)?),
+            StepDefinition::Stop => Action::Stop,
+        })
+    }
+
+    fn expression(&mut self, definition: &ExpressionDefinition) -> Option<Expression> {
+        self.errors.collect(Expression::compile(definition))
+    }
+
+    fn predicate(&mut self, definition: &PredicateDefinition) -> Option<Predicate> {
+        self.errors.collect(Predicate::compile(definition))
+    }
+
+    fn name(&mut self, name: &SourceText, what: &str) -> Option<SmolStr> {
+        if name.as_str().is_empty() {
+            self.errors.push(ConfigError::at(name, 0..0, format!("the name of a {what} cannot be empty")));
+            return None;
+        }
+        Some(name.as_str().into())
+    }
+
+    /// A delay that is known now is checked now.
+    fn delay(&mut self, duration: &ExpressionDefinition) -> Option<Expression> {
+        let expression = self.expression(duration)?;
+        if let Expression::Constant(value) = &expression
+            && let Err(expected) = parse_duration(&value.to_smolstr())
+        {
+            let message = format!("`delay` takes {expected}");
+            self.errors.push(match duration {
+                ExpressionDefinition::Text(text) => ConfigError::at(text, 0..text.as_str().len(), message),
+                _ => ConfigError::new(message),
+            });
+            return None;
+        }
+        Some(expression)
+    }
+
+    fn error_handler(&mut self, definition: Option<&ErrorHandlerDefinition>) -> ErrorHandler {
+        let Some(definition) = definition else { return ErrorHandler::default() };
+        let dead_letter = definition.dead_letter.as_ref().and_then(|uri| self.processor(uri));
+        ErrorHandler::new(definition.clone(), dead_letter)
+    }
+}
+
+impl StepDefinition {
+    /// The name of the step, as in the TOML grammar.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::To(_) => "to",
+            Self::ToDynamic(_) => "to_dynamic",
+            Self::Log { .. } => "log",
+            Self::Process(_) => "process",
+            Self::SetBody(_) => "set_body",
+            Self::SetHeader { .. } => "set_header",
+            Self::RemoveHeader(_) => "remove_header",
+            Self::SetProperty { .. } => "set_property",
+            Self::Filter(_) => "filter",
+            Self::Choice { .. } => "choice",
+            Self::Delay(_) => "delay",
+            Self::Stop => "stop",
+        }
+    }
+}
