@@ -100,16 +100,9 @@ impl Component for MasterComponent {
         let lock = uri.decoded_path_part(0..colon).parse::<LockName>();
         let lock = errors.collect(lock.map_err(|error| uri.error_in_path(0..colon, error.to_string())));
         let delegate = uri.nested(colon + 1).map_err(ConfigErrors::from);
-        let delegate = delegate.and_then(|uri| Ok((context.endpoint(&uri)?, uri)));
-        let delegate = errors.collect(delegate);
-        if let Some((endpoint, uri)) = &delegate
-            && endpoint.consumer().is_none()
-        {
-            let message = format!("component `{}` cannot be used in `from`", uri.scheme());
-            errors.push(uri.error_in_scheme(message));
-        }
+        let delegate = errors.collect(delegate.and_then(|uri| context.source(&uri)));
         errors.into_result()?;
-        let (Some(cluster), Some(lock), Some((delegate, _))) = (cluster, lock, delegate) else {
+        let (Some(cluster), Some(lock), Some(delegate)) = (cluster, lock, delegate) else {
             unreachable!("what is missing is an error");
         };
         Ok(Box::new(Master {

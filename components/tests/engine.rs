@@ -1,6 +1,10 @@
 //! What the router and its pipelines promise, with the components that need nothing else.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and ends with its tasks")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and ends with its tasks"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -237,6 +241,19 @@ async fn routes_are_started_stopped_added_replaced_and_removed_at_run_time() {
         assert_eq!(out.received().len(), count, "stopped is stopped");
     };
     assert_eq!(router.run_until(changes).await, Shutdown::Drained);
+}
+
+#[tokio::test]
+async fn code_outside_of_routes_can_call_them() {
+    let mock = MockComponent::default();
+    let router = build(&mock, [from("direct:greet").set_body("Hello ${body}")]);
+    let call = async {
+        let mut exchange = Exchange::new("Ann");
+        router.producer("direct:greet").unwrap().process(&mut exchange).await.unwrap();
+        assert_eq!(exchange.message.body.to_string(), "Hello Ann");
+        assert!(router.producer("timer:x").is_err());
+    };
+    assert_eq!(router.run_until(call).await, Shutdown::Drained);
 }
 
 #[test]

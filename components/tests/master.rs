@@ -1,7 +1,11 @@
 //! What `master:` promises about starting and stopping its delegate, under paused time. The first seven
 //! are the race scenarios that Camel tests for its own master consumer.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and ends with its tasks")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and ends with its tasks"
+)]
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
