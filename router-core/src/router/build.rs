@@ -103,19 +103,19 @@ impl RouterBuilder {
             cluster: self.cluster,
             node: node.unwrap_or_else(|| SmolStr::new_static("local")),
         };
-        let (mut errors, mut routes) = (ConfigErrors::default(), Vec::with_capacity(self.routes.len()));
-        let mut ids = HashSet::with_capacity(self.routes.len());
-        for (index, definition) in self.routes.iter().enumerate() {
-            let taken = definition.id.as_ref().is_some_and(|id| !ids.insert(id.as_str()));
-            match surroundings.compile(definition, index + 1) {
+        let count = self.routes.len();
+        let (mut errors, mut routes) = (ConfigErrors::default(), Vec::with_capacity(count));
+        let mut ids = HashSet::with_capacity(count);
+        for (index, definition) in self.routes.into_iter().enumerate() {
+            match surroundings.compile(&definition, index + 1) {
                 Ok(route) => {
-                    check_id(&mut errors, definition, &route, taken);
+                    check_id(&mut errors, &definition, &route, !ids.insert(route.id.clone()));
                     routes.push(route);
                 }
                 Err(found) => errors.extend(found),
             }
         }
-        let complete = routes.len() == self.routes.len();
+        let complete = routes.len() == count;
         let all = routes.iter().collect::<Vec<_>>();
         // A route with mistakes may be the one that others call: then say nothing about their calls.
         if complete {
