@@ -27,7 +27,7 @@ fn six_steps() -> RouteBuilder {
         .set_header("kind", "order")
         .filter("${header.kind} == 'order'")
         .process(|exchange| {
-            exchange.properties.set("seen", true);
+            exchange.message.headers.set("seen", true);
             Ok(())
         })
         .choice(|choice| {
@@ -45,7 +45,7 @@ async fn by_hand(exchange: &mut Exchange, sink: &dyn Processor) -> Result<(), Bo
     if exchange.message.headers.get("kind") != Some(&Value::from("order")) {
         return Ok(());
     }
-    exchange.properties.set("seen", true);
+    exchange.message.headers.set("seen", true);
     let refund = exchange.message.headers.get("kind") == Some(&Value::from("refund"));
     exchange.message.headers.set("priority", if refund { 9 } else { 1 });
     exchange.message.body = "done".into();
