@@ -226,24 +226,3 @@ impl Compiler<'_> {
         ErrorHandler::new(definition.clone(), dead_letter)
     }
 }
-
-impl StepDefinition {
-    /// The name of the step, as in the TOML grammar.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::To(_) => "to",
-            Self::ToDynamic(_) => "to_dynamic",
-            Self::Log { .. } => "log",
-            Self::Process(_) => "process",
-            Self::SetBody(_) => "set_body",
-            Self::SetHeader { .. } => "set_header",
-            Self::RemoveHeader(_) => "remove_header",
-            Self::SetProperty { .. } => "set_property",
-            Self::Filter(_) => "filter",
-            Self::Choice { .. } => "choice",
-            Self::Delay(_) => "delay",
-            Self::Stop => "stop",
-        }
-    }
-}
