@@ -102,4 +102,32 @@ impl BuildContext<'_> {
     pub fn endpoint(&self, uri: &EndpointUri) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         self.registry.component(uri)?.endpoint(uri, self)
     }
+
+    /// The endpoint at `uri`, which can be consumed.
+    ///
+    /// # Errors
+    /// Every mistake in the URI; an endpoint that cannot be used in `from`.
+    pub fn source(&self, uri: &EndpointUri) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        let endpoint = self.endpoint(uri)?;
+        match endpoint.consumer() {
+            Some(_) => Ok(endpoint),
+            None => Err(unusable(uri, "from")),
+        }
+    }
+
+    /// The endpoint at `uri`, and what exchanges are sent to.
+    ///
+    /// # Errors
+    /// Every mistake in the URI; an endpoint that cannot be used in `to`.
+    pub fn sink(&self, uri: &EndpointUri) -> Result<(Box<dyn Endpoint>, Arc<dyn Processor>), ConfigErrors> {
+        let endpoint = self.endpoint(uri)?;
+        match endpoint.processor() {
+            Some(processor) => Ok((endpoint, processor)),
+            None => Err(unusable(uri, "to")),
+        }
+    }
+}
+
+fn unusable(uri: &EndpointUri, place: &str) -> ConfigErrors {
+    uri.error_in_scheme(format!("component `{}` cannot be used in `{place}`", uri.scheme())).into()
 }

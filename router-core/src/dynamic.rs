@@ -48,9 +48,7 @@ impl DynamicTarget {
         }
         let context = BuildContext { registry: &self.registry, cluster: self.cluster.as_ref() };
         let parsed = EndpointUri::parse(&SourceText::computed(uri.as_str()))?;
-        let processor = context.endpoint(&parsed)?.processor().ok_or_else(|| {
-            parsed.error_in_scheme(format!("component `{}` cannot be used in `to`", parsed.scheme()))
-        })?;
+        let (_, processor) = context.sink(&parsed)?;
         if processors.len() >= Self::CACHE_SIZE {
             processors.clear();
         }

@@ -4,12 +4,13 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use smallvec::{SmallVec, smallvec};
 use smol_str::{SmolStr, ToSmolStr};
 use tokio_util::task::TaskTracker;
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::cluster::{LeadershipLost, Term};
 use crate::component::Processor;
@@ -80,6 +81,8 @@ struct Guard {
     /// Counts the exchanges in flight, for whoever must know that none is left even after the futures
     /// that carried them were dropped from another thread.
     in_flight: TaskTracker,
+    /// Set by the first exchange.
+    used: Arc<AtomicBool>,
 }
 
 impl Pipeline {
@@ -99,7 +102,16 @@ impl Pipeline {
     pub fn guarded_by(&self, term: Term) -> Self {
         let in_flight = TaskTracker::new();
         in_flight.close();
-        Self { program: Arc::clone(&self.program), guard: Some(Guard { term, in_flight }) }
+        Self {
+            program: Arc::clone(&self.program),
+            guard: Some(Guard { term, in_flight, used: Arc::default() }),
+        }
+    }
+
+    /// Whether an exchange was sent into this guarded pipeline. `false` for others.
+    #[must_use]
+    pub fn was_used(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.used.load(Ordering::Relaxed))
     }
 
     /// Completes when no exchange of this guarded pipeline is in flight. At once for others.
@@ -126,12 +138,27 @@ impl Pipeline {
             None => None,
             Some(guard) => {
                 let token = guard.in_flight.token();
+                guard.used.store(true, Ordering::Relaxed);
                 guard.term.check().map_err(|lost| self.not_started(lost))?;
                 exchange.term = Some(guard.term.clone());
                 Some(token)
             }
         };
-        self.program.run(exchange).await
+        let Some(guard) = &self.guard else { return self.program.run(exchange).await };
+        // The exchange ends at the deadline whoever polls it: the consumer, a task of it, or a caller
+        // through `direct:`.
+        tokio::select! {
+            biased;
+            () = guard.term.expired() => Err(self.aborted(exchange, &guard.term)),
+            result = self.program.run(exchange) => result,
+        }
+    }
+
+    fn aborted(&self, exchange: &Exchange, term: &Term) -> RouteError {
+        let lost = LeadershipLost { lock: term.lock().clone(), term: term.number() };
+        warn!(route = %self.program.route_id, exchange = %exchange.id, "an exchange in flight was aborted: {lost}");
+        let step = String::from("an exchange in flight");
+        RouteError { route_id: self.program.route_id.clone(), step, cause: Cause::LeadershipLost(lost) }
     }
 
     fn not_started(&self, lost: LeadershipLost) -> RouteError {

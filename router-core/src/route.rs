@@ -49,7 +49,7 @@ pub(crate) struct Surroundings {
 }
 
 impl Surroundings {
-    fn context(&self) -> BuildContext<'_> {
+    pub(crate) fn context(&self) -> BuildContext<'_> {
         BuildContext { registry: &self.registry, cluster: self.cluster.as_ref() }
     }
 
@@ -68,7 +68,7 @@ impl Surroundings {
         if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().trim().is_empty()) {
             compiler.errors.push(ConfigError::at(text, 0..text.as_str().len(), "a route id cannot be empty"));
         }
-        let source = compiler.consumer(&definition.from);
+        let source = compiler.source(&definition.from);
         let steps = compiler.steps(&definition.steps, "step ");
         let error_handler = compiler.error_handler(definition.error_handler.as_ref());
         let Compiler { errors, calls, .. } = compiler;
@@ -96,33 +96,19 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn consumer(&mut self, from: &SourceText) -> Option<(EndpointUri, Box<dyn Endpoint>)> {
-        let (uri, endpoint) = self.endpoint(from)?;
-        if endpoint.consumer().is_none() {
-            self.errors
-                .push(uri.error_in_scheme(format!("component `{}` cannot be used in `from`", uri.scheme())));
-            return None;
-        }
+    fn source(&mut self, from: &SourceText) -> Option<(EndpointUri, Box<dyn Endpoint>)> {
+        let uri = self.errors.collect(EndpointUri::parse(from))?;
+        let endpoint = self.errors.collect(self.surroundings.context().source(&uri))?;
         Some((uri, endpoint))
     }
 
-    fn processor(&mut self, to: &SourceText) -> Option<Arc<dyn Processor>> {
-        let (uri, endpoint) = self.endpoint(to)?;
-        let Some(processor) = endpoint.processor() else {
-            self.errors
-                .push(uri.error_in_scheme(format!("component `{}` cannot be used in `to`", uri.scheme())));
-            return None;
-        };
+    fn sink(&mut self, to: &SourceText) -> Option<Arc<dyn Processor>> {
+        let uri = self.errors.collect(EndpointUri::parse(to))?;
+        let (endpoint, processor) = self.errors.collect(self.surroundings.context().sink(&uri))?;
         if let Some(address) = endpoint.local_address() {
             self.calls.push(LocalCall { address: address.into(), uri });
         }
         Some(processor)
-    }
-
-    fn endpoint(&mut self, text: &SourceText) -> Option<(EndpointUri, Box<dyn Endpoint>)> {
-        let uri = self.errors.collect(EndpointUri::parse(text))?;
-        let endpoint = self.errors.collect(self.surroundings.context().endpoint(&uri))?;
-        Some((uri, endpoint))
     }
 
     fn steps(&mut self, definitions: &[StepDefinition], place: &str) -> Box<[Step]> {
@@ -142,7 +128,7 @@ impl Compiler<'_> {
 
     fn action(&mut self, definition: &StepDefinition, place: &str) -> Option<Action> {
         Some(match definition {
-            StepDefinition::To(uri) => Action::To(self.processor(uri)?),
+            StepDefinition::To(uri) => Action::To(self.sink(uri)?),
             StepDefinition::ToDynamic(uri) => {
                 let Surroundings { registry, cluster, .. } = self.surroundings;
                 Action::ToDynamic(DynamicTarget::new(
@@ -222,7 +208,7 @@ impl Compiler<'_> {
 
     fn error_handler(&mut self, definition: Option<&ErrorHandlerDefinition>) -> ErrorHandler {
         let Some(definition) = definition else { return ErrorHandler::default() };
-        let dead_letter = definition.dead_letter.as_ref().and_then(|uri| self.processor(uri));
+        let dead_letter = definition.dead_letter.as_ref().and_then(|uri| self.sink(uri));
         ErrorHandler::new(definition.clone(), dead_letter)
     }
 }

@@ -12,9 +12,12 @@ use tracing::{info, warn};
 
 pub use build::RouterBuilder;
 
+use crate::component::Processor;
 use crate::definition::RouteDefinition;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::route::{Route, Surroundings};
+use crate::source::SourceText;
+use crate::uri::EndpointUri;
 use supervisor::Supervisor;
 
 /// A set of routes that runs. Cheap to clone: clones are handles of the same router, for starting,
@@ -148,6 +151,17 @@ impl Router {
             }
         }
         Shutdown::Aborted
+    }
+
+    /// What sends exchanges to the endpoint at `uri` from outside of all routes: the way from a REST
+    /// handler, or any other code, into a `direct:` route.
+    ///
+    /// # Errors
+    /// Every mistake in the URI; an endpoint that cannot be used in `to`.
+    #[track_caller]
+    pub fn producer(&self, uri: impl Into<Arc<str>>) -> Result<Arc<dyn Processor>, ConfigErrors> {
+        let uri = EndpointUri::parse(&SourceText::from_code(uri))?;
+        Ok(self.shared.surroundings.context().sink(&uri)?.1)
     }
 
     /// What is known about each route, in the order of definition.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Range;
 
 use percent_encoding::percent_decode_str;
+use smol_str::SmolStr;
 
 use crate::error::ConfigError;
 use crate::source::SourceText;
@@ -81,7 +82,24 @@ impl EndpointUri {
     /// The path with `%XX` decoded.
     #[must_use]
     pub fn decoded_path(&self) -> Cow<'_, str> {
-        percent_decode_str(self.path()).decode_utf8_lossy()
+        self.decoded_path_part(0..self.path().len())
+    }
+
+    /// A part of the path with `%XX` decoded.
+    #[must_use]
+    pub fn decoded_path_part(&self, range: Range<usize>) -> Cow<'_, str> {
+        percent_decode_str(&self.path()[range]).decode_utf8_lossy()
+    }
+
+    /// The decoded path, which must not be empty.
+    ///
+    /// # Errors
+    /// The given message when it is.
+    pub fn required_path(&self, message: &str) -> Result<SmolStr, ConfigError> {
+        match self.decoded_path() {
+            path if path.is_empty() => Err(self.error_in_whole(message)),
+            path => Ok(path.into()),
+        }
     }
 
     /// The whole URI as written.

@@ -45,6 +45,11 @@ impl RouterBuilder {
         Self::default()
     }
 
+    /// A builder with these components and named processors.
+    pub fn with_registry(registry: Registry) -> Self {
+        Self { registry, ..Self::default() }
+    }
+
     /// Adds a component; it replaces an earlier one with the same scheme.
     pub fn component(mut self, component: impl Component + 'static) -> Self {
         self.registry.add_component(component);
