@@ -36,6 +36,8 @@ mod reader;
 mod route;
 mod step;
 mod syntax;
+#[cfg(test)]
+mod tests;
 mod text;
 mod tree;
 mod variables;

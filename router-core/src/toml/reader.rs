@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::tree::{Entry, Node, NodeValue, Table};
-use crate::error::{ConfigError, ConfigErrors};
+use crate::error::{ConfigError, ConfigErrors, closest};
 use crate::options::parse_duration;
 use crate::source::{SourceFile, SourceText};
 
@@ -42,7 +42,8 @@ impl Reader<'_> {
         Some(table)
     }
 
-    /// An entry that must be there. Where it is missing, the caret is at `place`.
+    /// An entry that must be there. Where it is missing, the caret is at `place`; a misspelt one was
+    /// reported already.
     pub(super) fn required<'t>(
         &mut self,
         table: &'t Table,
@@ -51,7 +52,8 @@ impl Reader<'_> {
         place: &Range<usize>,
     ) -> Option<&'t Entry> {
         let entry = table.get(key);
-        if entry.is_none() {
+        let misspelt = || table.entries.iter().any(|entry| closest(&entry.name, [key]).is_some());
+        if entry.is_none() && !misspelt() {
             let error = self.error(place, format!("`{name}` needs the key `{key}`"));
             self.errors.push(error);
         }

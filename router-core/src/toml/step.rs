@@ -23,7 +23,7 @@ impl Reader<'_> {
 
     fn step(&mut self, node: &Node) -> Option<StepDefinition> {
         match &node.value {
-            NodeValue::Text(name) => self.bare_step(node, name.as_str()),
+            NodeValue::Text(name) => self.bare_step(name),
             NodeValue::Table(table) => {
                 let Some(first) = table.entries.first() else {
                     let error = self.error(&node.place, "a step cannot be empty");
@@ -46,18 +46,16 @@ impl Reader<'_> {
         }
     }
 
-    fn bare_step(&mut self, node: &Node, name: &str) -> Option<StepDefinition> {
-        match StepKind::from_name(name) {
+    fn bare_step(&mut self, text: &SourceText) -> Option<StepDefinition> {
+        let name = text.as_str();
+        let error = |message| ConfigError::at(text, 0..name.len(), message);
+        self.errors.push(match StepKind::from_name(name) {
             Some(StepKind::Stop) => return Some(StepDefinition::Stop),
             Some(_) => {
-                let error = self.error(&node.place, format!("step `{name}` needs an argument"));
-                self.errors.push(error.help(format!("write `{{ {name} = ... }}`")));
+                error(format!("step `{name}` needs an argument")).help(format!("write `{{ {name} = ... }}`"))
             }
-            None => {
-                let error = unknown_step(self.error(&node.place, format!("unknown step `{name}`")), name);
-                self.errors.push(error);
-            }
-        }
+            None => unknown_step(error(format!("unknown step `{name}`")), name),
+        });
         None
     }
 
