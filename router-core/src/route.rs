@@ -73,7 +73,8 @@ impl Surroundings {
         let Compiler { errors, calls, .. } = compiler;
         let linked = source
             .as_ref()
-            .map(|(from, endpoint)| (from.clone(), endpoint.local_address().map(ToSmolStr::to_smolstr)));
+            .map(|(from, endpoint)| (from.clone(), endpoint.local_address().map(ToSmolStr::to_smolstr)))
+            .ok_or_else(|| definition.from.clone());
         let links = Links { route: id.clone(), source: linked, calls };
         let (Ok(()), Some((from, endpoint))) = (errors.clone().into_result(), source) else {
             return Err(Box::new(Mistaken { errors: errors.in_route(&id), links }));

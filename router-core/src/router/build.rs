@@ -117,10 +117,11 @@ impl RouterBuilder {
             cluster: self.cluster,
             node: node.unwrap_or_else(|| SmolStr::new_static("local")),
         };
-        let (mut errors, mut routes) = (self.mistakes, Vec::with_capacity(self.routes.len()));
-        let (mut mistaken, mut ids) = (Vec::new(), HashMap::with_capacity(self.routes.len()));
-        for (index, definition) in self.routes.iter().enumerate() {
-            let (id, route) = match surroundings.compile(definition, index + 1) {
+        let count = self.routes.len();
+        let (mut errors, mut routes) = (self.mistakes, Vec::with_capacity(count));
+        let (mut mistaken, mut ids) = (Vec::new(), HashMap::with_capacity(count));
+        for (index, definition) in self.routes.into_iter().enumerate() {
+            let (id, route) = match surroundings.compile(&definition, index + 1) {
                 Ok(route) => (route.id.clone(), Some(route)),
                 Err(found) => {
                     let id = found.links.route.clone();
@@ -131,9 +132,11 @@ impl RouterBuilder {
             };
             routes.extend(route);
             match ids.entry(id) {
-                MapEntry::Vacant(entry) => drop(entry.insert(definition.id.as_ref())),
+                MapEntry::Vacant(entry) => {
+                    entry.insert(definition.id);
+                }
                 MapEntry::Occupied(first) => {
-                    errors.push(links::duplicate_id(definition, first.key(), *first.get()));
+                    errors.push(links::duplicate_id(&definition, first.key(), first.get().as_ref()));
                 }
             }
         }

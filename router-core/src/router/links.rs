@@ -13,8 +13,8 @@ use crate::uri::EndpointUri;
 /// that those do not hide the mistakes between routes.
 pub(crate) struct Links {
     pub(crate) route: SmolStr,
-    /// The URI of its consumer and the address that this consumes; `None`: there are mistakes in it.
-    pub(crate) source: Option<(EndpointUri, Option<SmolStr>)>,
+    /// The URI of its consumer and the address that this consumes, or the text that has mistakes.
+    pub(crate) source: Result<(EndpointUri, Option<SmolStr>), SourceText>,
     /// The calls of other routes.
     pub(crate) calls: Vec<LocalCall>,
 }
@@ -46,26 +46,30 @@ pub(super) fn duplicate_id(
 /// false: then there are routes that are not known, which may be the ones that are called.
 pub(super) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete: bool) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
-    let (mut addresses, mut complete) = (HashSet::new(), complete);
+    let (mut addresses, mut mistaken) = (HashSet::new(), Vec::new());
     for Links { route, source, .. } in links.clone() {
         match source {
-            None => complete = false,
-            Some((from, Some(address))) if !addresses.insert(address.as_str()) => {
+            Err(text) => mistaken.push(text.as_str()),
+            Ok((from, Some(address))) if !addresses.insert(address.as_str()) => {
                 let message = format!("another route consumes `{address}` already");
                 errors.push(from.error_in_whole(message).in_route(route));
             }
-            Some(_) => {}
+            Ok(_) => {}
         }
     }
     if !complete {
         return errors;
     }
     for Links { route, calls, .. } in links {
-        for call in calls.iter().filter(|call| !addresses.contains(call.address.as_str())) {
-            let message = format!("no route consumes `{}`", call.address);
-            let error = call.uri.error_in_whole(message).suggest(&call.address, addresses.iter().copied());
-            let help = format!("add a route with `from = \"{}\"`", call.address);
-            errors.push(error.help(help).in_route(route));
+        for LocalCall { address, uri } in calls.iter().filter(|call| !addresses.contains(&*call.address)) {
+            // A source with mistakes that names what is called is the one that is meant: `dirct:a`.
+            let name = address.split_once(':').map_or(address.as_str(), |(_, name)| name);
+            if mistaken.iter().any(|text| text.contains(name)) {
+                continue;
+            }
+            let error = uri.error_in_whole(format!("no route consumes `{address}`"));
+            let error = error.suggest(address, addresses.iter().copied());
+            errors.push(error.help(format!("add a route with `from = \"{address}\"`")).in_route(route));
         }
     }
     errors
