@@ -31,8 +31,7 @@ pub(super) fn start(format: LogFormat) {
 }
 
 /// `12:00:01 INFO clock: message`, in local time. The name before the colon is the field `logger` of the
-/// `log` step and component, or the field `route`; where there is neither, the line is the router's own
-/// and has none.
+/// `log` step and component; lines of the router itself have none.
 struct HumanFormat;
 
 impl<S, N> FormatEvent<S, N> for HumanFormat
@@ -51,11 +50,11 @@ where
         let time = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
         let level = event.metadata().level();
         if writer.has_ansi_escapes() {
-            write!(writer, "\u{1b}[2m{time}\u{1b}[0m \u{1b}[{}m{level:5}\u{1b}[0m ", colour(*level))?;
+            write!(writer, "\u{1b}[2m{time}\u{1b}[0m \u{1b}[{}m{level}\u{1b}[0m ", colour(*level))?;
         } else {
-            write!(writer, "{time} {level:5} ")?;
+            write!(writer, "{time} {level} ")?;
         }
-        if let Some(logger) = line.logger.or(line.route) {
+        if let Some(logger) = line.logger {
             write!(writer, "{logger}: ")?;
         }
         writeln!(writer, "{}", line.message)
@@ -76,7 +75,6 @@ fn colour(level: Level) -> u8 {
 #[derive(Default)]
 struct Line {
     logger: Option<String>,
-    route: Option<String>,
     message: String,
 }
 
@@ -84,7 +82,6 @@ impl Visit for Line {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "logger" => self.logger = Some(value.into()),
-            "route" => self.route = Some(value.into()),
             "message" => self.message = value.into(),
             _ => {}
         }
