@@ -134,17 +134,18 @@ impl Pipeline {
     /// # Cancellation
     /// Dropping the future ends the exchange at the await it has reached.
     pub async fn process(&self, exchange: &mut Exchange) -> Result<(), RouteError> {
-        let _in_flight = match &self.guard {
-            None => None,
-            Some(guard) => {
-                let token = guard.in_flight.token();
-                guard.used.store(true, Ordering::Relaxed);
-                guard.term.check().map_err(|lost| self.not_started(lost))?;
-                exchange.term = Some(guard.term.clone());
-                Some(token)
-            }
-        };
-        let Some(guard) = &self.guard else { return self.program.run(exchange).await };
+        match &self.guard {
+            None => self.program.run(exchange).await,
+            // Boxed, because it is large, and each route keeps the place for one exchange.
+            Some(guard) => Box::pin(self.process_guarded(guard, exchange)).await,
+        }
+    }
+
+    async fn process_guarded(&self, guard: &Guard, exchange: &mut Exchange) -> Result<(), RouteError> {
+        let _in_flight = guard.in_flight.token();
+        guard.used.store(true, Ordering::Relaxed);
+        guard.term.check().map_err(|lost| self.not_started(lost))?;
+        exchange.term = Some(guard.term.clone());
         // The exchange ends at the deadline whoever polls it: the consumer, a task of it, or a caller
         // through `direct:`.
         tokio::select! {
@@ -206,7 +207,8 @@ impl Program {
                     redeliveries += 1;
                     tokio::time::sleep(delay).await;
                 }
-                None => return self.give_up(step, cause, exchange).await,
+                // Boxed, because it is large and rare.
+                None => return Box::pin(self.give_up(step, cause, exchange)).await,
             }
         }
     }

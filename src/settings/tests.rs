@@ -1,3 +1,5 @@
+//! The four layers, and the mistakes in each.
+
 use super::*;
 
 fn files(texts: &[&str]) -> Vec<RouteFile> {
