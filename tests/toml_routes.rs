@@ -1,6 +1,8 @@
 //! The promise: `bactrian check` and `bactrian run` report every mistake in a folder of routes at once,
 //! the same way, and nothing starts before there is none.
+
 #![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

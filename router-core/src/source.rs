@@ -39,6 +39,7 @@ pub(crate) enum Origin {
     /// In a line of Rust: the call of the builder.
     Code(&'static Location<'static>),
     /// In a file of routes.
+    #[cfg_attr(not(feature = "toml"), expect(dead_code, reason = "only the TOML front end reads files"))]
     File(Arc<FileOrigin>),
     /// At run time, for example by `to_dynamic`.
     Computed,
