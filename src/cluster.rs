@@ -43,16 +43,16 @@ fn built_in() -> Vec<&'static str> {
 ///
 /// # Errors
 /// When the service cannot be used.
-pub fn open(service: Service, settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
+pub async fn open(service: Service, settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
     match service {
-        Service::File | Service::Auto => open_file(settings),
+        Service::File | Service::Auto => open_file(settings).await,
         Service::Memory => Ok(MemoryCluster::new(settings.member())),
         Service::Kubernetes => Err("the cluster service `kubernetes` is not built into this program".into()),
     }
 }
 
 #[cfg(feature = "file")]
-fn open_file(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
+async fn open_file(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
     // WIRING POINT: `cluster_file::FileCluster::open(FileClusterSettings { root, member,
     // allow_network_file_system })` of `settings.cluster`.
     let root = settings.cluster.root.display();
@@ -60,6 +60,6 @@ fn open_file(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
 }
 
 #[cfg(not(feature = "file"))]
-fn open_file(_settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
+async fn open_file(_settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
     Err("the cluster service `file` is not built into this program".into())
 }

@@ -21,11 +21,15 @@
 pub mod cluster;
 #[cfg(feature = "cli")]
 pub mod load;
+#[cfg(feature = "logging")]
+pub mod logging;
 #[cfg(feature = "cli")]
 pub mod settings;
 mod shutdown;
 
 pub use components;
+#[cfg(feature = "logging")]
+pub use logging::init_logging;
 pub use router_core as core;
 pub use shutdown::{run, shutdown_signal};
 

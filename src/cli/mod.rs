@@ -6,7 +6,6 @@
 mod check;
 mod doc;
 mod list;
-mod logging;
 mod output;
 mod run;
 

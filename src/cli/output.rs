@@ -1,8 +1,9 @@
 //! What the verbs print, and how they end.
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
+use bactrian::logging::stderr_has_colours;
 use router_core::error::ConfigErrors;
 
 /// `EX_CONFIG` of `sysexits.h`.
@@ -35,10 +36,4 @@ pub(super) fn failure(message: &str) -> ExitCode {
 /// Writes to stderr, as far as there is one.
 pub(super) fn diagnostic(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
-}
-
-/// See <https://no-color.org>.
-pub(super) fn stderr_has_colours() -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !refused && std::io::stderr().is_terminal()
 }

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use bactrian::cluster;
 use bactrian::load::Loaded;
+use bactrian::logging::init_logging_as;
 use router_core::error::{BoxError, Chain};
 use router_core::router::Shutdown;
 
-use super::{Sources, logging, output};
+use super::{Sources, output};
 
 /// Exit codes: 0 after all exchanges in flight were finished, 1 when some were dropped (after a second
 /// signal, or because draining took too long) or the cluster service could not be opened.
@@ -16,7 +17,7 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    logging::start(loaded.settings.log.format);
+    init_logging_as(loaded.settings.log.format);
     let ended = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -32,7 +33,7 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
 async fn route(loaded: &Loaded) -> Result<Shutdown, BoxError> {
     let mut builder = loaded.builder();
     if let Some(service) = loaded.service {
-        builder = builder.cluster(cluster::open(service, &loaded.settings)?);
+        builder = builder.cluster(cluster::open(service, &loaded.settings).await?);
     }
     let router = builder.build()?;
     Ok(bactrian::run(&router).await)

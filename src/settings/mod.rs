@@ -21,6 +21,8 @@ use router_core::source::SourceFile;
 use router_core::toml::RouteFile;
 use serde::Deserialize;
 
+pub use crate::logging::LogFormat;
+
 pub use environment::Environment;
 pub use list::{SETTINGS, SettingDescription, VARIABLE_PREFIX};
 
@@ -94,18 +96,6 @@ pub struct MasterSettings {
 pub struct LogSettings {
     /// Its form.
     pub format: LogFormat,
-}
-
-/// The form of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people on a terminal, else JSON.
-    Auto,
-    /// A short line for people.
-    Human,
-    /// One JSON object per line.
-    Json,
 }
 
 /// Settings, and where they came from.

@@ -1,9 +1,8 @@
-//! The log on stderr: short lines for people, or JSON.
+//! [`init_logging`]: the log on stderr, short lines for people or JSON.
 
 use std::fmt;
 use std::io::IsTerminal;
 
-use bactrian::settings::LogFormat;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -12,10 +11,27 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::output;
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(serde::Deserialize), serde(rename_all = "lowercase"))]
+pub enum LogFormat {
+    /// For people on a terminal, else JSON.
+    #[default]
+    Auto,
+    /// A short line for people.
+    Human,
+    /// One JSON object per line.
+    Json,
+}
 
-/// Starts the log; `RUST_LOG` says how much of it, INFO and above where it says nothing.
-pub(super) fn start(format: LogFormat) {
+/// Starts the log of this process. The variable `RUST_LOG` says how much of it, INFO and above where it
+/// says nothing. Does nothing where a log was started before.
+pub fn init_logging() {
+    init_logging_as(LogFormat::Auto);
+}
+
+/// As [`init_logging`], in the given form.
+pub fn init_logging_as(format: LogFormat) {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let human = match format {
@@ -23,11 +39,19 @@ pub(super) fn start(format: LogFormat) {
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
-    if human {
-        log.with_ansi(output::stderr_has_colours()).event_format(HumanFormat).init();
+    // The only error is that there is a log already.
+    let _ = if human {
+        log.with_ansi(stderr_has_colours()).event_format(HumanFormat).try_init()
     } else {
-        log.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
-    }
+        log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+    };
+}
+
+/// Whether to write colours to stderr: to a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
+#[must_use]
+pub fn stderr_has_colours() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !refused && std::io::stderr().is_terminal()
 }
 
 /// `12:00:01 INFO clock: message`, in local time. The name before the colon is the field `logger` of the
