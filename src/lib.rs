@@ -17,9 +17,19 @@
 //! one dies, is stopped or loses its authority, another takes over, and the old one has stopped before
 //! the new one starts.
 
+#[cfg(feature = "cli")]
+pub mod cluster;
+#[cfg(feature = "cli")]
+pub mod load;
+#[cfg(feature = "logging")]
+pub mod logging;
+#[cfg(feature = "cli")]
+pub mod settings;
 mod shutdown;
 
 pub use components;
+#[cfg(feature = "logging")]
+pub use logging::init_logging;
 pub use router_core as core;
 pub use shutdown::{run, shutdown_signal};
 

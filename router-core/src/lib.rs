@@ -24,5 +24,7 @@ mod route;
 pub mod router;
 pub mod source;
 pub mod stop;
+#[cfg(feature = "toml")]
+pub mod toml;
 pub mod uri;
 pub mod value;
