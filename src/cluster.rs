@@ -53,10 +53,13 @@ pub async fn open(service: Service, settings: &Settings) -> Result<Arc<dyn Clust
 
 #[cfg(feature = "file")]
 async fn open_file(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
-    // WIRING POINT: `cluster_file::FileCluster::open(FileClusterSettings { root, member,
-    // allow_network_file_system })` of `settings.cluster`.
-    let root = settings.cluster.root.display();
-    Err(format!("the cluster service `file` cannot be opened in `{root}` yet").into())
+    let cluster = &settings.cluster;
+    let file = cluster_file::FileClusterSettings {
+        root: cluster.root.clone(),
+        member: cluster.member.as_deref().map(Into::into),
+        allow_network_file_system: cluster.allow_network_file_system,
+    };
+    Ok(cluster_file::FileCluster::open(file).await?)
 }
 
 #[cfg(not(feature = "file"))]

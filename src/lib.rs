@@ -27,6 +27,8 @@ pub mod logging;
 pub mod settings;
 mod shutdown;
 
+#[cfg(feature = "file")]
+pub use cluster_file;
 pub use components;
 #[cfg(feature = "logging")]
 pub use logging::init_logging;
@@ -51,6 +53,8 @@ pub fn registry() -> Registry {
 
 /// What most programs need.
 pub mod prelude {
+    #[cfg(feature = "file")]
+    pub use cluster_file::{FileCluster, FileClusterSettings};
     pub use components::{MasterComponent, MockComponent};
     pub use router_core::builder::{Branch, Choice, RouteBuilder, Steps, from};
     pub use router_core::cluster::{

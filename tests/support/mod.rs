@@ -18,32 +18,32 @@ use bactrian::prelude::*;
 use rustix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds on CLOCK_MONOTONIC.
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     u64::try_from(time.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap()
 }
 
 /// One exchange, as its member saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    pub member: u32,
-    pub term: u64,
-    pub start: u64,
+pub(crate) struct Record {
+    pub(crate) member: u32,
+    pub(crate) term: u64,
+    pub(crate) start: u64,
     /// `None`: it never ended, because its member was killed.
-    pub end: Option<u64>,
+    pub(crate) end: Option<u64>,
 }
 
 /// A directory that members share: the locks, and the records.
-pub struct Stage {
+pub(crate) struct Stage {
     folder: tempfile::TempDir,
 }
 
 impl Stage {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    pub fn locks(&self) -> PathBuf {
+    pub(crate) fn locks(&self) -> PathBuf {
         self.folder.path().join("locks")
     }
 
@@ -52,7 +52,7 @@ impl Stage {
     }
 
     /// Starts a member whose exchanges take `work`.
-    pub fn member(&self, work: Duration) -> Member {
+    pub(crate) fn member(&self, work: Duration) -> Member {
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["support::member_process", "--exact", "--ignored", "--nocapture"])
             .env("MEMBER_LOCKS", self.locks())
@@ -66,7 +66,7 @@ impl Stage {
     }
 
     /// All exchanges so far, in the order in which they were noted.
-    pub fn records(&self) -> Vec<Record> {
+    pub(crate) fn records(&self) -> Vec<Record> {
         let text = std::fs::read_to_string(self.records_file()).unwrap_or_default();
         let mut records: Vec<Record> = Vec::new();
         for line in text.lines() {
@@ -86,7 +86,7 @@ impl Stage {
     }
 
     /// Waits until the records are as `wanted`, looking again after each new one.
-    pub fn wait(&self, what: &str, wanted: impl Fn(&[Record]) -> bool) -> Vec<Record> {
+    pub(crate) fn wait(&self, what: &str, wanted: impl Fn(&[Record]) -> bool) -> Vec<Record> {
         let patience = Instant::now() + Duration::from_secs(30);
         loop {
             let records = self.records();
@@ -99,7 +99,7 @@ impl Stage {
     }
 
     /// Waits for the first exchange of a term after `term`, and returns it.
-    pub fn wait_for_term_after(&self, term: u64) -> Record {
+    pub(crate) fn wait_for_term_after(&self, term: u64) -> Record {
         let records = self.wait("a new term", |records| records.iter().any(|record| record.term > term));
         records.into_iter().find(|record| record.term > term).unwrap()
     }
@@ -113,7 +113,7 @@ fn pause() {
 
 /// Proves from the records that leadership was exclusive: each term belongs to one member, terms grow
 /// with time, and the work of a term has ended before that of the next one starts.
-pub fn assert_exclusive(records: &[Record]) {
+pub(crate) fn assert_exclusive(records: &[Record]) {
     assert!(!records.is_empty(), "there is nothing to judge");
     let mut terms: Vec<(u64, u32, u64, u64)> = Vec::new();
     for record in records {
@@ -142,29 +142,29 @@ fn show(records: &[Record]) -> String {
 }
 
 /// A member process; dropping it kills it.
-pub struct Member {
+pub(crate) struct Member {
     child: Child,
 }
 
 impl Member {
-    pub fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, signal).unwrap();
     }
 
     /// `kill -9`, at the returned time.
-    pub fn kill(mut self) -> u64 {
+    pub(crate) fn kill(mut self) -> u64 {
         let at = now();
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         at
     }
 
-    pub fn wait(mut self) -> ExitStatus {
+    pub(crate) fn wait(mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 }
