@@ -22,8 +22,7 @@ use crate::watch::{RECHECK, Watch};
 
 /// After an event, how long to wait before each further try. The event comes just before the kernel
 /// frees the lock of a leader that died, and others hold it for a moment when they look.
-const RETRIES: [Duration; 3] =
-    [Duration::from_millis(1), Duration::from_millis(5), Duration::from_millis(20)];
+const RETRIES: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(20)];
 
 /// Grants a lock to whoever has the lock on its file.
 pub(crate) struct FileArbiter {
