@@ -22,8 +22,7 @@ use crate::watch::{RECHECK, Watch};
 
 /// After an event, how long to wait before each further try. The event comes just before the kernel
 /// frees the lock of a leader that died, and others hold it for a moment when they look.
-const RETRIES: [Duration; 3] =
-    [Duration::from_millis(1), Duration::from_millis(5), Duration::from_millis(20)];
+const RETRIES: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(20)];
 
 /// Grants a lock to whoever has the lock on its file.
 pub(crate) struct FileArbiter {
@@ -250,5 +249,63 @@ fn why(last: &LeaderRecord) -> String {
         format!("{member}, which led in term {term}, ended")
     } else {
         format!("{member} released it after term {term}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::SETTLE;
+
+    async fn polling(root: &std::path::Path, id: &str) -> FileArbiter {
+        let root = Root::open(root).unwrap();
+        let local = Member::new(id);
+        let membership = Membership::join(&root.members(), &local).await.unwrap();
+        let board = Arc::new(Board::new(root.path()));
+        let watch = Arc::new(Watch::without_events(Arc::clone(&board)));
+        FileArbiter::watched(root, local, membership, board, watch).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_events_everything_takes_a_little_longer_and_goes_on() {
+        let root = tempfile::tempdir().unwrap();
+        let lock: LockName = "lock1".parse().unwrap();
+        let a = polling(root.path(), "a").await;
+        let start = tokio::time::Instant::now();
+        let first = a.acquire(&lock).await.unwrap();
+        assert!(start.elapsed() < RECHECK, "the first one waits for nobody");
+
+        let b = polling(root.path(), "b").await;
+        let mut leader = b.leader(&lock);
+        let second = b.acquire(&lock);
+        tokio::pin!(second);
+        assert!(tokio::time::timeout(RECHECK, &mut second).await.is_err());
+        assert_eq!(leader.borrow_and_update().as_ref().unwrap().member.id, "a");
+        a.release(first.grant).await;
+        let start = tokio::time::Instant::now();
+        let mut second = second.await.unwrap();
+        assert!(second.term > first.term && start.elapsed() < RECHECK);
+
+        std::fs::remove_file(root.path().join("lock1.lock")).unwrap();
+        let start = tokio::time::Instant::now();
+        let third = a.acquire(&lock);
+        tokio::pin!(third);
+        tokio::select! {
+            biased;
+            revoked = b.revoked(&mut second.grant) => assert!(revoked.why.contains("lock1.lock"), "{}", revoked.why),
+            _ = &mut third => panic!("two lead"),
+        }
+        third.await.unwrap();
+        assert!(start.elapsed() >= SETTLE, "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_leaves_no_lock_behind() {
+        let root = tempfile::tempdir().unwrap();
+        let lock: LockName = "lock1".parse().unwrap();
+        let a = polling(root.path(), "a").await;
+        drop(a.acquire(&lock).await.unwrap());
+        assert_eq!(*a.leader(&lock).borrow(), None);
+        assert!(Held::try_new(&root.path().join("lock1.lock")).unwrap().is_some());
     }
 }

@@ -43,6 +43,8 @@ pub(crate) struct LockState {
     pub(crate) leader: watch::Sender<Option<Leader>>,
     /// Set when the leader may have ended and nobody has said that it leads since.
     doubtful: AtomicBool,
+    /// Set when the record has changed and was not read since.
+    unread: AtomicBool,
     /// Set while this process leads, and so needs no file to know who does.
     leading: AtomicBool,
     /// The last file without a history, by inode, and since when we know it.
@@ -68,6 +70,7 @@ impl Board {
             events: watch::Sender::new(0),
             leader: watch::Sender::new(None),
             doubtful: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
             leading: AtomicBool::new(false),
             unsettled: Mutex::default(),
             file_name: file_name.clone(),
@@ -88,10 +91,12 @@ impl Board {
     }
 
     /// Takes note of a change. Wakes whom it concerns; returns a lock whose record is to be read, which
-    /// the caller does after all changes, so that candidates are not kept waiting.
+    /// the caller does later, and once for many changes, so that candidates are not kept waiting.
     pub(crate) fn note(&self, change: Change<'_>) -> Option<Arc<LockState>> {
         match change {
-            Change::Written(name) => return self.get(name),
+            Change::Written(name) => {
+                return self.get(name).filter(|state| !state.unread.swap(true, Ordering::Relaxed));
+            }
             Change::Closed(name) => {
                 let state = self.get(name)?;
                 state.doubtful.store(true, Ordering::Relaxed);
@@ -157,6 +162,8 @@ impl LockState {
     /// Reads who leads. With `probe` it also asks the kernel whether anybody does, which takes the lock
     /// for a microsecond if it is free: not to be done when candidates are about to try.
     pub(crate) fn look(&self, probe: bool) {
+        // First, so that what is written while we read is read again.
+        self.unread.store(false, Ordering::Relaxed);
         if self.leading.load(Ordering::Acquire) {
             return;
         }

@@ -5,16 +5,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
-use crate::board::Board;
+use crate::board::{Board, LockState};
 use crate::inotify::{Change, Inotify};
 
 /// How often everybody looks anyway, so that an event that never comes costs a second and no more.
 pub(crate) const RECHECK: Duration = Duration::from_secs(1);
 /// How often they look where there are no events.
 const POLL: Duration = Duration::from_millis(100);
+
+/// How long news about other leaders may wait. They are for humans; when many locks change hands at once,
+/// reading them would keep candidates waiting.
+const NEWS: Duration = Duration::from_millis(20);
 
 /// Tells the board what happens in the root directory.
 pub(crate) struct Watch {
@@ -60,20 +64,26 @@ impl Watch {
     pub(crate) async fn run(&self) {
         let mut doubts = interval(RECHECK);
         doubts.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let news = sleep(Duration::ZERO);
+        tokio::pin!(news);
+        let mut written = Vec::new();
         loop {
-            let mut written = Vec::new();
             tokio::select! {
                 biased;
-                () = self.changes(|change| written.extend(self.board.note(change))) => {}
+                () = self.changes(|change| written.extend(self.board.note(change))) => {
+                    if news.is_elapsed() {
+                        news.as_mut().reset(Instant::now() + NEWS);
+                    }
+                }
+                () = &mut news, if !written.is_empty() => {
+                    written.drain(..).for_each(|state: Arc<LockState>| state.look(false));
+                }
                 _ = doubts.tick() => {
                     if !self.has_events() {
                         self.board.note(Change::Anything);
                     }
                     self.board.resolve_doubts();
                 }
-            }
-            for state in written {
-                state.look(false);
             }
         }
     }
