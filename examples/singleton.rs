@@ -73,7 +73,9 @@ impl Service {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
-        Self { task: tokio::task::spawn(work) }
+        #[expect(clippy::disallowed_methods, reason = "the service owns and joins its task")]
+        let task = tokio::spawn(work);
+        Self { task }
     }
 
     async fn stop(self) {

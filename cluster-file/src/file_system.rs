@@ -8,6 +8,8 @@ use router_core::cluster::ClusterError;
 #[cfg(target_os = "linux")]
 pub(crate) fn check(root: &Path) -> Result<(), ClusterError> {
     // The root may not exist yet; nothing is made on a file system that is refused.
+    // And the ancestors of a relative path end before the current directory.
+    let root = &std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
     let existing = root.ancestors().find(|path| path.exists()).unwrap_or(root);
     let found = rustix::fs::statfs(existing)
         .map_err(|error| crate::unusable(format!("cannot look at `{}`", existing.display()), error.into()))?;
