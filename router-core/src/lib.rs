@@ -1,1 +1,30 @@
-//! The language and the engine of Bactrian.
+//! The language and the engine of Bactrian: [exchanges](exchange), the [routes](definition) they travel,
+//! the [router] that runs them, and the [interface of clustering](cluster). It knows no component and no
+//! cluster product.
+//!
+//! Data flows once, left to right: a front end ([`builder`], `toml`) makes a
+//! [`RouteDefinition`](definition::RouteDefinition); compiling it against the [`registry`] makes a
+//! route, or [every error at once](error::ConfigErrors); the [`router`] runs its
+//! [`Consumer`](component::Consumer), which sends each exchange through a
+//! [`Pipeline`](pipeline::Pipeline) to [`Processor`](component::Processor)s.
+
+pub mod builder;
+pub mod cluster;
+pub mod component;
+pub mod definition;
+mod dynamic;
+pub mod error;
+mod error_handler;
+pub mod exchange;
+mod expression;
+pub mod options;
+pub mod pipeline;
+pub mod registry;
+mod route;
+pub mod router;
+pub mod source;
+pub mod stop;
+#[cfg(feature = "toml")]
+pub mod toml;
+pub mod uri;
+pub mod value;

@@ -1,0 +1,161 @@
+//! `direct:name`: calls another route of this process, in the task of the caller.
+//!
+//! | option | takes | default | meaning |
+//! |---|---|---|---|
+//! | `block` | boolean | `true` | whether a caller waits for the called route while that is stopped |
+//! | `timeout` | duration | `30s` | how long it waits |
+//!
+//! The caller's exchange travels through the called route and comes back changed; so does a failure. A
+//! `direct:` name that no route consumes is a configuration error.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
+use router_core::error::{BoxError, ConfigErrors};
+use router_core::exchange::Exchange;
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind};
+use router_core::pipeline::Pipeline;
+use router_core::stop::Stop;
+use router_core::uri::EndpointUri;
+use smol_str::{SmolStr, format_smolstr};
+use tokio::sync::{Notify, oneshot};
+
+/// The component. Clones share their names: a route can be called through any of them.
+#[derive(Clone, Default)]
+pub struct DirectComponent {
+    slots: Arc<Mutex<HashMap<SmolStr, Arc<Slot>>>>,
+}
+
+static DESCRIPTION: ComponentDescription = ComponentDescription {
+    scheme: "direct",
+    summary: "calls another route of this process",
+    syntax: "direct:name",
+    consumes: true,
+    produces: true,
+    options: &[
+        OptionDescription {
+            name: "block",
+            kind: OptionKind::Boolean,
+            default: Some("true"),
+            summary: "whether a caller waits for the called route while that is stopped",
+        },
+        OptionDescription {
+            name: "timeout",
+            kind: OptionKind::Duration,
+            default: Some("30s"),
+            summary: "how long it waits",
+        },
+    ],
+};
+
+impl Component for DirectComponent {
+    fn description(&self) -> &'static ComponentDescription {
+        &DESCRIPTION
+    }
+
+    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        let options = DESCRIPTION.read(uri)?;
+        let name = uri.required_path("a direct endpoint needs a name: `direct:audit`")?;
+        let address = format_smolstr!("direct:{name}");
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = Arc::clone(slots.entry(name).or_default());
+        let patience = if options.boolean("block") { options.duration("timeout") } else { Duration::ZERO };
+        Ok(Box::new(Direct { address, slot, patience }))
+    }
+}
+
+/// Where the consumer of a name leaves its pipeline for the callers.
+#[derive(Default)]
+struct Slot {
+    /// Read by every call; reading does not write to shared memory, so callers on different cores do not
+    /// wait for each other.
+    open: ArcSwapOption<Open>,
+    /// Notified when the slot opens.
+    opened: Notify,
+}
+
+/// A pipeline that can be called. A call keeps it alive: when the last one drops it, `_drained` tells
+/// the consumer.
+struct Open {
+    pipeline: Pipeline,
+    _drained: oneshot::Sender<()>,
+}
+
+#[derive(Clone)]
+struct Direct {
+    address: SmolStr,
+    slot: Arc<Slot>,
+    /// How long a caller waits for the slot to open.
+    patience: Duration,
+}
+
+impl Endpoint for Direct {
+    fn consumer(&self) -> Option<Box<dyn Consumer>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn processor(&self) -> Option<Arc<dyn Processor>> {
+        Some(Arc::new(self.clone()))
+    }
+
+    fn local_address(&self) -> Option<&str> {
+        Some(&self.address)
+    }
+}
+
+#[async_trait]
+impl Consumer for Direct {
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+        let (drained_sender, drained) = oneshot::channel();
+        let closing = CloseOnDrop(&self.slot);
+        self.slot.open.store(Some(Arc::new(Open { pipeline, _drained: drained_sender })));
+        self.slot.opened.notify_waiters();
+        stop.requested().await;
+        drop(closing);
+        // The sender is never used: the channel closes when the last call is done.
+        let _ = drained.await;
+        Ok(())
+    }
+}
+
+/// Closes the slot also when the consumer is aborted.
+struct CloseOnDrop<'a>(&'a Slot);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.open.store(None);
+    }
+}
+
+#[async_trait]
+impl Processor for Direct {
+    async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
+        let open = self.slot.open.load();
+        if let Some(open) = &*open {
+            return Ok(open.pipeline.process(exchange).await?);
+        }
+        drop(open);
+        let open = self.wait().await.ok_or_else(|| format!("`{}` is not running", self.address))?;
+        Ok(open.pipeline.process(exchange).await?)
+    }
+}
+
+impl Direct {
+    async fn wait(&self) -> Option<Arc<Open>> {
+        let opened = async {
+            loop {
+                // Listen first, then look: an opening in between is not missed.
+                let opened = self.slot.opened.notified();
+                if let Some(open) = self.slot.open.load_full() {
+                    return open;
+                }
+                opened.await;
+            }
+        };
+        tokio::time::timeout(self.patience, opened).await.ok()
+    }
+}

@@ -1,0 +1,24 @@
+//! The components of Bactrian: one file per scheme, each with its option table in the module docs.
+
+pub mod direct;
+pub mod log;
+pub mod master;
+pub mod mock;
+pub mod timer;
+
+pub use direct::DirectComponent;
+pub use log::LogComponent;
+pub use master::MasterComponent;
+pub use mock::MockComponent;
+pub use timer::TimerComponent;
+
+use router_core::registry::Registry;
+
+/// Adds every component of this crate, with its defaults.
+pub fn register(registry: &mut Registry) {
+    registry.add_component(DirectComponent::default());
+    registry.add_component(LogComponent);
+    registry.add_component(MasterComponent::default());
+    registry.add_component(MockComponent::default());
+    registry.add_component(TimerComponent);
+}

@@ -1,0 +1,185 @@
+//! `log:name`: writes each exchange to the log.
+//!
+//! | option | takes | default | meaning |
+//! |---|---|---|---|
+//! | `level` | TRACE, DEBUG, INFO, WARN, ERROR | `INFO` | how important the line is |
+//! | `show_all` | boolean | `false` | whether everything is shown |
+//! | `show_body` | boolean | `true` | whether the body is shown |
+//! | `show_body_type` | boolean | `true` | whether the kind of the body is shown |
+//! | `show_exchange_id` | boolean | `false` | whether the exchange's id is shown |
+//! | `show_headers` | boolean | `false` | whether the headers are shown |
+//! | `show_properties` | boolean | `false` | whether the properties are shown |
+//! | `show_term` | boolean | `false` | whether the number of the term is shown |
+//! | `max_chars` | integer | `10000` | how much of the body is shown, in characters |
+//! | `multiline` | boolean | `false` | whether each part stands on a line of its own |
+//!
+//! The lines look like Camel's: `Exchange[BodyType: Text, Body: hello]`. The name is the field `logger`
+//! of the line.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use router_core::component::{BuildContext, Component, Endpoint, Processor};
+use router_core::definition::LogLevel;
+use router_core::error::{BoxError, ConfigErrors};
+use router_core::exchange::{Body, Exchange};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind};
+use router_core::pipeline::log_line;
+use router_core::uri::EndpointUri;
+use router_core::value::ValueMap;
+use smol_str::SmolStr;
+
+/// The component.
+pub struct LogComponent;
+
+const fn flag(name: &'static str, default: &'static str, summary: &'static str) -> OptionDescription {
+    OptionDescription { name, kind: OptionKind::Boolean, default: Some(default), summary }
+}
+
+static DESCRIPTION: ComponentDescription = ComponentDescription {
+    scheme: "log",
+    summary: "writes each exchange to the log",
+    syntax: "log:name",
+    consumes: false,
+    produces: true,
+    options: &[
+        OptionDescription {
+            name: "level",
+            kind: OptionKind::Choice(LogLevel::NAMES),
+            default: Some("INFO"),
+            summary: "how important the line is",
+        },
+        flag("show_all", "false", "whether everything is shown"),
+        flag("show_body", "true", "whether the body is shown"),
+        flag("show_body_type", "true", "whether the kind of the body is shown"),
+        flag("show_exchange_id", "false", "whether the exchange's id is shown"),
+        flag("show_headers", "false", "whether the headers are shown"),
+        flag("show_properties", "false", "whether the properties are shown"),
+        flag("show_term", "false", "whether the number of the term is shown"),
+        OptionDescription {
+            name: "max_chars",
+            kind: OptionKind::Integer,
+            default: Some("10000"),
+            summary: "how much of the body is shown, in characters",
+        },
+        flag("multiline", "false", "whether each part stands on a line of its own"),
+    ],
+};
+
+impl Component for LogComponent {
+    fn description(&self) -> &'static ComponentDescription {
+        &DESCRIPTION
+    }
+
+    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        let options = DESCRIPTION.read(uri)?;
+        let all = options.boolean("show_all");
+        let level = options.text("level").and_then(|name| LogLevel::from_name(&name));
+        Ok(Box::new(Log(Arc::new(Logger {
+            name: uri.required_path("a logger needs a name: `log:audit`")?,
+            level: level.unwrap_or_default(),
+            body: all || options.boolean("show_body"),
+            body_type: all || options.boolean("show_body_type"),
+            exchange_id: all || options.boolean("show_exchange_id"),
+            headers: all || options.boolean("show_headers"),
+            properties: all || options.boolean("show_properties"),
+            term: all || options.boolean("show_term"),
+            max_chars: options.integer("max_chars").and_then(|max| max.try_into().ok()).unwrap_or(usize::MAX),
+            separator: if options.boolean("multiline") { "\n  " } else { ", " },
+        }))))
+    }
+}
+
+struct Log(Arc<Logger>);
+
+impl Endpoint for Log {
+    fn processor(&self) -> Option<Arc<dyn Processor>> {
+        Some(self.0.clone())
+    }
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the URI")]
+struct Logger {
+    name: SmolStr,
+    level: LogLevel,
+    body: bool,
+    body_type: bool,
+    exchange_id: bool,
+    headers: bool,
+    properties: bool,
+    term: bool,
+    max_chars: usize,
+    separator: &'static str,
+}
+
+#[async_trait]
+impl Processor for Logger {
+    async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
+        log_line(&self.name, &self.format(exchange), self.level);
+        Ok(())
+    }
+}
+
+impl Logger {
+    fn format(&self, exchange: &Exchange) -> String {
+        let mut parts = Vec::new();
+        if self.exchange_id {
+            parts.push(format!("Id: {}", exchange.id));
+        }
+        if let Some(term) = exchange.term.as_ref().filter(|_| self.term) {
+            parts.push(format!("Term: {}", term.number()));
+        }
+        if self.headers {
+            parts.push(format!("Headers: {}", entries(&exchange.message.headers)));
+        }
+        if self.properties {
+            parts.push(format!("Properties: {}", entries(&exchange.properties)));
+        }
+        if self.body_type {
+            parts.push(format!("BodyType: {}", body_type(&exchange.message.body)));
+        }
+        if self.body {
+            parts.push(format!("Body: {}", cut(&exchange.message.body.to_string(), self.max_chars)));
+        }
+        let lead = if self.separator.starts_with('\n') { self.separator } else { "" };
+        format!("Exchange[{lead}{}]", parts.join(self.separator))
+    }
+}
+
+fn body_type(body: &Body) -> &'static str {
+    match body {
+        Body::Empty => "Empty",
+        Body::Text(_) => "Text",
+        Body::Bytes(_) => "Bytes",
+        Body::Json(_) => "Json",
+    }
+}
+
+fn entries(map: &ValueMap) -> String {
+    let pairs = map.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+    format!("{{{}}}", pairs.join(", "))
+}
+
+fn cut(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
+        None => text.to_owned(),
+        Some((end, _)) => {
+            let mut shown = text[..end].to_owned();
+            // Writing into a string cannot fail.
+            let _ = write!(shown, "... [cut after {max_chars} characters]");
+            shown
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_body_is_cut_between_characters() {
+        assert_eq!(cut("häuser", 2), "hä... [cut after 2 characters]");
+        assert_eq!(cut("häuser", 6), "häuser");
+    }
+}

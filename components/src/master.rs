@@ -1,0 +1,260 @@
+//! `master:lock:uri`: consumes the endpoint `uri` on one member of the cluster at a time: the one that
+//! leads `lock`.
+//!
+//! No options. Every option in the URI belongs to the delegate: in `master:lock1:timer:clock?period=1s`,
+//! `period` is an option of the timer. The lock name may contain any character; write a colon, a
+//! question mark or a percent sign as `%XX`.
+//!
+//! When this member becomes the leader, a new consumer of the delegate is made and run until the term
+//! ends. Each exchange carries the term; it is asked before each exchange, and before each step with a
+//! side effect. When the member gives its leadership up (the route stops, or it resigns), exchanges in
+//! flight are finished before the lock is released. When the leadership is lost, they are aborted before
+//! the next leader may start.
+//!
+//! A delegate that ends by itself (`repeat_count=1`) has done its work for that term. One that cannot
+//! start is tried again [`attempts`](MasterComponent::attempts) times; then this member resigns, so that
+//! another one tries, and stays out of the election for a time that grows with each resignation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use router_core::cluster::{ClusterService, ClusterView, LeaderScope, LockName};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint};
+use router_core::error::{BoxError, Chain, ConfigErrors};
+use router_core::options::ComponentDescription;
+use router_core::pipeline::Pipeline;
+use router_core::stop::Stop;
+use router_core::uri::EndpointUri;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// The component.
+#[derive(Clone, Debug)]
+pub struct MasterComponent {
+    settings: Settings,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    attempts: u32,
+    backoff: Duration,
+}
+
+/// Camel's defaults.
+impl Default for MasterComponent {
+    fn default() -> Self {
+        Self { settings: Settings { attempts: 10, backoff: Duration::from_secs(5) } }
+    }
+}
+
+impl MasterComponent {
+    /// How often a delegate that cannot start is tried before this member resigns; at least once.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.settings.attempts = attempts.max(1);
+        self
+    }
+
+    /// The pause between two tries.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Duration) -> Self {
+        self.settings.backoff = backoff;
+        self
+    }
+}
+
+static DESCRIPTION: ComponentDescription = ComponentDescription {
+    scheme: "master",
+    summary: "consumes an endpoint on one member of the cluster at a time",
+    syntax: "master:lock:uri",
+    consumes: true,
+    produces: false,
+    options: &[],
+};
+
+impl Component for MasterComponent {
+    fn description(&self) -> &'static ComponentDescription {
+        &DESCRIPTION
+    }
+
+    fn endpoint(
+        &self,
+        uri: &EndpointUri,
+        context: &BuildContext<'_>,
+    ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        let mut errors = ConfigErrors::default();
+        let cluster = context.cluster.ok_or_else(|| {
+            uri.error_in_scheme("`master:` needs a cluster service, and none is configured").help(
+                "in TOML add a table `[cluster]` with `service = \"file\"`; \
+                 in Rust call `RouterBuilder::cluster`",
+            )
+        });
+        let cluster = errors.collect(cluster);
+        let Some(colon) = uri.path().find(':') else {
+            let message = "`master:` takes a lock and the URI of an endpoint";
+            errors.push(uri.error_in_whole(message).help("for example `master:lock1:timer:clock?period=1s`"));
+            errors.into_result()?;
+            unreachable!("there is an error");
+        };
+        let lock = uri.decoded_path_part(0..colon).parse::<LockName>();
+        let lock = errors.collect(lock.map_err(|error| uri.error_in_path(0..colon, error.to_string())));
+        let delegate = uri.nested(colon + 1).map_err(ConfigErrors::from);
+        let delegate = errors.collect(delegate.and_then(|uri| context.source(&uri)));
+        errors.into_result()?;
+        let (Some(cluster), Some(lock), Some(delegate)) = (cluster, lock, delegate) else {
+            unreachable!("what is missing is an error");
+        };
+        Ok(Box::new(Master {
+            lock,
+            delegate: delegate.into(),
+            cluster: Arc::clone(cluster),
+            settings: self.settings,
+        }))
+    }
+}
+
+#[derive(Clone)]
+struct Master {
+    lock: LockName,
+    delegate: Arc<dyn Endpoint>,
+    cluster: Arc<dyn ClusterService>,
+    settings: Settings,
+}
+
+impl Endpoint for Master {
+    fn consumer(&self) -> Option<Box<dyn Consumer>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn local_address(&self) -> Option<&str> {
+        self.delegate.local_address()
+    }
+}
+
+#[async_trait]
+impl Consumer for Master {
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+        let view = self.cluster.view(&self.lock).await?;
+        let mut resignations = 0;
+        loop {
+            let scope = tokio::select! {
+                biased;
+                () = stop.requested() => return Ok(()),
+                scope = view.lead() => scope?,
+            };
+            match self.lead(&view, scope, &pipeline, &stop, resignations).await {
+                Outcome::Worked => resignations = 0,
+                Outcome::Resigned => resignations += 1,
+            }
+        }
+    }
+}
+
+/// How a term went.
+enum Outcome {
+    Worked,
+    Resigned,
+}
+
+/// How a run of the delegate ended.
+enum Run {
+    /// The route stops, or the term has ended.
+    Over,
+    /// The delegate has ended by itself.
+    Finished,
+    Failed(BoxError),
+}
+
+/// A delegate that ran this long before it failed had started.
+const STARTED: Duration = Duration::from_secs(60);
+
+impl Master {
+    /// Runs the delegate for one term. The scope is dropped last, when nothing runs any more: only then
+    /// can the lock be released.
+    async fn lead(
+        &self,
+        view: &ClusterView,
+        scope: LeaderScope,
+        pipeline: &Pipeline,
+        stop: &Stop,
+        resignations: u32,
+    ) -> Outcome {
+        let route = pipeline.route_id();
+        let mut failures = 0;
+        loop {
+            let started = Instant::now();
+            let pipeline = pipeline.guarded_by(scope.term().clone());
+            let failed = match self.run_delegate(&scope, &pipeline, stop).await {
+                Run::Over => return Outcome::Worked,
+                Run::Finished => {
+                    info!(route, lock = %self.lock, "route `{route}` has finished for this term");
+                    self.over(&scope, stop).await;
+                    return Outcome::Worked;
+                }
+                Run::Failed(error) => error,
+            };
+            let had_started = pipeline.was_used() || started.elapsed() > STARTED;
+            failures = if had_started { 1 } else { failures + 1 };
+            let Settings { attempts, backoff } = self.settings;
+            let why = Chain(&*failed).to_string();
+            if failures >= attempts {
+                let stay_out = backoff.saturating_mul(2_u32.saturating_pow(resignations.min(6)));
+                warn!(
+                    route, lock = %self.lock,
+                    "route `{route}` could not start in {attempts} attempts; resigning from `{}` for {stay_out:?}: {why}",
+                    self.lock,
+                );
+                view.resign(stay_out);
+                self.over(&scope, stop).await;
+                return Outcome::Resigned;
+            }
+            warn!(
+                route, lock = %self.lock,
+                "route `{route}` failed, attempt {failures} of {attempts}, trying again in {backoff:?}: {why}",
+            );
+            tokio::select! {
+                biased;
+                () = self.over(&scope, stop) => return Outcome::Worked,
+                () = tokio::time::sleep(backoff) => {}
+            }
+        }
+    }
+
+    /// Runs one consumer of the delegate until it ends or must end. When this returns, nothing of it
+    /// runs any more.
+    async fn run_delegate(&self, scope: &LeaderScope, pipeline: &Pipeline, stop: &Stop) -> Run {
+        let Some(consumer) = self.delegate.consumer() else {
+            return Run::Failed("the delegate cannot be consumed any more".into());
+        };
+        let drain = stop.child();
+        let mut work = consumer.run(pipeline.clone(), drain.clone());
+        let run = tokio::select! {
+            biased;
+            () = self.over(scope, stop) => {
+                drain.request();
+                // Without an expiry, as after a request to stop, this waits for the work alone.
+                tokio::select! {
+                    biased;
+                    () = scope.term().expired() => {}
+                    _ = &mut work => {}
+                }
+                Run::Over
+            }
+            result = &mut work => result.map_or_else(Run::Failed, |()| Run::Finished),
+        };
+        drop(work);
+        // Tasks of the consumer end a moment after it.
+        pipeline.idle().await;
+        run
+    }
+
+    /// Completes when the route shall stop or the term has ended.
+    async fn over(&self, scope: &LeaderScope, stop: &Stop) {
+        tokio::select! {
+            biased;
+            () = stop.requested() => {}
+            () = scope.term().lost() => {}
+        }
+    }
+}

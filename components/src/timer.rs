@@ -1,0 +1,159 @@
+//! `timer:name`: an exchange at regular times.
+//!
+//! | option | takes | default | meaning |
+//! |---|---|---|---|
+//! | `delay` | duration | `1s` | the time before the first exchange |
+//! | `period` | duration | `1s` | the time from one exchange to the next; `0` means that there is only one |
+//! | `fixed_rate` | boolean | `false` | whether the times are multiples of the period, whatever an exchange takes; without it the period counts from the last exchange's start |
+//! | `repeat_count` | integer |  | how many exchanges there are; unset or `0` means no end |
+//!
+//! The next exchange never starts before the last one is finished. Times that were missed, because an
+//! exchange took long or the process was paused, are skipped and do not burst out afterwards.
+//!
+//! Each exchange has an empty body and the headers `timer.name`, `timer.counter` (from 1) and
+//! `timer.fired_time` (milliseconds since 1970-01-01 UTC).
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use router_core::component::{BuildContext, Component, Consumer, Endpoint};
+use router_core::error::{BoxError, ConfigErrors};
+use router_core::exchange::Exchange;
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind};
+use router_core::pipeline::Pipeline;
+use router_core::stop::Stop;
+use router_core::uri::EndpointUri;
+use smol_str::SmolStr;
+use tokio::time::{Instant, sleep_until};
+
+/// The component.
+pub struct TimerComponent;
+
+static DESCRIPTION: ComponentDescription = ComponentDescription {
+    scheme: "timer",
+    summary: "an exchange at regular times",
+    syntax: "timer:name",
+    consumes: true,
+    produces: false,
+    options: &[
+        OptionDescription {
+            name: "delay",
+            kind: OptionKind::Duration,
+            default: Some("1s"),
+            summary: "the time before the first exchange",
+        },
+        OptionDescription {
+            name: "period",
+            kind: OptionKind::Duration,
+            default: Some("1s"),
+            summary: "the time from one exchange to the next; `0` means that there is only one",
+        },
+        OptionDescription {
+            name: "fixed_rate",
+            kind: OptionKind::Boolean,
+            default: Some("false"),
+            summary: "whether the times are multiples of the period, whatever an exchange takes; \
+                      without it the period counts from the last exchange's start",
+        },
+        OptionDescription {
+            name: "repeat_count",
+            kind: OptionKind::Integer,
+            default: None,
+            summary: "how many exchanges there are; unset or `0` means no end",
+        },
+    ],
+};
+
+impl Component for TimerComponent {
+    fn description(&self) -> &'static ComponentDescription {
+        &DESCRIPTION
+    }
+
+    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        let options = DESCRIPTION.read(uri)?;
+        Ok(Box::new(Timer {
+            name: uri.required_path("a timer needs a name: `timer:clock`")?,
+            delay: options.duration("delay"),
+            period: options.duration("period"),
+            fixed_rate: options.boolean("fixed_rate"),
+            repeat_count: options.integer("repeat_count").filter(|count| *count > 0),
+        }))
+    }
+}
+
+#[derive(Clone)]
+struct Timer {
+    name: SmolStr,
+    delay: Duration,
+    period: Duration,
+    fixed_rate: bool,
+    repeat_count: Option<u64>,
+}
+
+impl Endpoint for Timer {
+    fn consumer(&self) -> Option<Box<dyn Consumer>> {
+        Some(Box::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Consumer for Timer {
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+        let mut due = Instant::now() + self.delay;
+        for counter in 1.. {
+            tokio::select! {
+                biased;
+                () = stop.requested() => break,
+                () = sleep_until(due) => {}
+            }
+            let fired = Instant::now();
+            // The pipeline has logged a failure; the next tick is a new chance.
+            let _ = pipeline.process(&mut self.exchange(counter)).await;
+            if self.period.is_zero() || self.repeat_count == Some(counter) {
+                break;
+            }
+            due = if self.fixed_rate { self.next_multiple(due) } else { fired + self.period };
+        }
+        Ok(())
+    }
+}
+
+impl Timer {
+    fn exchange(&self, counter: u64) -> Exchange {
+        #[expect(clippy::disallowed_methods, reason = "a time for people to read; no decision rests on it")]
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut exchange = Exchange::new(());
+        let headers = &mut exchange.message.headers;
+        headers.set(const { SmolStr::new_static("timer.name") }, self.name.clone());
+        headers.set(const { SmolStr::new_static("timer.counter") }, counter);
+        let milliseconds = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        headers.set(const { SmolStr::new_static("timer.fired_time") }, milliseconds);
+        exchange
+    }
+
+    /// The first multiple of the period after `due` that has not passed yet.
+    fn next_multiple(&self, due: Instant) -> Instant {
+        let missed = due.elapsed().as_nanos() / self.period.as_nanos();
+        due + self.period * (u32::try_from(missed).unwrap_or(u32::MAX - 1) + 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fixed_rate_skips_what_was_missed_and_stays_on_the_grid() {
+        let timer = Timer {
+            name: "t".into(),
+            delay: Duration::ZERO,
+            period: Duration::from_secs(1),
+            fixed_rate: true,
+            repeat_count: None,
+        };
+        let start = Instant::now();
+        tokio::time::advance(Duration::from_millis(3_400)).await;
+        assert_eq!(timer.next_multiple(start) - start, Duration::from_secs(4));
+        assert_eq!(timer.next_multiple(start + Duration::from_secs(3)) - start, Duration::from_secs(4));
+    }
+}

@@ -1,0 +1,296 @@
+//! What the router and its pipelines promise, with the components that need nothing else.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and ends with its tasks"
+)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use components::{DirectComponent, LogComponent, MockComponent, TimerComponent};
+use router_core::builder::{RouteBuilder, Steps, from};
+use router_core::definition::ErrorHandlerDefinition;
+use router_core::error::ConfigError;
+use router_core::exchange::Exchange;
+use router_core::router::{RouteStatus, Router, RouterBuilder, RouterError, Shutdown};
+use router_core::value::Value;
+use tokio::time::{Instant, sleep};
+
+/// One tick, at once.
+const ONCE: &str = "timer:once?delay=0&repeat_count=1";
+
+fn builder(mock: &MockComponent) -> RouterBuilder {
+    RouterBuilder::new()
+        .component(DirectComponent::default())
+        .component(LogComponent)
+        .component(mock.clone())
+        .component(TimerComponent)
+        .node("node1")
+}
+
+fn build(mock: &MockComponent, routes: impl IntoIterator<Item = RouteBuilder>) -> Router {
+    builder(mock).routes(routes).build().unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+/// Runs until `mock:out` has got `count` exchanges, and returns them.
+async fn run(mock: &MockComponent, router: &Router, count: usize) -> Vec<Exchange> {
+    let _ = router.run_until(mock.endpoint("out").wait_for(count)).await;
+    mock.endpoint("out").received()
+}
+
+fn bodies(exchanges: &[Exchange]) -> Vec<String> {
+    exchanges.iter().map(|exchange| exchange.message.body.to_string()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_run_in_order_and_a_choice_takes_one_branch() {
+    let mock = MockComponent::default();
+    let route = from("timer:t?delay=0&repeat_count=3")
+        .id("steps")
+        .set_header("n", "${header.timer.counter}")
+        .set_property("by", "${node}/${route_id}")
+        .choice(|choice| {
+            choice
+                .when("${header.n} == 1", |then| then.set_body("one"))
+                .when(
+                    |exchange: &Exchange| exchange.message.headers.get("n") == Some(&2.into()),
+                    |then| then.set_body("two").filter("${header.n} > 2").set_body("not reached"),
+                )
+                .otherwise(|then| then.set_body("many"))
+        })
+        .process(|exchange| {
+            let text = exchange.message.body.to_string();
+            exchange.message.body = format!("{text}!").into();
+            Ok(())
+        })
+        .process_async(|exchange| {
+            Box::pin(async move {
+                sleep(Duration::from_millis(1)).await;
+                exchange.message.headers.remove("timer.name");
+                Ok(())
+            })
+        })
+        .set_body("${body} by ${property.by}")
+        .delay("5ms")
+        .to("mock:out")
+        .stop()
+        .to("mock:never");
+    let exchanges = run(&mock, &build(&mock, [route]), 3).await;
+    assert_eq!(bodies(&exchanges), ["one! by node1/steps", "two! by node1/steps", "many! by node1/steps"]);
+    assert_eq!(exchanges[0].message.headers.get("timer.name"), None);
+    assert!(mock.endpoint("never").received().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_ends_the_block_and_not_the_blocks_around_it() {
+    let mock = MockComponent::default();
+    let route = from("timer:t?delay=0&repeat_count=3").filter("${header.timer.counter} == 2").to("mock:out");
+    let router = build(&mock, [route]);
+    let _ = router.run_until(sleep(Duration::from_secs(10))).await;
+    assert_eq!(mock.endpoint("out").received().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_step_is_redelivered_from_that_step_with_growing_pauses() {
+    let mock = MockComponent::default();
+    let (before, tries) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (count_before, count_tries) = (Arc::clone(&before), Arc::clone(&tries));
+    let handler = ErrorHandlerDefinition {
+        maximum_redeliveries: 3,
+        back_off_multiplier: 2.0,
+        maximum_redelivery_delay: Duration::from_secs(3),
+        ..ErrorHandlerDefinition::default()
+    };
+    let route = from(ONCE)
+        .error_handler(handler)
+        .process(move |_| {
+            count_before.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        })
+        .process(move |_| match count_tries.fetch_add(1, Ordering::SeqCst) {
+            0..3 => Err("not yet".into()),
+            _ => Ok(()),
+        })
+        .to("mock:out");
+    let start = Instant::now();
+    run(&mock, &build(&mock, [route]), 1).await;
+    assert_eq!((before.load(Ordering::SeqCst), tries.load(Ordering::SeqCst)), (1, 4));
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_secs(1 + 2 + 3) && waited < Duration::from_secs(7), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_still_fails_goes_to_the_dead_letter_endpoint_with_its_story() {
+    let mock = MockComponent::default();
+    let definition = ErrorHandlerDefinition::default();
+    let mut route: router_core::definition::RouteDefinition =
+        from(ONCE).id("orders").set_body("order 7").process(|_| panic!("out of stock")).into();
+    route.error_handler = Some(ErrorHandlerDefinition {
+        dead_letter: Some(router_core::source::SourceText::from_code("mock:out")),
+        ..definition
+    });
+    let router = builder(&mock).route(route).build().unwrap();
+    let exchanges = run(&mock, &router, 1).await;
+    assert_eq!(bodies(&exchanges), ["order 7"]);
+    let property = |name: &str| exchanges[0].properties.get(name).map(Value::to_string).unwrap();
+    assert_eq!(property("failure.message"), "route `orders`, step 2 (process) panicked: out of stock");
+    assert_eq!(property("failure.route_id"), "orders");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_breaks_its_exchange_and_not_its_route() {
+    let mock = MockComponent::default();
+    let route = from("timer:t?delay=0&repeat_count=2")
+        .process(|exchange| {
+            assert_ne!(
+                exchange.message.headers.get("timer.counter"),
+                Some(&1.into()),
+                "the first one breaks"
+            );
+            Ok(())
+        })
+        .to("mock:out");
+    assert_eq!(run(&mock, &build(&mock, [route]), 1).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_called_route_gives_the_exchange_or_its_failure_back() {
+    let mock = MockComponent::default();
+    let caller = from("timer:t?delay=0&repeat_count=2").to("direct:work").to("mock:out");
+    let called =
+        from("direct:work").id("called").set_body("from the called route").process(|exchange| match exchange
+            .message
+            .headers
+            .get("timer.counter")
+        {
+            Some(Value::Integer(1)) => Ok(()),
+            _ => Err("the second one fails".into()),
+        });
+    let router = build(&mock, [caller, called]);
+    let _ = router.run_until(sleep(Duration::from_secs(10))).await;
+    assert_eq!(bodies(&mock.endpoint("out").received()), ["from the called route"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dynamic_target_is_decided_by_each_exchange() {
+    let mock = MockComponent::default();
+    let route = from("timer:t?delay=0&repeat_count=2").to_dynamic("mock:out${header.timer.counter}");
+    let router = build(&mock, [route]);
+    let _ = router.run_until(mock.endpoint("out2").wait_for(1)).await;
+    assert_eq!(mock.endpoint("out1").received().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_finishes_what_is_in_flight_and_the_routes_it_calls() {
+    let mock = MockComponent::default();
+    let slow = from("timer:t?delay=0").delay("20s").to("direct:end");
+    let end = from("direct:end").to("mock:out");
+    let router = build(&mock, [slow, end]);
+    let outcome = router.run_until(sleep(Duration::from_secs(1))).await;
+    assert_eq!(outcome, Shutdown::Drained);
+    assert_eq!(mock.endpoint("out").received().len(), 1, "the tick in flight, and no other");
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_ends_at_the_timeout_or_when_asked_again() {
+    let mock = MockComponent::default();
+    let slow = || from("timer:t?delay=0").delay("1h").to("mock:out");
+    let start = Instant::now();
+    let router = build(&mock, [slow()]);
+    assert_eq!(router.run_until(sleep(Duration::from_secs(1))).await, Shutdown::Aborted);
+    assert_eq!(start.elapsed().as_secs(), 46, "the default timeout is 45 s");
+    let router = build(&mock, [slow()]);
+    let (drain, abort) = (sleep(Duration::from_secs(1)), sleep(Duration::from_secs(2)));
+    assert_eq!(router.run_until_or_abort(drain, abort).await, Shutdown::Aborted);
+    assert_eq!(start.elapsed().as_secs(), 48);
+    assert!(mock.endpoint("out").received().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_are_started_stopped_added_replaced_and_removed_at_run_time() {
+    let mock = MockComponent::default();
+    let tick = |body: &str| from("timer:t?delay=0&period=10ms").id("tick").set_body(body).to("mock:out");
+    let router = build(&mock, [tick("old").auto_startup(false)]);
+    let out = mock.endpoint("out");
+    let changes = async {
+        let status = |router: &Router| router.routes().iter().map(|route| route.status).collect::<Vec<_>>();
+        assert_eq!(status(&router), [RouteStatus::Stopped]);
+        router.start_route("tick").await.unwrap();
+        out.wait_for(1).await;
+        router.replace_route(tick("new")).await.unwrap();
+        out.wait_for(out.received().len() + 2).await;
+        assert_eq!(bodies(&out.received()).last().unwrap(), "new");
+        let mistake = router.replace_route(tick("newer").to("direct:nobody")).await;
+        assert!(matches!(mistake, Err(RouterError::Config(_))), "{mistake:?}");
+        assert_eq!(status(&router), [RouteStatus::Started], "the old one runs on");
+        let duplicate = router.add_route(tick("twice")).await;
+        assert!(matches!(duplicate, Err(RouterError::Config(_))), "{duplicate:?}");
+        router.add_route(from(ONCE).id("second").to("mock:second")).await.unwrap();
+        mock.endpoint("second").wait_for(1).await;
+        sleep(Duration::from_millis(5)).await;
+        assert_eq!(status(&router), [RouteStatus::Started, RouteStatus::Finished]);
+        router.remove_route("second").await.unwrap();
+        router.stop_route("tick").await.unwrap();
+        assert_eq!(status(&router), [RouteStatus::Stopped]);
+        assert!(matches!(router.stop_route("second").await, Err(RouterError::UnknownRoute(_))));
+        let count = out.received().len();
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(out.received().len(), count, "stopped is stopped");
+    };
+    assert_eq!(router.run_until(changes).await, Shutdown::Drained);
+}
+
+#[tokio::test]
+async fn code_outside_of_routes_can_call_them() {
+    let mock = MockComponent::default();
+    let router = build(&mock, [from("direct:greet").set_body("Hello ${body}")]);
+    let call = async {
+        let mut exchange = Exchange::new("Ann");
+        router.producer("direct:greet").unwrap().process(&mut exchange).await.unwrap();
+        assert_eq!(exchange.message.body.to_string(), "Hello Ann");
+        assert!(router.producer("timer:x").is_err());
+    };
+    assert_eq!(router.run_until(call).await, Shutdown::Drained);
+}
+
+#[test]
+fn every_mistake_of_every_route_is_reported_at_once() {
+    let routes = [
+        from("timr:a?period=1s").to("log:x?lvel=INFO"),
+        from("log:a").set_body("${bdy}").filter("${body} = 1"),
+        from("timer:a?perod=1s&delay=soon").id("b").delay("later").to("timer:x"),
+        from("timer:b").id("b"),
+    ];
+    let Err(errors) = builder(&MockComponent::default()).routes(routes).build() else { panic!("accepted") };
+    let messages = errors.iter().map(ConfigError::message).collect::<Vec<_>>();
+    let expected = [
+        "unknown component `timr`",
+        "unknown option `lvel` for component `log`",
+        "component `log` cannot be used in `from`",
+        "unknown placeholder `bdy`",
+        "expected an operator",
+        "unknown option `perod` for component `timer`",
+        "option `delay` takes a duration like `1s`, `500ms`, `1m 30s` or bare milliseconds",
+        "`delay` takes a duration like `1s`, `500ms`, `1m 30s` or bare milliseconds",
+        "component `timer` cannot be used in `to`",
+        "there is already a route `b`",
+    ];
+    for message in expected {
+        assert!(messages.contains(&message), "missing `{message}` in {messages:#?}");
+    }
+    assert_eq!(messages.len(), expected.len(), "{messages:#?}");
+    assert!(errors.to_string().contains("components/tests/engine.rs:"), "{errors}");
+}
+
+#[test]
+fn calls_of_routes_that_do_not_exist_and_routes_that_want_the_same_calls_are_mistakes() {
+    let routes = [from(ONCE).to("direct:wrk"), from("direct:work"), from("direct:work").id("again")];
+    let Err(errors) = builder(&MockComponent::default()).routes(routes).build() else { panic!("accepted") };
+    let printed = errors.to_string();
+    assert!(printed.contains("no route consumes `direct:wrk`"), "{printed}");
+    assert!(printed.contains("did you mean `direct:work`?"), "{printed}");
+    assert!(printed.contains("another route consumes `direct:work` already"), "{printed}");
+}

@@ -1,0 +1,283 @@
+//! [`ArbitratedCluster`]: a cluster service over an [`Arbiter`] that never grants a lock twice.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use backon::BackoffBuilder;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::{
+    ClusterError, ClusterService, ClusterView, Leader, Leadership, LeadershipPublisher, LockName, Member,
+    Participation, TermControl,
+};
+use crate::error::Chain;
+
+/// Something that grants each lock to one member at a time, and cannot be wrong about it: a mutex, or
+/// the kernel with its file locks. What it needs no clock for, we need no clock for.
+#[async_trait]
+pub trait Arbiter: Send + Sync + 'static {
+    /// The lock, while it is held.
+    type Grant: Send;
+
+    /// Waits until the lock is granted.
+    ///
+    /// # Errors
+    /// When the lock cannot be had now. It is tried again after a pause.
+    ///
+    /// # Cancellation
+    /// Safe: a lock that was granted but not returned is given back.
+    async fn acquire(&self, lock: &LockName) -> Result<Granted<Self::Grant>, ClusterError>;
+
+    /// Completes when the grant no longer protects: somebody else could get the lock.
+    ///
+    /// # Cancellation
+    /// Safe.
+    async fn revoked(&self, grant: &mut Self::Grant) -> Revoked;
+
+    /// Gives the lock back.
+    async fn release(&self, grant: Self::Grant);
+
+    /// Who leads `lock`, as far as known.
+    fn leader(&self, lock: &LockName) -> watch::Receiver<Option<Leader>>;
+
+    /// All live members.
+    fn members(&self) -> Vec<Member>;
+}
+
+/// A lock that was granted.
+pub struct Granted<G> {
+    /// The lock, while it is held.
+    pub grant: G,
+    /// The number of the new term, greater than all before.
+    pub term: u64,
+    /// Why it was granted now, for the log: `the lock was free`.
+    pub why: String,
+}
+
+/// A grant that no longer protects.
+pub struct Revoked {
+    /// Why, for the log.
+    pub why: String,
+    /// How long running work may go on.
+    pub drain: Duration,
+}
+
+/// A [`ClusterService`] over an [`Arbiter`]: one task per lock that stands for election, leads until it
+/// is told otherwise, waits for all work to end, and gives the lock back.
+pub struct ArbitratedCluster<A> {
+    arbiter: Arc<A>,
+    local: Member,
+    /// Weak: the views and scopes own a participation, this is only how the next view finds it.
+    participants: Mutex<HashMap<LockName, Weak<Participant>>>,
+    /// The tasks; each ends when its participant is dropped or `closing` is cancelled.
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl<A: Arbiter> ArbitratedCluster<A> {
+    /// A service for the member `local`.
+    pub fn new(local: Member, arbiter: A) -> Self {
+        Self {
+            arbiter: Arc::new(arbiter),
+            local,
+            participants: Mutex::default(),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        }
+    }
+
+    /// The arbiter.
+    pub fn arbiter(&self) -> &A {
+        &self.arbiter
+    }
+
+    fn participate(&self, lock: &LockName) -> Arc<Participant> {
+        let mut participants = self.participants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(participant) = participants.get(lock).and_then(Weak::upgrade) {
+            return participant;
+        }
+        participants.retain(|_, participant| participant.strong_count() > 0);
+        let (publisher, leadership) = LeadershipPublisher::new(lock.clone());
+        let (resign, resignations) = mpsc::unbounded_channel();
+        let left = self.closing.child_token();
+        let arbiter = Arc::clone(&self.arbiter);
+        let participant = Arc::new(Participant {
+            leadership,
+            resign,
+            members: Box::new({
+                let arbiter = Arc::clone(&arbiter);
+                move || arbiter.members()
+            }),
+            _left: left.clone().drop_guard(),
+        });
+        participants.insert(lock.clone(), Arc::downgrade(&participant));
+        let candidate = Candidate {
+            arbiter,
+            lock: lock.clone(),
+            local: self.local.clone(),
+            publisher,
+            resignations,
+            left,
+        };
+        self.tasks.spawn(candidate.contend());
+        participant
+    }
+}
+
+#[async_trait]
+impl<A: Arbiter> ClusterService for ArbitratedCluster<A> {
+    fn local(&self) -> &Member {
+        &self.local
+    }
+
+    async fn view(&self, lock: &LockName) -> Result<ClusterView, ClusterError> {
+        if self.closing.is_cancelled() {
+            return Err(ClusterError::Closed);
+        }
+        let participant = self.participate(lock);
+        let leadership = participant.leadership.clone();
+        Ok(ClusterView::new(lock.clone(), self.local.clone(), leadership, participant))
+    }
+
+    async fn close(&self) {
+        self.closing.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// A participation as views and scopes hold it; dropping the last one leaves the election.
+struct Participant {
+    leadership: watch::Receiver<Leadership>,
+    resign: mpsc::UnboundedSender<Duration>,
+    members: Box<dyn Fn() -> Vec<Member> + Send + Sync>,
+    _left: DropGuard,
+}
+
+impl Participation for Participant {
+    fn members(&self) -> Vec<Member> {
+        (self.members)()
+    }
+
+    fn resign(&self, stay_out: Duration) {
+        // The task is gone only when the service is closed, and then there is nothing to give up.
+        let _ = self.resign.send(stay_out);
+    }
+}
+
+/// The task of one participation.
+struct Candidate<A: Arbiter> {
+    arbiter: Arc<A>,
+    lock: LockName,
+    local: Member,
+    publisher: LeadershipPublisher,
+    resignations: mpsc::UnboundedReceiver<Duration>,
+    /// Cancelled when the participation is dropped or the service is closed.
+    left: CancellationToken,
+}
+
+/// Why a term ends.
+enum End {
+    Left,
+    Resigned(Duration),
+    Revoked(Revoked),
+}
+
+impl<A: Arbiter> Candidate<A> {
+    async fn contend(mut self) {
+        let mut stay_out = Duration::ZERO;
+        while let Some(granted) = self.stand(stay_out).await {
+            match self.lead(granted).await {
+                End::Left => return,
+                End::Resigned(duration) => stay_out = duration,
+                End::Revoked(_) => stay_out = Duration::ZERO,
+            }
+        }
+    }
+
+    /// Stands by until the lock is granted, and keeps telling who leads; `None`: left.
+    async fn stand(&self, stay_out: Duration) -> Option<Granted<A::Grant>> {
+        let mut leaders = self.arbiter.leader(&self.lock);
+        leaders.mark_changed();
+        let mut acquiring = std::pin::pin!(async {
+            tokio::time::sleep(stay_out).await;
+            self.acquire().await
+        });
+        loop {
+            tokio::select! {
+                biased;
+                () = self.left.cancelled() => return None,
+                granted = &mut acquiring => return Some(granted),
+                Ok(()) = leaders.changed() => {
+                    let leader = leaders.borrow_and_update().clone();
+                    // Our own last term is no news to us.
+                    let leader = leader.filter(|leader| leader.member != self.local);
+                    self.publisher.follow(leader, "it gave the lock up or ended");
+                }
+            }
+        }
+    }
+
+    async fn acquire(&self) -> Granted<A::Grant> {
+        let backoff = backon::ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(100))
+            .with_max_delay(Duration::from_secs(10))
+            .without_max_times();
+        let mut pauses = backoff.build();
+        loop {
+            match self.arbiter.acquire(&self.lock).await {
+                Ok(granted) => return granted,
+                Err(error) => {
+                    let pause = pauses.next().unwrap_or(Duration::from_secs(10));
+                    warn!(lock = %self.lock, "cannot stand for `{}`, trying again in {pause:?}: {}", self.lock, Chain(&error));
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    async fn lead(&mut self, granted: Granted<A::Grant>) -> End {
+        let Granted { mut grant, term, why } = granted;
+        // Whoever resigned before this term meant an earlier one.
+        while self.resignations.try_recv().is_ok() {}
+        let control = TermControl::new(self.lock.clone(), term, self.local.clone(), None);
+        self.publisher.lead(control.term().clone(), &why);
+        let end = tokio::select! {
+            biased;
+            () = self.left.cancelled() => End::Left,
+            Some(stay_out) = self.resignations.recv() => End::Resigned(stay_out),
+            revoked = self.arbiter.revoked(&mut grant) => End::Revoked(revoked),
+        };
+        // First the term ends, then the views hear of it: who acts on the news finds the term ended.
+        match &end {
+            End::Left | End::Resigned(_) => control.release(),
+            End::Revoked(revoked) => control.lose(revoked.drain),
+        }
+        self.publisher.follow(None, end.why());
+        tokio::select! {
+            biased;
+            () = control.joined() => {}
+            revoked = self.arbiter.revoked(&mut grant) => {
+                control.lose(revoked.drain);
+                control.joined().await;
+            }
+        }
+        self.arbiter.release(grant).await;
+        end
+    }
+}
+
+impl End {
+    fn why(&self) -> &str {
+        match self {
+            Self::Left => "this member leaves",
+            Self::Resigned(_) => "this member resigned",
+            Self::Revoked(revoked) => &revoked.why,
+        }
+    }
+}

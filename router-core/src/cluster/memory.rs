@@ -1,0 +1,240 @@
+//! [`MemoryCluster`]: a cluster inside one process.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use smol_str::SmolStr;
+use tokio::sync::{OwnedMutexGuard, watch};
+
+use super::{
+    Arbiter, ArbitratedCluster, ClusterError, ClusterService, ClusterView, Granted, Leader, LockName, Member,
+    Revoked,
+};
+
+/// A cluster whose members live in one process: for tests, which can take leadership away at will, and
+/// for a single process that needs no other members and says so by naming this service.
+///
+/// # Guarantees
+/// At most one member leads a lock. Work under a lost term is dropped before the next leader starts.
+/// Term numbers grow by one. Locks are granted in the order in which members asked.
+///
+/// # Assumptions
+/// None: a mutex is the arbiter.
+pub struct MemoryCluster {
+    hub: Arc<Hub>,
+    cluster: ArbitratedCluster<MemoryArbiter>,
+}
+
+impl MemoryCluster {
+    /// A new cluster, and its first member.
+    #[must_use]
+    pub fn new(member: impl Into<SmolStr>) -> Arc<Self> {
+        Self::member(Arc::new(Hub::default()), member.into())
+    }
+
+    /// Another member of this cluster.
+    #[must_use]
+    pub fn join(&self, member: impl Into<SmolStr>) -> Arc<Self> {
+        Self::member(Arc::clone(&self.hub), member.into())
+    }
+
+    fn member(hub: Arc<Hub>, id: SmolStr) -> Arc<Self> {
+        let local = Member::new(id);
+        hub.members.lock().unwrap_or_else(PoisonError::into_inner).push(local.clone());
+        let arbiter = MemoryArbiter { hub: Arc::clone(&hub), local: local.clone() };
+        Arc::new(Self { hub, cluster: ArbitratedCluster::new(local, arbiter) })
+    }
+
+    /// Takes the lock away from whoever leads it now, as a partition would: its term ends at once, and
+    /// work that still runs after `drain` is dropped. Does nothing when nobody leads.
+    pub fn revoke(&self, lock: &LockName, drain: Duration) {
+        let lock = self.hub.lock(lock);
+        let term = lock.leader.borrow().as_ref().map(|leader| leader.term);
+        if let Some(term) = term {
+            lock.revoked.send_replace((term, drain));
+        }
+    }
+}
+
+impl Drop for MemoryCluster {
+    fn drop(&mut self) {
+        let mut members = self.hub.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.retain(|member| member != self.cluster.local());
+    }
+}
+
+#[async_trait]
+impl ClusterService for MemoryCluster {
+    fn local(&self) -> &Member {
+        self.cluster.local()
+    }
+
+    async fn view(&self, lock: &LockName) -> Result<ClusterView, ClusterError> {
+        self.cluster.view(lock).await
+    }
+
+    async fn close(&self) {
+        self.cluster.close().await;
+    }
+}
+
+/// What all members share.
+#[derive(Default)]
+struct Hub {
+    locks: Mutex<HashMap<LockName, Arc<MemoryLock>>>,
+    members: Mutex<Vec<Member>>,
+}
+
+struct MemoryLock {
+    /// Who has it locked leads; it guards the number of the last term.
+    turn: Arc<tokio::sync::Mutex<u64>>,
+    leader: watch::Sender<Option<Leader>>,
+    /// The last term that was taken away, and how long its work may go on.
+    revoked: watch::Sender<(u64, Duration)>,
+}
+
+impl Hub {
+    fn lock(&self, name: &LockName) -> Arc<MemoryLock> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = locks.entry(name.clone()).or_insert_with(|| {
+            Arc::new(MemoryLock {
+                turn: Arc::default(),
+                leader: watch::Sender::new(None),
+                revoked: watch::Sender::new((0, Duration::ZERO)),
+            })
+        });
+        Arc::clone(lock)
+    }
+}
+
+struct MemoryArbiter {
+    hub: Arc<Hub>,
+    local: Member,
+}
+
+/// The guard, and the lock that it guards.
+struct MemoryGrant {
+    last_term: OwnedMutexGuard<u64>,
+    lock: Arc<MemoryLock>,
+}
+
+#[async_trait]
+impl Arbiter for MemoryArbiter {
+    type Grant = MemoryGrant;
+
+    async fn acquire(&self, lock: &LockName) -> Result<Granted<MemoryGrant>, ClusterError> {
+        let lock = self.hub.lock(lock);
+        let mut last_term = Arc::clone(&lock.turn).lock_owned().await;
+        *last_term += 1;
+        let term = *last_term;
+        lock.leader.send_replace(Some(Leader { member: self.local.clone(), term }));
+        Ok(Granted { grant: MemoryGrant { last_term, lock }, term, why: "the lock was free".into() })
+    }
+
+    async fn revoked(&self, grant: &mut MemoryGrant) -> Revoked {
+        let mut revoked = grant.lock.revoked.subscribe();
+        let term = *grant.last_term;
+        let drain = revoked.wait_for(|(last, _)| *last >= term).await.map_or(Duration::ZERO, |last| last.1);
+        Revoked { why: "it was revoked".into(), drain }
+    }
+
+    async fn release(&self, grant: MemoryGrant) {
+        grant.lock.leader.send_replace(None);
+    }
+
+    fn leader(&self, lock: &LockName) -> watch::Receiver<Option<Leader>> {
+        self.hub.lock(lock).leader.subscribe()
+    }
+
+    fn members(&self) -> Vec<Member> {
+        self.hub.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Leadership;
+
+    fn lock() -> LockName {
+        "lock1".parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_member_leads_and_the_other_follows_when_it_leaves() {
+        let a = MemoryCluster::new("a");
+        let b = a.join("b");
+        let on_a = a.view(&lock()).await.unwrap();
+        let scope = on_a.lead().await.unwrap();
+        let mut on_b = b.view(&lock()).await.unwrap();
+        loop {
+            if let Leadership::Follower { leader: Some(leader) } = on_b.changed().await.unwrap() {
+                assert_eq!((leader.member.id.as_str(), leader.term), ("a", 1));
+                break;
+            }
+        }
+        drop(on_a);
+        assert!(scope.term().is_valid(), "a scope keeps its member in the election");
+        drop(scope);
+        assert_eq!(on_b.lead().await.unwrap().term().number(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_leader_waits_until_the_work_of_a_revoked_one_has_ended() {
+        let a = MemoryCluster::new("a");
+        let b = a.join("b");
+        let on_a = a.view(&lock()).await.unwrap();
+        let scope = on_a.lead().await.unwrap();
+        let on_b = b.view(&lock()).await.unwrap();
+        a.revoke(&lock(), Duration::from_secs(2));
+        scope.term().lost().await;
+        assert!(scope.term().check().is_err());
+        let early = tokio::time::timeout(Duration::from_secs(60), on_b.lead()).await;
+        assert!(early.is_err(), "b leads while the work of a is still there");
+        let start = tokio::time::Instant::now();
+        scope.term().expired().await;
+        assert!(start.elapsed().is_zero(), "the two seconds are long over");
+        drop(scope);
+        assert_eq!(on_b.lead().await.unwrap().term().number(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_resigns_stays_out_for_a_time() {
+        let a = MemoryCluster::new("a");
+        let view = a.view(&lock()).await.unwrap();
+        let first = view.lead().await.unwrap();
+        view.resign(Duration::from_secs(10));
+        first.term().lost().await;
+        let start = tokio::time::Instant::now();
+        drop(first);
+        assert_eq!(view.lead().await.unwrap().term().number(), 2);
+        assert!(start.elapsed() >= Duration::from_secs(10));
+    }
+
+    #[tokio::test]
+    async fn a_late_listener_gets_the_present_state_at_once() {
+        let a = MemoryCluster::new("a");
+        let view = a.view(&lock()).await.unwrap();
+        let _scope = view.lead().await.unwrap();
+        let mut late = a.view(&lock()).await.unwrap();
+        assert!(matches!(late.changed().await.unwrap(), Leadership::Leader(term) if term.number() == 1));
+    }
+
+    #[tokio::test]
+    async fn closing_waits_for_the_work_and_then_views_say_so() {
+        let a = MemoryCluster::new("a");
+        let view = a.view(&lock()).await.unwrap();
+        let result = view
+            .while_leading(async |term| {
+                assert_eq!(term.number(), 1);
+                "done"
+            })
+            .await;
+        assert_eq!(result.unwrap(), "done");
+        a.close().await;
+        assert!(matches!(view.lead().await, Err(ClusterError::Closed)));
+        assert!(matches!(a.view(&lock()).await, Err(ClusterError::Closed)));
+    }
+}

@@ -1,0 +1,113 @@
+//! The service-provider interface of clustering: who leads a lock, and until when.
+//!
+//! A [`ClusterService`] is one member's access to a cluster. For each lock that this member wants, it
+//! hands out a [`ClusterView`]; while at least one view of a lock exists, the member takes part in its
+//! election. Leadership is never a flag: it is a [`Term`] with a number that only grows, which says
+//! itself whether it is still valid.
+//!
+//! [`MemoryCluster`] is the implementation inside one process: for tests, and for single processes that
+//! say so by name. Backends with an arbiter that cannot be wrong (a mutex, a lock of the operating
+//! system) implement [`Arbiter`] and get the rest from [`ArbitratedCluster`].
+
+mod arbitrated;
+mod lock_name;
+mod memory;
+mod term;
+mod view;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use smol_str::SmolStr;
+
+use crate::error::BoxError;
+
+pub use arbitrated::{Arbiter, ArbitratedCluster, Granted, Revoked};
+pub use lock_name::{InvalidLockName, LockName};
+pub use memory::MemoryCluster;
+pub use term::{Deadline, LeaderScope, LeadershipLost, Term, TermControl};
+pub use view::{ClusterView, LeadershipPublisher, Participation};
+
+/// One member's access to a cluster.
+///
+/// Implementations document their "Guarantees" and "Assumptions".
+#[async_trait]
+pub trait ClusterService: Send + Sync {
+    /// This member.
+    fn local(&self) -> &Member;
+
+    /// Takes part in the election for `lock`. The same lock gives the same participation; the member
+    /// leaves the election when the last view and the last [`LeaderScope`] of it are dropped.
+    ///
+    /// # Errors
+    /// When the backend cannot be used at all. Passing faults are retried and logged instead.
+    async fn view(&self, lock: &LockName) -> Result<ClusterView, ClusterError>;
+
+    /// Leaves all elections and returns when every lock that this member held is released, which is
+    /// after all work under it has ended. Views then answer [`ClusterError::Closed`].
+    async fn close(&self);
+}
+
+/// A process that takes part in elections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Unique among all members, and not reused by a later process.
+    pub id: SmolStr,
+    /// The host or pod it runs on, where known.
+    pub host: Option<SmolStr>,
+    /// Its process id, where known.
+    pub pid: Option<u32>,
+}
+
+impl Member {
+    /// A member known by its id alone.
+    #[must_use]
+    pub fn new(id: impl Into<SmolStr>) -> Self {
+        Self { id: id.into(), host: None, pid: None }
+    }
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id.fmt(formatter)
+    }
+}
+
+/// Who leads a lock, as another member sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// The leading member.
+    pub member: Member,
+    /// The number of its term.
+    pub term: u64,
+}
+
+/// What a member knows about a lock.
+#[derive(Clone, Debug)]
+pub enum Leadership {
+    /// Another member leads, or nobody does.
+    Follower {
+        /// The leader, where known.
+        leader: Option<Leader>,
+    },
+    /// This member leads.
+    Leader(Term),
+}
+
+/// Why a cluster service cannot serve.
+#[derive(thiserror::Error)]
+pub enum ClusterError {
+    /// The backend cannot be used; the text says which part and what to do.
+    #[error("{0}")]
+    Unusable(String, #[source] Option<BoxError>),
+    /// The cluster service was closed.
+    #[error("the cluster service is closed")]
+    Closed,
+}
+
+/// The whole chain: this is what `fn main() -> Result<(), BoxError>` prints.
+impl fmt::Debug for ClusterError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", crate::error::Chain(self))
+    }
+}

@@ -1,0 +1,280 @@
+//! [`Term`]: leadership as a value that says itself whether it still holds.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{LockName, Member, Participation};
+
+/// One member's leadership of one lock, from when it was granted until it ended.
+///
+/// Cheap to clone: exchanges carry it. Having a `Term` says nothing; ask [`is_valid`](Self::is_valid)
+/// or [`check`](Self::check) before each side effect.
+#[derive(Clone)]
+pub struct Term {
+    state: Arc<TermState>,
+}
+
+struct TermState {
+    lock: LockName,
+    number: u64,
+    holder: Member,
+    /// Set when the term was released or lost. Read before every side effect, hence an atomic beside
+    /// the token, whose own check takes a mutex.
+    ended: AtomicBool,
+    /// Cancelled together with `ended`, for those who wait.
+    lost: CancellationToken,
+    /// Until when work may run on after a loss, set by [`TermControl::lose`], which can follow a release.
+    abort_at: watch::Sender<Option<Instant>>,
+    /// The expiry of the authority itself, for backends whose authority expires.
+    deadline: Option<Arc<dyn Deadline>>,
+    scopes: Mutex<Scopes>,
+    /// Notified when the last scope is dropped after the end of the term.
+    joined: Notify,
+}
+
+/// Who works under a term. Behind a mutex, not atomics: entering must not slip in between the end of
+/// the term and the look whether everybody has left.
+#[derive(Default)]
+struct Scopes {
+    closed: bool,
+    count: usize,
+}
+
+/// When authority runs out, on a clock that also counts suspension. For backends with leases; it may
+/// move into the future at any time, never back.
+pub trait Deadline: Send + Sync {
+    /// The time until no new side effect may start; zero when that is now or has passed.
+    fn until_fence(&self) -> Duration;
+    /// The time until running work must have ended; zero when that is now or has passed.
+    fn until_abort(&self) -> Duration;
+}
+
+impl Term {
+    /// The lock.
+    #[must_use]
+    pub fn lock(&self) -> &LockName {
+        &self.state.lock
+    }
+
+    /// The fencing token: strictly increasing per lock, over all members, restarts and deletions. A
+    /// sink that refuses smaller numbers is safe whatever happens to clocks and processes.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.state.number
+    }
+
+    /// The member that leads, or led.
+    #[must_use]
+    pub fn holder(&self) -> &Member {
+        &self.state.holder
+    }
+
+    /// Whether a side effect may start now.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        !self.state.ended.load(Ordering::Acquire) && self.valid_for() != Some(Duration::ZERO)
+    }
+
+    /// [`is_valid`](Self::is_valid) for use with `?`.
+    ///
+    /// # Errors
+    /// When the term is no longer valid.
+    pub fn check(&self) -> Result<(), LeadershipLost> {
+        if self.is_valid() {
+            return Ok(());
+        }
+        Err(LeadershipLost { lock: self.state.lock.clone(), term: self.state.number })
+    }
+
+    /// How long the term stays valid if it is not renewed; `None` when the backend's arbiter holds it
+    /// without an expiry.
+    #[must_use]
+    pub fn valid_for(&self) -> Option<Duration> {
+        self.state.deadline.as_ref().map(|deadline| deadline.until_fence())
+    }
+
+    /// Completes when the term is released, lost, or past its deadline on the local clock, whichever
+    /// is first, even if every request to the backend hangs. No new work may start from then on.
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub async fn lost(&self) {
+        let Some(deadline) = &self.state.deadline else { return self.state.lost.cancelled().await };
+        loop {
+            let remaining = deadline.until_fence();
+            if remaining.is_zero() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = self.state.lost.cancelled() => return,
+                () = sleep(remaining) => {}
+            }
+        }
+    }
+
+    /// Completes when running work must have ended, because the next leader may start. Work that is
+    /// still there then has to be dropped. Never completes for a term that is only released: the lock
+    /// is kept until all work has ended by itself.
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub async fn expired(&self) {
+        self.lost().await;
+        tokio::select! {
+            biased;
+            () = self.aborted_by_loss() => {}
+            () = self.aborted_by_deadline() => {}
+        }
+    }
+
+    async fn aborted_by_loss(&self) {
+        let mut abort_at = self.state.abort_at.subscribe();
+        // The sender lives in this very state: the wait cannot fail.
+        let at = abort_at.wait_for(Option::is_some).await.ok().and_then(|at| *at);
+        match at {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn aborted_by_deadline(&self) {
+        let Some(deadline) = &self.state.deadline else { return std::future::pending().await };
+        loop {
+            let remaining = deadline.until_abort();
+            if remaining.is_zero() {
+                return;
+            }
+            sleep(remaining).await;
+        }
+    }
+
+    /// Announces work under this term, unless it has ended.
+    pub(super) fn enter(&self, participation: Arc<dyn Participation>) -> Option<LeaderScope> {
+        let mut scopes = self.state.scopes.lock().unwrap_or_else(PoisonError::into_inner);
+        if scopes.closed || !self.is_valid() {
+            return None;
+        }
+        scopes.count += 1;
+        Some(LeaderScope { term: self.clone(), _participation: participation })
+    }
+}
+
+impl fmt::Debug for Term {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Term({} {})", self.state.lock, self.state.number)
+    }
+}
+
+/// Work under a term. The lock is not given to anybody else while one exists, as long as the backend
+/// has a say: drop it when all work has ended, not before.
+pub struct LeaderScope {
+    term: Term,
+    /// Keeps this member in the election even if all views are dropped meanwhile.
+    _participation: Arc<dyn Participation>,
+}
+
+impl LeaderScope {
+    /// The term under which the work runs.
+    #[must_use]
+    pub fn term(&self) -> &Term {
+        &self.term
+    }
+}
+
+impl Drop for LeaderScope {
+    fn drop(&mut self) {
+        let mut scopes = self.term.state.scopes.lock().unwrap_or_else(PoisonError::into_inner);
+        scopes.count -= 1;
+        if scopes.closed && scopes.count == 0 {
+            self.term.state.joined.notify_one();
+        }
+    }
+}
+
+/// The backend's side of a [`Term`].
+pub struct TermControl {
+    term: Term,
+}
+
+impl TermControl {
+    /// Starts a term. `number` must be greater than every earlier one of the lock.
+    #[must_use]
+    pub fn new(lock: LockName, number: u64, holder: Member, deadline: Option<Arc<dyn Deadline>>) -> Self {
+        let state = TermState {
+            lock,
+            number,
+            holder,
+            ended: AtomicBool::new(false),
+            lost: CancellationToken::new(),
+            abort_at: watch::Sender::new(None),
+            deadline,
+            scopes: Mutex::default(),
+            joined: Notify::new(),
+        };
+        Self { term: Term { state: Arc::new(state) } }
+    }
+
+    /// The term.
+    #[must_use]
+    pub fn term(&self) -> &Term {
+        &self.term
+    }
+
+    /// Ends the term because this member gives it up: no new work starts, running work ends in its own
+    /// time, and the lock is kept until [`joined`](Self::joined).
+    pub fn release(&self) {
+        self.end();
+    }
+
+    /// Ends the term because it was taken away: no new work starts, and running work is dropped after
+    /// `drain` at the latest.
+    pub fn lose(&self, drain: Duration) {
+        let at = Instant::now() + drain;
+        // A second loss cannot prolong the first one.
+        self.term.state.abort_at.send_if_modified(|present| {
+            let first = present.is_none();
+            present.get_or_insert(at);
+            first
+        });
+        self.end();
+    }
+
+    fn end(&self) {
+        self.term.state.ended.store(true, Ordering::Release);
+        self.term.state.lost.cancel();
+    }
+
+    /// Completes when no work is left under the ended term.
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub async fn joined(&self) {
+        let idle = {
+            let mut scopes = self.term.state.scopes.lock().unwrap_or_else(PoisonError::into_inner);
+            scopes.closed = true;
+            scopes.count == 0
+        };
+        if !idle {
+            self.term.state.joined.notified().await;
+            // The permit is kept for the next caller: joined stays joined.
+            self.term.state.joined.notify_one();
+        }
+    }
+}
+
+/// A side effect was not started because its member no longer leads.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this member no longer leads `{lock}` (term {term})")]
+pub struct LeadershipLost {
+    /// The lock.
+    pub lock: LockName,
+    /// The term that ended.
+    pub term: u64,
+}

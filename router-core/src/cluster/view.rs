@@ -1,0 +1,175 @@
+//! [`ClusterView`]: what a user sees of one lock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::info;
+
+use super::{ClusterError, Leader, LeaderScope, Leadership, LockName, Member, Term};
+
+/// One lock, as this member sees it. Clones share the participation in its election.
+#[derive(Clone)]
+pub struct ClusterView {
+    lock: LockName,
+    local: Member,
+    leadership: watch::Receiver<Leadership>,
+    participation: Arc<dyn Participation>,
+}
+
+/// The backend's side of a participation in an election. The member leaves it when the last `Arc` is
+/// dropped.
+pub trait Participation: Send + Sync {
+    /// All live members of the cluster, this one included.
+    fn members(&self) -> Vec<Member>;
+    /// Gives up the leadership, if there is one, and does not stand for election for `stay_out`.
+    fn resign(&self, stay_out: Duration);
+}
+
+impl ClusterView {
+    /// A view for users, made by a backend.
+    #[must_use]
+    pub fn new(
+        lock: LockName,
+        local: Member,
+        mut leadership: watch::Receiver<Leadership>,
+        participation: Arc<dyn Participation>,
+    ) -> Self {
+        // The first `changed` answers at once: who subscribes late gets the present state.
+        leadership.mark_changed();
+        Self { lock, local, leadership, participation }
+    }
+
+    /// The lock.
+    #[must_use]
+    pub fn lock(&self) -> &LockName {
+        &self.lock
+    }
+
+    /// This member.
+    #[must_use]
+    pub fn local(&self) -> &Member {
+        &self.local
+    }
+
+    /// All live members of the cluster, this one included, whichever locks they want.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.participation.members()
+    }
+
+    /// Who leads now.
+    #[must_use]
+    pub fn leadership(&self) -> Leadership {
+        self.leadership.borrow().clone()
+    }
+
+    /// Waits for the next change of leadership and returns the state after it; the first call returns
+    /// the present state at once. Changes that follow each other quickly may be seen as one.
+    ///
+    /// To run something that must have stopped before the next leader starts, use
+    /// [`lead`](Self::lead) or [`while_leading`](Self::while_leading): only they hold the lock until
+    /// the work has ended.
+    ///
+    /// # Errors
+    /// [`ClusterError::Closed`] after the service was closed.
+    ///
+    /// # Cancellation
+    /// Safe: the change is returned by the next call.
+    pub async fn changed(&mut self) -> Result<Leadership, ClusterError> {
+        self.leadership.changed().await.map_err(|_| ClusterError::Closed)?;
+        Ok(self.leadership.borrow_and_update().clone())
+    }
+
+    /// Waits until this member leads. While the returned scope exists, the lock is not given away
+    /// freely; stop the work when [`Term::lost`] completes, then drop the scope.
+    ///
+    /// # Errors
+    /// [`ClusterError::Closed`] after the service was closed.
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub async fn lead(&self) -> Result<LeaderScope, ClusterError> {
+        let mut leadership = self.leadership.clone();
+        loop {
+            let term = match &*leadership.borrow_and_update() {
+                Leadership::Leader(term) => Some(term.clone()),
+                Leadership::Follower { .. } => None,
+            };
+            if let Some(scope) = term.and_then(|term| term.enter(Arc::clone(&self.participation))) {
+                return Ok(scope);
+            }
+            leadership.changed().await.map_err(|_| ClusterError::Closed)?;
+        }
+    }
+
+    /// Runs `work` whenever this member leads, and drops it, at the await it has reached, when the term
+    /// ends. Returns what `work` returns when it ends by itself, and leads on until the view is dropped.
+    ///
+    /// # Errors
+    /// [`ClusterError::Closed`] after the service was closed.
+    ///
+    /// # Cancellation
+    /// Drops `work` too.
+    pub async fn while_leading<T>(&self, mut work: impl AsyncFnMut(Term) -> T) -> Result<T, ClusterError> {
+        loop {
+            let scope = self.lead().await?;
+            tokio::select! {
+                biased;
+                () = scope.term().lost() => {}
+                result = work(scope.term().clone()) => return Ok(result),
+            }
+        }
+    }
+
+    /// Gives up the leadership, if this member has it, as soon as the work under it has ended, and
+    /// does not stand for election for `stay_out`.
+    pub fn resign(&self, stay_out: Duration) {
+        self.participation.resign(stay_out);
+    }
+}
+
+/// Tells the views of one lock, and the log, about changes of leadership. One line per change on every
+/// member, with who, term and why: operators read these lines on every backend, so they are written
+/// here.
+pub struct LeadershipPublisher {
+    lock: LockName,
+    leadership: watch::Sender<Leadership>,
+}
+
+impl LeadershipPublisher {
+    /// A publisher, and the receiver for [`ClusterView::new`].
+    #[must_use]
+    pub fn new(lock: LockName) -> (Self, watch::Receiver<Leadership>) {
+        let (leadership, receiver) = watch::channel(Leadership::Follower { leader: None });
+        (Self { lock, leadership }, receiver)
+    }
+
+    /// This member leads from now on.
+    pub fn lead(&self, term: Term, why: &str) {
+        let (lock, member, number) = (&self.lock, term.holder(), term.number());
+        info!(%lock, %member, term = number, why, "leading `{lock}`, term {number}: {why}");
+        self.leadership.send_replace(Leadership::Leader(term));
+    }
+
+    /// This member does not lead from now on. Says nothing when that is what it said before.
+    pub fn follow(&self, leader: Option<Leader>, why: &str) {
+        let lock = &self.lock;
+        match (&*self.leadership.borrow(), &leader) {
+            (Leadership::Follower { leader: before }, _) if *before == leader && leader.is_some() => return,
+            (Leadership::Leader(term), None) => {
+                let number = term.number();
+                info!(%lock, term = number, why, "no longer leading `{lock}`, term {number}: {why}");
+            }
+            (_, Some(Leader { member, term })) => {
+                info!(%lock, leader = %member, term, why, "standing by for `{lock}`, led by {member}, term {term}");
+            }
+            (Leadership::Follower { leader: Some(before) }, None) => {
+                let (member, term) = (&before.member, before.term);
+                info!(%lock, leader = %member, term, why, "`{lock}` has no leader, {member} led in term {term}: {why}");
+            }
+            (Leadership::Follower { leader: None }, None) => return,
+        }
+        self.leadership.send_replace(Leadership::Follower { leader });
+    }
+}

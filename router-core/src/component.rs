@@ -1,0 +1,136 @@
+//! The service-provider interface of components: all of it on this screen.
+//!
+//! A [`Component`] turns URIs into [`Endpoint`]s. An endpoint makes [`Consumer`]s (for `from`) and
+//! [`Processor`]s (for `to`), as often as asked. See the `timer` component for a complete one.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::cluster::ClusterService;
+use crate::error::{BoxError, ConfigErrors};
+use crate::exchange::Exchange;
+use crate::options::ComponentDescription;
+use crate::pipeline::Pipeline;
+use crate::registry::Registry;
+use crate::stop::Stop;
+use crate::uri::EndpointUri;
+
+/// A kind of endpoint, found by the scheme of its URIs.
+pub trait Component: Send + Sync {
+    /// Its scheme, its options and what it is for.
+    fn description(&self) -> &'static ComponentDescription;
+
+    /// The endpoint at `uri`. All checking of the URI happens here, before anything runs; nothing is
+    /// connected yet.
+    ///
+    /// # Errors
+    /// Every mistake in the URI.
+    fn endpoint(
+        &self,
+        uri: &EndpointUri,
+        context: &BuildContext<'_>,
+    ) -> Result<Box<dyn Endpoint>, ConfigErrors>;
+}
+
+/// What a URI stands for: a factory that can be asked any number of times.
+pub trait Endpoint: Send + Sync {
+    /// A new source of exchanges, or `None` when this endpoint cannot be used in `from`.
+    fn consumer(&self) -> Option<Box<dyn Consumer>> {
+        None
+    }
+
+    /// A new sink of exchanges, or `None` when this endpoint cannot be used in `to`.
+    fn processor(&self) -> Option<Arc<dyn Processor>> {
+        None
+    }
+
+    /// The name under which consumers and producers of this process find each other, if they do that
+    /// (`direct:a`). A `to` that no route consumes is a configuration error. Routes that consume such
+    /// a name start before the others and stop after them, because the others call them.
+    fn local_address(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// A source of exchanges.
+///
+/// The future is the lifetime: the consumer starts when `run` is first polled, and has stopped when it
+/// returns or is dropped.
+#[async_trait]
+pub trait Consumer: Send {
+    /// Sends exchanges into `pipeline` until `stop` is requested, and returns only after the exchange
+    /// in hand is finished. Awaiting the pipeline is the back-pressure, its result the
+    /// acknowledgement. May return early when there will be no more exchanges.
+    ///
+    /// # Errors
+    /// When it cannot go on. The router then makes a new consumer, after a pause.
+    ///
+    /// # Cancellation
+    /// The future is dropped when draining took too long. Tasks that it has spawned must end with it:
+    /// keep them in a `JoinSet` of its own.
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError>;
+}
+
+/// A step or sink that works on an exchange.
+#[async_trait]
+pub trait Processor: Send + Sync {
+    /// Works on the exchange.
+    ///
+    /// # Errors
+    /// Any error; the route's error handler takes it from there.
+    ///
+    /// # Cancellation
+    /// The future may be dropped at any await when the route is aborted.
+    async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError>;
+}
+
+/// What a component may use to build an endpoint.
+#[derive(Clone, Copy)]
+pub struct BuildContext<'a> {
+    /// All components, for endpoints that wrap others.
+    pub registry: &'a Registry,
+    /// The cluster service of the router, if it has one.
+    pub cluster: Option<&'a Arc<dyn ClusterService>>,
+}
+
+/// An endpoint, and what exchanges are sent to.
+pub type Sink = (Box<dyn Endpoint>, Arc<dyn Processor>);
+
+impl BuildContext<'_> {
+    /// The endpoint at `uri`, of whichever component has its scheme.
+    ///
+    /// # Errors
+    /// Every mistake in the URI; an unknown scheme.
+    pub fn endpoint(&self, uri: &EndpointUri) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        self.registry.component(uri)?.endpoint(uri, self)
+    }
+
+    /// The endpoint at `uri`, which can be consumed.
+    ///
+    /// # Errors
+    /// Every mistake in the URI; an endpoint that cannot be used in `from`.
+    pub fn source(&self, uri: &EndpointUri) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        let endpoint = self.endpoint(uri)?;
+        match endpoint.consumer() {
+            Some(_) => Ok(endpoint),
+            None => Err(unusable(uri, "from")),
+        }
+    }
+
+    /// The endpoint at `uri`, and what exchanges are sent to.
+    ///
+    /// # Errors
+    /// Every mistake in the URI; an endpoint that cannot be used in `to`.
+    pub fn sink(&self, uri: &EndpointUri) -> Result<Sink, ConfigErrors> {
+        let endpoint = self.endpoint(uri)?;
+        match endpoint.processor() {
+            Some(processor) => Ok((endpoint, processor)),
+            None => Err(unusable(uri, "to")),
+        }
+    }
+}
+
+fn unusable(uri: &EndpointUri, place: &str) -> ConfigErrors {
+    uri.error_in_scheme(format!("component `{}` cannot be used in `{place}`", uri.scheme())).into()
+}

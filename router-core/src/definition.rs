@@ -1,0 +1,266 @@
+//! [`RouteDefinition`]: the one inert model behind both front ends.
+//!
+//! Nothing is checked here but the shape. Compiling a definition against a registry gives a route, or
+//! every error at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::component::Processor;
+use crate::exchange::Exchange;
+use crate::source::SourceText;
+use crate::value::Value;
+
+/// A route as it was written: where exchanges come from, and what happens to them.
+#[derive(Clone)]
+pub struct RouteDefinition {
+    /// Unique name; where none is given, the router numbers the routes.
+    pub id: Option<SourceText>,
+    /// A sentence for people.
+    pub description: Option<String>,
+    /// Whether the route starts with the router; `true` where nothing is said.
+    pub auto_startup: bool,
+    /// Routes start in this order and stop in reverse. Those without an order come after, in the order
+    /// of definition, except that routes which others call (`direct:`) come before their callers.
+    pub startup_order: Option<i32>,
+    /// The URI of the consumer.
+    pub from: SourceText,
+    /// What happens to each exchange.
+    pub steps: Vec<StepDefinition>,
+    /// What happens when a step fails.
+    pub error_handler: Option<ErrorHandlerDefinition>,
+}
+
+/// One step as it was written. The closed set of what a route can do: adding a step means a variant
+/// here, one in [`pipeline`](crate::pipeline), a method of the builder and a key of the TOML grammar.
+#[derive(Clone)]
+pub enum StepDefinition {
+    /// Sends the exchange to an endpoint.
+    To(SourceText),
+    /// Sends the exchange to the endpoint whose URI the expression gives.
+    ToDynamic(ExpressionDefinition),
+    /// Writes a line to the log.
+    Log {
+        /// What to write.
+        message: ExpressionDefinition,
+        /// How important it is.
+        level: LogLevel,
+    },
+    /// Runs user code.
+    Process(ProcessDefinition),
+    /// Replaces the body.
+    SetBody(ExpressionDefinition),
+    /// Sets a header.
+    SetHeader {
+        /// Its name.
+        name: SourceText,
+        /// Its new value.
+        value: ExpressionDefinition,
+    },
+    /// Removes a header.
+    RemoveHeader(SourceText),
+    /// Sets a property.
+    SetProperty {
+        /// Its name.
+        name: SourceText,
+        /// Its new value.
+        value: ExpressionDefinition,
+    },
+    /// Goes on with the rest of the block only when the predicate holds.
+    Filter(PredicateDefinition),
+    /// Runs the first branch whose predicate holds.
+    Choice {
+        /// The branches, in order.
+        when: Vec<WhenDefinition>,
+        /// What runs when none holds.
+        otherwise: Vec<StepDefinition>,
+    },
+    /// Waits, for a duration in text form.
+    Delay(ExpressionDefinition),
+    /// Ends the exchange successfully.
+    Stop,
+}
+
+/// One list of the steps, for everything that must know all of them by name.
+macro_rules! step_kinds {
+    ($($kind:ident = $name:literal,)*) => {
+        /// A step without its arguments. The TOML grammar matches on it, so that the compiler points there
+        /// when a step is added.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "documented at `StepDefinition`")]
+        pub enum StepKind { $($kind,)* }
+
+        impl StepKind {
+            /// All steps.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            /// The name of the step, as in the TOML grammar and in errors.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name,)* }
+            }
+        }
+    };
+}
+
+step_kinds! {
+    To = "to",
+    ToDynamic = "to_dynamic",
+    Log = "log",
+    Process = "process",
+    SetBody = "set_body",
+    SetHeader = "set_header",
+    RemoveHeader = "remove_header",
+    SetProperty = "set_property",
+    Filter = "filter",
+    Choice = "choice",
+    Delay = "delay",
+    Stop = "stop",
+}
+
+impl StepKind {
+    /// The step of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+}
+
+impl StepDefinition {
+    /// Which step this is.
+    #[must_use]
+    pub fn kind(&self) -> StepKind {
+        match self {
+            Self::To(_) => StepKind::To,
+            Self::ToDynamic(_) => StepKind::ToDynamic,
+            Self::Log { .. } => StepKind::Log,
+            Self::Process(_) => StepKind::Process,
+            Self::SetBody(_) => StepKind::SetBody,
+            Self::SetHeader { .. } => StepKind::SetHeader,
+            Self::RemoveHeader(_) => StepKind::RemoveHeader,
+            Self::SetProperty { .. } => StepKind::SetProperty,
+            Self::Filter(_) => StepKind::Filter,
+            Self::Choice { .. } => StepKind::Choice,
+            Self::Delay(_) => StepKind::Delay,
+            Self::Stop => StepKind::Stop,
+        }
+    }
+
+    /// The name of the step, as in the TOML grammar.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.kind().name()
+    }
+}
+
+/// A branch of a choice.
+#[derive(Clone)]
+pub struct WhenDefinition {
+    /// When the branch is taken.
+    pub predicate: PredicateDefinition,
+    /// What it does.
+    pub steps: Vec<StepDefinition>,
+}
+
+/// User code in a route.
+#[derive(Clone)]
+pub enum ProcessDefinition {
+    /// The name of a processor of the registry.
+    Named(SourceText),
+    /// A processor, which may await.
+    Processor(Arc<dyn Processor>),
+    /// A function that does not await: no allocation per call.
+    Function(ProcessFunction),
+}
+
+/// A function that works on an exchange.
+pub type ProcessFunction = Arc<dyn Fn(&mut Exchange) -> Result<(), crate::error::BoxError> + Send + Sync>;
+
+/// What gives a value.
+#[derive(Clone)]
+pub enum ExpressionDefinition {
+    /// Text with `${...}`.
+    Text(SourceText),
+    /// Always the same value.
+    Constant(Value),
+    /// Rust code.
+    Function(Arc<dyn Fn(&Exchange) -> Value + Send + Sync>),
+}
+
+/// What holds or not.
+#[derive(Clone)]
+pub enum PredicateDefinition {
+    /// Text like `${header.kind} == 'a'`.
+    Text(SourceText),
+    /// Rust code.
+    Function(Arc<dyn Fn(&Exchange) -> bool + Send + Sync>),
+}
+
+/// The level of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Trace,
+    Debug,
+    #[default]
+    Info,
+    Warn,
+    Error,
+}
+
+impl LogLevel {
+    /// The levels as they are written, least important first.
+    pub const NAMES: &[&str] = &["TRACE", "DEBUG", "INFO", "WARN", "ERROR"];
+
+    /// The level of that name, in any case.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let levels = [Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error];
+        let index = Self::NAMES.iter().position(|known| known.eq_ignore_ascii_case(name))?;
+        Some(levels[index])
+    }
+}
+
+/// What happens when a step fails: it is tried again, and when that does not help, the exchange goes to
+/// a dead letter endpoint. The defaults are Camel's.
+#[derive(Clone, Debug)]
+pub struct ErrorHandlerDefinition {
+    /// How often a failed step is tried again.
+    pub maximum_redeliveries: u32,
+    /// The pause before the first new try.
+    pub redelivery_delay: Duration,
+    /// By how much each further pause is longer; 1 keeps it.
+    pub back_off_multiplier: f64,
+    /// The longest pause.
+    pub maximum_redelivery_delay: Duration,
+    /// Where exchanges go that still fail; their source then sees a success.
+    pub dead_letter: Option<SourceText>,
+}
+
+impl Default for ErrorHandlerDefinition {
+    fn default() -> Self {
+        Self {
+            maximum_redeliveries: 0,
+            redelivery_delay: Duration::from_secs(1),
+            back_off_multiplier: 1.0,
+            maximum_redelivery_delay: Duration::from_secs(60),
+            dead_letter: None,
+        }
+    }
+}
+
+impl RouteDefinition {
+    /// A route from the endpoint at `uri`, without steps.
+    #[must_use]
+    pub fn new(from: SourceText) -> Self {
+        Self {
+            id: None,
+            description: None,
+            auto_startup: true,
+            startup_order: None,
+            from,
+            steps: Vec::new(),
+            error_handler: None,
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Errors: [`ConfigError`] before anything runs, [`RouteError`] when an exchange fails.
+
+use std::error::Error;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin as SnippetOrigin, Renderer, Snippet};
+use smol_str::SmolStr;
+
+use crate::cluster::LeadershipLost;
+use crate::source::{Origin, SourceFile, SourceText};
+
+/// Any error of user code and of components.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// One mistake in a route definition: what is wrong, where exactly, and how to mend it.
+#[derive(Clone, Debug)]
+pub struct ConfigError {
+    message: String,
+    label: String,
+    help: Option<String>,
+    route: Option<SmolStr>,
+    place: Option<Place>,
+}
+
+/// Exact characters: of a file, or of a text in a line of Rust.
+#[derive(Clone, Debug)]
+enum Place {
+    File { file: Arc<SourceFile>, range: Range<usize> },
+    Code { location: Option<&'static std::panic::Location<'static>>, text: Arc<str>, range: Range<usize> },
+}
+
+impl ConfigError {
+    /// A mistake without a place of its own, for example a missing cluster service.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), label: String::new(), help: None, route: None, place: None }
+    }
+
+    /// A mistake in the given bytes of `text`.
+    #[must_use]
+    pub fn at(text: &SourceText, range: Range<usize>, message: impl Into<String>) -> Self {
+        let code = |location| Place::Code { location, text: text.shared(), range: range.clone() };
+        let place = match text.origin() {
+            Origin::Code(location) => code(Some(*location)),
+            Origin::Computed => code(None),
+            Origin::File(origin) => {
+                Place::File { file: Arc::clone(&origin.file), range: origin.locate(range.clone()) }
+            }
+        };
+        Self { place: Some(place), ..Self::new(message) }
+    }
+
+    /// A mistake in the given bytes of a file.
+    #[must_use]
+    pub fn in_file(file: &Arc<SourceFile>, range: Range<usize>, message: impl Into<String>) -> Self {
+        Self { place: Some(Place::File { file: Arc::clone(file), range }), ..Self::new(message) }
+    }
+
+    /// A short remark beside the caret.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = label.into();
+        self
+    }
+
+    /// How to mend it.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds `did you mean` when one of the candidates is close to what was written.
+    #[must_use]
+    pub fn suggest<'a>(self, written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Self {
+        match closest(written, candidates) {
+            Some(candidate) => self.label(format!("did you mean `{candidate}`?")),
+            None => self,
+        }
+    }
+
+    /// Says in which route the mistake is, unless that was said already.
+    #[must_use]
+    pub(crate) fn in_route(mut self, route: &str) -> Self {
+        self.route.get_or_insert_with(|| route.into());
+        self
+    }
+
+    /// What is wrong, without its place.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Where the error sorts among others: by file, then by position.
+    fn position(&self) -> (&str, usize) {
+        match &self.place {
+            Some(Place::File { file, range }) => (&file.name, range.start),
+            Some(Place::Code { location: Some(location), range, .. }) => {
+                (location.file(), (location.line() as usize) * 1_000 + range.start)
+            }
+            _ => ("", 0),
+        }
+    }
+
+    fn render(&self, renderer: &Renderer) -> String {
+        let mut group = Group::with_title(Level::ERROR.primary_title(&self.message));
+        match &self.place {
+            Some(Place::File { file, range }) => {
+                let caret = AnnotationKind::Primary.span(range.clone()).label(&*self.label);
+                group = group.element(Snippet::source(&file.text).path(&file.name).annotation(caret));
+            }
+            Some(Place::Code { location, text, range }) => {
+                if let Some(location) = location {
+                    let origin = SnippetOrigin::path(location.file());
+                    let column = location.column() as usize;
+                    group = group.element(origin.line(location.line() as usize).char_column(column));
+                }
+                let caret = AnnotationKind::Primary.span(range.clone()).label(&*self.label);
+                group = group.element(Snippet::source(&**text).annotation(caret));
+            }
+            None => {}
+        }
+        if let (Some(route), None | Some(Place::Code { .. })) = (&self.route, &self.place) {
+            group = group.element(Level::NOTE.message(format!("in route `{route}`")));
+        }
+        if let Some(help) = &self.help {
+            group = group.element(Level::HELP.message(help));
+        }
+        renderer.render(&[group])
+    }
+}
+
+/// With the line, a caret under the exact characters, and the help; no colours.
+impl fmt::Display for ConfigError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.render(&Renderer::plain()).fmt(formatter)
+    }
+}
+
+impl Error for ConfigError {}
+
+/// Every mistake of a configuration: nothing is built while there is one, and none hides another.
+#[derive(Clone, Default)]
+pub struct ConfigErrors {
+    errors: Vec<ConfigError>,
+}
+
+impl ConfigErrors {
+    /// Adds one.
+    pub fn push(&mut self, error: ConfigError) {
+        self.errors.push(error);
+    }
+
+    /// Adds all of `others`.
+    pub fn extend(&mut self, others: Self) {
+        self.errors.extend(others.errors);
+    }
+
+    /// Keeps the errors of a failed result and returns the value of a good one.
+    pub fn collect<T>(&mut self, result: Result<T, impl Into<Self>>) -> Option<T> {
+        result.map_err(|errors| self.extend(errors.into())).ok()
+    }
+
+    /// `Ok` when there is none.
+    ///
+    /// # Errors
+    /// Itself, sorted by place, when there is at least one.
+    pub fn into_result(mut self) -> Result<(), Self> {
+        if self.errors.is_empty() {
+            return Ok(());
+        }
+        self.errors.sort_by(|left, right| left.position().cmp(&right.position()));
+        Err(self)
+    }
+
+    pub(crate) fn in_route(mut self, route: &str) -> Self {
+        self.errors = self.errors.into_iter().map(|error| error.in_route(route)).collect();
+        self
+    }
+
+    /// The errors, in the order in which they will be printed.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &ConfigError> {
+        self.errors.iter()
+    }
+
+    /// As `Display`, with colours for a terminal.
+    #[must_use]
+    pub fn styled(&self) -> String {
+        self.render(&Renderer::styled())
+    }
+
+    fn render(&self, renderer: &Renderer) -> String {
+        self.errors.iter().map(|error| error.render(renderer)).collect::<Vec<_>>().join("\n\n")
+    }
+}
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        Self { errors: vec![error] }
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.render(&Renderer::plain()).fmt(formatter)
+    }
+}
+
+/// The same as `Display`: this is what `fn main() -> Result<(), BoxError>` prints.
+impl fmt::Debug for ConfigErrors {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "\n{self}")
+    }
+}
+
+impl Error for ConfigErrors {}
+
+/// Why an exchange ended without success, and where.
+#[derive(Debug)]
+pub struct RouteError {
+    pub(crate) route_id: SmolStr,
+    pub(crate) step: String,
+    pub(crate) cause: Cause,
+}
+
+/// What went wrong in a step.
+#[derive(Debug)]
+pub(crate) enum Cause {
+    /// The step returned an error.
+    Failed(BoxError),
+    /// The step panicked; the text is the panic's message.
+    Panicked(String),
+    /// The exchange's term ended before a side effect, which therefore did not happen.
+    LeadershipLost(LeadershipLost),
+}
+
+impl RouteError {
+    /// The route in which the exchange failed.
+    #[must_use]
+    pub fn route_id(&self) -> &str {
+        &self.route_id
+    }
+
+    /// Whether the exchange was ended because its member no longer leads. Its source must not be told
+    /// that it was processed.
+    #[must_use]
+    pub fn is_leadership_lost(&self) -> bool {
+        matches!(self.cause, Cause::LeadershipLost(_))
+    }
+}
+
+impl fmt::Display for RouteError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "route `{}`, {} ", self.route_id, self.step)?;
+        match &self.cause {
+            Cause::Failed(_) => formatter.write_str("failed"),
+            Cause::Panicked(message) => write!(formatter, "panicked: {message}"),
+            Cause::LeadershipLost(_) => formatter.write_str("was not run"),
+        }
+    }
+}
+
+impl Error for RouteError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.cause {
+            Cause::Failed(error) => Some(&**error),
+            Cause::Panicked(_) => None,
+            Cause::LeadershipLost(lost) => Some(lost),
+        }
+    }
+}
+
+/// Prints an error and its sources, `outer: inner: innermost`. The only place that does: no `Display`
+/// of ours prints its own source.
+pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(formatter, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// The candidate that is most likely meant by what was written.
+pub(crate) fn closest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// Below this Jaro-Winkler similarity, a suggestion would rather confuse.
+    const SIMILAR: f64 = 0.8;
+    let plain = |name: &str| name.to_lowercase().replace(['_', '-'], "");
+    let written = plain(written);
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(&written, &plain(candidate)), candidate))
+        .filter(|(similarity, candidate)| *similarity > SIMILAR || is_one_slip(&written, &plain(candidate)))
+        .max_by(|(left, _), (right, _)| left.total_cmp(right))
+        .map(|(_, candidate)| candidate)
+}
+
+/// Whether one letter was dropped, added, changed, or swapped with the next: short words score low on
+/// similarity then.
+fn is_one_slip(written: &str, candidate: &str) -> bool {
+    written.len() > 2 && candidate.len() > 2 && strsim::osa_distance(written, candidate) == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suggestion_ignores_case_and_word_separators() {
+        assert_eq!(closest("repeatCount", ["delay", "repeat_count"]), Some("repeat_count"));
+        assert_eq!(closest("perod", ["delay", "period"]), Some("period"));
+        assert_eq!(closest("lgo", ["to", "log"]), Some("log"));
+        assert_eq!(closest("xyz", ["delay", "period"]), None);
+    }
+
+    #[test]
+    fn an_error_in_code_shows_the_line_of_rust_and_the_characters() {
+        let text = SourceText::from_code("timer:clock?perod=1s");
+        let error = ConfigError::at(&text, 12..17, "unknown option `perod`").suggest("perod", ["period"]);
+        let printed = error.to_string();
+        assert!(printed.contains("router-core/src/error.rs:"), "{printed}");
+        assert!(printed.contains("^^^^^ did you mean `period`?"), "{printed}");
+    }
+
+    #[test]
+    fn a_chain_names_each_error_once() {
+        let inner = std::io::Error::other("disk on fire");
+        let error = RouteError {
+            route_id: "r".into(),
+            step: "step 1 (to `x:y`)".into(),
+            cause: Cause::Failed(inner.into()),
+        };
+        assert_eq!(Chain(&error).to_string(), "route `r`, step 1 (to `x:y`) failed: disk on fire");
+    }
+}

@@ -1,0 +1,200 @@
+//! [`Exchange`]: what travels through a route.
+
+use std::cell::Cell;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use smol_str::SmolStr;
+
+use crate::cluster::Term;
+use crate::value::{Value, ValueMap};
+
+/// One message on its way through a route, with what the route notes about it.
+///
+/// The pipeline owns it while it travels; steps see `&mut Exchange`. Fields are public where every
+/// value is valid.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// Which exchange this is, unique among all replicas.
+    pub id: ExchangeId,
+    /// Headers and body.
+    pub message: Message,
+    /// Notes of the route about this exchange; they never leave the process.
+    pub properties: ValueMap,
+    /// Under whose authority this exchange runs: set by `master:` routes, asked before each side
+    /// effect. `None` outside of them.
+    pub term: Option<Term>,
+}
+
+impl Exchange {
+    /// An exchange with the given body, no headers and no term.
+    #[must_use]
+    pub fn new(body: impl Into<Body>) -> Self {
+        Self {
+            id: ExchangeId::next(),
+            message: Message { headers: ValueMap::default(), body: body.into() },
+            properties: ValueMap::default(),
+            term: None,
+        }
+    }
+}
+
+/// Headers and body of an exchange.
+#[derive(Clone, Debug, Default)]
+pub struct Message {
+    /// Named values beside the body; components read and write them.
+    pub headers: ValueMap,
+    /// The payload.
+    pub body: Body,
+}
+
+/// The payload of a message. Cloning shares it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Body {
+    /// No payload.
+    #[default]
+    Empty,
+    /// UTF-8 text.
+    Text(SmolStr),
+    /// Bytes.
+    Bytes(Bytes),
+    /// A JSON value.
+    Json(Arc<serde_json::Value>),
+}
+
+impl Body {
+    /// The JSON value of this body: itself, or what its text or bytes parse to.
+    ///
+    /// # Errors
+    /// When text or bytes are not JSON. An empty body is JSON `null`.
+    pub fn to_json(&self) -> Result<Arc<serde_json::Value>, serde_json::Error> {
+        match self {
+            Self::Empty => Ok(Arc::new(serde_json::Value::Null)),
+            Self::Text(text) => serde_json::from_str(text).map(Arc::new),
+            Self::Bytes(bytes) => serde_json::from_slice(bytes).map(Arc::new),
+            Self::Json(json) => Ok(Arc::clone(json)),
+        }
+    }
+
+    /// This body as a value of the expression language.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        match self {
+            Self::Empty => Value::Null,
+            Self::Text(text) => Value::Text(text.clone()),
+            Self::Bytes(bytes) => Value::Bytes(bytes.clone()),
+            Self::Json(json) => Value::Json(Arc::clone(json)),
+        }
+    }
+}
+
+impl fmt::Display for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_value().fmt(formatter)
+    }
+}
+
+impl From<()> for Body {
+    fn from((): ()) -> Self {
+        Self::Empty
+    }
+}
+
+impl From<&str> for Body {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<serde_json::Value> for Body {
+    fn from(json: serde_json::Value) -> Self {
+        Self::Json(Arc::new(json))
+    }
+}
+
+/// Numbers and booleans become JSON, which keeps their type.
+impl From<Value> for Body {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Empty,
+            Value::Boolean(flag) => Self::Json(Arc::new(flag.into())),
+            Value::Integer(number) => Self::Json(Arc::new(number.into())),
+            Value::Float(number) => Self::Json(Arc::new(number.into())),
+            Value::Text(text) => Self::Text(text),
+            Value::Bytes(bytes) => Self::Bytes(bytes),
+            Value::Json(json) => Self::Json(json),
+        }
+    }
+}
+
+/// A number that is unique in the process; its text adds a part drawn at random for each process, so
+/// that replicas do not share ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ExchangeId(u64);
+
+impl ExchangeId {
+    /// The next unused id.
+    #[must_use]
+    pub fn next() -> Self {
+        thread_local! {
+            /// The unused rest of the block of numbers that this thread has drawn. One shared counter
+            /// would make concurrent callers of a route wait for each other's cache line.
+            static BLOCK: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+        }
+        const BLOCK_SIZE: u64 = 1024;
+        static NEXT_BLOCK: AtomicU64 = AtomicU64::new(1);
+
+        BLOCK.with(|block| {
+            let (mut next, mut end) = block.get();
+            if next == end {
+                next = NEXT_BLOCK.fetch_add(BLOCK_SIZE, Ordering::Relaxed);
+                end = next + BLOCK_SIZE;
+            }
+            block.set((next + 1, end));
+            Self(next)
+        })
+    }
+}
+
+impl fmt::Display for ExchangeId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
+        write!(formatter, "{:016x}-{:x}", *PROCESS, self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn ids_of_all_threads_are_unique() {
+        let draw = || (0..5_000).map(|_| ExchangeId::next()).collect::<Vec<_>>();
+        let threads = [std::thread::spawn(draw), std::thread::spawn(draw)];
+        let ids = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<HashSet<_>>();
+        assert_eq!(ids.len(), 10_000);
+    }
+
+    #[test]
+    fn a_body_of_bytes_parses_as_json() {
+        let body = Body::from(Bytes::from_static(b"{\"a\":1}"));
+        assert_eq!(*body.to_json().unwrap(), serde_json::json!({"a": 1}));
+        assert!(Body::from("{").to_json().is_err());
+    }
+}

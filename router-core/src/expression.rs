@@ -1,0 +1,268 @@
+//! [`Expression`] and [`Predicate`]: values and conditions in the style of Camel's Simple language.
+//!
+//! An expression is text with placeholders: `tick ${header.timer.counter} on ${node}`. One that is a
+//! single placeholder keeps the type of its value. A predicate compares operands:
+//! `${header.kind} == 'a' && !(${body} contains 'b')`. `\${` is a literal `${`.
+//!
+//! | placeholder | value |
+//! |---|---|
+//! | `${body}` | the body |
+//! | `${body.items.0.name}` | a field of a JSON body, also where it is still text |
+//! | `${header.NAME}`, `${property.NAME}` | a header, a property; nothing where it is not set |
+//! | `${exchange_id}`, `${route_id}` | which exchange, which route |
+//! | `${term}` | the number of the term under which the exchange runs; nothing outside of `master:` |
+//! | `${node}` | the name of this member |
+//!
+//! Why not a template crate: their expression languages read `${header.Content-Type}` as a subtraction,
+//! know no `contains` or `&&` outside of a placeholder, and allocate on every evaluation.
+
+mod parse;
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
+use crate::definition::{ExpressionDefinition, PredicateDefinition};
+use crate::error::ConfigError;
+use crate::exchange::{Body, Exchange};
+use crate::value::Value;
+
+/// What gives a value for an exchange.
+pub(crate) enum Expression {
+    Constant(Value),
+    Variable(Variable),
+    Template(Vec<Part>),
+    Function(Arc<dyn Fn(&Exchange) -> Value + Send + Sync>),
+}
+
+/// A piece of a template.
+pub(crate) enum Part {
+    Text(SmolStr),
+    Variable(Variable),
+}
+
+/// A placeholder.
+pub(crate) enum Variable {
+    Body,
+    BodyField(Vec<SmolStr>),
+    Header(SmolStr),
+    Property(SmolStr),
+    ExchangeId,
+    RouteId,
+    Term,
+    Node,
+}
+
+/// What holds for an exchange or not.
+pub(crate) enum Predicate {
+    Operand(Expression),
+    Compare(Expression, Operator, Expression),
+    Not(Box<Predicate>),
+    And(Box<Predicate>, Box<Predicate>),
+    Or(Box<Predicate>, Box<Predicate>),
+    Function(Arc<dyn Fn(&Exchange) -> bool + Send + Sync>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operator {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+    Contains,
+}
+
+/// What placeholders see besides the exchange.
+#[derive(Clone, Copy)]
+pub(crate) struct Scope<'a> {
+    pub(crate) route_id: &'a SmolStr,
+    pub(crate) node: &'a SmolStr,
+}
+
+impl Expression {
+    pub(crate) fn compile(definition: &ExpressionDefinition) -> Result<Self, ConfigError> {
+        match definition {
+            ExpressionDefinition::Text(text) => parse::expression(text),
+            ExpressionDefinition::Constant(value) => Ok(Self::Constant(value.clone())),
+            ExpressionDefinition::Function(function) => Ok(Self::Function(Arc::clone(function))),
+        }
+    }
+
+    pub(crate) fn evaluate(&self, exchange: &Exchange, scope: Scope<'_>) -> Value {
+        match self {
+            Self::Constant(value) => value.clone(),
+            Self::Variable(variable) => variable.evaluate(exchange, scope),
+            Self::Function(function) => function(exchange),
+            Self::Template(parts) => {
+                let mut text = String::new();
+                for part in parts {
+                    match part {
+                        Part::Text(piece) => text.push_str(piece),
+                        // Writing into a string cannot fail.
+                        Part::Variable(variable) => {
+                            let _ = write!(text, "{}", variable.evaluate(exchange, scope));
+                        }
+                    }
+                }
+                text.into()
+            }
+        }
+    }
+}
+
+impl Variable {
+    fn evaluate(&self, exchange: &Exchange, scope: Scope<'_>) -> Value {
+        match self {
+            Self::Body => exchange.message.body.to_value(),
+            Self::BodyField(path) => body_field(&exchange.message.body, path),
+            Self::Header(name) => exchange.message.headers.get(name).cloned().unwrap_or_default(),
+            Self::Property(name) => exchange.properties.get(name).cloned().unwrap_or_default(),
+            Self::ExchangeId => smol_str::format_smolstr!("{}", exchange.id).into(),
+            Self::RouteId => scope.route_id.clone().into(),
+            Self::Term => exchange.term.as_ref().map_or(Value::Null, |term| term.number().into()),
+            Self::Node => scope.node.clone().into(),
+        }
+    }
+}
+
+fn body_field(body: &Body, path: &[SmolStr]) -> Value {
+    let Ok(json) = body.to_json() else { return Value::Null };
+    let mut value = &*json;
+    for name in path {
+        let inner = match value {
+            serde_json::Value::Array(items) => name.parse().ok().and_then(|index: usize| items.get(index)),
+            other => other.get(name.as_str()),
+        };
+        let Some(inner) = inner else { return Value::Null };
+        value = inner;
+    }
+    value.into()
+}
+
+impl Predicate {
+    pub(crate) fn compile(definition: &PredicateDefinition) -> Result<Self, ConfigError> {
+        match definition {
+            PredicateDefinition::Text(text) => parse::predicate(text),
+            PredicateDefinition::Function(function) => Ok(Self::Function(Arc::clone(function))),
+        }
+    }
+
+    pub(crate) fn holds(&self, exchange: &Exchange, scope: Scope<'_>) -> bool {
+        match self {
+            Self::Operand(operand) => operand.evaluate(exchange, scope).is_truthy(),
+            Self::Compare(left, operator, right) => {
+                operator.holds(&left.evaluate(exchange, scope), &right.evaluate(exchange, scope))
+            }
+            Self::Not(inner) => !inner.holds(exchange, scope),
+            Self::And(left, right) => left.holds(exchange, scope) && right.holds(exchange, scope),
+            Self::Or(left, right) => left.holds(exchange, scope) || right.holds(exchange, scope),
+            Self::Function(function) => function(exchange),
+        }
+    }
+}
+
+impl Operator {
+    fn holds(self, left: &Value, right: &Value) -> bool {
+        let ordering = left.compare(right);
+        match self {
+            Self::Equal => ordering.is_some_and(std::cmp::Ordering::is_eq),
+            Self::NotEqual => !ordering.is_some_and(std::cmp::Ordering::is_eq),
+            Self::Less => ordering.is_some_and(std::cmp::Ordering::is_lt),
+            Self::LessOrEqual => ordering.is_some_and(std::cmp::Ordering::is_le),
+            Self::Greater => ordering.is_some_and(std::cmp::Ordering::is_gt),
+            Self::GreaterOrEqual => ordering.is_some_and(std::cmp::Ordering::is_ge),
+            Self::Contains => left.to_string().contains(&right.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::SourceText;
+
+    const ROUTE: SmolStr = SmolStr::new_static("clock");
+    const NODE: SmolStr = SmolStr::new_static("a");
+
+    fn exchange() -> Exchange {
+        let mut exchange = Exchange::new(serde_json::json!({"user": {"name": "Ann"}, "items": [7, 8]}));
+        exchange.message.headers.set("Content-Type", "text/plain");
+        exchange.message.headers.set("count", 10);
+        exchange.properties.set("flag", true);
+        exchange
+    }
+
+    fn evaluate(text: &str) -> Value {
+        let definition = ExpressionDefinition::Text(SourceText::from_code(text));
+        let scope = Scope { route_id: &ROUTE, node: &NODE };
+        Expression::compile(&definition).unwrap().evaluate(&exchange(), scope)
+    }
+
+    fn holds(text: &str) -> bool {
+        let definition = PredicateDefinition::Text(SourceText::from_code(text));
+        let scope = Scope { route_id: &ROUTE, node: &NODE };
+        Predicate::compile(&definition).unwrap_or_else(|error| panic!("{error}")).holds(&exchange(), scope)
+    }
+
+    #[test]
+    fn a_template_inserts_values_and_a_single_placeholder_keeps_its_type() {
+        assert_eq!(evaluate("n=${header.count} on ${node}/${route_id}"), "n=10 on a/clock".into());
+        assert_eq!(evaluate("${header.count}"), 10.into());
+        assert_eq!(evaluate("${header.content-type}"), "text/plain".into());
+        assert_eq!(evaluate("${term}${header.none}|"), "|".into());
+        assert_eq!(evaluate(r"\${body} costs $5"), "${body} costs $5".into());
+        assert_eq!(evaluate(""), "".into());
+    }
+
+    #[test]
+    fn fields_of_a_json_body_are_reached_by_path() {
+        assert_eq!(evaluate("${body.user.name}"), "Ann".into());
+        assert_eq!(evaluate("${body.items.1}"), 8.into());
+        assert_eq!(evaluate("${body.items.9}${body.nobody.name}"), "".into());
+    }
+
+    #[test]
+    fn predicates_compare_combine_and_negate() {
+        for text in [
+            "${header.count} == 10",
+            "${header.count} > 9.5 && ${header.count} <= 10",
+            "${body.user.name} == 'Ann'",
+            "${header.content-type} contains 'plain'",
+            "!(${header.count} < 10) && (${header.none} || ${property.flag})",
+            "${header.none} == null",
+            "!${header.none}",
+            "${body.user.name} != \"Bob\"",
+            "'${body.user.name}-x' == 'Ann-x'",
+            "false || true",
+        ] {
+            assert!(holds(text), "{text}");
+        }
+        for text in ["${header.count} == 11", "${header.none} > 1", "${property.flag} && false"] {
+            assert!(!holds(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn mistakes_point_at_the_exact_characters() {
+        let error = |text: &str| {
+            let definition = PredicateDefinition::Text(SourceText::from_code(text));
+            match Predicate::compile(&definition) {
+                Ok(_) => panic!("`{text}` was accepted"),
+                Err(error) => error.to_string(),
+            }
+        };
+        let printed = error("${heder.x} == 1");
+        assert!(printed.contains("unknown placeholder `heder.x`"), "{printed}");
+        assert!(printed.contains("did you mean `header`?"), "{printed}");
+        assert!(error("${header.x} = 1").contains("expected an operator"));
+        assert!(error("${header.x").contains("has no closing `}`"));
+        assert!(error("(${header.x} == 1").contains("expected `)`"));
+        assert!(error("${header.x} ==").contains("expected an operand"));
+        assert!(error("${exchangeId} == 1").contains("did you mean `exchange_id`?"));
+        assert!(error("'open").contains("has no closing quote"));
+        assert!(error("").contains("expected an operand"));
+    }
+}

@@ -1,0 +1,289 @@
+//! [`ComponentDescription`]: one list of a component's options, from which its URIs are checked and its
+//! documentation is printed; and [`Options`]: the checked values.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::error::{ConfigError, ConfigErrors};
+use crate::uri::EndpointUri;
+
+/// What a component is for and which options its URIs take.
+#[derive(Debug)]
+pub struct ComponentDescription {
+    /// The first part of its URIs.
+    pub scheme: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// The form of its URIs, without options: `timer:name`.
+    pub syntax: &'static str,
+    /// Whether it can stand in `from`.
+    pub consumes: bool,
+    /// Whether it can stand in `to`.
+    pub produces: bool,
+    /// Its options, in the order in which they are documented.
+    pub options: &'static [OptionDescription],
+}
+
+/// One option of a component.
+#[derive(Debug)]
+pub struct OptionDescription {
+    /// The name in the URI, in snake case.
+    pub name: &'static str,
+    /// What values it takes.
+    pub kind: OptionKind,
+    /// The value where none is given, as it would be written; `None`: unset.
+    pub default: Option<&'static str>,
+    /// One sentence.
+    pub summary: &'static str,
+}
+
+/// What values an option takes.
+#[derive(Clone, Copy, Debug)]
+pub enum OptionKind {
+    /// `1s`, `1m 30s`, `500ms`, or bare milliseconds.
+    Duration,
+    /// A whole number that is not negative.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+    /// Any text.
+    Text,
+    /// One of these words, in any case.
+    Choice(&'static [&'static str]),
+}
+
+impl OptionKind {
+    /// The name of this kind in the documentation.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Duration => "duration".into(),
+            Self::Integer => "integer".into(),
+            Self::Boolean => "boolean".into(),
+            Self::Text => "text".into(),
+            Self::Choice(words) => words.join(", "),
+        }
+    }
+
+    /// The text of a value as the description would spell it, or what would have been a value.
+    ///
+    /// # Errors
+    /// What the option takes.
+    pub fn check(self, text: &str) -> Result<String, String> {
+        Ok(match self.read(text)? {
+            OptionValue::Text(text) => text,
+            OptionValue::Duration(_) | OptionValue::Integer(_) | OptionValue::Boolean(_) => text.to_owned(),
+        })
+    }
+
+    /// The value, or what would have been one.
+    fn read(self, text: &str) -> Result<OptionValue, String> {
+        match self {
+            Self::Duration => parse_duration(text).map(OptionValue::Duration),
+            Self::Integer => match text.parse() {
+                Ok(number) => Ok(OptionValue::Integer(number)),
+                Err(_) => Err("a whole number, not negative".into()),
+            },
+            Self::Boolean => match text {
+                "true" => Ok(OptionValue::Boolean(true)),
+                "false" => Ok(OptionValue::Boolean(false)),
+                _ => Err("`true` or `false`".into()),
+            },
+            Self::Text => Ok(OptionValue::Text(text.into())),
+            Self::Choice(words) => match words.iter().find(|word| word.eq_ignore_ascii_case(text)) {
+                Some(word) => Ok(OptionValue::Text((*word).into())),
+                None => Err(format!("one of {}", words.join(", "))),
+            },
+        }
+    }
+}
+
+/// Reads `1s`, `1m 30s`, `500ms`, or bare milliseconds, as Camel does.
+///
+/// # Errors
+/// What would have been a duration.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let parsed = text.parse().map(Duration::from_millis).ok();
+    parsed
+        .or_else(|| humantime::parse_duration(text).ok())
+        .ok_or_else(|| "a duration like `1s`, `500ms`, `1m 30s` or bare milliseconds".into())
+}
+
+impl ComponentDescription {
+    /// The options as a Markdown table: the one of the module docs and of `bactrian doc`.
+    #[must_use]
+    pub fn option_table(&self) -> String {
+        if self.options.is_empty() {
+            return "No options.\n".into();
+        }
+        let mut table = String::from("| option | takes | default | meaning |\n|---|---|---|---|\n");
+        for option in self.options {
+            let default = option.default.map(|value| format!("`{value}`")).unwrap_or_default();
+            let (name, kind, summary) = (option.name, option.kind.name(), option.summary);
+            let _ = writeln!(table, "| `{name}` | {kind} | {default} | {summary} |");
+        }
+        table
+    }
+
+    /// Reads the options of `uri`, all of them, against this description.
+    ///
+    /// # Errors
+    /// Every unknown, repeated or malformed option.
+    pub fn read(&'static self, uri: &EndpointUri) -> Result<Options, ConfigErrors> {
+        let mut errors = ConfigErrors::default();
+        let mut values: Vec<Option<OptionValue>> = self.options.iter().map(|_| None).collect();
+        for written in uri.options() {
+            let name = uri.slice(&written.name);
+            let Some(index) = self.options.iter().position(|option| option.name == name) else {
+                errors.push(self.unknown_option(uri, name, written.name.clone()));
+                continue;
+            };
+            if values[index].is_some() {
+                errors.push(uri.error(written.name.clone(), format!("option `{name}` is given twice")));
+            }
+            match self.options[index].kind.read(&uri.decoded_value(written)) {
+                Ok(value) => values[index] = Some(value),
+                Err(expected) => {
+                    let message = format!("option `{name}` takes {expected}");
+                    errors.push(uri.error(written.value.clone(), message));
+                }
+            }
+        }
+        errors.into_result()?;
+        Ok(Options { description: self, values })
+    }
+
+    fn unknown_option(&self, uri: &EndpointUri, name: &str, range: std::ops::Range<usize>) -> ConfigError {
+        let message = format!("unknown option `{name}` for component `{}`", self.scheme);
+        let error = uri.error(range, message).suggest(name, self.options.iter().map(|option| option.name));
+        match self.options.len() {
+            0 => error.help(format!("component `{}` has no options", self.scheme)),
+            _ => error.help(format!("`bactrian doc {}` lists its options", self.scheme)),
+        }
+    }
+}
+
+/// The checked options of one URI.
+///
+/// The getters panic when the description has no option of that name and kind: that is a mistake of
+/// the component, which its first test finds.
+#[derive(Debug)]
+pub struct Options {
+    description: &'static ComponentDescription,
+    values: Vec<Option<OptionValue>>,
+}
+
+#[derive(Clone, Debug)]
+enum OptionValue {
+    Duration(Duration),
+    Integer(u64),
+    Boolean(bool),
+    Text(String),
+}
+
+impl Options {
+    /// A duration that has a default.
+    #[must_use]
+    pub fn duration(&self, name: &str) -> Duration {
+        match self.get(name) {
+            Some(OptionValue::Duration(duration)) => duration,
+            other => panic!("option {name} is no duration with a default: {other:?}"),
+        }
+    }
+
+    /// A whole number, if given or defaulted.
+    #[must_use]
+    pub fn integer(&self, name: &str) -> Option<u64> {
+        match self.get(name) {
+            None => None,
+            Some(OptionValue::Integer(number)) => Some(number),
+            other => panic!("option {name} is no integer: {other:?}"),
+        }
+    }
+
+    /// A flag; without a default it is off.
+    #[must_use]
+    pub fn boolean(&self, name: &str) -> bool {
+        match self.get(name) {
+            None => false,
+            Some(OptionValue::Boolean(flag)) => flag,
+            other => panic!("option {name} is no boolean: {other:?}"),
+        }
+    }
+
+    /// A text or a choice (in the spelling of the description), if given or defaulted.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<String> {
+        match self.get(name) {
+            None => None,
+            Some(OptionValue::Text(text)) => Some(text),
+            other => panic!("option {name} is no text: {other:?}"),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<OptionValue> {
+        let index = self.description.options.iter().position(|option| option.name == name);
+        let Some(index) = index else { panic!("component {} has no option {name}", self.description.scheme) };
+        let option = &self.description.options[index];
+        self.values[index].clone().or_else(|| option.default.and_then(|text| option.kind.read(text).ok()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::SourceText;
+
+    static CLOCK: ComponentDescription = ComponentDescription {
+        scheme: "clock",
+        summary: "",
+        syntax: "clock:name",
+        consumes: true,
+        produces: false,
+        options: &[
+            OptionDescription {
+                name: "period",
+                kind: OptionKind::Duration,
+                default: Some("1s"),
+                summary: "",
+            },
+            OptionDescription { name: "count", kind: OptionKind::Integer, default: None, summary: "" },
+            OptionDescription {
+                name: "level",
+                kind: OptionKind::Choice(&["INFO", "WARN"]),
+                default: Some("INFO"),
+                summary: "",
+            },
+        ],
+    };
+
+    fn read(text: &str) -> Result<Options, ConfigErrors> {
+        CLOCK.read(&EndpointUri::parse(&SourceText::from_code(text)).unwrap())
+    }
+
+    #[test]
+    fn options_have_their_kind_and_default() {
+        let options = read("clock:a?period=250&level=warn").unwrap();
+        assert_eq!(options.duration("period"), Duration::from_millis(250));
+        assert_eq!(options.integer("count"), None);
+        assert_eq!(options.text("level").as_deref(), Some("WARN"));
+        assert_eq!(read("clock:a").unwrap().duration("period"), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let errors = read("clock:a?perod=1s&count=-1&level=loud&count=1&period=x").unwrap_err();
+        let messages = errors.iter().map(ConfigError::message).collect::<Vec<_>>();
+        assert_eq!(
+            messages,
+            [
+                "unknown option `perod` for component `clock`",
+                "option `count` takes a whole number, not negative",
+                "option `level` takes one of INFO, WARN",
+                "option `period` takes a duration like `1s`, `500ms`, `1m 30s` or bare milliseconds",
+            ]
+        );
+        assert!(read("clock:a?count=1&count=2").is_err());
+    }
+}

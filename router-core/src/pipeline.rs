@@ -1,0 +1,352 @@
+//! [`Pipeline`]: the steps of a route, and the one function that interprets them.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+
+use smallvec::{SmallVec, smallvec};
+use smol_str::{SmolStr, ToSmolStr};
+use tokio_util::task::TaskTracker;
+use tracing::{error, warn};
+
+use crate::cluster::{LeadershipLost, Term};
+use crate::component::Processor;
+use crate::definition::{LogLevel, ProcessFunction};
+use crate::dynamic::DynamicTarget;
+use crate::error::{BoxError, Cause, Chain, RouteError};
+use crate::error_handler::ErrorHandler;
+use crate::exchange::Exchange;
+use crate::expression::{Expression, Predicate, Scope};
+use crate::options::parse_duration;
+
+/// The way of an exchange through a route. Cheap to clone; all clones share the steps.
+#[derive(Clone)]
+pub struct Pipeline {
+    program: Arc<Program>,
+    guard: Option<Guard>,
+}
+
+/// What a route does, compiled. Frozen: nothing changes it while it runs.
+pub(crate) struct Program {
+    pub(crate) route_id: SmolStr,
+    pub(crate) node: SmolStr,
+    pub(crate) steps: Box<[Step]>,
+    pub(crate) error_handler: ErrorHandler,
+}
+
+/// One step, and how to name it in an error.
+pub(crate) struct Step {
+    pub(crate) place: Box<str>,
+    pub(crate) action: Action,
+}
+
+/// The closed set of what a step can do.
+pub(crate) enum Action {
+    To(Arc<dyn Processor>),
+    ToDynamic(DynamicTarget),
+    Log { message: Expression, level: LogLevel },
+    Process(Arc<dyn Processor>),
+    Call(ProcessFunction),
+    SetBody(Expression),
+    SetHeader { name: SmolStr, value: Expression },
+    RemoveHeader(SmolStr),
+    SetProperty { name: SmolStr, value: Expression },
+    Filter(Predicate),
+    Choice(Box<[Branch]>),
+    Delay(Expression),
+    Stop,
+}
+
+/// A branch of a choice; without a predicate it is always taken.
+pub(crate) struct Branch {
+    pub(crate) predicate: Option<Predicate>,
+    pub(crate) steps: Box<[Step]>,
+}
+
+/// What comes after a step.
+enum Flow<'a> {
+    Next,
+    Enter(&'a [Step]),
+    LeaveBlock,
+    Finish,
+}
+
+/// The authority under which the exchanges of a `master:` route run.
+#[derive(Clone)]
+struct Guard {
+    term: Term,
+    /// Counts the exchanges in flight, for whoever must know that none is left even after the futures
+    /// that carried them were dropped from another thread.
+    in_flight: TaskTracker,
+    /// Set by the first exchange.
+    used: Arc<AtomicBool>,
+}
+
+impl Pipeline {
+    pub(crate) fn new(program: Arc<Program>) -> Self {
+        Self { program, guard: None }
+    }
+
+    /// The id of the route.
+    #[must_use]
+    pub fn route_id(&self) -> &str {
+        &self.program.route_id
+    }
+
+    /// This pipeline for exchanges that may run only under `term`: each is stamped with it, none starts
+    /// when it is no longer valid, and none causes a side effect after that.
+    #[must_use]
+    pub fn guarded_by(&self, term: Term) -> Self {
+        let in_flight = TaskTracker::new();
+        in_flight.close();
+        Self {
+            program: Arc::clone(&self.program),
+            guard: Some(Guard { term, in_flight, used: Arc::default() }),
+        }
+    }
+
+    /// Whether an exchange was sent into this guarded pipeline. `false` for others.
+    #[must_use]
+    pub fn was_used(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.used.load(Ordering::Relaxed))
+    }
+
+    /// Completes when no exchange of this guarded pipeline is in flight. At once for others.
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub async fn idle(&self) {
+        if let Some(guard) = &self.guard {
+            guard.in_flight.wait().await;
+        }
+    }
+
+    /// Sends an exchange through the route and returns when it is done. Awaiting is the back-pressure,
+    /// the result the acknowledgement: `Ok` means that it was processed, or that the dead letter
+    /// endpoint took it.
+    ///
+    /// # Errors
+    /// When a step failed and the route's error handler did not help. It is already logged.
+    ///
+    /// # Cancellation
+    /// Dropping the future ends the exchange at the await it has reached.
+    pub async fn process(&self, exchange: &mut Exchange) -> Result<(), RouteError> {
+        match &self.guard {
+            None => self.program.run(exchange).await,
+            // Boxed, because it is large, and each route keeps the place for one exchange.
+            Some(guard) => Box::pin(self.process_guarded(guard, exchange)).await,
+        }
+    }
+
+    async fn process_guarded(&self, guard: &Guard, exchange: &mut Exchange) -> Result<(), RouteError> {
+        let _in_flight = guard.in_flight.token();
+        guard.used.store(true, Ordering::Relaxed);
+        guard.term.check().map_err(|lost| self.not_started(lost))?;
+        exchange.term = Some(guard.term.clone());
+        // The exchange ends at the deadline whoever polls it: the consumer, a task of it, or a caller
+        // through `direct:`.
+        tokio::select! {
+            biased;
+            () = guard.term.expired() => Err(self.aborted(exchange, &guard.term)),
+            result = self.program.run(exchange) => result,
+        }
+    }
+
+    fn aborted(&self, exchange: &Exchange, term: &Term) -> RouteError {
+        let lost = LeadershipLost { lock: term.lock().clone(), term: term.number() };
+        warn!(route = %self.program.route_id, exchange = %exchange.id, "an exchange in flight was aborted: {lost}");
+        let step = String::from("an exchange in flight");
+        RouteError { route_id: self.program.route_id.clone(), step, cause: Cause::LeadershipLost(lost) }
+    }
+
+    fn not_started(&self, lost: LeadershipLost) -> RouteError {
+        let step = String::from("a new exchange");
+        RouteError { route_id: self.program.route_id.clone(), step, cause: Cause::LeadershipLost(lost) }
+    }
+}
+
+impl Program {
+    /// Interprets the steps. Blocks that are inside others are on a stack of our own: no recursion, so
+    /// no allocation for each level.
+    async fn run(&self, exchange: &mut Exchange) -> Result<(), RouteError> {
+        let mut blocks: SmallVec<[std::slice::Iter<'_, Step>; 4]> = smallvec![self.steps.iter()];
+        while let Some(block) = blocks.last_mut() {
+            let Some(step) = block.next() else {
+                blocks.pop();
+                continue;
+            };
+            match self.attempt(step, exchange).await? {
+                Some(Flow::Next) => {}
+                Some(Flow::Enter(steps)) => blocks.push(steps.iter()),
+                Some(Flow::LeaveBlock) => {
+                    blocks.pop();
+                }
+                Some(Flow::Finish) | None => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a step as often as the error handler asks for; `None`: the exchange ended as a dead letter.
+    async fn attempt<'a>(
+        &'a self,
+        step: &'a Step,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Flow<'a>>, RouteError> {
+        let mut redeliveries = 0;
+        loop {
+            let cause = match contain_panic(self.execute(step, exchange)).await {
+                Ok(flow) => return Ok(Some(flow)),
+                Err(cause) => cause,
+            };
+            match self.error_handler.delay_before_retry(&cause, redeliveries) {
+                Some(delay) => {
+                    redeliveries += 1;
+                    tokio::time::sleep(delay).await;
+                }
+                // Boxed, because it is large and rare.
+                None => return Box::pin(self.give_up(step, cause, exchange)).await,
+            }
+        }
+    }
+
+    async fn give_up<'a>(
+        &self,
+        step: &Step,
+        cause: Cause,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Flow<'a>>, RouteError> {
+        let error = match cause {
+            // A route that was called through `direct:` has named the place and logged it already.
+            Cause::Failed(error) if error.is::<RouteError>() => {
+                error.downcast().map_or_else(|_| unreachable!("just checked"), |error| *error)
+            }
+            cause => {
+                let error =
+                    RouteError { route_id: self.route_id.clone(), step: step.place.to_string(), cause };
+                if !error.is_leadership_lost() {
+                    error!(route = %self.route_id, exchange = %exchange.id, "{}", Chain(&error));
+                }
+                error
+            }
+        };
+        let dead_letter = contain_panic(self.error_handler.send_dead_letter(&error, exchange)).await;
+        match dead_letter {
+            Ok(true) => Ok(None),
+            Ok(false) => Err(error),
+            Err(cause) => {
+                let step = String::from("the dead letter endpoint");
+                let error = RouteError { route_id: self.route_id.clone(), step, cause };
+                error!(route = %self.route_id, exchange = %exchange.id, "{}", Chain(&error));
+                Err(error)
+            }
+        }
+    }
+
+    /// What each step does. Steps with side effects outside of the exchange ask the term first.
+    async fn execute<'a>(&self, step: &'a Step, exchange: &mut Exchange) -> Result<Flow<'a>, Cause> {
+        let scope = Scope { route_id: &self.route_id, node: &self.node };
+        match &step.action {
+            Action::To(processor) | Action::Process(processor) => {
+                check_term(exchange)?;
+                processor.process(exchange).await.map_err(failure)?;
+            }
+            Action::ToDynamic(target) => {
+                check_term(exchange)?;
+                let processor = target.resolve(exchange, scope).map_err(failure)?;
+                processor.process(exchange).await.map_err(failure)?;
+            }
+            Action::Call(function) => {
+                check_term(exchange)?;
+                function(exchange).map_err(failure)?;
+            }
+            Action::Log { message, level } => {
+                self.log(&message.evaluate(exchange, scope).to_smolstr(), *level)
+            }
+            Action::SetBody(value) => exchange.message.body = value.evaluate(exchange, scope).into(),
+            Action::SetHeader { name, value } => {
+                let value = value.evaluate(exchange, scope);
+                exchange.message.headers.set(name.clone(), value);
+            }
+            Action::RemoveHeader(name) => drop(exchange.message.headers.remove(name)),
+            Action::SetProperty { name, value } => {
+                let value = value.evaluate(exchange, scope);
+                exchange.properties.set(name.clone(), value);
+            }
+            Action::Filter(predicate) if !predicate.holds(exchange, scope) => return Ok(Flow::LeaveBlock),
+            Action::Filter(_) => {}
+            Action::Choice(branches) => {
+                let holds = |branch: &&Branch| {
+                    branch.predicate.as_ref().is_none_or(|predicate| predicate.holds(exchange, scope))
+                };
+                return Ok(branches
+                    .iter()
+                    .find(holds)
+                    .map_or(Flow::Next, |branch| Flow::Enter(&branch.steps)));
+            }
+            Action::Delay(duration) => {
+                let duration = parse_duration(&duration.evaluate(exchange, scope).to_smolstr())
+                    .map_err(|expected| Cause::Failed(format!("the delay is not {expected}").into()))?;
+                tokio::time::sleep(duration).await;
+            }
+            Action::Stop => return Ok(Flow::Finish),
+        }
+        Ok(Flow::Next)
+    }
+
+    /// The route is the logger's name, as in Camel; a `tracing` target must be static, so it is a field.
+    fn log(&self, message: &str, level: LogLevel) {
+        log_line(&self.route_id, message, level);
+    }
+}
+
+/// Writes a line to the log, for the `log` step and the `log:` component alike.
+pub fn log_line(logger: &str, message: &str, level: LogLevel) {
+    match level {
+        LogLevel::Trace => tracing::trace!(logger, "{message}"),
+        LogLevel::Debug => tracing::debug!(logger, "{message}"),
+        LogLevel::Info => tracing::info!(logger, "{message}"),
+        LogLevel::Warn => tracing::warn!(logger, "{message}"),
+        LogLevel::Error => tracing::error!(logger, "{message}"),
+    }
+}
+
+fn check_term(exchange: &Exchange) -> Result<(), Cause> {
+    match &exchange.term {
+        Some(term) => term.check().map_err(Cause::LeadershipLost),
+        None => Ok(()),
+    }
+}
+
+/// An error of a step. The loss of leadership stays what it is on its way through `direct:` and user
+/// code: nobody may retry it or acknowledge it away.
+pub(crate) fn failure(error: BoxError) -> Cause {
+    match error.downcast::<LeadershipLost>() {
+        Ok(lost) => Cause::LeadershipLost(*lost),
+        Err(error) => Cause::Failed(error),
+    }
+}
+
+/// Runs a future and turns a panic of it into an error: user code may break its exchange, not its
+/// route.
+pub(crate) async fn contain_panic<T>(future: impl Future<Output = Result<T, Cause>>) -> Result<T, Cause> {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        // Unwind safety: after a panic the future is not polled again, and the exchange, whose fields
+        // are all valid in any combination, is only handed to the error handler.
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(poll) => poll,
+            Err(panic) => Poll::Ready(Err(Cause::Panicked(panic_message(&*panic)))),
+        }
+    })
+    .await
+}
+
+/// The text of a panic.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}

@@ -1,0 +1,54 @@
+//! [`Registry`]: the components and named processors that routes may use.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::component::{Component, Processor};
+use crate::error::ConfigError;
+use crate::options::ComponentDescription;
+use crate::source::SourceText;
+use crate::uri::EndpointUri;
+
+/// The components by scheme and the processors by name.
+#[derive(Clone, Default)]
+pub struct Registry {
+    components: BTreeMap<&'static str, Arc<dyn Component>>,
+    processors: BTreeMap<String, Arc<dyn Processor>>,
+}
+
+impl Registry {
+    /// Adds a component; it replaces an earlier one with the same scheme.
+    pub fn add_component(&mut self, component: impl Component + 'static) {
+        self.components.insert(component.description().scheme, Arc::new(component));
+    }
+
+    /// Adds a processor that routes can call by name; it replaces an earlier one of that name.
+    pub fn add_processor(&mut self, name: impl Into<String>, processor: impl Processor + 'static) {
+        self.processors.insert(name.into(), Arc::new(processor));
+    }
+
+    /// The descriptions of all components, sorted by scheme.
+    pub fn descriptions(&self) -> impl Iterator<Item = &'static ComponentDescription> {
+        self.components.values().map(|component| component.description())
+    }
+
+    pub(crate) fn component(&self, uri: &EndpointUri) -> Result<&dyn Component, ConfigError> {
+        let scheme = uri.scheme();
+        self.components.get(scheme).map(|component| &**component).ok_or_else(|| {
+            uri.error_in_scheme(format!("unknown component `{scheme}`"))
+                .suggest(scheme, self.components.keys().copied())
+                .help(format!(
+                    "known here: {}",
+                    self.components.keys().copied().collect::<Vec<_>>().join(", ")
+                ))
+        })
+    }
+
+    pub(crate) fn processor(&self, name: &SourceText) -> Result<Arc<dyn Processor>, ConfigError> {
+        self.processors.get(name.as_str()).cloned().ok_or_else(|| {
+            ConfigError::at(name, 0..name.as_str().len(), format!("unknown processor `{name}`"))
+                .suggest(name.as_str(), self.processors.keys().map(String::as_str))
+                .help("processors are Rust code: register it with `RouterBuilder::processor`")
+        })
+    }
+}

@@ -1,0 +1,219 @@
+//! Compiling: a definition and a registry make a [`Route`], or every error at once.
+
+use std::sync::Arc;
+
+use smol_str::{SmolStr, ToSmolStr};
+
+use crate::cluster::ClusterService;
+use crate::component::{BuildContext, Endpoint, Processor};
+use crate::definition::{
+    ErrorHandlerDefinition, ExpressionDefinition, PredicateDefinition, ProcessDefinition, RouteDefinition,
+    StepDefinition,
+};
+use crate::dynamic::DynamicTarget;
+use crate::error::{ConfigError, ConfigErrors};
+use crate::error_handler::ErrorHandler;
+use crate::expression::{Expression, Predicate};
+use crate::options::parse_duration;
+use crate::pipeline::{Action, Branch, Pipeline, Program, Step};
+use crate::registry::Registry;
+use crate::router::links::{Links, LocalCall};
+use crate::source::SourceText;
+use crate::uri::EndpointUri;
+
+/// A compiled route: checked, frozen, ready to run.
+pub(crate) struct Route {
+    pub(crate) id: SmolStr,
+    pub(crate) description: Option<String>,
+    pub(crate) auto_startup: bool,
+    pub(crate) startup_order: Option<i32>,
+    pub(crate) from: EndpointUri,
+    pub(crate) endpoint: Box<dyn Endpoint>,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) links: Links,
+}
+
+/// A route that could not be compiled: all of its mistakes, and what is known of it nevertheless.
+pub(crate) struct Mistaken {
+    pub(crate) errors: ConfigErrors,
+    pub(crate) links: Links,
+}
+
+/// What all routes of a router are compiled with.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) cluster: Option<Arc<dyn ClusterService>>,
+    pub(crate) node: SmolStr,
+}
+
+impl Surroundings {
+    pub(crate) fn context(&self) -> BuildContext<'_> {
+        BuildContext { registry: &self.registry, cluster: self.cluster.as_ref() }
+    }
+
+    /// Compiles a route; `number` names it when it has no id.
+    pub(crate) fn compile(
+        &self,
+        definition: &RouteDefinition,
+        number: usize,
+    ) -> Result<Route, Box<Mistaken>> {
+        let id = match &definition.id {
+            Some(id) => id.as_str().to_smolstr(),
+            None => smol_str::format_smolstr!("route{number}"),
+        };
+        let mut compiler =
+            Compiler { surroundings: self, errors: ConfigErrors::default(), calls: Vec::new() };
+        if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().trim().is_empty()) {
+            compiler.errors.push(ConfigError::at(text, 0..text.as_str().len(), "a route id cannot be empty"));
+        }
+        let source = compiler.source(&definition.from);
+        let steps = compiler.steps(&definition.steps, "step ");
+        let error_handler = compiler.error_handler(definition.error_handler.as_ref());
+        let Compiler { errors, calls, .. } = compiler;
+        let linked = source
+            .as_ref()
+            .map(|(from, endpoint)| (from.clone(), endpoint.local_address().map(ToSmolStr::to_smolstr)))
+            .ok_or_else(|| definition.from.clone());
+        let links = Links { route: id.clone(), source: linked, calls };
+        let (Ok(()), Some((from, endpoint))) = (errors.clone().into_result(), source) else {
+            return Err(Box::new(Mistaken { errors: errors.in_route(&id), links }));
+        };
+        let program = Program { route_id: id.clone(), node: self.node.clone(), steps, error_handler };
+        Ok(Route {
+            id,
+            description: definition.description.clone(),
+            auto_startup: definition.auto_startup,
+            startup_order: definition.startup_order,
+            from,
+            endpoint,
+            pipeline: Pipeline::new(Arc::new(program)),
+            links,
+        })
+    }
+}
+
+/// One run of the compiler over one route: it goes on after an error, to find the others too.
+struct Compiler<'a> {
+    surroundings: &'a Surroundings,
+    errors: ConfigErrors,
+    calls: Vec<LocalCall>,
+}
+
+impl Compiler<'_> {
+    fn source(&mut self, from: &SourceText) -> Option<(EndpointUri, Box<dyn Endpoint>)> {
+        let uri = self.errors.collect(EndpointUri::parse(from))?;
+        let endpoint = self.errors.collect(self.surroundings.context().source(&uri))?;
+        Some((uri, endpoint))
+    }
+
+    fn sink(&mut self, to: &SourceText) -> Option<Arc<dyn Processor>> {
+        let uri = self.errors.collect(EndpointUri::parse(to))?;
+        let (endpoint, processor) = self.errors.collect(self.surroundings.context().sink(&uri))?;
+        if let Some(address) = endpoint.local_address() {
+            self.calls.push(LocalCall { address: address.into(), uri });
+        }
+        Some(processor)
+    }
+
+    fn steps(&mut self, definitions: &[StepDefinition], place: &str) -> Box<[Step]> {
+        let mut steps = Vec::with_capacity(definitions.len());
+        for (index, definition) in definitions.iter().enumerate() {
+            let number = format!("{place}{}", index + 1);
+            let place = match definition {
+                StepDefinition::To(uri) => format!("{number} (to `{uri}`)"),
+                other => format!("{number} ({})", other.name()),
+            };
+            if let Some(action) = self.action(definition, &number) {
+                steps.push(Step { place: place.into(), action });
+            }
+        }
+        steps.into()
+    }
+
+    fn action(&mut self, definition: &StepDefinition, place: &str) -> Option<Action> {
+        Some(match definition {
+            StepDefinition::To(uri) => Action::To(self.sink(uri)?),
+            StepDefinition::ToDynamic(uri) => {
+                let Surroundings { registry, cluster, .. } = self.surroundings;
+                Action::ToDynamic(DynamicTarget::new(
+                    self.expression(uri)?,
+                    Arc::clone(registry),
+                    cluster.clone(),
+                ))
+            }
+            StepDefinition::Log { message, level } => {
+                Action::Log { message: self.expression(message)?, level: *level }
+            }
+            StepDefinition::Process(ProcessDefinition::Named(name)) => {
+                Action::Process(self.errors.collect(self.surroundings.registry.processor(name))?)
+            }
+            StepDefinition::Process(ProcessDefinition::Processor(processor)) => {
+                Action::Process(Arc::clone(processor))
+            }
+            StepDefinition::Process(ProcessDefinition::Function(function)) => {
+                Action::Call(Arc::clone(function))
+            }
+            StepDefinition::SetBody(value) => Action::SetBody(self.expression(value)?),
+            StepDefinition::SetHeader { name, value } => {
+                Action::SetHeader { name: self.name(name, "header")?, value: self.expression(value)? }
+            }
+            StepDefinition::RemoveHeader(name) => Action::RemoveHeader(self.name(name, "header")?),
+            StepDefinition::SetProperty { name, value } => {
+                Action::SetProperty { name: self.name(name, "property")?, value: self.expression(value)? }
+            }
+            StepDefinition::Filter(predicate) => Action::Filter(self.predicate(predicate)?),
+            StepDefinition::Choice { when, otherwise } => {
+                let mut branches = Vec::with_capacity(when.len() + 1);
+                for (index, branch) in when.iter().enumerate() {
+                    let predicate = self.predicate(&branch.predicate);
+                    let steps = self.steps(&branch.steps, &format!("{place}, when {}, step ", index + 1));
+                    branches.push(Branch { predicate, steps });
+                }
+                let steps = self.steps(otherwise, &format!("{place}, otherwise, step "));
+                branches.push(Branch { predicate: None, steps });
+                Action::Choice(branches.into())
+            }
+            StepDefinition::Delay(duration) => Action::Delay(self.delay(duration)?),
+            StepDefinition::Stop => Action::Stop,
+        })
+    }
+
+    fn expression(&mut self, definition: &ExpressionDefinition) -> Option<Expression> {
+        self.errors.collect(Expression::compile(definition))
+    }
+
+    fn predicate(&mut self, definition: &PredicateDefinition) -> Option<Predicate> {
+        self.errors.collect(Predicate::compile(definition))
+    }
+
+    fn name(&mut self, name: &SourceText, what: &str) -> Option<SmolStr> {
+        if name.as_str().is_empty() {
+            self.errors.push(ConfigError::at(name, 0..0, format!("the name of a {what} cannot be empty")));
+            return None;
+        }
+        Some(name.as_str().into())
+    }
+
+    /// A delay that is known now is checked now.
+    fn delay(&mut self, duration: &ExpressionDefinition) -> Option<Expression> {
+        let expression = self.expression(duration)?;
+        if let Expression::Constant(value) = &expression
+            && let Err(expected) = parse_duration(&value.to_smolstr())
+        {
+            let message = format!("`delay` takes {expected}");
+            self.errors.push(match duration {
+                ExpressionDefinition::Text(text) => ConfigError::at(text, 0..text.as_str().len(), message),
+                _ => ConfigError::new(message),
+            });
+            return None;
+        }
+        Some(expression)
+    }
+
+    fn error_handler(&mut self, definition: Option<&ErrorHandlerDefinition>) -> ErrorHandler {
+        let Some(definition) = definition else { return ErrorHandler::default() };
+        let dead_letter = definition.dead_letter.as_ref().and_then(|uri| self.sink(uri));
+        ErrorHandler::new(definition.clone(), dead_letter)
+    }
+}

@@ -1,0 +1,150 @@
+//! [`RouterBuilder`].
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use smol_str::SmolStr;
+
+use super::{Entry, Router, Shared, links};
+use crate::cluster::ClusterService;
+use crate::component::{Component, Processor};
+use crate::definition::RouteDefinition;
+use crate::error::ConfigErrors;
+use crate::registry::Registry;
+use crate::route::Surroundings;
+
+/// Everything that a [`Router`] is made of.
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct RouterBuilder {
+    registry: Registry,
+    routes: Vec<RouteDefinition>,
+    cluster: Option<Arc<dyn ClusterService>>,
+    node: Option<SmolStr>,
+    shutdown_timeout: Duration,
+    mistakes: ConfigErrors,
+    routes_missing: bool,
+}
+
+impl Default for RouterBuilder {
+    fn default() -> Self {
+        Self {
+            registry: Registry::default(),
+            routes: Vec::new(),
+            cluster: None,
+            node: None,
+            shutdown_timeout: Self::DEFAULT_SHUTDOWN_TIMEOUT,
+            mistakes: ConfigErrors::default(),
+            routes_missing: false,
+        }
+    }
+}
+
+impl RouterBuilder {
+    /// How long exchanges in flight may take at shutdown where nothing is said, as in Camel.
+    pub const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(45);
+
+    /// A builder without components and routes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A builder with these components and named processors.
+    pub fn with_registry(registry: Registry) -> Self {
+        Self { registry, ..Self::default() }
+    }
+
+    /// Adds a component; it replaces an earlier one with the same scheme.
+    pub fn component(mut self, component: impl Component + 'static) -> Self {
+        self.registry.add_component(component);
+        self
+    }
+
+    /// Adds a processor that routes can call by name.
+    pub fn processor(mut self, name: impl Into<String>, processor: impl Processor + 'static) -> Self {
+        self.registry.add_processor(name, processor);
+        self
+    }
+
+    /// Adds a route.
+    pub fn route(mut self, route: impl Into<RouteDefinition>) -> Self {
+        self.routes.push(route.into());
+        self
+    }
+
+    /// Adds routes.
+    pub fn routes(mut self, routes: impl IntoIterator<Item = impl Into<RouteDefinition>>) -> Self {
+        self.routes.extend(routes.into_iter().map(Into::into));
+        self
+    }
+
+    /// The cluster service of `master:` routes.
+    pub fn cluster(mut self, cluster: Arc<dyn ClusterService>) -> Self {
+        self.cluster = Some(cluster);
+        self
+    }
+
+    /// The name of this member in `${node}`, where it is not the one of the cluster service.
+    pub fn node(mut self, node: impl Into<SmolStr>) -> Self {
+        self.node = Some(node.into());
+        self
+    }
+
+    /// How long exchanges in flight may take at shutdown.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// Mistakes that were found before, by a front end: `build` reports them together with its own. Where
+    /// `routes_missing`, a front end knows of routes that it could not add, so that calls of routes that
+    /// are not here are no mistake.
+    pub fn mistakes(mut self, mistakes: ConfigErrors, routes_missing: bool) -> Self {
+        self.mistakes.extend(mistakes);
+        self.routes_missing |= routes_missing;
+        self
+    }
+
+    /// Checks everything and makes the router. Nothing is started.
+    ///
+    /// # Errors
+    /// Every mistake of every route.
+    pub fn build(self) -> Result<Router, ConfigErrors> {
+        let node = self.node.or_else(|| self.cluster.as_ref().map(|cluster| cluster.local().id.clone()));
+        let surroundings = Surroundings {
+            registry: Arc::new(self.registry),
+            cluster: self.cluster,
+            node: node.unwrap_or_else(|| SmolStr::new_static("local")),
+        };
+        let count = self.routes.len();
+        let (mut errors, mut routes) = (self.mistakes, Vec::with_capacity(count));
+        let (mut mistaken, mut ids) = (Vec::new(), HashMap::with_capacity(count));
+        for (index, definition) in self.routes.into_iter().enumerate() {
+            let (id, route) = match surroundings.compile(&definition, index + 1) {
+                Ok(route) => (route.id.clone(), Some(route)),
+                Err(found) => {
+                    let id = found.links.route.clone();
+                    errors.extend(found.errors);
+                    mistaken.push(found.links);
+                    (id, None)
+                }
+            };
+            routes.extend(route);
+            match ids.entry(id) {
+                MapEntry::Vacant(entry) => {
+                    entry.insert(definition.id);
+                }
+                MapEntry::Occupied(first) => {
+                    errors.push(links::duplicate_id(&definition, first.key(), first.get().as_ref()));
+                }
+            }
+        }
+        let all = routes.iter().map(|route| &route.links).chain(&mistaken);
+        errors.extend(links::check(all, !self.routes_missing));
+        errors.into_result()?;
+        let routes = routes.into_iter().map(|route| Arc::new(Entry::new(route))).collect();
+        let shutdown_timeout = self.shutdown_timeout;
+        Ok(Router { shared: Arc::new(Shared { surroundings, shutdown_timeout, routes: Mutex::new(routes) }) })
+    }
+}

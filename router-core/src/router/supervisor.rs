@@ -1,0 +1,103 @@
+//! [`Supervisor`]: keeps the consumer of one route running.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::BackoffBuilder;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::error::{BoxError, Cause, Chain};
+use crate::pipeline::{contain_panic, failure};
+use crate::route::Route;
+use crate::stop::Stop;
+
+/// The task of one route.
+pub(super) struct Supervisor {
+    stop: Stop,
+    task: JoinHandle<()>,
+}
+
+/// A consumer that ran this long before it failed is taken to have worked: the pauses start anew.
+const HEALTHY: Duration = Duration::from_secs(60);
+
+impl Supervisor {
+    pub(super) fn start(route: Arc<Route>) -> Self {
+        let stop = Stop::new();
+        #[expect(clippy::disallowed_methods, reason = "this is the supervisor: it owns and joins the task")]
+        let task = tokio::spawn(supervise(route, stop.clone()));
+        Self { stop, task }
+    }
+
+    /// Whether the consumer has ended by itself.
+    pub(super) fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Asks the consumer to stop and waits until it has.
+    ///
+    /// # Cancellation
+    /// The request stays made; call again to wait again.
+    pub(super) async fn stop(&mut self) {
+        self.stop.request();
+        if !self.task.is_finished() {
+            // It contains all panics: it cannot fail.
+            let _ = (&mut self.task).await;
+        }
+    }
+
+    /// Drops the consumer and what it has in flight, and waits until that has happened.
+    pub(super) async fn abort(mut self) {
+        self.task.abort();
+        if !self.task.is_finished() {
+            let _ = (&mut self.task).await;
+        }
+    }
+}
+
+/// Dropping a router aborts its routes.
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn supervise(route: Arc<Route>, stop: Stop) {
+    let id = &route.id;
+    let backoff = backon::ExponentialBuilder::default()
+        .with_jitter()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(Duration::from_secs(30))
+        .without_max_times();
+    let mut pauses = backoff.build();
+    while !stop.is_requested() {
+        let started = Instant::now();
+        let Err(cause) = run_once(&route, &stop).await else {
+            info!(route = %id, "route `{id}` {}", if stop.is_requested() { "stopped" } else { "finished" });
+            return;
+        };
+        if started.elapsed() > HEALTHY {
+            pauses = backoff.build();
+        }
+        let pause = pauses.next().unwrap_or(Duration::from_secs(30));
+        let why = match &cause {
+            Cause::Failed(error) => Chain(&**error).to_string(),
+            Cause::Panicked(message) => format!("panicked: {message}"),
+            Cause::LeadershipLost(lost) => lost.to_string(),
+        };
+        warn!(route = %id, uri = %route.from, "the consumer of route `{id}` failed, restarting it in {pause:.1?}: {why}");
+        tokio::select! {
+            biased;
+            () = stop.requested() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn run_once(route: &Route, stop: &Stop) -> Result<(), Cause> {
+    let consumer = route.endpoint.consumer();
+    let consumer =
+        consumer.ok_or_else(|| failure(BoxError::from("the endpoint cannot be consumed any more")))?;
+    contain_panic(async { consumer.run(route.pipeline.clone(), stop.clone()).await.map_err(failure) }).await
+}

@@ -1,0 +1,157 @@
+//! [`SourceText`]: a text of a route definition that remembers where it was written.
+
+use std::fmt;
+use std::ops::Range;
+use std::panic::Location;
+use std::sync::Arc;
+
+/// A file of routes: its name as the user gave it, and its text.
+#[derive(Debug)]
+pub struct SourceFile {
+    /// The name to print in errors.
+    pub name: String,
+    /// The whole text.
+    pub text: String,
+}
+
+impl SourceFile {
+    /// `name:line:column` of a byte, both counted from 1, the column in characters.
+    #[must_use]
+    pub fn position(&self, byte: usize) -> String {
+        let before = self.text.get(..byte).unwrap_or(&self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!("{}:{line}:{column}", self.name)
+    }
+}
+
+/// A text from a front end (a URI, an expression, an id), and where it was written, so that an error
+/// found in it much later can still point at the exact characters.
+#[derive(Clone)]
+pub struct SourceText {
+    value: Arc<str>,
+    origin: Origin,
+}
+
+/// Where a text was written.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    /// In a line of Rust: the call of the builder.
+    Code(&'static Location<'static>),
+    /// In a file of routes.
+    #[cfg_attr(not(feature = "toml"), expect(dead_code, reason = "only the TOML front end reads files"))]
+    File(Arc<FileOrigin>),
+    /// At run time, for example by `to_dynamic`.
+    Computed,
+}
+
+/// How the bytes of a value map to the bytes of the file.
+#[derive(Debug)]
+pub(crate) struct FileOrigin {
+    pub(crate) file: Arc<SourceFile>,
+    /// For each piece of the value, where it ends in the value and where it stands in the file. A piece
+    /// that is as long as its place was copied byte for byte; any other (an escape sequence, a replaced
+    /// variable) stands for its whole place.
+    pub(crate) pieces: Vec<(usize, Range<usize>)>,
+}
+
+impl FileOrigin {
+    /// The place in the file of `range` of the value.
+    pub(crate) fn locate(&self, range: Range<usize>) -> Range<usize> {
+        let start = self.locate_byte(range.start).start;
+        let end = if range.is_empty() { start } else { self.locate_byte(range.end - 1).end };
+        start..end.max(start)
+    }
+
+    fn locate_byte(&self, byte: usize) -> Range<usize> {
+        let mut start = 0;
+        for (end, place) in &self.pieces {
+            if byte < *end {
+                let copied = end - start == place.len();
+                let offset = place.start + byte - start;
+                return if copied { offset..offset + 1 } else { place.clone() };
+            }
+            start = *end;
+        }
+        let end = self.pieces.last().map_or(0, |(_, place)| place.end);
+        end..end
+    }
+}
+
+impl SourceText {
+    /// A text written in Rust, at the caller's line.
+    #[must_use]
+    #[track_caller]
+    pub fn from_code(value: impl Into<Arc<str>>) -> Self {
+        Self { value: value.into(), origin: Origin::Code(Location::caller()) }
+    }
+
+    /// A text made at run time.
+    #[must_use]
+    pub fn computed(value: impl Into<Arc<str>>) -> Self {
+        Self { value: value.into(), origin: Origin::Computed }
+    }
+
+    /// A text read from `file`; see [`FileOrigin::pieces`].
+    #[cfg(feature = "toml")]
+    pub(crate) fn from_file(
+        value: impl Into<Arc<str>>,
+        file: Arc<SourceFile>,
+        pieces: Vec<(usize, Range<usize>)>,
+    ) -> Self {
+        Self { value: value.into(), origin: Origin::File(Arc::new(FileOrigin { file, pieces })) }
+    }
+
+    /// Where the text begins, `file:line:column`, if it was written anywhere.
+    #[must_use]
+    pub fn position(&self) -> Option<String> {
+        match &self.origin {
+            Origin::Code(location) => Some(location.to_string()),
+            Origin::File(origin) => Some(origin.file.position(origin.locate(0..0).start)),
+            Origin::Computed => None,
+        }
+    }
+
+    /// The text itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.value
+    }
+
+    pub(crate) fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.value)
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+impl fmt::Debug for SourceText {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(formatter)
+    }
+}
+
+impl fmt::Display for SourceText {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_survive_escapes_and_replaced_variables() {
+        // The file has `"a\n${env:X}b"` from byte 10 on; the value is "a", a newline, "long", "b".
+        let file = Arc::new(SourceFile { name: "f".into(), text: String::new() });
+        let origin = FileOrigin { file, pieces: vec![(1, 11..12), (2, 12..14), (6, 14..22), (7, 22..23)] };
+        assert_eq!(origin.locate(0..1), 11..12);
+        assert_eq!(origin.locate(1..2), 12..14);
+        assert_eq!(origin.locate(3..4), 14..22);
+        assert_eq!(origin.locate(6..7), 22..23);
+        assert_eq!(origin.locate(7..7), 23..23);
+    }
+}

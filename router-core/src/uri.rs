@@ -1,0 +1,211 @@
+//! [`EndpointUri`]: `scheme:path?option=value&...`, parsed once, with the place of every part.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+
+use percent_encoding::percent_decode_str;
+use smol_str::SmolStr;
+
+use crate::error::ConfigError;
+use crate::source::SourceText;
+
+/// The address of an endpoint.
+///
+/// Parts are ranges of the text as it was written, so that an error can point at them, also in a URI
+/// that stands inside another (`master:lock1:timer:clock?perod=1s`).
+#[derive(Clone, Debug)]
+pub struct EndpointUri {
+    text: SourceText,
+    /// Where this URI starts in the text; it always ends with it.
+    start: usize,
+    scheme: Range<usize>,
+    path: Range<usize>,
+    options: Vec<UriOption>,
+}
+
+/// One `name=value` behind the `?`.
+#[derive(Clone, Debug)]
+pub(crate) struct UriOption {
+    pub(crate) name: Range<usize>,
+    pub(crate) value: Range<usize>,
+}
+
+impl EndpointUri {
+    /// Parses a URI.
+    ///
+    /// # Errors
+    /// When there is no `scheme:` in front, or an option has no `=`.
+    pub fn parse(text: &SourceText) -> Result<Self, ConfigError> {
+        Self::parse_from(text, 0)
+    }
+
+    /// Parses the URI that stands inside this one from byte `offset` of the path on; the options, all
+    /// of them, are its own.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn nested(&self, offset: usize) -> Result<Self, ConfigError> {
+        Self::parse_from(&self.text, self.path.start + offset)
+    }
+
+    fn parse_from(text: &SourceText, start: usize) -> Result<Self, ConfigError> {
+        let written = &text.as_str()[start..];
+        let path_end = written.find('?').map_or(written.len(), |mark| mark);
+        let scheme_end = written[..path_end].find(':').filter(|end| is_scheme(&written[..*end]));
+        let Some(scheme_end) = scheme_end else {
+            let message = "an endpoint URI starts with a component and a colon";
+            return Err(ConfigError::at(text, start..text.as_str().len(), message)
+                .help("for example `timer:clock?period=1s` or `log:audit`"));
+        };
+        let mut path_start = scheme_end + 1;
+        if written[path_start..path_end].starts_with("//") {
+            path_start += 2;
+        }
+        let options = parse_options(text, start + path_end)?;
+        let (scheme, path) = (start..start + scheme_end, start + path_start..start + path_end);
+        Ok(Self { text: text.clone(), start, scheme, path, options })
+    }
+
+    /// The component's name.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        self.slice(&self.scheme)
+    }
+
+    /// What stands between the scheme and the `?`, as written, without leading `//`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.slice(&self.path)
+    }
+
+    /// The path with `%XX` decoded.
+    #[must_use]
+    pub fn decoded_path(&self) -> Cow<'_, str> {
+        self.decoded_path_part(0..self.path().len())
+    }
+
+    /// A part of the path with `%XX` decoded.
+    #[must_use]
+    pub fn decoded_path_part(&self, range: Range<usize>) -> Cow<'_, str> {
+        percent_decode_str(&self.path()[range]).decode_utf8_lossy()
+    }
+
+    /// The decoded path, which must not be empty.
+    ///
+    /// # Errors
+    /// The given message when it is.
+    pub fn required_path(&self, message: &str) -> Result<SmolStr, ConfigError> {
+        match self.decoded_path() {
+            path if path.is_empty() => Err(self.error_in_whole(message)),
+            path => Ok(path.into()),
+        }
+    }
+
+    /// The whole URI as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text.as_str()[self.start..]
+    }
+
+    /// A mistake in the given bytes of the path.
+    #[must_use]
+    pub fn error_in_path(&self, range: Range<usize>, message: impl Into<String>) -> ConfigError {
+        self.error(self.path.start + range.start..self.path.start + range.end, message)
+    }
+
+    /// A mistake in the scheme.
+    #[must_use]
+    pub fn error_in_scheme(&self, message: impl Into<String>) -> ConfigError {
+        self.error(self.scheme.clone(), message)
+    }
+
+    /// A mistake that concerns the whole URI.
+    #[must_use]
+    pub fn error_in_whole(&self, message: impl Into<String>) -> ConfigError {
+        self.error(self.start..self.text.as_str().len(), message)
+    }
+
+    pub(crate) fn error(&self, range: Range<usize>, message: impl Into<String>) -> ConfigError {
+        ConfigError::at(&self.text, range, message)
+    }
+
+    pub(crate) fn options(&self) -> &[UriOption] {
+        &self.options
+    }
+
+    pub(crate) fn slice(&self, range: &Range<usize>) -> &str {
+        &self.text.as_str()[range.clone()]
+    }
+
+    /// The value of an option with `+` read as a space and `%XX` decoded.
+    pub(crate) fn decoded_value(&self, option: &UriOption) -> String {
+        percent_decode_str(&self.slice(&option.value).replace('+', " ")).decode_utf8_lossy().into_owned()
+    }
+}
+
+impl fmt::Display for EndpointUri {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(formatter)
+    }
+}
+
+/// RFC 3986, section 3.1, in lower case.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c))
+}
+
+/// The options behind the `?` at byte `mark` of the text, if there is one.
+fn parse_options(text: &SourceText, mark: usize) -> Result<Vec<UriOption>, ConfigError> {
+    let mut options = Vec::new();
+    let mut start = mark + 1;
+    for pair in text.as_str().get(start..).unwrap_or_default().split('&') {
+        let end = start + pair.len();
+        match pair.find('=') {
+            Some(equals) if equals > 0 => {
+                options.push(UriOption { name: start..start + equals, value: start + equals + 1..end });
+            }
+            None if pair.is_empty() => {}
+            _ => {
+                let message = format!("`{pair}` is not of the form `option=value`");
+                return Err(ConfigError::at(text, start..end, message));
+            }
+        }
+        start = end + 1;
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> EndpointUri {
+        EndpointUri::parse(&SourceText::from_code(text)).unwrap()
+    }
+
+    #[test]
+    fn a_uri_falls_into_scheme_path_and_options() {
+        let uri = parse("timer://clock?period=1s&note=a+b%26c");
+        assert_eq!((uri.scheme(), uri.path()), ("timer", "clock"));
+        let values = uri.options().iter().map(|option| uri.decoded_value(option)).collect::<Vec<_>>();
+        assert_eq!(values, ["1s", "a b&c"]);
+    }
+
+    #[test]
+    fn a_nested_uri_takes_all_options_and_keeps_its_place() {
+        let outer = parse("master:lock1:timer:clock?period=1s");
+        let inner = outer.nested(6).unwrap();
+        assert_eq!(inner.as_str(), "timer:clock?period=1s");
+        assert_eq!(inner.slice(&inner.options()[0].name), "period");
+        assert_eq!(inner.options()[0].name, 25..31);
+    }
+
+    #[test]
+    fn a_uri_without_a_scheme_or_an_option_without_a_value_is_an_error() {
+        for text in ["", "clock", "Timer:x", ":x", "timer:x?period", "timer:x?=1"] {
+            assert!(EndpointUri::parse(&SourceText::from_code(text)).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Bactrian: routes that exactly one replica runs.
+//!
+//! ```no_run
+//! use bactrian::prelude::*;
+//!
+//! # async fn example() -> Result<(), BoxError> {
+//! let router = bactrian::router()
+//!     .cluster(MemoryCluster::new("only-me"))
+//!     .route(from("master:lock1:timer:clock?period=1s").log("Hello World!"))
+//!     .build()?;
+//! let _ = bactrian::run(&router).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Start it in several processes, with a cluster service that they share: exactly one prints. When that
+//! one dies, is stopped or loses its authority, another takes over, and the old one has stopped before
+//! the new one starts.
+
+#[cfg(feature = "cli")]
+pub mod cluster;
+#[cfg(feature = "cli")]
+pub mod load;
+#[cfg(feature = "logging")]
+pub mod logging;
+#[cfg(feature = "cli")]
+pub mod settings;
+mod shutdown;
+
+#[cfg(feature = "file")]
+pub use cluster_file;
+pub use components;
+#[cfg(feature = "logging")]
+pub use logging::init_logging;
+pub use router_core as core;
+pub use shutdown::{run, shutdown_signal};
+
+use router_core::registry::Registry;
+use router_core::router::RouterBuilder;
+
+/// A router that knows every component that is compiled in.
+pub fn router() -> RouterBuilder {
+    RouterBuilder::with_registry(registry())
+}
+
+/// Every component that is compiled in.
+#[must_use]
+pub fn registry() -> Registry {
+    let mut registry = Registry::default();
+    components::register(&mut registry);
+    registry
+}
+
+/// What most programs need.
+pub mod prelude {
+    #[cfg(feature = "file")]
+    pub use cluster_file::{FileCluster, FileClusterSettings};
+    pub use components::{MasterComponent, MockComponent};
+    pub use router_core::builder::{Branch, Choice, RouteBuilder, Steps, from};
+    pub use router_core::cluster::{
+        ClusterService, ClusterView, LeaderScope, Leadership, LockName, Member, MemoryCluster, Term,
+    };
+    pub use router_core::component::Processor;
+    pub use router_core::definition::{ErrorHandlerDefinition, LogLevel, RouteDefinition};
+    pub use router_core::error::{BoxError, ConfigErrors, RouteError};
+    pub use router_core::exchange::{Body, Exchange, Message};
+    pub use router_core::router::{RouteStatus, Router, RouterBuilder, Shutdown};
+    pub use router_core::value::Value;
+}

@@ -1,0 +1,96 @@
+//! A route costs at most two allocations for each exchange: one for its headers, and one for the future
+//! of its one asynchronous processor.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::sync::Mutex;
+
+use bactrian::core::component::{BuildContext, Component, Consumer, Endpoint};
+use bactrian::core::options::ComponentDescription;
+use bactrian::core::pipeline::Pipeline;
+use bactrian::core::stop::Stop;
+use bactrian::core::uri::EndpointUri;
+use bactrian::prelude::*;
+use tokio::sync::mpsc;
+
+/// A component whose consumer gives its pipeline to the test.
+struct Lend(mpsc::Sender<Pipeline>);
+
+static DESCRIPTION: ComponentDescription = ComponentDescription {
+    scheme: "lend",
+    summary: "",
+    syntax: "lend:name",
+    consumes: true,
+    produces: false,
+    options: &[],
+};
+
+impl Component for Lend {
+    fn description(&self) -> &'static ComponentDescription {
+        &DESCRIPTION
+    }
+
+    fn endpoint(&self, _: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        Ok(Box::new(Self(self.0.clone())))
+    }
+}
+
+impl Endpoint for Lend {
+    fn consumer(&self) -> Option<Box<dyn Consumer>> {
+        Some(Box::new(Self(self.0.clone())))
+    }
+}
+
+#[async_trait::async_trait]
+impl Consumer for Lend {
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+        self.0.send(pipeline).await?;
+        stop.requested().await;
+        Ok(())
+    }
+}
+
+struct Sink;
+
+#[async_trait::async_trait]
+impl Processor for Sink {
+    async fn process(&self, _: &mut Exchange) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn six_mixed_steps_allocate_at_most_twice_per_exchange() {
+    const EXCHANGES: u64 = 1_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (sender, mut receiver) = mpsc::channel(1);
+    let route = from("lend:x")
+        .set_header("kind", "order")
+        .filter("${header.kind} == 'order'")
+        .process(|exchange| {
+            exchange.message.headers.set("seen", true);
+            Ok(())
+        })
+        .choice(|choice| choice.when("${header.kind} == 'refund'", |then| then.set_header("priority", 9)))
+        .set_body("done")
+        .process_with(Sink);
+    let router = bactrian::router().component(Lend(sender)).route(route).build().unwrap();
+    let allocations = Mutex::new(0);
+    let _ = runtime.block_on(router.run_until(async {
+        let pipeline = receiver.recv().await.unwrap();
+        // Whatever is allocated once, at the first exchange, does not count.
+        pipeline.process(&mut Exchange::new("order 7")).await.unwrap();
+        let counted = allocation_counter::measure(|| {
+            for _ in 0..EXCHANGES {
+                let mut exchange = Exchange::new("order 7");
+                let mut travel = std::pin::pin!(pipeline.process(&mut exchange));
+                let waker = std::task::Waker::noop();
+                assert!(travel.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_ready());
+            }
+        });
+        *allocations.lock().unwrap() = counted.count_total;
+    }));
+    let allocations = allocations.into_inner().unwrap();
+    assert!(allocations <= 2 * EXCHANGES, "{allocations} allocations for {EXCHANGES} exchanges");
+    assert!(allocations >= EXCHANGES, "the counter does not count");
+}

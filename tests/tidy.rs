@@ -1,0 +1,119 @@
+//! The rules of the architecture, checked.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Files are rooms: about 500 lines, then a wall. Tests count.
+const MAX_LINES: usize = 600;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files with this extension that belong to the project.
+fn files(extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !name.starts_with('.') && name != "target" {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty());
+    found
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// The names of the dependencies in a manifest, without those for tests.
+fn dependencies(folder: &str) -> BTreeSet<String> {
+    let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+    let manifest = manifest.parse::<toml::Table>().unwrap();
+    let table = manifest.get("dependencies").and_then(|table| table.as_table());
+    table.map(|table| table.keys().cloned().collect()).unwrap_or_default()
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let ours = ["router-core", "components", "cluster-file", "cluster-lease", "cluster-kubernetes"];
+    let allowed: [(&str, &[&str]); 5] = [
+        ("router-core", &[]),
+        ("components", &["router-core"]),
+        ("cluster-file", &["router-core"]),
+        ("cluster-lease", &["router-core"]),
+        ("cluster-kubernetes", &["router-core", "cluster-lease"]),
+    ];
+    for (folder, allowed) in allowed {
+        if !root().join(folder).join("Cargo.toml").exists() {
+            continue;
+        }
+        let named = dependencies(folder);
+        for other in ours.iter().filter(|other| named.contains(**other)) {
+            assert!(allowed.contains(other), "{folder} must not depend on {other}");
+        }
+        // Each product has one crate that knows it.
+        for (product, home) in [("reqwest", "components"), ("kube", "cluster-kubernetes")] {
+            assert!(folder == home || !named.contains(product), "{folder} must not name {product}");
+        }
+    }
+}
+
+#[test]
+fn no_file_is_too_long_to_read() {
+    for path in files("rs") {
+        let count = lines(&path).len();
+        assert!(count <= MAX_LINES, "{} has {count} lines, more than {MAX_LINES}", path.display());
+    }
+}
+
+/// Without it, one in four races between a stop and new work starts the work: `select!` polls in random
+/// order, and both may be ready.
+#[test]
+fn every_select_is_biased() {
+    for path in files("rs") {
+        let lines = lines(&path);
+        for (index, line) in lines.iter().enumerate() {
+            let opens = line.contains(concat!("select", "! {")) && !line.trim_start().starts_with("//");
+            if opens {
+                let first = lines[index + 1].trim();
+                assert_eq!(first, "biased;", "{}:{}", path.display(), index + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_component_has_its_option_table_in_its_module_docs() {
+    for description in bactrian::registry().descriptions() {
+        let path = root().join(format!("components/src/{}.rs", description.scheme.replace('-', "_")));
+        let docs = lines(&path)
+            .iter()
+            .filter_map(|line| line.strip_prefix("//!"))
+            .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line)))
+            .collect::<String>();
+        let table = description.option_table();
+        let table = table.trim_end_matches('\n').trim_end_matches('.');
+        assert!(docs.contains(table), "{} lacks this table:\n{table}", path.display());
+    }
+}
+
+#[test]
+fn every_crate_says_what_it_is_for() {
+    for path in files("rs").iter().filter(|path| !path.ends_with("build.rs")) {
+        let lines = lines(path);
+        let first = lines.iter().find(|line| !line.is_empty()).unwrap();
+        assert!(first.starts_with("//!"), "{} does not begin with what it is for", path.display());
+    }
+}
