@@ -53,7 +53,10 @@ impl Election<'_> {
         self.note_claim(key, &record);
         let Some((key, record)) = self.directory.for_store(key, record) else { return };
         let heartbeat = request.target == Target::Heartbeat;
-        let attempt = Attempt { heartbeat, fresh_connection: heartbeat && self.fresh_connection };
+        let attempt = Attempt { heartbeat, fresh_connection: heartbeat && self.unanswered.is_some() };
+        if heartbeat {
+            self.unanswered = Some(request);
+        }
         let write = Write { key, expect, record };
         self.tasks.spawn(async move {
             Done::Request(request, requests::write(store, request, write, attempt, patience).await)
