@@ -463,5 +463,6 @@ async fn a_panic_of_the_election_ends_all_terms_and_it_begins_anew() {
     drop(first);
     let second = timeout(X + seconds(5), view.lead()).await.unwrap().unwrap();
     assert!(second.term().number() > number);
+    drop(second);
     cluster.close().await;
 }
