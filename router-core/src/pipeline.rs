@@ -108,6 +108,13 @@ impl Pipeline {
         }
     }
 
+    /// The term under which this pipeline runs exchanges, where it is guarded by one. A consumer that
+    /// has accepted exchanges must not begin with them when it is no longer valid.
+    #[must_use]
+    pub fn term(&self) -> Option<&Term> {
+        self.guard.as_ref().map(|guard| &guard.term)
+    }
+
     /// Whether an exchange was sent into this guarded pipeline. `false` for others.
     #[must_use]
     pub fn was_used(&self) -> bool {
