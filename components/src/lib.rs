@@ -4,12 +4,14 @@ pub mod direct;
 pub mod log;
 pub mod master;
 pub mod mock;
+pub mod seda;
 pub mod timer;
 
 pub use direct::DirectComponent;
 pub use log::LogComponent;
 pub use master::MasterComponent;
 pub use mock::MockComponent;
+pub use seda::SedaComponent;
 pub use timer::TimerComponent;
 
 use router_core::registry::Registry;
@@ -20,5 +22,6 @@ pub fn register(registry: &mut Registry) {
     registry.add_component(LogComponent);
     registry.add_component(MasterComponent::default());
     registry.add_component(MockComponent::default());
+    registry.add_component(SedaComponent::default());
     registry.add_component(TimerComponent);
 }
