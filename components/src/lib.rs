@@ -1,6 +1,10 @@
 //! The components of Bactrian: one file per scheme, each with its option table in the module docs.
 
 pub mod direct;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "http")]
+pub mod https;
 pub mod log;
 pub mod master;
 pub mod mock;
@@ -8,6 +12,10 @@ pub mod seda;
 pub mod timer;
 
 pub use direct::DirectComponent;
+#[cfg(feature = "http")]
+pub use http::{HttpComponent, HttpStatusError};
+#[cfg(feature = "http")]
+pub use https::HttpsComponent;
 pub use log::LogComponent;
 pub use master::MasterComponent;
 pub use mock::MockComponent;
@@ -19,6 +27,12 @@ use router_core::registry::Registry;
 /// Adds every component of this crate, with its defaults.
 pub fn register(registry: &mut Registry) {
     registry.add_component(DirectComponent::default());
+    #[cfg(feature = "http")]
+    {
+        let http = HttpComponent::default();
+        registry.add_component(HttpsComponent::beside(&http));
+        registry.add_component(http);
+    }
     registry.add_component(LogComponent);
     registry.add_component(MasterComponent::default());
     registry.add_component(MockComponent::default());
