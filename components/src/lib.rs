@@ -1,5 +1,7 @@
 //! The components of Bactrian: one file per scheme, each with its option table in the module docs.
 
+#[cfg(feature = "cron")]
+pub mod cron;
 pub mod direct;
 #[cfg(feature = "http")]
 pub mod http;
@@ -11,6 +13,8 @@ pub mod mock;
 pub mod seda;
 pub mod timer;
 
+#[cfg(feature = "cron")]
+pub use cron::CronComponent;
 pub use direct::DirectComponent;
 #[cfg(feature = "http")]
 pub use http::{HttpComponent, HttpStatusError};
@@ -26,6 +30,8 @@ use router_core::registry::Registry;
 
 /// Adds every component of this crate, with its defaults.
 pub fn register(registry: &mut Registry) {
+    #[cfg(feature = "cron")]
+    registry.add_component(CronComponent::default());
     registry.add_component(DirectComponent::default());
     #[cfg(feature = "http")]
     {
