@@ -3,6 +3,8 @@
 #[cfg(feature = "cron")]
 pub mod cron;
 pub mod direct;
+#[cfg(feature = "file")]
+pub mod file;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "http")]
@@ -16,6 +18,8 @@ pub mod timer;
 #[cfg(feature = "cron")]
 pub use cron::CronComponent;
 pub use direct::DirectComponent;
+#[cfg(feature = "file")]
+pub use file::FileComponent;
 #[cfg(feature = "http")]
 pub use http::{HttpComponent, HttpStatusError};
 #[cfg(feature = "http")]
@@ -33,6 +37,8 @@ pub fn register(registry: &mut Registry) {
     #[cfg(feature = "cron")]
     registry.add_component(CronComponent::default());
     registry.add_component(DirectComponent::default());
+    #[cfg(feature = "file")]
+    registry.add_component(FileComponent);
     #[cfg(feature = "http")]
     {
         let http = HttpComponent::default();
