@@ -325,6 +325,61 @@ async fn plain_http_works_without_ca_certificates() {
     assert!(Chain(&*error).to_string().contains("No CA certificates"), "{}", Chain(&*error));
 }
 
+/// Answers one request after the other over TLS, with a certificate for `localhost`; returns it as PEM.
+async fn serve_tls() -> (SocketAddr, String) {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (certified.cert.der().clone(), certified.signing_key.serialize_der());
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let settings = tokio_rustls::rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key.try_into().unwrap())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(settings));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (connection, _) = listener.accept().await.unwrap();
+            let Ok(mut connection) = acceptor.accept(connection).await else { continue };
+            let _ = connection.read(&mut [0; 1000]).await;
+            let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 6\r\n\r\nsecure";
+            let _ = connection.write_all(answer).await;
+            let _ = connection.shutdown().await;
+        }
+    });
+    (address, certified.cert.pem())
+}
+
+/// Set for the child process that trusts one certificate: the port of its server.
+const TRUSTING: &str = "BACTRIAN_TEST_TRUSTING";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn https_trusts_the_certificates_of_the_system_and_no_others() {
+    if let Ok(port) = std::env::var(TRUSTING) {
+        let body = call(format!("https:localhost:{port}/"), &mut Exchange::new(())).await.unwrap();
+        assert_eq!(body, "secure");
+        // The certificate is for another name.
+        assert!(call(format!("https:127.0.0.1:{port}/"), &mut Exchange::new(())).await.is_err());
+        return;
+    }
+    let (address, certificate) = serve_tls().await;
+    let untrusted = call(format!("https:localhost:{}/", address.port()), &mut Exchange::new(())).await;
+    assert!(untrusted.is_err());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, certificate).unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child
+        .args(["--exact", "https_trusts_the_certificates_of_the_system_and_no_others"])
+        .env(TRUSTING, address.port().to_string())
+        .env("SSL_CERT_FILE", &file)
+        .env_remove("SSL_CERT_DIR");
+    let output = tokio::task::spawn_blocking(move || child.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
 #[tokio::test]
 async fn https_does_not_fall_back_to_plain_text() {
     let server = serve().await;
