@@ -61,6 +61,46 @@ async fn a_sender_does_not_wait_and_what_was_accepted_is_worked_off_at_the_stop(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_chain_of_queues_is_worked_off_from_its_beginning_in_whatever_order_it_is_written() {
+    for reversed in [false, true] {
+        let mock = MockComponent::default();
+        let mut routes = vec![
+            from("seda:a").delay("1s").to("seda:b"),
+            from("seda:b").delay("1s").to("seda:c"),
+            from("seda:c").delay("1s").to("mock:out"),
+        ];
+        if reversed {
+            routes.reverse();
+        }
+        let router = build(&mock, routes);
+        let outcome = router.run_until(async {
+            settle().await;
+            for body in ["1", "2", "3"] {
+                send(&router, "seda:a", body).await.unwrap();
+            }
+        });
+        assert_eq!(outcome.await, Shutdown::Drained);
+        assert_eq!(bodies(&mock), ["1", "2", "3"], "reversed: {reversed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn routes_that_send_in_a_circle_start_and_stop() {
+    let mock = MockComponent::default();
+    let routes = [
+        from("seda:a").to("mock:out").filter("${body} == 'again'").set_body("once").to("seda:b"),
+        from("seda:b").to("seda:a"),
+    ];
+    let router = build(&mock, routes);
+    let work = async {
+        settle().await;
+        send(&router, "seda:a", "again").await.unwrap();
+        mock.endpoint("out").wait_for(2).await;
+    };
+    assert_eq!(router.run_until(work).await, Shutdown::Drained);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_or_makes_its_sender_wait() {
     let mock = MockComponent::default();
     let router = build(&mock, [from("seda:work?size=2").delay("5s").to("mock:out")]);

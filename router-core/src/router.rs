@@ -1,6 +1,7 @@
 //! [`Router`]: runs routes, each under a supervisor of its own, and changes them while it runs.
 
 mod build;
+mod order;
 mod supervisor;
 
 use std::collections::HashSet;
@@ -276,12 +277,7 @@ impl Router {
 
     /// All routes in the order in which they start; see [`RouteDefinition::startup_order`].
     fn startup_order(&self) -> Vec<Arc<Entry>> {
-        let mut entries = self.entries();
-        entries.sort_by_key(|entry| {
-            let calls_others = entry.route.endpoint.local_address().is_none();
-            (entry.route.startup_order.is_none(), entry.route.startup_order, calls_others)
-        });
-        entries
+        order::startup_order(self.entries())
     }
 }
 
