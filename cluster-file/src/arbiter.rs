@@ -118,7 +118,7 @@ impl FileArbiter {
         };
         held.signal(&state.path).map_err(failed)?;
         let term = self.terms.take(last, self.board.locks()).await?;
-        let record = LeaderRecord::starting(&state.lock, term, &self.local, held.inode());
+        let record = LeaderRecord::starting(&state.lock, term, &why, &self.local, held.inode());
         held.write(&record).map_err(failed)?;
         let grant = Grant { state: Arc::clone(state), held, record };
         // A number may have taken its time: nobody may lead because of a lock that was sound before.

@@ -156,6 +156,7 @@ async fn a_leader_whose_file_is_replaced_steps_down_before_another_leads() {
     let first = scope.term().number();
     drop(scope);
     let next = tokio::select! {
+        biased;
         scope = on_a.lead() => scope.unwrap(),
         scope = on_b.lead() => scope.unwrap(),
     };
