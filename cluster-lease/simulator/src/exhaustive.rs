@@ -314,12 +314,12 @@ impl State {
         }
     }
 
-    /// Work that may be running now: unfenced or not, it counts until its absolute end.
+    /// Work that may be running now. Until it is fenced it may go on; after that, until its absolute end.
     fn is_active(&self, member: &Member) -> bool {
         let guard = member.core.guard(LOCK).filter(|_| member.life == Life::Up);
         guard.is_some_and(|guard| {
-            seconds(self.tick) < guard.deadline + settings().stop()
-                && !member.core.is_aborted(LOCK, guard.epoch)
+            let over = seconds(self.tick) >= guard.deadline + settings().stop();
+            !guard.fenced || !(over || member.core.is_aborted(LOCK, guard.epoch))
         })
     }
 

@@ -65,7 +65,7 @@ enum Verb {
     /// Visit every schedule of a small scope.
     Exhaustive {
         /// Stop after so many steps.
-        #[arg(long, default_value_t = 200_000_000)]
+        #[arg(long, default_value_t = 100_000_000)]
         most: usize,
         /// Run the smaller scopes only.
         #[arg(long)]
@@ -168,7 +168,7 @@ fn scopes(quick: bool) -> Vec<(&'static str, Scope)> {
     let small = vec![
         ("2 members, 1 crash", scope(2, 8, Faults { crashes: 1, ..none })),
         ("2 members, 1 pause", scope(2, 8, Faults { pauses: 1, ..none })),
-        ("2 members, 1 partition", scope(2, 7, Faults { partitions: 1, ..none })),
+        ("2 members, 1 partition", scope(2, 6, Faults { partitions: 1, ..none })),
         ("2 members, 1 deletion", scope(2, 7, Faults { deletions: 1, ..none })),
         ("2 members, 1 accusation", scope(2, 7, Faults { evidence: 1, ..none })),
         (
