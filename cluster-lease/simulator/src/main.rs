@@ -196,8 +196,8 @@ fn every_schedule(most: usize, quick: bool, threads: usize) -> bool {
     for (name, scope) in scopes(quick) {
         let report = exhaustive::explore(scope, threads, most);
         let Report { states, steps, depth, seconds, complete, .. } = report;
-        let result =
-            report.violation.as_ref().map_or("holds".to_owned(), |(by, _)| format!("violates {by:?}"));
+        let result = report.violation.as_ref().map(|(by, _)| format!("violates {by:?}"));
+        let result = result.unwrap_or(if complete { "holds" } else { "none found" }.to_owned());
         let every = if complete { "yes" } else { "no" };
         println!(
             "| {name} | {} | {states} | {steps} | {depth} | {seconds:.1} | {every} | {result} |",
