@@ -28,7 +28,8 @@ async fn main() {
     let router = bactrian::router().routes((0..ROUTES).map(route)).build().expect("the routes are sound");
     let built = start.elapsed();
     let handle = router.clone();
-    let running = tokio::task::spawn(async move { router.run_until(std::future::pending()).await });
+    #[expect(clippy::disallowed_methods, reason = "it ends with the program")]
+    let running = tokio::spawn(async move { router.run_until(std::future::pending()).await });
     let started = |router: &Router| router.routes().iter().all(|route| route.status == RouteStatus::Started);
     while !started(&handle) {
         tokio::task::yield_now().await;

@@ -36,25 +36,13 @@ fn crates(package: &str) -> usize {
 /// Starts the program and returns when it has written a line.
 fn first_line(program: &Path) -> (Duration, Child) {
     let start = Instant::now();
-    let mut child = Command::new(program)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
+    let mut child = Command::new(program).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut reader = BufReader::new(child.stderr.take().expect("piped"));
     let mut line = String::new();
-    // The log of the application goes to standard output, the bare program uses standard error.
-    let read = match program.ends_with("weight-bare") {
-        true => BufReader::new(child.stderr.take().expect("piped")).read_line(&mut line),
-        false => loop {
-            let mut reader = BufReader::new(child.stdout.take().expect("piped"));
-            while !line.contains("tick") {
-                line.clear();
-                reader.read_line(&mut line).expect("it writes");
-            }
-            break Ok(line.len());
-        },
-    };
-    read.expect("it writes");
+    while !line.contains("tick") {
+        line.clear();
+        reader.read_line(&mut line).expect("it writes");
+    }
     (start.elapsed(), child)
 }
 

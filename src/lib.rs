@@ -17,9 +17,21 @@
 //! one dies, is stopped or loses its authority, another takes over, and the old one has stopped before
 //! the new one starts.
 
+#[cfg(feature = "cli")]
+pub mod cluster;
+#[cfg(feature = "cli")]
+pub mod load;
+#[cfg(feature = "logging")]
+pub mod logging;
+#[cfg(feature = "cli")]
+pub mod settings;
 mod shutdown;
 
+#[cfg(feature = "file")]
+pub use cluster_file;
 pub use components;
+#[cfg(feature = "logging")]
+pub use logging::init_logging;
 pub use router_core as core;
 pub use shutdown::{run, shutdown_signal};
 
@@ -41,6 +53,8 @@ pub fn registry() -> Registry {
 
 /// What most programs need.
 pub mod prelude {
+    #[cfg(feature = "file")]
+    pub use cluster_file::{FileCluster, FileClusterSettings};
     pub use components::{MasterComponent, MockComponent};
     pub use router_core::builder::{Branch, Choice, RouteBuilder, Steps, from};
     pub use router_core::cluster::{

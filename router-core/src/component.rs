@@ -94,6 +94,9 @@ pub struct BuildContext<'a> {
     pub cluster: Option<&'a Arc<dyn ClusterService>>,
 }
 
+/// An endpoint, and what exchanges are sent to.
+pub type Sink = (Box<dyn Endpoint>, Arc<dyn Processor>);
+
 impl BuildContext<'_> {
     /// The endpoint at `uri`, of whichever component has its scheme.
     ///
@@ -119,7 +122,7 @@ impl BuildContext<'_> {
     ///
     /// # Errors
     /// Every mistake in the URI; an endpoint that cannot be used in `to`.
-    pub fn sink(&self, uri: &EndpointUri) -> Result<(Box<dyn Endpoint>, Arc<dyn Processor>), ConfigErrors> {
+    pub fn sink(&self, uri: &EndpointUri) -> Result<Sink, ConfigErrors> {
         let endpoint = self.endpoint(uri)?;
         match endpoint.processor() {
             Some(processor) => Ok((endpoint, processor)),

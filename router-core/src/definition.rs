@@ -81,6 +81,78 @@ pub enum StepDefinition {
     Stop,
 }
 
+/// One list of the steps, for everything that must know all of them by name.
+macro_rules! step_kinds {
+    ($($kind:ident = $name:literal,)*) => {
+        /// A step without its arguments. The TOML grammar matches on it, so that the compiler points there
+        /// when a step is added.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "documented at `StepDefinition`")]
+        pub enum StepKind { $($kind,)* }
+
+        impl StepKind {
+            /// All steps.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            /// The name of the step, as in the TOML grammar and in errors.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name,)* }
+            }
+        }
+    };
+}
+
+step_kinds! {
+    To = "to",
+    ToDynamic = "to_dynamic",
+    Log = "log",
+    Process = "process",
+    SetBody = "set_body",
+    SetHeader = "set_header",
+    RemoveHeader = "remove_header",
+    SetProperty = "set_property",
+    Filter = "filter",
+    Choice = "choice",
+    Delay = "delay",
+    Stop = "stop",
+}
+
+impl StepKind {
+    /// The step of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+}
+
+impl StepDefinition {
+    /// Which step this is.
+    #[must_use]
+    pub fn kind(&self) -> StepKind {
+        match self {
+            Self::To(_) => StepKind::To,
+            Self::ToDynamic(_) => StepKind::ToDynamic,
+            Self::Log { .. } => StepKind::Log,
+            Self::Process(_) => StepKind::Process,
+            Self::SetBody(_) => StepKind::SetBody,
+            Self::SetHeader { .. } => StepKind::SetHeader,
+            Self::RemoveHeader(_) => StepKind::RemoveHeader,
+            Self::SetProperty { .. } => StepKind::SetProperty,
+            Self::Filter(_) => StepKind::Filter,
+            Self::Choice { .. } => StepKind::Choice,
+            Self::Delay(_) => StepKind::Delay,
+            Self::Stop => StepKind::Stop,
+        }
+    }
+
+    /// The name of the step, as in the TOML grammar.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.kind().name()
+    }
+}
+
 /// A branch of a choice.
 #[derive(Clone)]
 pub struct WhenDefinition {

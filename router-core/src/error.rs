@@ -258,7 +258,7 @@ impl fmt::Display for RouteError {
         match &self.cause {
             Cause::Failed(_) => formatter.write_str("failed"),
             Cause::Panicked(message) => write!(formatter, "panicked: {message}"),
-            Cause::LeadershipLost(_) => formatter.write_str("was not run"),
+            Cause::LeadershipLost(_) => formatter.write_str("was not run to its end"),
         }
     }
 }
@@ -290,7 +290,7 @@ impl fmt::Display for Chain<'_> {
 }
 
 /// The candidate that is most likely meant by what was written.
-fn closest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     /// Below this Jaro-Winkler similarity, a suggestion would rather confuse.
     const SIMILAR: f64 = 0.8;
     let plain = |name: &str| name.to_lowercase().replace(['_', '-'], "");
@@ -298,9 +298,15 @@ fn closest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> 
     candidates
         .into_iter()
         .map(|candidate| (strsim::jaro_winkler(&written, &plain(candidate)), candidate))
-        .filter(|(similarity, _)| *similarity > SIMILAR)
+        .filter(|(similarity, candidate)| *similarity > SIMILAR || is_one_slip(&written, &plain(candidate)))
         .max_by(|(left, _), (right, _)| left.total_cmp(right))
         .map(|(_, candidate)| candidate)
+}
+
+/// Whether one letter was dropped, added, changed, or swapped with the next: short words score low on
+/// similarity then.
+fn is_one_slip(written: &str, candidate: &str) -> bool {
+    written.len() > 2 && candidate.len() > 2 && strsim::osa_distance(written, candidate) == 1
 }
 
 #[cfg(test)]
@@ -311,6 +317,7 @@ mod tests {
     fn a_suggestion_ignores_case_and_word_separators() {
         assert_eq!(closest("repeatCount", ["delay", "repeat_count"]), Some("repeat_count"));
         assert_eq!(closest("perod", ["delay", "period"]), Some("period"));
+        assert_eq!(closest("lgo", ["to", "log"]), Some("log"));
         assert_eq!(closest("xyz", ["delay", "period"]), None);
     }
 

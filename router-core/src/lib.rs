@@ -25,5 +25,7 @@ pub mod router;
 pub mod secret;
 pub mod source;
 pub mod stop;
+#[cfg(feature = "toml")]
+pub mod toml;
 pub mod uri;
 pub mod value;

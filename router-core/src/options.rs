@@ -69,6 +69,20 @@ impl OptionKind {
         }
     }
 
+    /// The text of a value as the description would spell it, or what would have been a value.
+    ///
+    /// # Errors
+    /// What the option takes.
+    pub fn check(self, text: &str) -> Result<String, String> {
+        Ok(match self.read(text)? {
+            OptionValue::Text(text) => text,
+            OptionValue::Duration(_)
+            | OptionValue::Integer(_)
+            | OptionValue::Boolean(_)
+            | OptionValue::Secret(_) => text.to_owned(),
+        })
+    }
+
     /// The value, or what would have been one.
     fn read(self, text: &str) -> Result<OptionValue, String> {
         match self {

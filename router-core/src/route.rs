@@ -17,6 +17,7 @@ use crate::expression::{Expression, Predicate};
 use crate::options::parse_duration;
 use crate::pipeline::{Action, Branch, Pipeline, Program, Step};
 use crate::registry::Registry;
+use crate::router::links::{Links, LocalCall};
 use crate::source::SourceText;
 use crate::uri::EndpointUri;
 
@@ -29,15 +30,13 @@ pub(crate) struct Route {
     pub(crate) from: EndpointUri,
     pub(crate) endpoint: Box<dyn Endpoint>,
     pub(crate) pipeline: Pipeline,
-    /// The `direct:` and similar endpoints that this route calls, checked once all routes are known.
-    pub(crate) calls: Vec<LocalCall>,
+    pub(crate) links: Links,
 }
 
-/// A call of another route of this process.
-#[derive(Clone)]
-pub(crate) struct LocalCall {
-    pub(crate) address: SmolStr,
-    pub(crate) uri: EndpointUri,
+/// A route that could not be compiled: all of its mistakes, and what is known of it nevertheless.
+pub(crate) struct Mistaken {
+    pub(crate) errors: ConfigErrors,
+    pub(crate) links: Links,
 }
 
 /// What all routes of a router are compiled with.
@@ -54,15 +53,15 @@ impl Surroundings {
     }
 
     /// Compiles a route; `number` names it when it has no id.
-    pub(crate) fn compile(&self, definition: &RouteDefinition, number: usize) -> Result<Route, ConfigErrors> {
+    pub(crate) fn compile(
+        &self,
+        definition: &RouteDefinition,
+        number: usize,
+    ) -> Result<Route, Box<Mistaken>> {
         let id = match &definition.id {
             Some(id) => id.as_str().to_smolstr(),
             None => smol_str::format_smolstr!("route{number}"),
         };
-        self.compile_named(definition, id.clone()).map_err(|errors| errors.in_route(&id))
-    }
-
-    fn compile_named(&self, definition: &RouteDefinition, id: SmolStr) -> Result<Route, ConfigErrors> {
         let mut compiler =
             Compiler { surroundings: self, errors: ConfigErrors::default(), calls: Vec::new() };
         if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().trim().is_empty()) {
@@ -72,8 +71,14 @@ impl Surroundings {
         let steps = compiler.steps(&definition.steps, "step ");
         let error_handler = compiler.error_handler(definition.error_handler.as_ref());
         let Compiler { errors, calls, .. } = compiler;
-        errors.into_result()?;
-        let Some((from, endpoint)) = source else { unreachable!("without errors there is a source") };
+        let linked = source
+            .as_ref()
+            .map(|(from, endpoint)| (from.clone(), endpoint.local_address().map(ToSmolStr::to_smolstr)))
+            .ok_or_else(|| definition.from.clone());
+        let links = Links { route: id.clone(), source: linked, calls };
+        let (Ok(()), Some((from, endpoint))) = (errors.clone().into_result(), source) else {
+            return Err(Box::new(Mistaken { errors: errors.in_route(&id), links }));
+        };
         let program = Program { route_id: id.clone(), node: self.node.clone(), steps, error_handler };
         Ok(Route {
             id,
@@ -83,7 +88,7 @@ impl Surroundings {
             from,
             endpoint,
             pipeline: Pipeline::new(Arc::new(program)),
-            calls,
+            links,
         })
     }
 }
@@ -210,26 +215,5 @@ impl Compiler<'_> {
         let Some(definition) = definition else { return ErrorHandler::default() };
         let dead_letter = definition.dead_letter.as_ref().and_then(|uri| self.sink(uri));
         ErrorHandler::new(definition.clone(), dead_letter)
-    }
-}
-
-impl StepDefinition {
-    /// The name of the step, as in the TOML grammar.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::To(_) => "to",
-            Self::ToDynamic(_) => "to_dynamic",
-            Self::Log { .. } => "log",
-            Self::Process(_) => "process",
-            Self::SetBody(_) => "set_body",
-            Self::SetHeader { .. } => "set_header",
-            Self::RemoveHeader(_) => "remove_header",
-            Self::SetProperty { .. } => "set_property",
-            Self::Filter(_) => "filter",
-            Self::Choice { .. } => "choice",
-            Self::Delay(_) => "delay",
-            Self::Stop => "stop",
-        }
     }
 }

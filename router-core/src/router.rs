@@ -1,10 +1,10 @@
 //! [`Router`]: runs routes, each under a supervisor of its own, and changes them while it runs.
 
 mod build;
+pub(crate) mod links;
 mod order;
 mod supervisor;
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub use build::RouterBuilder;
 
 use crate::component::Processor;
 use crate::definition::RouteDefinition;
-use crate::error::{ConfigError, ConfigErrors};
+use crate::error::ConfigErrors;
 use crate::route::{Route, Surroundings};
 use crate::source::SourceText;
 use crate::uri::EndpointUri;
@@ -338,45 +338,13 @@ impl Surroundings {
         present: &[&Route],
         definition: &RouteDefinition,
     ) -> Result<Route, ConfigErrors> {
-        let route = self.compile(definition, present.len() + 1)?;
-        let mut errors = ConfigErrors::default();
-        check_id(&mut errors, definition, &route, present.iter().any(|other| other.id == route.id));
-        let all = present.iter().copied().chain([&route]).collect::<Vec<_>>();
-        check_local_addresses(&mut errors, &all);
+        let route = self.compile(definition, present.len() + 1).map_err(|mistaken| mistaken.errors)?;
+        let others = present.iter().copied();
+        let mut errors = links::check(others.clone().chain([&route]).map(|route| &route.links), true);
+        if others.clone().any(|other| other.id == route.id) {
+            errors.push(links::duplicate_id(definition, &route.id, None));
+        }
         errors.into_result()?;
         Ok(route)
-    }
-}
-
-/// Reports an id that another route has.
-fn check_id(errors: &mut ConfigErrors, definition: &RouteDefinition, route: &Route, taken: bool) {
-    if !taken {
-        return;
-    }
-    let message = format!("there is already a route `{}`", route.id);
-    errors.push(match &definition.id {
-        Some(id) => ConfigError::at(id, 0..id.as_str().len(), message),
-        None => ConfigError::new(message).help("give the route an id of its own"),
-    });
-}
-
-/// Reports calls of routes that do not exist, and routes that want the same calls.
-fn check_local_addresses(errors: &mut ConfigErrors, routes: &[&Route]) {
-    let mut addresses = HashSet::new();
-    for route in routes {
-        if let Some(address) = route.endpoint.local_address()
-            && !addresses.insert(address)
-        {
-            let message = format!("another route consumes `{address}` already");
-            errors.push(route.from.error_in_whole(message).in_route(&route.id));
-        }
-    }
-    for route in routes {
-        for call in route.calls.iter().filter(|call| !addresses.contains(&*call.address)) {
-            let message = format!("no route consumes `{}`", call.address);
-            let error = call.uri.error_in_whole(message).suggest(&call.address, addresses.iter().copied());
-            let help = format!("add a route with `from = \"{}\"`", call.address);
-            errors.push(error.help(help).in_route(&route.id));
-        }
     }
 }

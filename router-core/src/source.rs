@@ -14,6 +14,17 @@ pub struct SourceFile {
     pub text: String,
 }
 
+impl SourceFile {
+    /// `name:line:column` of a byte, both counted from 1, the column in characters.
+    #[must_use]
+    pub fn position(&self, byte: usize) -> String {
+        let before = self.text.get(..byte).unwrap_or(&self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!("{}:{line}:{column}", self.name)
+    }
+}
+
 /// A text from a front end (a URI, an expression, an id), and where it was written, so that an error
 /// found in it much later can still point at the exact characters.
 #[derive(Clone)]
@@ -28,6 +39,7 @@ pub(crate) enum Origin {
     /// In a line of Rust: the call of the builder.
     Code(&'static Location<'static>),
     /// In a file of routes.
+    #[cfg_attr(not(feature = "toml"), expect(dead_code, reason = "only the TOML front end reads files"))]
     File(Arc<FileOrigin>),
     /// At run time, for example by `to_dynamic`.
     Computed,
@@ -88,6 +100,16 @@ impl SourceText {
         pieces: Vec<(usize, Range<usize>)>,
     ) -> Self {
         Self { value: value.into(), origin: Origin::File(Arc::new(FileOrigin { file, pieces })) }
+    }
+
+    /// Where the text begins, `file:line:column`, if it was written anywhere.
+    #[must_use]
+    pub fn position(&self) -> Option<String> {
+        match &self.origin {
+            Origin::Code(location) => Some(location.to_string()),
+            Origin::File(origin) => Some(origin.file.position(origin.locate(0..0).start)),
+            Origin::Computed => None,
+        }
     }
 
     /// The text itself.

@@ -80,6 +80,8 @@ pub struct Leader {
     pub member: Member,
     /// The number of its term.
     pub term: u64,
+    /// Why it leads, in its own words; empty where it did not say.
+    pub why: SmolStr,
 }
 
 /// What a member knows about a lock.
@@ -95,7 +97,7 @@ pub enum Leadership {
 }
 
 /// Why a cluster service cannot serve.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum ClusterError {
     /// The backend cannot be used; the text says which part and what to do.
     #[error("{0}")]
@@ -103,4 +105,11 @@ pub enum ClusterError {
     /// The cluster service was closed.
     #[error("the cluster service is closed")]
     Closed,
+}
+
+/// The whole chain: this is what `fn main() -> Result<(), BoxError>` prints.
+impl fmt::Debug for ClusterError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", crate::error::Chain(self))
+    }
 }

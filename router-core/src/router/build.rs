@@ -1,12 +1,13 @@
 //! [`RouterBuilder`].
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use smol_str::SmolStr;
 
-use super::{Entry, Router, Shared, check_id, check_local_addresses};
+use super::{Entry, Router, Shared, links};
 use crate::cluster::ClusterService;
 use crate::component::{Component, Processor};
 use crate::definition::RouteDefinition;
@@ -22,6 +23,8 @@ pub struct RouterBuilder {
     cluster: Option<Arc<dyn ClusterService>>,
     node: Option<SmolStr>,
     shutdown_timeout: Duration,
+    mistakes: ConfigErrors,
+    routes_missing: bool,
 }
 
 impl Default for RouterBuilder {
@@ -32,6 +35,8 @@ impl Default for RouterBuilder {
             cluster: None,
             node: None,
             shutdown_timeout: Self::DEFAULT_SHUTDOWN_TIMEOUT,
+            mistakes: ConfigErrors::default(),
+            routes_missing: false,
         }
     }
 }
@@ -92,6 +97,15 @@ impl RouterBuilder {
         self
     }
 
+    /// Mistakes that were found before, by a front end: `build` reports them together with its own. Where
+    /// `routes_missing`, a front end knows of routes that it could not add, so that calls of routes that
+    /// are not here are no mistake.
+    pub fn mistakes(mut self, mistakes: ConfigErrors, routes_missing: bool) -> Self {
+        self.mistakes.extend(mistakes);
+        self.routes_missing |= routes_missing;
+        self
+    }
+
     /// Checks everything and makes the router. Nothing is started.
     ///
     /// # Errors
@@ -104,23 +118,30 @@ impl RouterBuilder {
             node: node.unwrap_or_else(|| SmolStr::new_static("local")),
         };
         let count = self.routes.len();
-        let (mut errors, mut routes) = (ConfigErrors::default(), Vec::with_capacity(count));
-        let mut ids = HashSet::with_capacity(count);
+        let (mut errors, mut routes) = (self.mistakes, Vec::with_capacity(count));
+        let (mut mistaken, mut ids) = (Vec::new(), HashMap::with_capacity(count));
         for (index, definition) in self.routes.into_iter().enumerate() {
-            match surroundings.compile(&definition, index + 1) {
-                Ok(route) => {
-                    check_id(&mut errors, &definition, &route, !ids.insert(route.id.clone()));
-                    routes.push(route);
+            let (id, route) = match surroundings.compile(&definition, index + 1) {
+                Ok(route) => (route.id.clone(), Some(route)),
+                Err(found) => {
+                    let id = found.links.route.clone();
+                    errors.extend(found.errors);
+                    mistaken.push(found.links);
+                    (id, None)
                 }
-                Err(found) => errors.extend(found),
+            };
+            routes.extend(route);
+            match ids.entry(id) {
+                MapEntry::Vacant(entry) => {
+                    entry.insert(definition.id);
+                }
+                MapEntry::Occupied(first) => {
+                    errors.push(links::duplicate_id(&definition, first.key(), first.get().as_ref()));
+                }
             }
         }
-        let complete = routes.len() == count;
-        let all = routes.iter().collect::<Vec<_>>();
-        // A route with mistakes may be the one that others call: then say nothing about their calls.
-        if complete {
-            check_local_addresses(&mut errors, &all);
-        }
+        let all = routes.iter().map(|route| &route.links).chain(&mistaken);
+        errors.extend(links::check(all, !self.routes_missing));
         errors.into_result()?;
         let routes = routes.into_iter().map(|route| Arc::new(Entry::new(route))).collect();
         let shutdown_timeout = self.shutdown_timeout;

@@ -28,7 +28,7 @@ fn called_before_callers(entries: &[Arc<Entry>]) -> Vec<Arc<Entry>> {
         // Depth first, with a stack of our own: a chain of calls may be long.
         let mut path = Vec::new();
         if !std::mem::replace(&mut seen[root], true) {
-            path.push((root, entries[root].route.calls.iter()));
+            path.push((root, entries[root].route.links.calls.iter()));
         }
         while let Some((index, calls)) = path.last_mut() {
             match calls.next() {
@@ -36,7 +36,7 @@ fn called_before_callers(entries: &[Arc<Entry>]) -> Vec<Arc<Entry>> {
                     let called = by_address.get(&*call.address).copied();
                     if let Some(called) = called.filter(|called| !std::mem::replace(&mut seen[*called], true))
                     {
-                        path.push((called, entries[called].route.calls.iter()));
+                        path.push((called, entries[called].route.links.calls.iter()));
                     }
                 }
                 None => {

@@ -1,0 +1,201 @@
+//! [`Board`]: what this process has seen of each lock, for candidates, leaders and views.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use router_core::cluster::{Leader, LockName};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::escape::escape;
+use crate::inotify::Change;
+use crate::record::{LeaderRecord, is_locked};
+
+/// How the files of locks end.
+pub(crate) const LOCK_SUFFIX: &str = ".lock";
+
+/// All locks that this process takes part in, by the name of their file.
+pub(crate) struct Board {
+    root: PathBuf,
+    locks: Mutex<HashMap<String, Arc<LockState>>>,
+    deletions: Mutex<Deletions>,
+}
+
+/// When files were last seen to go. Also those of locks that we do not know yet: we may want them later.
+#[derive(Default)]
+struct Deletions {
+    files: HashMap<String, Instant>,
+    /// When any file may have gone unseen.
+    all: Option<Instant>,
+}
+
+/// One lock.
+pub(crate) struct LockState {
+    pub(crate) lock: LockName,
+    pub(crate) file_name: String,
+    pub(crate) path: PathBuf,
+    /// Counts the events after which candidates try again and leaders look whether they still lead.
+    pub(crate) events: watch::Sender<u64>,
+    /// Who leads, as far as known.
+    pub(crate) leader: watch::Sender<Option<Leader>>,
+    /// Set when the leader may have ended and nobody has said that it leads since.
+    doubtful: AtomicBool,
+    /// Set when somebody has written that it leads since the last leader closed the file.
+    taken: AtomicBool,
+    /// Set when the record has changed and was not read since.
+    unread: AtomicBool,
+    /// Set while this process leads, and so needs no file to know who does.
+    leading: AtomicBool,
+    /// The last file without a history, by inode, and since when we know it.
+    pub(crate) unsettled: Mutex<Option<(u64, Instant)>>,
+}
+
+impl Board {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), locks: Mutex::default(), deletions: Mutex::default() }
+    }
+
+    /// The state of `lock`, the same each time.
+    pub(crate) fn state(&self, lock: &LockName) -> Arc<LockState> {
+        let file_name = escape(lock.as_str()) + LOCK_SUFFIX;
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = locks.get(&file_name) {
+            return Arc::clone(state);
+        }
+        locks.retain(|_, state| Arc::strong_count(state) > 1 || state.leader.receiver_count() > 0);
+        let state = Arc::new(LockState {
+            lock: lock.clone(),
+            path: self.root.join(&file_name),
+            events: watch::Sender::new(0),
+            leader: watch::Sender::new(None),
+            doubtful: AtomicBool::new(false),
+            taken: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
+            leading: AtomicBool::new(false),
+            unsettled: Mutex::default(),
+            file_name: file_name.clone(),
+        });
+        locks.insert(file_name, Arc::clone(&state));
+        state
+    }
+
+    /// How many locks this process takes part in.
+    pub(crate) fn locks(&self) -> usize {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// When the file of a lock was last seen to go, or may have gone.
+    pub(crate) fn deleted_at(&self, file_name: &str) -> Option<Instant> {
+        let deletions = self.deletions.lock().unwrap_or_else(PoisonError::into_inner);
+        deletions.files.get(file_name).copied().max(deletions.all)
+    }
+
+    /// Takes note of a change. Wakes whom it concerns; returns a lock whose record is to be read, which
+    /// the caller does later, and once for many changes, so that candidates are not kept waiting.
+    pub(crate) fn note(&self, change: Change<'_>) -> Option<Arc<LockState>> {
+        match change {
+            Change::Written(name) => {
+                let state = self.get(name)?;
+                state.taken.store(true, Ordering::Relaxed);
+                return Some(state).filter(|state| !state.unread.swap(true, Ordering::Relaxed));
+            }
+            Change::Closed(name) => {
+                let state = self.get(name)?;
+                state.taken.store(false, Ordering::Relaxed);
+                state.doubtful.store(true, Ordering::Relaxed);
+                state.wake();
+            }
+            Change::Gone(name) if name.ends_with(LOCK_SUFFIX) => {
+                let mut deletions = self.deletions.lock().unwrap_or_else(PoisonError::into_inner);
+                deletions.files.insert(name.to_owned(), Instant::now());
+                drop(deletions);
+                self.get(name)?.replaced();
+            }
+            Change::Appeared(name) => self.get(name)?.replaced(),
+            Change::Gone(_) => {}
+            Change::Anything => {
+                self.deletions.lock().unwrap_or_else(PoisonError::into_inner).all = Some(Instant::now());
+                for state in self.all() {
+                    state.taken.store(false, Ordering::Relaxed);
+                    state.doubtful.store(true, Ordering::Relaxed);
+                    state.wake();
+                }
+            }
+        }
+        None
+    }
+
+    /// Looks whether the leaders that may have ended are still there.
+    pub(crate) fn resolve_doubts(&self) {
+        for state in self.all() {
+            if state.doubtful.swap(false, Ordering::Relaxed) && state.leader.borrow().is_some() {
+                state.look(true);
+            }
+        }
+    }
+
+    /// How many locks we do not lead, and the highest of their terms, as far as known.
+    pub(crate) fn not_led(&self) -> (usize, u64) {
+        let others = self.all().into_iter().filter(|state| !state.leading.load(Ordering::Relaxed));
+        others.fold((0, 0), |(count, highest), state| {
+            let term = state.leader.borrow().as_ref().map(|leader| leader.term);
+            (count + 1, highest.max(term.unwrap_or(0)))
+        })
+    }
+
+    fn get(&self, file_name: &str) -> Option<Arc<LockState>> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner).get(file_name).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<LockState>> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+impl LockState {
+    /// What was written to an earlier file says nothing about this one.
+    fn replaced(&self) {
+        self.taken.store(false, Ordering::Relaxed);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        self.events.send_modify(|count| *count += 1);
+    }
+
+    /// Whether somebody was faster after the last event, so that there is no hurry to try.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// This process leads from now on, or `None`: no more.
+    pub(crate) fn lead(&self, leader: Option<Leader>) {
+        self.leading.store(leader.is_some(), Ordering::Release);
+        self.leader.send_replace(leader);
+    }
+
+    /// Reads who leads. With `probe` it also asks the kernel whether anybody does, which takes the lock
+    /// for a microsecond if it is free: not to be done when candidates are about to try.
+    pub(crate) fn look(&self, probe: bool) {
+        // First, so that what is written while we read is read again.
+        self.unread.store(false, Ordering::Relaxed);
+        if self.leading.load(Ordering::Acquire) {
+            return;
+        }
+        let look = || {
+            let file = File::open(&self.path).ok()?;
+            let leader = LeaderRecord::read_any(&file).ok()??.leader()?;
+            (!probe || is_locked(&file).ok()?).then_some(leader)
+        };
+        let leader = look();
+        self.doubtful.store(false, Ordering::Relaxed);
+        self.leader.send_if_modified(|present| {
+            let news = *present != leader;
+            *present = leader;
+            news
+        });
+    }
+}

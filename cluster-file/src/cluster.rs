@@ -1,0 +1,128 @@
+//! [`FileCluster`]: the cluster service, and its settings.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use router_core::cluster::{ArbitratedCluster, ClusterError, ClusterService, ClusterView, LockName, Member};
+use smol_str::SmolStr;
+
+use crate::arbiter::FileArbiter;
+use crate::file_system;
+use crate::root::Root;
+
+/// The longest member id, in bytes.
+const MAX_ID_BYTES: usize = 255;
+
+/// How to open a [`FileCluster`].
+#[derive(Clone, Debug)]
+pub struct FileClusterSettings {
+    /// The directory that all members share. Made when it is missing; its parents too.
+    pub root: PathBuf,
+    /// The id of this member, unique among those that live; by default `<host>-<process id>`.
+    pub member: Option<SmolStr>,
+    /// Also use file systems on which other hosts could lock the same files, and unknown ones. Safe if
+    /// all members run on this host, or if the file system carries `flock` to all hosts at any time; then
+    /// fail-over takes up to a second, because events stay on one host.
+    pub allow_network_file_system: bool,
+}
+
+impl FileClusterSettings {
+    /// The defaults, for the directory `root`.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), member: None, allow_network_file_system: false }
+    }
+
+    /// With this member id.
+    #[must_use]
+    pub fn member(mut self, id: impl Into<SmolStr>) -> Self {
+        self.member = Some(id.into());
+        self
+    }
+}
+
+/// A cluster of processes on one host that share a directory. Who has the kernel's lock (`flock`) on the
+/// file `<root>/<lock>.lock` leads the lock.
+///
+/// # Guarantees
+/// - At most one member leads a lock, whatever the clocks, the load and the pauses: a lock is given away
+///   only by the process that holds it, or by the kernel when that process has ended. A process that is
+///   stopped (`SIGSTOP`, a debugger, a frozen container, a suspended host) keeps its locks, and nobody
+///   else leads until it goes on or ends.
+/// - A process that ends in any way, `kill -9` included, frees its locks at once, and the next member
+///   leads within milliseconds: the kernel wakes it. If the wake-up is lost it leads within a second.
+/// - A lock that is given up (the last view is dropped, [`resign`](ClusterView::resign), `close`) is
+///   free when the work under it has ended, not before.
+/// - A leader whose lock file is deleted, moved or replaced, or whose root directory is, ends its term:
+///   at the event, and within a second if that is lost. Its work may go on for two more seconds. A
+///   candidate for the new file waits for five seconds, unless no earlier leader can be alive.
+/// - Term numbers grow strictly per lock: over restarts, a loss of power, and deletion of any of the
+///   files in the root directory. Only a root directory that is emptied while no member lives starts
+///   again from 1.
+/// - Every member sees who leads and who lives. These are hints for humans: nobody leads because of them.
+///
+/// # Assumptions
+/// - All members run on one kernel and see the same directory on a local file system. Others are refused
+///   unless `allow_network_file_system` is set; then it is the file system that has to keep the first
+///   promise, and NFS, for one, may give a lock away without telling.
+/// - A child made by `fork` without `exec` shares the locks of its parent, which are free when both have
+///   ended. Children made the usual way (`std::process`) share nothing.
+/// - Work under a term ends when the term says so. What runs on for more than two seconds after the lock
+///   file was deleted, or sleeps through them, may overlap with the next leader: do not delete the files
+///   of a living cluster. (Nobody has to: there is one small file per lock, and it is never in the way.)
+/// - Nobody deletes or replaces the whole *directory* under a living leader and starts a member in the
+///   new one within three seconds: it cannot know of the old one. Deleting everything *in* it is noticed.
+///
+/// It needs a Tokio runtime with I/O and time enabled, two open files for each lock it leads, and none
+/// for a lock it waits for.
+pub struct FileCluster {
+    cluster: ArbitratedCluster<FileArbiter>,
+}
+
+impl FileCluster {
+    /// Joins the cluster in `settings.root`.
+    ///
+    /// # Errors
+    /// [`ClusterError::Unusable`] if the directory cannot be made or written, is on a file system that is
+    /// not known to be local, or if the member id is invalid or in use; the text says what to do.
+    pub async fn open(settings: FileClusterSettings) -> Result<Arc<Self>, ClusterError> {
+        let local = local_member(settings.member)?;
+        if !settings.allow_network_file_system {
+            file_system::check(&settings.root)?;
+        }
+        let root = Root::open(&settings.root)?;
+        let arbiter = FileArbiter::join(root, local.clone()).await?;
+        Ok(Arc::new(Self { cluster: ArbitratedCluster::new(local, arbiter) }))
+    }
+}
+
+#[async_trait]
+impl ClusterService for FileCluster {
+    fn local(&self) -> &Member {
+        self.cluster.local()
+    }
+
+    async fn view(&self, lock: &LockName) -> Result<ClusterView, ClusterError> {
+        self.cluster.view(lock).await
+    }
+
+    async fn close(&self) {
+        self.cluster.close().await;
+        self.cluster.arbiter().leave();
+    }
+}
+
+fn local_member(id: Option<SmolStr>) -> Result<Member, ClusterError> {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let pid = std::process::id();
+    let id = id.unwrap_or_else(|| format!("{host}-{pid}").into());
+    if !(1..=MAX_ID_BYTES).contains(&id.len()) || id.trim() != id || id.chars().any(char::is_control) {
+        let text = format!(
+            "the member id {id:?} is not valid: it must have 1 to {MAX_ID_BYTES} bytes, no control characters \
+             and no white space at its ends"
+        );
+        return Err(ClusterError::Unusable(text, None));
+    }
+    Ok(Member { id, host: Some(host.into()), pid: Some(pid) })
+}

@@ -1,0 +1,44 @@
+//! A cluster on one host whose arbiter is the kernel: who has the lock on a file leads.
+//!
+//! [`FileCluster`] needs a directory and nothing else. A lock is held by a process, so `kill -9` frees
+//! it at once and a pause does not; there is no heartbeat, no time-out and no clock that could be wrong.
+//! See [`FileCluster`] for what exactly is promised.
+//!
+//! What lies in the directory:
+//!
+//! | path | what it is |
+//! |---|---|
+//! | `<lock>.lock` | the file that the leader of a lock holds locked, and in it one line of JSON: who leads, in which term ([`LeaderRecord`]) |
+//! | `members/<id>` | one file per member, held locked while the member lives |
+//! | `terms` | the highest number that was handed out for terms |
+//! | `.terms-lock` | held locked while `terms` is changed |
+//!
+//! `<lock>` and `<id>` are escaped so that different names are different files, also on file systems
+//! that ignore case.
+//!
+//! Architecture invariant: this crate knows files. What a term is, who may work under it and when a
+//! lock may be given back is decided in `router_core::cluster`.
+
+mod arbiter;
+mod board;
+mod cluster;
+mod escape;
+mod file_system;
+mod history;
+mod inotify;
+mod lock_file;
+mod members;
+mod record;
+mod root;
+mod terms;
+mod watch;
+
+pub use cluster::{FileCluster, FileClusterSettings};
+pub use record::{LeaderRecord, leaders};
+
+use router_core::cluster::ClusterError;
+
+/// An error of the operating system, and the sentence that says what was tried and what to do.
+fn unusable(text: String, error: std::io::Error) -> ClusterError {
+    ClusterError::Unusable(text, Some(error.into()))
+}

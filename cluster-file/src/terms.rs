@@ -1,0 +1,231 @@
+//! [`TermNumbers`]: numbers for terms that only ever grow.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use router_core::cluster::ClusterError;
+use tokio::sync::Mutex;
+use tracing::warn;
+
+use crate::board::LOCK_SUFFIX;
+use crate::record::LeaderRecord;
+use crate::root::cannot_use;
+
+/// The file of the high-water mark.
+const MARK: &str = "terms";
+/// Held locked while the mark is changed. A file of its own, because the mark is replaced by renaming.
+const MARK_LOCK: &str = ".terms-lock";
+/// A process that dies leaves a gap of at most this many numbers.
+const MAX_BLOCK: u64 = 1024;
+
+/// This process's supply of numbers.
+///
+/// The file `terms` holds the highest number that any process may have used. A process reserves a block
+/// of numbers by raising the mark, and syncs it to the disk *before* it uses the first of them: one
+/// sync per block, none per lock. The first block is as large as the process has locks, later ones
+/// double, up to 1024. Standbys have a block in hand, so a fail-over normally waits for no disk.
+///
+/// Why the numbers of one lock grow strictly, although blocks of different processes interleave:
+/// - After a loss of power no process lives, so all blocks are gone, and new ones lie above the synced
+///   mark, which is above every number ever used.
+/// - While processes live, the next leader of a lock finds the last term in the lock's file, and takes a
+///   new block if its number is not greater.
+/// - If there is no such record (the file is new, or was deleted), the number is good if the mark is
+///   still the end of our own block: then all other blocks lie below. Otherwise a new block is taken.
+/// - If `terms` is deleted, it begins again above all records and our own numbers.
+///
+/// Only the deletion of *everything* starts from 1 again.
+pub(crate) struct TermNumbers {
+    root: PathBuf,
+    block: Mutex<Block>,
+}
+
+/// The numbers that are reserved and not used, `next..=end`.
+struct Block {
+    next: u64,
+    end: u64,
+    size: u64,
+}
+
+/// What is known about the last term of a lock.
+pub(crate) enum Last {
+    /// Its number, or 0 when no process that lives has ever led the lock.
+    Known(u64),
+    /// Nothing.
+    Unknown,
+}
+
+impl TermNumbers {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), block: Mutex::new(Block { next: 1, end: 0, size: 0 }) }
+    }
+
+    /// A number greater than `last`, for a process that wants `locks` locks.
+    ///
+    /// # Cancellation
+    /// Safe: at worst a block of numbers is left unused.
+    pub(crate) async fn take(&self, last: Last, locks: usize) -> Result<u64, ClusterError> {
+        // Held across the sync: the others would only ask for blocks of their own.
+        let mut block = self.block.lock().await;
+        let good = block.next <= block.end
+            && match last {
+                Last::Known(last) => block.next > last,
+                Last::Unknown => read_mark(&self.root)? == Some(block.end),
+            };
+        if !good {
+            let floor = if let Last::Known(last) = last { last } else { 0 };
+            self.renew(&mut block, floor, locks).await?;
+        }
+        let number = block.next;
+        block.next += 1;
+        Ok(number)
+    }
+
+    /// Makes sure that `locks` numbers above `floor` are at hand, so that a fail-over need not wait for
+    /// the disk.
+    ///
+    /// # Cancellation
+    /// Safe, as [`take`](Self::take).
+    pub(crate) async fn prepare(&self, floor: u64, locks: usize) -> Result<(), ClusterError> {
+        let mut block = self.block.lock().await;
+        let left = (block.end + 1).saturating_sub(block.next.max(floor + 1));
+        if left < (locks as u64).min(MAX_BLOCK) { self.renew(&mut block, floor, locks).await } else { Ok(()) }
+    }
+
+    async fn renew(&self, block: &mut Block, floor: u64, locks: usize) -> Result<(), ClusterError> {
+        let floor = floor.max(block.end);
+        let size = block.size.saturating_mul(2).max(locks as u64).clamp(1, MAX_BLOCK);
+        let root = self.root.clone();
+        let reserving = tokio::task::spawn_blocking(move || reserve(&root, floor, size));
+        let end = reserving.await.map_err(|error| {
+            ClusterError::Unusable("no number for a new term could be had".into(), Some(error.into()))
+        })??;
+        *block = Block { next: end - size + 1, end, size };
+        Ok(())
+    }
+}
+
+/// Raises the mark, to at least `floor + size`, and returns it: the last `size` numbers up to it are ours.
+fn reserve(root: &Path, floor: u64, size: u64) -> Result<u64, ClusterError> {
+    let path = root.join(MARK_LOCK);
+    let lock = || {
+        let lock = OpenOptions::new().create(true).write(true).truncate(false).open(&path)?;
+        lock.lock().map(|()| lock)
+    };
+    let _lock = lock().map_err(|error| cannot_use(&path, error))?;
+    let mark = match read_mark(root)? {
+        Some(mark) => mark,
+        None => highest_record(root).map_err(|error| cannot_use(root, error))?,
+    };
+    let mark = mark.max(floor) + size;
+    write_mark(root, mark).map_err(|error| cannot_use(&root.join(MARK), error))?;
+    Ok(mark)
+}
+
+/// The mark; `None` when there is no file.
+fn read_mark(root: &Path) -> Result<Option<u64>, ClusterError> {
+    let path = root.join(MARK);
+    match fs::read_to_string(&path) {
+        Ok(text) => match text.trim().parse() {
+            Ok(mark) => Ok(Some(mark)),
+            Err(_) => Err(ClusterError::Unusable(
+                format!(
+                    "`{}` is damaged: it should hold one number. Write a number into it that is greater \
+                     than every term so far",
+                    path.display()
+                ),
+                None,
+            )),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(cannot_use(&path, error)),
+    }
+}
+
+/// Replaces the mark, so that either the old or the new one is there whenever the power fails, and the
+/// new one is there when this returns.
+fn write_mark(root: &Path, mark: u64) -> io::Result<()> {
+    let temporary = root.join(".terms.new");
+    let mut file = File::create(&temporary)?;
+    writeln!(file, "{mark}")?;
+    file.sync_all()?;
+    fs::rename(&temporary, root.join(MARK))?;
+    File::open(root)?.sync_all()
+}
+
+/// The highest term in any record: where to begin when there is no mark.
+fn highest_record(root: &Path) -> io::Result<u64> {
+    let mut highest = 0;
+    for entry in fs::read_dir(root)? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(LOCK_SUFFIX)
+            && let Some(record) = LeaderRecord::read_any(&File::open(&path)?)?
+        {
+            highest = highest.max(record.term);
+        }
+    }
+    if highest > 0 {
+        warn!("`{}` is missing; terms go on above {highest}", root.join(MARK).display());
+    }
+    Ok(highest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_block_is_reserved_on_disk_before_its_first_number_is_used_and_blocks_double() {
+        let root = tempfile::tempdir().unwrap();
+        let numbers = TermNumbers::new(root.path());
+        let mut marks = Vec::new();
+        for number in 1..=8 {
+            assert_eq!(numbers.take(Last::Unknown, 1).await.unwrap(), number);
+            marks.push(read_mark(root.path()).unwrap().unwrap());
+        }
+        assert_eq!(marks, [1, 3, 3, 7, 7, 7, 7, 15]);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_wants_many_locks_syncs_once() {
+        let root = tempfile::tempdir().unwrap();
+        let numbers = TermNumbers::new(root.path());
+        assert_eq!(numbers.take(Last::Known(0), 700).await.unwrap(), 1);
+        assert_eq!(read_mark(root.path()).unwrap(), Some(700));
+        assert_eq!(TermNumbers::new(root.path()).take(Last::Known(0), 5000).await.unwrap(), 701);
+        assert_eq!(read_mark(root.path()).unwrap(), Some(700 + MAX_BLOCK));
+    }
+
+    #[tokio::test]
+    async fn a_number_is_greater_than_the_last_one_of_its_lock_whatever_block_it_came_from() {
+        let root = tempfile::tempdir().unwrap();
+        let (a, b) = (TermNumbers::new(root.path()), TermNumbers::new(root.path()));
+        assert_eq!(a.take(Last::Unknown, 10).await.unwrap(), 1);
+        assert_eq!(b.take(Last::Unknown, 10).await.unwrap(), 11);
+        assert_eq!(a.take(Last::Known(1), 10).await.unwrap(), 2, "the block is good for this lock");
+        assert_eq!(a.take(Last::Known(11), 10).await.unwrap(), 21, "the block lies below the last term");
+        assert_eq!(b.take(Last::Unknown, 10).await.unwrap(), 41, "somebody else may have used 21 for it");
+    }
+
+    #[tokio::test]
+    async fn a_standby_prepares_numbers_above_those_of_the_leader_once() {
+        let root = tempfile::tempdir().unwrap();
+        let numbers = TermNumbers::new(root.path());
+        numbers.prepare(41, 3).await.unwrap();
+        numbers.prepare(41, 3).await.unwrap();
+        assert_eq!(read_mark(root.path()).unwrap(), Some(44));
+        fs::remove_file(root.path().join(MARK)).unwrap();
+        assert_eq!(numbers.take(Last::Known(41), 3).await.unwrap(), 42, "without a look at the disk");
+        numbers.prepare(42, 3).await.unwrap();
+        assert_eq!(read_mark(root.path()).unwrap(), Some(50), "begun again above our own numbers");
+    }
+
+    #[tokio::test]
+    async fn a_damaged_mark_is_an_error_and_not_a_new_beginning() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join(MARK), "").unwrap();
+        let error = TermNumbers::new(root.path()).take(Last::Known(7), 1).await.unwrap_err();
+        assert!(error.to_string().contains("damaged"), "{error}");
+    }
+}

@@ -1,0 +1,112 @@
+//! [`Watch`]: keeps the [`Board`] up to date.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tracing::warn;
+
+use crate::board::{Board, LockState};
+use crate::inotify::{Change, Inotify};
+
+/// How often everybody looks anyway, so that an event that never comes costs a second and no more.
+pub(crate) const RECHECK: Duration = Duration::from_secs(1);
+/// How often they look where there are no events.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How long news about other leaders may wait. They are for humans; when many locks change hands at once,
+/// reading them would keep candidates waiting.
+const NEWS: Duration = Duration::from_millis(20);
+
+/// Tells the board what happens in the root directory.
+pub(crate) struct Watch {
+    /// `None`: there are no events, everybody polls.
+    inotify: Option<Inotify>,
+    board: Arc<Board>,
+    /// Nothing that happened after this was missed, if there are events.
+    pub(crate) started: Instant,
+}
+
+impl Watch {
+    pub(crate) fn start(root: &Path, board: Arc<Board>) -> Self {
+        let inotify = match Inotify::start(root) {
+            Ok(inotify) => Some(inotify),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => None,
+            Err(error) => {
+                warn!(
+                    "no inotify for `{}`, looking every {POLL:?} instead (is `fs.inotify.max_user_instances` \
+                     reached?): {error}",
+                    root.display()
+                );
+                None
+            }
+        };
+        Self { inotify, board, started: Instant::now() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn without_events(board: Arc<Board>) -> Self {
+        Self { inotify: None, board, started: Instant::now() }
+    }
+
+    pub(crate) fn has_events(&self) -> bool {
+        self.inotify.is_some()
+    }
+
+    /// How long to wait for an event before looking anyway.
+    pub(crate) fn recheck(&self) -> Duration {
+        if self.has_events() { RECHECK } else { POLL }
+    }
+
+    /// Keeps the board up to date; never returns.
+    pub(crate) async fn run(&self) {
+        let mut doubts = interval(RECHECK);
+        doubts.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let news = sleep(Duration::ZERO);
+        tokio::pin!(news);
+        let mut written = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.changes(|change| written.extend(self.board.note(change))) => {
+                    if news.is_elapsed() {
+                        news.as_mut().reset(Instant::now() + NEWS);
+                    }
+                }
+                () = &mut news, if !written.is_empty() => {
+                    written.drain(..).for_each(|state: Arc<LockState>| state.look(false));
+                }
+                _ = doubts.tick() => {
+                    if !self.has_events() {
+                        self.board.note(Change::Anything);
+                    }
+                    self.board.resolve_doubts();
+                }
+            }
+        }
+    }
+
+    async fn changes(&self, note: impl FnMut(Change<'_>)) {
+        let Some(inotify) = &self.inotify else { return std::future::pending().await };
+        if let Err(error) = inotify.changes(note).await {
+            // Everybody looks each second anyway; the pause keeps a lasting error from filling the log.
+            warn!("cannot read inotify events: {error}");
+            tokio::time::sleep(RECHECK).await;
+        }
+    }
+
+    /// Makes sure that the board knows of everything that happened up to now.
+    pub(crate) fn catch_up(&self) {
+        let Some(inotify) = &self.inotify else { return };
+        let mut written = Vec::new();
+        if let Err(error) = inotify.drain(|change| written.extend(self.board.note(change))) {
+            warn!("cannot read inotify events: {error}");
+            self.board.note(Change::Anything);
+        }
+        for state in written {
+            state.look(false);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The judge: knows true time and the store's whole history, and holds I1-I8 against what members do.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use cluster_lease::{Death, Key, LockRecord, Precondition, Record, SessionId, Version};
+
+use crate::clock::Time;
+use crate::store::Store;
+
+/// What was violated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Invariant {
+    /// At most one member works under a lock.
+    I1,
+    /// Work ends before the deadline plus the stop time.
+    I2,
+    /// Epochs rise in the order of starts.
+    I3,
+    /// No write without a version.
+    I4,
+    /// Released only when all work is joined.
+    I5,
+    /// The deadline counts from the sending of a heartbeat that the view has shown.
+    I6,
+    /// No lock is taken from a live session.
+    I7,
+    /// A wait that is owed is served.
+    I8,
+    /// Once everything is well again, somebody leads in time.
+    Liveness,
+}
+
+/// One violation.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Of what.
+    pub invariant: Invariant,
+    /// When.
+    pub at: Time,
+    /// What happened.
+    pub text: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?} at {:.6} s: {}", self.invariant, self.at as f64 / 1e9, self.text)
+    }
+}
+
+/// Names one process of one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProcessId {
+    /// Which member.
+    pub member: usize,
+    /// Counts its processes.
+    pub number: u32,
+}
+
+impl fmt::Display for ProcessId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "m{}.{}", self.member, self.number)
+    }
+}
+
+/// A wait that a claim owes: nobody may start under it before this much after this moment.
+#[derive(Clone, Copy, Debug)]
+struct Debt {
+    since: Time,
+    why: &'static str,
+}
+
+/// One application of a claim: its version, and what it owes.
+type Application = (Version, Option<Debt>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct SessionHistory {
+    /// When the last live version was written.
+    live: Time,
+    /// The strongest reason for which it was declared dead.
+    dead: Option<Death>,
+    deleted: Option<Time>,
+    /// In which version a session that had heartbeats was deleted: what is made again is not the same.
+    ended: Option<Version>,
+    /// Its process has seen a heartbeat of it, and so may have claimed something.
+    proven: bool,
+}
+
+/// What the judge keeps.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    shortest_wait: Time,
+    active: BTreeMap<u32, Vec<(ProcessId, u64)>>,
+    last_epoch: BTreeMap<u32, u64>,
+    sessions: BTreeMap<SessionId, SessionHistory>,
+    lock_written: BTreeMap<u32, Time>,
+    /// By claim: what each application of it owes. A late copy can make a deleted record again.
+    debts: BTreeMap<(SessionId, u64), Vec<Application>>,
+    /// By process and reading of its clock: what was sent then. A process that wakes may send several.
+    heartbeats: BTreeMap<(ProcessId, Duration), Vec<(SessionId, u64)>>,
+    applied: BTreeMap<(SessionId, u64), Version>,
+    /// How many terms started.
+    pub terms: u64,
+    /// The first violation of each invariant, in order.
+    pub violations: Vec<Violation>,
+}
+
+impl Judge {
+    /// `shortest_wait` is the least true time in which an honest clock counts the takeover wait.
+    pub fn new(shortest_wait: Time) -> Self {
+        Self {
+            shortest_wait,
+            active: BTreeMap::new(),
+            last_epoch: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            lock_written: BTreeMap::new(),
+            debts: BTreeMap::new(),
+            heartbeats: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            terms: 0,
+            violations: Vec::new(),
+        }
+    }
+
+    /// Notes a violation.
+    pub fn report(&mut self, invariant: Invariant, at: Time, text: String) {
+        if self.violations.iter().all(|violation| violation.invariant != invariant) {
+            self.violations.push(Violation { invariant, at, text });
+        }
+    }
+
+    /// Work starts or resumes (I1).
+    pub fn work_runs(&mut self, now: Time, process: ProcessId, lock: u32, epoch: u64) {
+        let active = self.active.entry(lock).or_default();
+        let other =
+            active.iter().find(|(other, _)| other.member != process.member || other != &process).copied();
+        active.push((process, epoch));
+        if let Some((other, theirs)) = other {
+            let text =
+                format!("{process} (epoch {epoch}) and {other} (epoch {theirs}) work under lock {lock}");
+            self.report(Invariant::I1, now, text);
+        }
+    }
+
+    /// Work ends or stands still.
+    pub fn work_rests(&mut self, process: ProcessId, lock: u32) {
+        self.active.entry(lock).or_default().retain(|(other, _)| *other != process);
+    }
+
+    /// Whether anybody works under the lock.
+    pub fn is_led(&self, lock: u32) -> bool {
+        self.active.get(&lock).is_some_and(|active| !active.is_empty())
+    }
+
+    /// A term starts under a claim of a session, as far as the starter's view goes (I3, I8).
+    pub fn started(
+        &mut self,
+        now: Time,
+        process: ProcessId,
+        lock: u32,
+        epoch: u64,
+        claim: Option<(SessionId, u64)>,
+        view: Version,
+    ) {
+        self.terms += 1;
+        let last = self.last_epoch.entry(lock).or_default();
+        if epoch <= *last {
+            let text = format!("{process} starts lock {lock} with epoch {epoch} after epoch {last}");
+            self.report(Invariant::I3, now, text);
+        } else {
+            *last = epoch;
+        }
+        let applied = claim.and_then(|claim| self.debts.get(&claim));
+        let seen = applied.and_then(|applied| applied.iter().rev().find(|(version, _)| *version <= view));
+        let Some((_, Some(debt))) = seen.copied() else { return };
+        if now < debt.since + self.shortest_wait {
+            let waited = (now - debt.since) as f64 / 1e9;
+            let text = format!("{process} starts lock {lock} {waited:.3} s after {}", debt.why);
+            self.report(Invariant::I8, now, text);
+        }
+    }
+
+    /// A heartbeat leaves its process (I6).
+    pub fn heartbeat_sent(&mut self, process: ProcessId, reading: Duration, session: SessionId, seq: u64) {
+        self.heartbeats.entry((process, reading)).or_default().push((session, seq));
+    }
+
+    /// A process moves its deadline (I6).
+    pub fn renewed(&mut self, now: Time, process: ProcessId, sent: Option<Duration>, view: Version) {
+        let Some(beats) = sent.and_then(|sent| self.heartbeats.get(&(process, sent))) else {
+            let text = format!("{process} counts its deadline from no sending of a heartbeat");
+            return self.report(Invariant::I6, now, text);
+        };
+        let shown =
+            |beat: &&(SessionId, u64)| self.applied.get(*beat).is_some_and(|version| *version <= view);
+        let Some((session, seq)) = beats.iter().rev().find(shown).copied() else {
+            let text = format!("{process} counts its deadline from a heartbeat that its view has not shown");
+            return self.report(Invariant::I6, now, text);
+        };
+        let history = self.sessions.entry(session).or_default();
+        let ended = history.ended.is_some_and(|version| version <= view);
+        if ended && history.proven {
+            let text = format!("{process} goes on with a session whose deletion its view contains");
+            self.report(Invariant::I6, now, text);
+        } else if seq >= 2 && !history.proven {
+            history.proven = true;
+            // A deletion from before this first sign of life ended nothing that its process relied on.
+            history.ended = history.ended.filter(|version| *version > view);
+        }
+    }
+
+    /// A write leaves its process (I4, I5).
+    pub fn write_sent(
+        &mut self,
+        now: Time,
+        process: ProcessId,
+        key: Key,
+        expect: Precondition,
+        record: Record,
+        working: bool,
+    ) {
+        if expect == Precondition::Any {
+            self.report(Invariant::I4, now, format!("{process} writes {key:?} without a version"));
+        }
+        if let Record::Lock(LockRecord { holder: None, .. }) = record
+            && working
+        {
+            self.report(Invariant::I5, now, format!("{process} releases {key:?} while its work runs"));
+        }
+    }
+
+    /// A write was applied (I7); `before` is what it replaced.
+    pub fn applied(&mut self, now: Time, key: Key, before: Option<Record>, record: Record, store: &Store) {
+        match (key, record) {
+            (Key::Session(session), Record::Session(record)) => {
+                let history = self.sessions.entry(session).or_default();
+                history.dead = history.dead.max(record.dead);
+                if record.dead.is_none() {
+                    history.live = now;
+                    self.applied.entry((session, record.seq)).or_insert(store.version);
+                }
+            }
+            (Key::Lock(lock), Record::Lock(record)) => {
+                let before = before.and_then(|before| match before {
+                    Record::Lock(before) => Some(before),
+                    Record::Session(_) => None,
+                });
+                self.lock_applied(now, lock.0, before, record, store);
+            }
+            _ => {}
+        }
+    }
+
+    fn lock_applied(
+        &mut self,
+        now: Time,
+        lock: u32,
+        before: Option<LockRecord>,
+        record: LockRecord,
+        store: &Store,
+    ) {
+        let written = self.lock_written.insert(lock, now).unwrap_or(now);
+        let Some(holder) = record.holder else { return };
+        if before.is_some_and(|before| before.holder == Some(holder) && before.claim == record.claim) {
+            return;
+        }
+        let mut debt = match before {
+            None => Some(Debt { since: now, why: "it created the absent record" }),
+            Some(before) => before.holder.and_then(|old| self.judge_taking(now, lock, old, store)),
+        };
+        if before.is_some_and(|before| !before.settled) && debt.is_none_or(|debt| debt.since < written) {
+            debt = Some(Debt { since: written, why: "an unsettled record appeared" });
+        }
+        self.debts.entry((holder, record.claim)).or_default().push((store.version, debt));
+    }
+
+    fn judge_taking(&mut self, now: Time, lock: u32, old: SessionId, store: &Store) -> Option<Debt> {
+        let history = self.sessions.get(&old).copied().unwrap_or_default();
+        match history.dead {
+            // Whoever was ended stays ended, also when the record is deleted afterwards.
+            Some(Death::Expired | Death::Proof) => return None,
+            Some(Death::Weak) => {
+                return Some(Debt { since: history.live, why: "the old holder's last sign of life" });
+            }
+            None => {}
+        }
+        let Some((_, Record::Session(session))) = store.get(Key::Session(old)) else {
+            return history.deleted.map(|since| Debt { since, why: "the old holder's session was deleted" });
+        };
+        // A record at 1 was made again by a late copy of its creation: no process goes on with it.
+        if session.seq >= 2 {
+            self.report(Invariant::I7, now, format!("lock {lock} is taken from the live session {old}"));
+        }
+        None
+    }
+
+    /// A session's record was deleted, in this version; `seq` is what its counter had reached.
+    pub fn session_deleted(&mut self, now: Time, session: SessionId, seq: u64, version: Version) {
+        let history = self.sessions.entry(session).or_default();
+        history.deleted = Some(now);
+        if seq >= 2 {
+            history.ended = Some(version);
+        }
+    }
+}

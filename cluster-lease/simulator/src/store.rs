@@ -1,0 +1,80 @@
+//! The store: linearizable compare-and-swap, one counter of versions, and the log that watches read.
+
+use std::collections::BTreeMap;
+
+use cluster_lease::{Entry, Key, Outcome, Precondition, Record, Version};
+
+/// One change, as a watch delivers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Change {
+    /// The version of the change.
+    pub version: Version,
+    /// Which record.
+    pub key: Key,
+    /// Its new content.
+    pub record: Option<Record>,
+}
+
+/// All records of one group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Store {
+    /// The version of the last change.
+    pub version: Version,
+    records: BTreeMap<Key, (Version, Record)>,
+    log: Vec<Change>,
+}
+
+impl Store {
+    /// What is in a record now.
+    pub fn get(&self, key: Key) -> Option<(Version, Record)> {
+        self.records.get(&key).copied()
+    }
+
+    /// Applies a write if its precondition holds.
+    pub fn write(&mut self, key: Key, expect: Precondition, record: Record) -> Outcome {
+        let present = self.records.get(&key).map(|(version, _)| *version);
+        let met = match expect {
+            Precondition::Absent => present.is_none(),
+            Precondition::Version(version) => present == Some(version),
+            Precondition::Any => true,
+        };
+        if !met {
+            return Outcome::Conflict;
+        }
+        self.version += 1;
+        self.records.insert(key, (self.version, record));
+        self.log.push(Change { version: self.version, key, record: Some(record) });
+        Outcome::Written { version: self.version }
+    }
+
+    /// Deletes a record, as an operator may do at any time.
+    pub fn delete(&mut self, key: Key) -> bool {
+        if self.records.remove(&key).is_none() {
+            return false;
+        }
+        self.version += 1;
+        self.log.push(Change { version: self.version, key, record: None });
+        true
+    }
+
+    /// A consistent list.
+    pub fn list(&self) -> Vec<Entry> {
+        let entry = |(key, (version, record)): (&Key, &(Version, Record))| Entry {
+            version: *version,
+            key: *key,
+            record: *record,
+        };
+        self.records.iter().map(entry).collect()
+    }
+
+    /// Forgets the changes up to a version, which every watch has seen.
+    pub fn forget(&mut self, version: Version) {
+        self.log.retain(|change| change.version > version);
+    }
+
+    /// The changes after a version.
+    pub fn since(&self, version: Version) -> &[Change] {
+        let first = self.log.partition_point(|change| change.version <= version);
+        &self.log[first..]
+    }
+}

@@ -1,0 +1,205 @@
+//! What all locks of a process share: time, settings, the ordered view, the session, the outbox.
+
+use std::time::Duration;
+
+use crate::action::{Action, Actions, Operation, RequestId, Target};
+use crate::clocks::Clocks;
+use crate::core::Identity;
+use crate::record::{Key, Precondition, Record, Version};
+use crate::rendezvous::{self, Candidate};
+use crate::session::Session;
+use crate::settings::Settings;
+use crate::view::Sessions;
+
+/// A request that is on its way, or whose effect the view does not show yet. While it lasts, nothing else
+/// is written to the same record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Flight {
+    pub(crate) number: u64,
+    since: Clocks,
+    span: Duration,
+}
+
+impl Flight {
+    /// The time after which the request counts as lost. Counted by the leader's clock, because a late
+    /// retry costs leadership and an early one costs nothing.
+    pub(crate) fn remaining(&self, now: Clocks) -> Option<Duration> {
+        remaining(self.span, now.leader_since(self.since))
+    }
+
+    /// Holds the record for `span` from now on.
+    pub(crate) fn hold_for(&mut self, now: Clocks, span: Duration) {
+        self.since = now;
+        self.span = span;
+    }
+}
+
+/// What is left of `span`, if anything.
+pub(crate) fn remaining(span: Duration, elapsed: Duration) -> Option<Duration> {
+    span.checked_sub(elapsed).filter(|left| !left.is_zero())
+}
+
+/// A change that the store has and the view has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Behind {
+    since: Clocks,
+    until: Until,
+}
+
+/// When the view is good again. The greater is the stricter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Until {
+    /// When it moves at all: a conflict is usually with the very next change.
+    AnyChange,
+    /// When it reaches this version.
+    Version(Version),
+    /// When it shows a newer version of the own session, or a list that does not.
+    OwnChange,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) identity: Identity,
+    pub(crate) now: Clocks,
+    /// Up to which version the view is complete.
+    pub(crate) version: Version,
+    /// Whether there is a view at all. Before the first list nothing can be judged absent.
+    pub(crate) synced: bool,
+    pub(crate) watching: bool,
+    pub(crate) sessions: Sessions,
+    pub(crate) session: Session,
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) draining: bool,
+    pub(crate) claims: u64,
+    pub(crate) actions: Actions,
+    requests: u64,
+    behind: Option<Behind>,
+    list: Option<Flight>,
+    /// The reading of the leader's clock at which a lock must be looked at again.
+    pub(crate) lock_wakeup: Option<Duration>,
+    /// The same for the session and for lists.
+    pub(crate) session_wakeup: Option<Duration>,
+    #[cfg(feature = "mutants")]
+    pub(crate) proof: crate::mutant::Proof,
+}
+
+impl Context {
+    pub(crate) fn new(identity: Identity, settings: Settings, now: Clocks) -> Self {
+        Self {
+            settings,
+            identity,
+            now,
+            version: 0,
+            synced: false,
+            watching: true,
+            sessions: Sessions::default(),
+            session: Session::new(identity.incarnation(), 0),
+            candidates: Vec::new(),
+            draining: false,
+            claims: 0,
+            actions: Actions::new(),
+            requests: 0,
+            behind: None,
+            list: None,
+            lock_wakeup: None,
+            session_wakeup: None,
+            #[cfg(feature = "mutants")]
+            proof: crate::mutant::Proof::default(),
+        }
+    }
+
+    pub(crate) fn wake_lock_in(&mut self, time: Duration) {
+        let at = self.now.leader.saturating_add(time);
+        self.lock_wakeup = Some(self.lock_wakeup.map_or(at, |other| other.min(at)));
+    }
+
+    pub(crate) fn wake_session_in(&mut self, time: Duration) {
+        let at = self.now.leader.saturating_add(time);
+        self.session_wakeup = Some(self.session_wakeup.map_or(at, |other| other.min(at)));
+    }
+
+    /// I4: there is no other way to write, and this one asks for a precondition.
+    pub(crate) fn write(&mut self, target: Target, key: Key, expect: Precondition, record: Record) -> Flight {
+        self.send(target, Operation::Write { key, expect, record })
+    }
+
+    fn send(&mut self, target: Target, operation: Operation) -> Flight {
+        self.requests += 1;
+        let request = RequestId { number: self.requests, target };
+        self.actions.push(Action::Send { request, operation });
+        Flight { number: request.number, since: self.now, span: self.settings.attempt_timeout() }
+    }
+
+    /// The turn of this member at a lock that is open: the time that its rank still has to wait.
+    pub(crate) fn turn(&self, lock: u64, open_since: Clocks) -> Option<Duration> {
+        let rank = rendezvous::rank(lock, self.identity.member(), &self.candidates);
+        remaining(rendezvous::TURN.saturating_mul(rank), self.now.standby_since(open_since))
+    }
+
+    /// A write is known to have been applied that the view may not show yet.
+    pub(crate) fn expect_version(&mut self, version: Version) {
+        if version > self.version {
+            self.expect(Until::Version(version));
+        }
+    }
+
+    /// R2: a conflict says that the view is behind, but not by how much.
+    pub(crate) fn expect_change(&mut self, own: bool) {
+        self.expect(if own { Until::OwnChange } else { Until::AnyChange });
+    }
+
+    fn expect(&mut self, until: Until) {
+        let Behind { since, until: other } = self.behind.unwrap_or(Behind { since: self.now, until });
+        self.behind = Some(Behind { since, until: until.max(other) });
+    }
+
+    /// The view shows the own session's newest version.
+    pub(crate) fn own_change_seen(&mut self) {
+        self.behind = self.behind.filter(|behind| behind.until != Until::OwnChange);
+    }
+
+    /// The view has advanced to `version`, by the watch.
+    pub(crate) fn advance(&mut self, version: Version) {
+        self.version = self.version.max(version);
+        self.behind = self.behind.filter(|behind| match behind.until {
+            Until::AnyChange => false,
+            Until::Version(until) => until > version,
+            Until::OwnChange => true,
+        });
+    }
+
+    /// The view has been replaced by a list that was asked for or came by itself.
+    pub(crate) fn replaced(&mut self, version: Version) {
+        self.version = version;
+        self.synced = true;
+        self.list = None;
+        self.behind =
+            self.behind.filter(|behind| matches!(behind.until, Until::Version(until) if until > version));
+    }
+
+    pub(crate) fn list_failed(&mut self, number: u64) {
+        let (now, pause) = (self.now, self.settings.retry_pause());
+        if let Some(list) = self.list.as_mut().filter(|list| list.number == number) {
+            list.hold_for(now, pause);
+        }
+    }
+
+    /// R3: a watch that lags or is down is replaced by one consistent list, asked for after the write
+    /// whose echo is missing.
+    pub(crate) fn catch_up(&mut self) {
+        let Some(behind) = self.behind else { return };
+        let patience = if self.watching { self.settings.watch_patience() } else { Duration::ZERO };
+        let waited = self.now.leader_since(behind.since);
+        if let Some(time) = remaining(patience, waited) {
+            self.wake_session_in(time);
+        } else if let Some(time) = self.list.and_then(|list| list.remaining(self.now)) {
+            self.wake_session_in(time);
+        } else {
+            covered!(self, ListAsked);
+            let flight = self.send(Target::List, Operation::List);
+            self.list = Some(flight);
+            self.wake_session_in(self.settings.attempt_timeout());
+        }
+    }
+}

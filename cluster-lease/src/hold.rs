@@ -1,0 +1,178 @@
+//! Holding a lock: when leadership starts (R4), when it is over (R5), and how long work may go on.
+
+use std::time::Duration;
+
+use crate::action::{Action, FenceCause};
+use crate::clocks::Clocks;
+use crate::context::{Context, remaining};
+use crate::lock::Lock;
+use crate::record::{LockId, LockRecord, SessionId, Version};
+use crate::view::Seen;
+
+/// From when on a hold may lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Start {
+    AtOnce,
+    /// The takeover wait after this reading.
+    WaitFrom(Clocks),
+    /// The takeover wait after the view has confirmed the claim.
+    WaitFromConfirmation,
+}
+
+/// A claim that the ordered view has confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Grant {
+    pub(crate) session: SessionId,
+    pub(crate) claim: u64,
+    /// The version of the record that was granted.
+    pub(crate) version: Version,
+    pub(crate) epoch: u64,
+    pub(crate) start: Start,
+}
+
+impl Grant {
+    /// Whether the record is still the one that was granted, or that one settled by this hold. If it is
+    /// neither, it was deleted and made again by a late copy of the claim that created it, and whoever
+    /// held the lock in between is not known. A settled record cannot have come about like that, because
+    /// only a claim on an absent record can be applied twice, and such a claim is never settled.
+    fn is_named_by(&self, seen: &Seen<LockRecord>) -> bool {
+        self.is_like(&seen.record) && (seen.version == self.version || seen.record.settled)
+    }
+
+    fn is_like(&self, record: &LockRecord) -> bool {
+        record.holder == Some(self.session) && record.claim == self.claim
+    }
+
+    /// What is left of the wait before this hold may lead.
+    pub(crate) fn wait(&self, context: &Context) -> Option<Duration> {
+        match self.start {
+            Start::AtOnce => None,
+            Start::WaitFrom(since) => {
+                remaining(context.settings.takeover_wait(), context.now.standby_since(since))
+            }
+            Start::WaitFromConfirmation => Some(context.settings.takeover_wait()),
+        }
+    }
+}
+
+/// What this process has of a lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Hold {
+    #[default]
+    None,
+    /// Named as the holder, not yet allowed to lead.
+    Waiting(Grant),
+    Leading(Grant),
+    /// Leading, but only to finish what runs.
+    Draining(Grant),
+    /// No longer leading; guarded work is being ended.
+    Fenced {
+        grant: Grant,
+        abort_at: Duration,
+        aborted: bool,
+    },
+}
+
+impl Lock {
+    /// R5: leadership ends when the deadline passes, when the lock's record is no longer the one that was
+    /// granted, or when the session is lost.
+    pub(crate) fn fence_if_lost(&mut self, id: LockId, context: &mut Context) {
+        let (Hold::Waiting(grant) | Hold::Leading(grant) | Hold::Draining(grant)) = self.hold else { return };
+        let named = self.seen.is_some_and(|seen| {
+            grant.is_named_by(&seen) || (mutated!(context, RecreatedLock) && grant.is_like(&seen.record))
+        });
+        let live = context.session.is_live(context.now) || mutated!(context, DeadlineIgnored);
+        let lost = context.session.lost.is_some() || grant.session != context.session.id;
+        let cause = if lost {
+            FenceCause::SessionLost
+        } else if !named {
+            FenceCause::Deposed
+        } else if !live && !matches!(self.hold, Hold::Waiting(_)) {
+            FenceCause::Deadline
+        } else {
+            return;
+        };
+        if matches!(self.hold, Hold::Waiting(_)) {
+            // No work has started, so there is none to end.
+            self.hold = Hold::None;
+            return;
+        }
+        match cause {
+            FenceCause::SessionLost => {
+                covered!(context, FencedBySessionLoss);
+            }
+            FenceCause::Deposed => {
+                covered!(context, FencedByDeposition);
+            }
+            FenceCause::Deadline => {
+                covered!(context, FencedByDeadline);
+            }
+        }
+        // The end is an absolute time. Whoever wakes up late has that much less time, because the
+        // successor has been counting all the while.
+        let deadline = context.session.deadline().unwrap_or_default();
+        let counted_from = if mutated!(context, RelativeStop) { context.now.leader } else { deadline };
+        let abort_at = counted_from + context.settings.stop();
+        self.hold = Hold::Fenced { grant, abort_at, aborted: false };
+        context.actions.push(Action::Fence { lock: id, epoch: grant.epoch, cause, abort_at });
+    }
+
+    /// R5: what has not ended by D + stop is ended by force.
+    pub(crate) fn abort_if_overdue(&mut self, id: LockId, context: &mut Context) {
+        let Hold::Fenced { grant, abort_at, aborted: false } = self.hold else { return };
+        if let Some(time) = remaining(abort_at, context.now.leader) {
+            return context.wake_lock_in(time);
+        }
+        covered!(context, Aborted);
+        self.hold = Hold::Fenced { grant, abort_at, aborted: true };
+        context.actions.push(Action::Abort { lock: id, epoch: grant.epoch });
+    }
+
+    /// R4: leads from the moment at which the view names this session, the wait is over, and the deadline
+    /// is ahead.
+    pub(crate) fn start_or_give_up(&mut self, id: LockId, context: &mut Context) {
+        let wanted = self.is_wanted(context);
+        match self.hold {
+            Hold::Waiting(_) if !wanted => {
+                covered!(context, WaitGivenUp);
+                self.hold = Hold::None;
+            }
+            Hold::Waiting(grant) => self.start(id, grant, context),
+            Hold::Leading(grant) if !wanted => {
+                covered!(context, Drained);
+                self.hold = Hold::Draining(grant);
+                context.actions.push(Action::Drain { lock: id, epoch: grant.epoch });
+            }
+            _ => {}
+        }
+    }
+
+    fn start(&mut self, id: LockId, grant: Grant, context: &mut Context) {
+        if let Some(time) = grant.wait(context) {
+            return context.wake_lock_in(time);
+        }
+        let Some(deadline) = context.session.deadline().filter(|_| context.session.is_live(context.now))
+        else {
+            covered!(context, StartWithoutDeadline);
+            return;
+        };
+        covered!(context, if grant.start == Start::AtOnce => StartedAtOnce else StartedAfterWait);
+        invariant!(
+            context,
+            self.ended.is_none_or(|ended| ended.epoch < grant.epoch),
+            "I3: epochs rise with every term"
+        );
+        self.hold = Hold::Leading(grant);
+        context.actions.push(Action::Lead { lock: id, epoch: grant.epoch, deadline });
+    }
+
+    /// All work of a hold has ended: the lock may be released (R10) or campaigned for again.
+    pub(crate) fn joined(&mut self, epoch: u64) {
+        if let Hold::Draining(grant) | Hold::Fenced { grant, .. } = self.hold
+            && grant.epoch == epoch
+        {
+            self.hold = Hold::None;
+            self.ended = Some(grant);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Leader election over any store that can read consistently, compare and swap, and watch in order.
+//!
+//! The heart is [`Core`], a pure state machine: it is told what happened and what time it is, and answers
+//! with what to do. It does no I/O, owns no clock, spawns nothing and draws no random number, so the code
+//! that runs in production is the code that the simulator and the model checker run.
+//!
+//! In words: a process that holds or wants to take something keeps one *session* record alive by a
+//! heartbeat. Each lock has one small record that names the session of its holder. A leader may work until
+//! its deadline, which it counts from the *sending* of the newest heartbeat whose effect it has *seen* on
+//! the ordered watch. A standby first declares a silent session dead, which no heartbeat survives, and only
+//! then takes its locks.
+//!
+//! # Guarantees
+//!
+//! No two members run guarded work of one lock at the same time, and the epochs of a lock rise with every
+//! term, even when records are deleted.
+//!
+//! # Assumptions
+//!
+//! The store is linearizable per record and its versions order all changes of a group; clock rates err by
+//! less than [`Settings::rate_error_ppm`], offsets do not matter; guarded work ends within
+//! [`Settings::stop`] after its deadline or is killed; nobody else writes a holder into a lock; the store's
+//! history is not rolled back. A step that is already past its check when its process is suspended may
+//! still finish: only a sink that compares epochs closes that gap.
+//!
+//! `PROOF.md` beside this crate says how far these words were put to the test.
+
+#[macro_use]
+mod mutant;
+
+mod action;
+mod clocks;
+mod context;
+mod core;
+mod event;
+mod hold;
+mod lock;
+mod record;
+mod release;
+mod rendezvous;
+mod session;
+mod settings;
+mod takeover;
+mod view;
+
+pub use action::{Action, Actions, FenceCause, Operation, RequestId, SessionLoss, Target};
+pub use clocks::Clocks;
+pub use core::{Core, Guard, Identity, IdentityError};
+pub use event::{Event, Outcome};
+#[cfg(feature = "mutants")]
+pub use mutant::{Branch, Mutant};
+pub use record::{
+    Death, Entry, Key, LockId, LockRecord, Precondition, Record, SessionId, SessionRecord, Version,
+};
+pub use rendezvous::{Candidate, name_hash};
+pub use settings::{Settings, SettingsError};

@@ -1,0 +1,228 @@
+//! The five numbers of an election, and the one inequality that makes them safe.
+
+use std::time::Duration;
+
+/// The timing of a group. All members of a group must use the same numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Settings {
+    takeover_wait: Duration,
+    deadline: Duration,
+    stop: Duration,
+    heartbeat: Duration,
+    rate_error_ppm: u32,
+}
+
+/// Why a combination of timings is refused.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SettingsError {
+    /// A successor could start while the old leader may still work.
+    #[error(
+        "the takeover wait is too short: {takeover_wait:?} * (1 - {rho}) / (1 + {rho}) = {waited:?} of \
+         real waiting, but the old leader may work for deadline {deadline:?} + stop {stop:?} = {needed:?}; \
+         raise the takeover wait to at least {least:?} or lower deadline or stop"
+    )]
+    Overlap {
+        /// The wait x that was asked for.
+        takeover_wait: Duration,
+        /// The rate error as a fraction.
+        rho: f64,
+        /// What the wait is worth when the two clocks err in opposite directions.
+        waited: Duration,
+        /// The leader's deadline y.
+        deadline: Duration,
+        /// The time for guarded work to end.
+        stop: Duration,
+        /// The sum of `deadline` and `stop`.
+        needed: Duration,
+        /// The smallest takeover wait that would do.
+        least: Duration,
+    },
+    /// The leader would step down between two heartbeats.
+    #[error(
+        "the heartbeat period {heartbeat:?} must be more than zero and at most half of the deadline {deadline:?}"
+    )]
+    Heartbeat {
+        /// The heartbeat period T.
+        heartbeat: Duration,
+        /// The leader's deadline y.
+        deadline: Duration,
+    },
+    /// A rate error of 100 % or more is no clock.
+    #[error("a clock rate error of {0} parts per million is not a clock")]
+    Rate(u32),
+}
+
+const MILLION: u128 = 1_000_000;
+
+impl Settings {
+    /// Checks and keeps the timing: takeover wait x, deadline y, stop, heartbeat period T and the bound
+    /// rho on the clock rate error in parts per million.
+    ///
+    /// # Errors
+    ///
+    /// Refuses numbers for which `x (1 - rho) / (1 + rho) >= y + stop` does not hold, because then two
+    /// members could work at once.
+    pub fn new(
+        takeover_wait: Duration,
+        deadline: Duration,
+        stop: Duration,
+        heartbeat: Duration,
+        rate_error_ppm: u32,
+    ) -> Result<Self, SettingsError> {
+        if u128::from(rate_error_ppm) >= MILLION {
+            return Err(SettingsError::Rate(rate_error_ppm));
+        }
+        if heartbeat.is_zero() || heartbeat * 2 > deadline {
+            return Err(SettingsError::Heartbeat { heartbeat, deadline });
+        }
+        let settings = Self { takeover_wait, deadline, stop, heartbeat, rate_error_ppm };
+        let slow = MILLION - u128::from(rate_error_ppm);
+        let fast = MILLION + u128::from(rate_error_ppm);
+        let needed = deadline + stop;
+        if takeover_wait.as_nanos() * slow < needed.as_nanos() * fast {
+            return Err(SettingsError::Overlap {
+                takeover_wait,
+                rho: f64::from(rate_error_ppm) / 1e6,
+                waited: nanos(takeover_wait.as_nanos() * slow / fast),
+                deadline,
+                stop,
+                needed,
+                least: nanos((needed.as_nanos() * fast).div_ceil(slow)),
+            });
+        }
+        Ok(settings)
+    }
+
+    /// Takes any numbers at all, so that the simulator can show what unsafe ones do.
+    #[cfg(feature = "mutants")]
+    pub fn unchecked(
+        takeover_wait: Duration,
+        deadline: Duration,
+        stop: Duration,
+        heartbeat: Duration,
+        rate_error_ppm: u32,
+    ) -> Self {
+        Self { takeover_wait, deadline, stop, heartbeat, rate_error_ppm }
+    }
+
+    /// Takes over after 5 s; survives an outage of the store of 2.8 s.
+    pub const fn fast() -> Self {
+        Self::profile(5_000, 3_800, 1_000, 950)
+    }
+
+    /// Takes over after 15 s; survives an outage of the store of 9.4 s.
+    pub const fn default_profile() -> Self {
+        Self::profile(15_000, 12_500, 2_000, 3_100)
+    }
+
+    /// Takes over after 60 s; survives an outage of the store of 36 s.
+    pub const fn relaxed() -> Self {
+        Self::profile(60_000, 48_000, 10_000, 12_000)
+    }
+
+    /// The default for a machine whose election clocks may be slewed: rho is 10 % instead of 1 %.
+    pub const fn slewed_clock() -> Self {
+        Self { deadline: Duration::from_secs(10), rate_error_ppm: 100_000, ..Self::default_profile() }
+    }
+
+    const fn profile(takeover_wait: u64, deadline: u64, stop: u64, heartbeat: u64) -> Self {
+        Self {
+            takeover_wait: Duration::from_millis(takeover_wait),
+            deadline: Duration::from_millis(deadline),
+            stop: Duration::from_millis(stop),
+            heartbeat: Duration::from_millis(heartbeat),
+            rate_error_ppm: 10_000,
+        }
+    }
+
+    /// x: how long an unchanged session must have been watched before it is declared dead.
+    pub fn takeover_wait(&self) -> Duration {
+        self.takeover_wait
+    }
+
+    /// y: how long after sending a heartbeat its sender may lead.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// How long after the deadline guarded work may take to end.
+    pub fn stop(&self) -> Duration {
+        self.stop
+    }
+
+    /// T: the period of the heartbeat.
+    pub fn heartbeat(&self) -> Duration {
+        self.heartbeat
+    }
+
+    /// rho: the bound on the error of the clock rate, in parts per million.
+    pub fn rate_error_ppm(&self) -> u32 {
+        self.rate_error_ppm
+    }
+
+    /// After this time a request counts as lost. A stalled request must not use up the deadline, so it
+    /// never gets more than one heartbeat period.
+    pub fn attempt_timeout(&self) -> Duration {
+        self.heartbeat.min(Duration::from_secs(3))
+    }
+
+    /// The pause after a request that failed at once, so that a store that refuses is not hammered.
+    pub fn retry_pause(&self) -> Duration {
+        self.heartbeat / 8
+    }
+
+    /// How long the watch may lag behind a known write before a list is asked for instead.
+    pub fn watch_patience(&self) -> Duration {
+        self.heartbeat / 2
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::default_profile()
+    }
+}
+
+fn nanos(nanos: u128) -> Duration {
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_profile_satisfies_the_inequality() {
+        for profile in [Settings::fast(), Settings::default(), Settings::relaxed(), Settings::slewed_clock()]
+        {
+            let checked = Settings::new(
+                profile.takeover_wait,
+                profile.deadline,
+                profile.stop,
+                profile.heartbeat,
+                profile.rate_error_ppm,
+            );
+            assert_eq!(checked, Ok(profile));
+        }
+    }
+
+    #[test]
+    fn an_unsafe_combination_is_refused_with_the_sum_worked_out() {
+        let seconds = Duration::from_secs;
+        let error = Settings::new(seconds(15), seconds(14), seconds(2), seconds(3), 10_000).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("15s * (1 - 0.01) / (1 + 0.01) = 14.702970297s"), "{text}");
+        assert!(text.contains("deadline 14s + stop 2s = 16s"), "{text}");
+        assert!(text.contains("at least 16.323232324s"), "{text}");
+    }
+
+    #[test]
+    fn a_heartbeat_that_leaves_no_second_try_is_refused() {
+        let seconds = Duration::from_secs;
+        assert!(matches!(
+            Settings::new(seconds(15), seconds(5), seconds(1), seconds(3), 10_000),
+            Err(SettingsError::Heartbeat { .. })
+        ));
+        assert!(Settings::new(seconds(15), seconds(5), seconds(1), Duration::ZERO, 10_000).is_err());
+    }
+}

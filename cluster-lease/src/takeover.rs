@@ -1,0 +1,272 @@
+//! Taking a lock: whose it is, whether its holder must be ended first (R6), what wait is owed (R7, R8).
+
+use std::time::Duration;
+
+use crate::action::Action;
+use crate::context::Context;
+use crate::hold::{Grant, Hold, Start};
+use crate::lock::Lock;
+use crate::record::{Death, LockId, LockRecord, Precondition, Record, SessionId};
+use crate::view::{Mortality, Standing};
+
+/// A claim that was sent. It is sent again unchanged until the view shows what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Claim {
+    expect: Precondition,
+    record: LockRecord,
+    start: Start,
+}
+
+/// How a lock stands for somebody who wants it.
+enum Situation {
+    /// Its holder is alive as far as anybody knows; look again after this time.
+    Held(Duration),
+    /// Its holder may and must be declared dead first.
+    Kill(SessionId, Death),
+    /// It may be claimed, to be led from then on.
+    Open(Start),
+    /// It names this session already.
+    Own,
+}
+
+impl Lock {
+    /// R9: the view confirms the pending claim, once. The nonce is consumed here, so nothing that arrives
+    /// late can grant it a second time.
+    pub(crate) fn grant(&mut self, context: &mut Context) {
+        self.grant_again(context);
+        let Some(claim) = self.pending else { return };
+        let version = self.seen.map(|seen| seen.version);
+        let unchanged = match claim.expect {
+            Precondition::Absent => version.is_none(),
+            Precondition::Version(expected) => version == Some(expected),
+            #[cfg(feature = "mutants")]
+            Precondition::Any => true,
+        };
+        let confirmed = self.seen.filter(|seen| {
+            seen.record.holder == Some(context.session.id) && seen.record.claim == claim.record.claim
+        });
+        let lost = context.session.lost.is_some();
+        if let Some(seen) = confirmed.filter(|_| self.hold == Hold::None && !lost) {
+            let start = match claim.start {
+                Start::WaitFromConfirmation => Start::WaitFrom(context.now),
+                start => start,
+            };
+            let epoch = seen.version.max(seen.record.epoch);
+            #[cfg(feature = "mutants")]
+            let epoch = if mutated!(context, EpochFromRecord) { seen.record.epoch } else { epoch };
+            let session = context.session.id;
+            let (claim, version) = (seen.record.claim, seen.version);
+            self.hold = Hold::Waiting(Grant { session, claim, version, epoch, start });
+            self.pending = None;
+        } else if !unchanged || lost {
+            self.pending = None;
+        }
+    }
+
+    /// What R9 forbids.
+    fn grant_again(&mut self, context: &Context) {
+        let reusable = mutated!(context, ReusableNonce) && self.hold == Hold::None;
+        let Some(ended) = self.ended.filter(|_| reusable) else { return };
+        let named = self.seen.is_some_and(|seen| {
+            seen.record.holder == Some(ended.session) && seen.record.claim == ended.claim
+        });
+        if named && ended.session == context.session.id {
+            self.hold = Hold::Waiting(Grant {
+                start: Start::AtOnce,
+                version: self.seen.map_or(0, |seen| seen.version),
+                ..ended
+            });
+        }
+    }
+
+    /// Moves towards holding the lock, if it is wanted. Says whether that needs the session.
+    pub(crate) fn campaign(&mut self, id: LockId, context: &mut Context) -> bool {
+        if !self.is_wanted(context) || self.hold != Hold::None {
+            self.pending = None;
+            self.open_since = None;
+            return false;
+        }
+        if let Some(claim) = self.pending {
+            if !context.session.may_claim(context) {
+                return true;
+            }
+            covered!(context, ClaimRetried);
+            self.send(id, claim.expect, claim.record, context);
+            return true;
+        }
+        let situation = self.situation(context);
+        match situation {
+            Situation::Own => return false,
+            Situation::Held(time) => {
+                self.open_since = None;
+                context.wake_lock_in(time);
+                return false;
+            }
+            Situation::Kill(..) | Situation::Open(_) => {}
+        }
+        let open_since = *self.open_since.get_or_insert(context.now);
+        if let Some(time) = context.turn(self.name, open_since) {
+            context.wake_lock_in(time);
+            return false;
+        }
+        match situation {
+            Situation::Kill(session, death) => context.kill(session, death),
+            Situation::Open(start) => self.claim(id, start, context),
+            Situation::Held(_) | Situation::Own => {}
+        }
+        true
+    }
+
+    /// R7: what the record and the holder's session say about taking the lock.
+    fn situation(&self, context: &mut Context) -> Situation {
+        let Some(seen) = self.seen else {
+            // An absent record cannot be told from a deleted one, whose holder may still be leading. And
+            // "absent" names no version, so only the confirmation of the own claim dates the wait.
+            let at_once = mutated!(context, AbsentLockAtOnce);
+            return Situation::Open(if at_once { Start::AtOnce } else { Start::WaitFromConfirmation });
+        };
+        let Some(holder) = seen.record.holder else { return self.open(Start::AtOnce, context) };
+        if holder == context.session.id {
+            return Situation::Own;
+        }
+        match context.standing(holder) {
+            Standing::Absent => {
+                let since = self.absent_holder.map_or(context.now, |(_, since)| since);
+                let at_once = mutated!(context, AbsentSessionAtOnce);
+                self.open(if at_once { Start::AtOnce } else { Start::WaitFrom(since) }, context)
+            }
+            Standing::Dead(Death::Expired | Death::Proof) => self.open(Start::AtOnce, context),
+            Standing::Dead(Death::Weak) => self.weakly_dead(holder, context),
+            Standing::Live => self.alive(holder, context),
+        }
+    }
+
+    /// R6: a live session is watched until it may be declared dead.
+    fn alive(&self, holder: SessionId, context: &mut Context) -> Situation {
+        let Some(view) = context.sessions.get(&holder) else { return Situation::Held(Duration::ZERO) };
+        match view.mortality(context) {
+            Mortality::In(time) => Situation::Held(time),
+            Mortality::Due(Death::Expired) if mutated!(context, TakeWithoutKill) => {
+                self.open(Start::AtOnce, context)
+            }
+            Mortality::Due(death) => Situation::Kill(holder, death),
+        }
+    }
+
+    /// R7: a session that died on weak evidence may still be leading. Its last sign of life was its last
+    /// live version, so the wait counts from there. Proof that comes later makes the wait unnecessary.
+    fn weakly_dead(&self, holder: SessionId, context: &mut Context) -> Situation {
+        let Some(view) = context.sessions.get(&holder) else { return Situation::Held(Duration::ZERO) };
+        if matches!(view.mortality(context), Mortality::Due(Death::Proof)) {
+            return Situation::Kill(holder, Death::Proof);
+        }
+        let since = view.weak_since(mutated!(context, WeakWaitFromStaleVersion));
+        let at_once = mutated!(context, WeakWithoutWait);
+        self.open(if at_once { Start::AtOnce } else { Start::WaitFrom(since) }, context)
+    }
+
+    /// R8: whatever the evidence, an unsettled record owes a wait from when this process first saw it.
+    /// Its claimant was named without having waited, so it says nothing about the one before.
+    fn open(&self, start: Start, context: &mut Context) -> Situation {
+        let unsettled = self.seen.filter(|seen| !seen.record.settled && !mutated!(context, NoInheritedWait));
+        let Some(unsettled) = unsettled else { return Situation::Open(start) };
+        covered!(context, InheritedWait);
+        let since = match start {
+            Start::WaitFrom(since) if since.standby > unsettled.at.standby => since,
+            _ => unsettled.at,
+        };
+        Situation::Open(Start::WaitFrom(since))
+    }
+
+    /// R7: claims the lock as of the very version that was judged, so a claim that is applied late
+    /// changes nothing: its precondition is the state whose history justified it.
+    fn claim(&mut self, id: LockId, start: Start, context: &mut Context) {
+        if !context.session.may_claim(context) {
+            covered!(context, ClaimWithoutEcho);
+            return;
+        }
+        let over = match start {
+            Start::WaitFrom(since) => {
+                let waited = context.now.standby_since(since);
+                waited >= context.settings.takeover_wait()
+            }
+            Start::AtOnce => true,
+            Start::WaitFromConfirmation => false,
+        };
+        let start = if over { Start::AtOnce } else { start };
+        self.count_claim(start, context);
+        let expect = match self.seen {
+            Some(seen) => Precondition::Version(seen.version),
+            None => {
+                context.actions.push(Action::LockMissing { lock: id });
+                Precondition::Absent
+            }
+        };
+        #[cfg(feature = "mutants")]
+        let expect = if mutated!(context, ClaimWithoutVersion) { Precondition::Any } else { expect };
+        context.claims += 1;
+        let epoch = self.next_epoch(context);
+        let holder = Some(context.session.id);
+        let record = LockRecord { holder, epoch, claim: context.claims, settled: over };
+        self.check_claim(context);
+        self.pending = Some(Claim { expect, record, start });
+        self.send(id, expect, record, context);
+    }
+
+    /// A floor above every epoch that was ever seen. The version of the claim is normally larger still.
+    fn next_epoch(&self, context: &Context) -> u64 {
+        if mutated!(context, EpochFromRecord) {
+            return self.seen.map_or(0, |seen| seen.record.epoch) + 1;
+        }
+        self.remembered + 1
+    }
+
+    fn check_claim(&self, context: &Context) {
+        // Only debug builds read it.
+        let _ = context;
+        invariant!(
+            context,
+            self.holder().is_none_or(|holder| context.standing(holder) != Standing::Live),
+            "I7: no lock is taken from a live session"
+        );
+    }
+
+    fn count_claim(&self, start: Start, context: &mut Context) {
+        // Without the counters there is nothing to count.
+        let _ = (start, &context);
+        #[cfg(feature = "mutants")]
+        {
+            use crate::mutant::Branch;
+            let branch = match (self.seen, self.holder().map(|holder| context.standing(holder))) {
+                (None, _) => Branch::ClaimedAbsentLock,
+                (_, None) => Branch::ClaimedReleased,
+                (_, Some(Standing::Absent)) => Branch::ClaimedFromAbsentSession,
+                (_, Some(Standing::Dead(Death::Weak))) if start == Start::AtOnce => {
+                    Branch::ClaimedFromWeakAtOnce
+                }
+                (_, Some(Standing::Dead(Death::Weak))) => Branch::ClaimedFromWeakWithWait,
+                (_, Some(_)) => Branch::ClaimedFromDead,
+            };
+            context.proof.count(branch);
+        }
+    }
+}
+
+impl Lock {
+    /// R8: a hold that has started has served its wait, and says so in the record, with its epoch.
+    pub(crate) fn settle_if_started(&mut self, id: LockId, context: &mut Context) -> bool {
+        let (Hold::Leading(grant) | Hold::Draining(grant)) = self.hold else { return false };
+        let Some(seen) = self.seen.filter(|seen| !seen.record.settled) else { return false };
+        covered!(context, Settled);
+        let record = LockRecord { epoch: grant.epoch, settled: true, ..seen.record };
+        self.send(id, Precondition::Version(seen.version), record, context);
+        true
+    }
+
+    /// Whether a record that was read consistently just now still names the present hold. For `confirm`.
+    pub(crate) fn confirms(&self, record: Option<&Record>) -> bool {
+        let (Hold::Leading(grant) | Hold::Draining(grant)) = self.hold else { return false };
+        matches!(record, Some(Record::Lock(record))
+            if record.holder == Some(grant.session) && record.claim == grant.claim)
+    }
+}

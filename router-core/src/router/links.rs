@@ -1,0 +1,76 @@
+//! What routes must agree on among each other: their ids, and the calls through `direct:` and the like.
+
+use std::collections::HashSet;
+
+use smol_str::SmolStr;
+
+use crate::definition::RouteDefinition;
+use crate::error::{ConfigError, ConfigErrors};
+use crate::source::SourceText;
+use crate::uri::EndpointUri;
+
+/// How a route is tied to others of its process. Known also of a route that has mistakes elsewhere, so
+/// that those do not hide the mistakes between routes.
+pub(crate) struct Links {
+    pub(crate) route: SmolStr,
+    /// The URI of its consumer and the address that this consumes, or the text that has mistakes.
+    pub(crate) source: Result<(EndpointUri, Option<SmolStr>), SourceText>,
+    /// The calls of other routes.
+    pub(crate) calls: Vec<LocalCall>,
+}
+
+/// A call of another route of this process.
+pub(crate) struct LocalCall {
+    pub(crate) address: SmolStr,
+    pub(crate) uri: EndpointUri,
+}
+
+/// Reports an id that another route has; `first` is where, if it was written.
+pub(super) fn duplicate_id(
+    definition: &RouteDefinition,
+    id: &str,
+    first: Option<&SourceText>,
+) -> ConfigError {
+    let message = format!("there is already a route `{id}`");
+    let error = match &definition.id {
+        Some(text) => ConfigError::at(text, 0..text.as_str().len(), message),
+        None => ConfigError::new(message).help("give the route an id of its own"),
+    };
+    match first.and_then(SourceText::position) {
+        Some(position) => error.help(format!("the first one is at {position}")),
+        None => error,
+    }
+}
+
+/// Reports routes that want the same calls, and calls of routes that do not exist, unless `complete` is
+/// false: then there are routes that are not known, which may be the ones that are called.
+pub(super) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete: bool) -> ConfigErrors {
+    let mut errors = ConfigErrors::default();
+    let (mut addresses, mut mistaken) = (HashSet::new(), Vec::new());
+    for Links { route, source, .. } in links.clone() {
+        match source {
+            Err(text) => mistaken.push(text.as_str()),
+            Ok((from, Some(address))) if !addresses.insert(address.as_str()) => {
+                let message = format!("another route consumes `{address}` already");
+                errors.push(from.error_in_whole(message).in_route(route));
+            }
+            Ok(_) => {}
+        }
+    }
+    if !complete {
+        return errors;
+    }
+    for Links { route, calls, .. } in links {
+        for LocalCall { address, uri } in calls.iter().filter(|call| !addresses.contains(&*call.address)) {
+            // A source with mistakes that names what is called is the one that is meant: `dirct:a`.
+            let name = address.split_once(':').map_or(address.as_str(), |(_, name)| name);
+            if mistaken.iter().any(|text| text.contains(name)) {
+                continue;
+            }
+            let error = uri.error_in_whole(format!("no route consumes `{address}`"));
+            let error = error.suggest(address, addresses.iter().copied());
+            errors.push(error.help(format!("add a route with `from = \"{address}\"`")).in_route(route));
+        }
+    }
+    errors
+}

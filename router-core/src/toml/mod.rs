@@ -1,0 +1,108 @@
+//! Front end two: routes from TOML files.
+//!
+//! ```toml
+//! [[route]]
+//! id = "clock"                          # every key but `from` may be left out
+//! description = "Says hello"
+//! auto_startup = true
+//! startup_order = 10
+//! from = "timer:clock?period=1s"
+//! error_handler = { maximum_redeliveries = 3, redelivery_delay = "1s", back_off_multiplier = 2.0, maximum_redelivery_delay = "1m", dead_letter = "direct:failed" }
+//! steps = [
+//!   { log = "Hello" },                  # or { log = { message = "Hello", level = "warn" } }
+//!   { to = "log:audit" },
+//!   { to_dynamic = "direct:${header.target}" },
+//!   { process = "name" },               # registered with `RouterBuilder::processor`
+//!   { set_body = "text ${node}" },      # also a number, a boolean; an array or a table becomes JSON
+//!   { set_header = { name = "x", value = 5 } },
+//!   { remove_header = "x" },
+//!   { set_property = { name = "x", value = "${body}" } },
+//!   { filter = "${header.x} > 5" },
+//!   { choice = { when = [{ predicate = "${body} == 'a'", steps = ["stop"] }], otherwise = [] } },
+//!   { delay = "1s" },                   # or bare milliseconds
+//!   "stop",                             # a step without arguments is its name
+//! ]
+//! ```
+//!
+//! In every string, `${env:NAME}` and `${env:NAME:-default}` are replaced by environment variables; write
+//! `\${env:` where that is not meant. The replaced text is then read as if it had been written in the
+//! file: as part of a URI or of an expression.
+//!
+//! All mistakes of a file are reported at once, each at its exact characters. A route with mistakes is
+//! still returned without them, so that whoever compiles it finds the mistakes inside its URIs and
+//! expressions as well.
+
+mod reader;
+mod route;
+mod step;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod text;
+mod tree;
+mod variables;
+
+use std::sync::Arc;
+
+pub use tree::{Entry, Node, NodeValue, Table};
+pub use variables::Lookup;
+
+use crate::definition::RouteDefinition;
+use crate::error::ConfigErrors;
+use crate::source::SourceFile;
+use reader::Reader;
+
+/// What is written in a file of routes.
+#[derive(Clone)]
+pub struct RouteFile {
+    /// The file itself.
+    pub file: Arc<SourceFile>,
+    /// Its routes, in order.
+    pub routes: Vec<RouteDefinition>,
+    /// All other tables: the settings.
+    pub tables: Table,
+    /// Whether there are routes in the file that are not in `routes`, because they cannot be told from
+    /// what is written: one without `from`, or a file that is not TOML.
+    pub routes_missing: bool,
+}
+
+impl RouteFile {
+    /// Reads a file and returns what can be understood of it, and every mistake.
+    #[must_use]
+    pub fn read(file: Arc<SourceFile>, lookup: Lookup<'_>) -> (Self, ConfigErrors) {
+        let (table, errors) = syntax::parse(&file, lookup);
+        let mut read = Self {
+            file: Arc::clone(&file),
+            routes: Vec::new(),
+            tables: Table::default(),
+            routes_missing: false,
+        };
+        let Some(table) = table else {
+            read.routes_missing = true;
+            return (read, errors);
+        };
+        let mut reader = Reader { file: &file, errors };
+        for entry in table.entries {
+            match entry.name.as_str() {
+                "route" | "routes" => reader.routes(&entry, &mut read),
+                _ => read.tables.entries.push(entry),
+            }
+        }
+        (read, reader.errors)
+    }
+}
+
+/// Reads a file of routes.
+///
+/// # Errors
+/// Every mistake in it.
+pub fn parse(file: Arc<SourceFile>, lookup: Lookup<'_>) -> Result<RouteFile, ConfigErrors> {
+    let (read, errors) = RouteFile::read(file, lookup);
+    errors.into_result().map(|()| read)
+}
+
+/// The lookup of the environment of this process.
+#[must_use]
+pub fn process_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -1,0 +1,98 @@
+//! What a file of routes means.
+
+mod mistakes;
+
+use std::sync::Arc;
+
+use super::{NodeValue, RouteFile, parse};
+use crate::definition::{ExpressionDefinition, LogLevel, StepDefinition, StepKind};
+use crate::source::SourceFile;
+use crate::value::Value;
+
+fn file(text: &str) -> Arc<SourceFile> {
+    Arc::new(SourceFile { name: "routes.toml".into(), text: text.into() })
+}
+
+fn lookup(name: &str) -> Option<String> {
+    (name == "WHO").then(|| "world".into())
+}
+
+fn read(text: &str) -> RouteFile {
+    parse(file(text), &lookup).unwrap()
+}
+
+#[test]
+fn every_key_of_a_route_is_read() {
+    let read = read(
+        r#"
+        [cluster]
+        service = "file"
+        [[route]]
+        id = "clock"
+        description = "Says hello to ${env:WHO}"
+        auto_startup = false
+        startup_order = 10
+        from = "master:lock1:timer:clock?period=1s"
+        error_handler = { maximum_redeliveries = 3, redelivery_delay = "2s", back_off_multiplier = 2, maximum_redelivery_delay = 500, dead_letter = "direct:failed" }
+        [[route]]
+        from = "timer:x"
+        "#,
+    );
+    assert_eq!(read.routes.len(), 2);
+    let route = &read.routes[0];
+    assert_eq!(route.id.as_ref().unwrap().as_str(), "clock");
+    assert_eq!(route.description.as_deref(), Some("Says hello to world"));
+    assert_eq!((route.auto_startup, route.startup_order), (false, Some(10)));
+    assert_eq!(route.from.as_str(), "master:lock1:timer:clock?period=1s");
+    let handler = route.error_handler.as_ref().unwrap();
+    assert_eq!((handler.maximum_redeliveries, handler.redelivery_delay.as_secs()), (3, 2));
+    assert_eq!(handler.maximum_redelivery_delay.as_millis(), 500);
+    assert!((handler.back_off_multiplier - 2.0).abs() < f64::EPSILON);
+    assert_eq!(handler.dead_letter.as_ref().unwrap().as_str(), "direct:failed");
+    assert!(read.routes[1].auto_startup);
+    let cluster = read.tables.get("cluster").unwrap();
+    let NodeValue::Table(cluster) = &cluster.node.value else { panic!() };
+    assert_eq!(cluster.entries[0].name, "service");
+}
+
+#[test]
+fn every_step_is_read() {
+    let read = read(
+        r#"
+        [[route]]
+        from = "timer:x"
+        steps = [
+          { to = "log:x" }, { to_dynamic = "direct:${header.target}" },
+          { log = { message = "Hello", level = "warn" } }, { process = "name" },
+          { set_body = "text" }, { set_header = { name = "x", value = 5 } }, { remove_header = "x" },
+          { set_property = { name = "x", value = true } }, { filter = "${header.x} > 5" },
+          { choice = { when = [{ predicate = "${body}", steps = ["stop"] }], otherwise = [{ log = "no" }] } },
+          { delay = "1s" }, "stop",
+        ]"#,
+    );
+    let kinds = read.routes[0].steps.iter().map(StepDefinition::kind).collect::<Vec<_>>();
+    assert_eq!(kinds, StepKind::ALL);
+    let StepDefinition::Log { level, .. } = &read.routes[0].steps[2] else { panic!() };
+    assert_eq!(*level, LogLevel::Warn);
+    let StepDefinition::Choice { when, otherwise } = &read.routes[0].steps[9] else { panic!() };
+    assert_eq!((when.len(), when[0].steps.len(), otherwise.len()), (1, 1, 1));
+}
+
+#[test]
+fn values_that_are_not_text_are_what_they_are() {
+    let cases = [
+        ("5", Value::from(5)),
+        ("1.5", Value::from(1.5)),
+        ("true", Value::from(true)),
+        ("2026-11-24", Value::from("2026-11-24")),
+        ("[1, 'a']", Value::Json(Arc::new(serde_json::json!([1, "a"])))),
+        (r"{ b = '\${x}', a = 0.5 }", Value::Json(Arc::new(serde_json::json!({"b": "${x}", "a": 0.5})))),
+    ];
+    for (written, expected) in cases {
+        let read = read(&format!("[[route]]\nfrom = 'a:b'\nsteps = [{{ set_body = {written} }}]"));
+        let StepDefinition::SetBody(ExpressionDefinition::Constant(value)) = &read.routes[0].steps[0] else {
+            panic!("{written}")
+        };
+        assert_eq!(*value, expected, "{written}");
+    }
+}

@@ -1,0 +1,21 @@
+//! `bactrian check`.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use super::{Sources, output};
+
+pub(super) fn run(sources: &Sources) -> ExitCode {
+    let loaded = match sources.load() {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let mut report = String::new();
+    for file in &loaded.files {
+        let count = file.routes.len();
+        let routes = if count == 1 { "route" } else { "routes" };
+        // Writing into a string cannot fail.
+        let _ = writeln!(report, "{}: {count} {routes}, 0 problems", file.file.name);
+    }
+    output::data(&report)
+}

@@ -1,0 +1,43 @@
+//! `bactrian doc`.
+
+use std::process::ExitCode;
+
+use bactrian::settings::settings_table;
+use clap::Args;
+use router_core::error::ConfigError;
+use router_core::source::SourceText;
+
+use super::output;
+
+/// Show what a component is for, its URI and its options; or all settings.
+#[derive(Args)]
+#[command(after_help = "Example:\n  bactrian doc timer")]
+pub(super) struct Arguments {
+    /// A component of `bactrian list`, or `settings`
+    name: String,
+}
+
+pub(super) fn run(Arguments { name }: &Arguments) -> ExitCode {
+    if name == "settings" {
+        return output::data(&settings_table());
+    }
+    let registry = bactrian::registry();
+    if let Some(component) = registry.descriptions().find(|component| component.scheme == name) {
+        let used = match (component.consumes, component.produces) {
+            (true, true) => "in `from` and `to`",
+            (true, false) => "in `from`",
+            (false, _) => "in `to`",
+        };
+        let (scheme, syntax, summary) = (component.scheme, component.syntax, component.summary);
+        return output::data(&format!(
+            "# {scheme}\n\n{summary}\n\nSyntax: `{syntax}`, {used}\n\n{}",
+            component.option_table()
+        ));
+    }
+    let text = SourceText::computed(name.as_str());
+    let error = ConfigError::at(&text, 0..name.len(), format!("unknown component `{name}`"))
+        .suggest(name, registry.descriptions().map(|component| component.scheme))
+        .help("`bactrian list` shows all components");
+    output::diagnostic(&error.to_string());
+    ExitCode::from(2)
+}

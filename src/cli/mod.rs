@@ -1,0 +1,82 @@
+//! The command line: one file per verb.
+//!
+//! Data goes to stdout, logs and diagnostics go to stderr. Exit codes: 0 done, 1 failed, 2 the command
+//! line itself is wrong, 78 the configuration is wrong (`EX_CONFIG` of `sysexits.h`).
+
+mod check;
+mod doc;
+mod list;
+mod output;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bactrian::load::{Loaded, load};
+use bactrian::settings::Environment;
+use clap::{Args, Parser, Subcommand};
+
+/// Routes that exactly one replica runs.
+#[derive(Parser)]
+#[command(name = "bactrian", version, about, long_about = None, after_help = "Example:\n  bactrian run examples/clock.toml", arg_required_else_help = true)]
+struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Run(RunArguments),
+    Check(CheckArguments),
+    /// List the components: scheme, where it can stand, what it is for
+    #[command(after_help = "Example:\n  bactrian list")]
+    List,
+    Doc(doc::Arguments),
+}
+
+/// Run the routes of files until SIGINT or SIGTERM.
+///
+/// The first signal lets exchanges in flight finish, the second drops them.
+#[derive(Args)]
+#[command(after_help = "Example:\n  bactrian run examples/clock.toml --set router.shutdown_timeout=10s")]
+struct RunArguments {
+    #[command(flatten)]
+    sources: Sources,
+}
+
+/// Check the routes and settings of files, without starting anything.
+#[derive(Args)]
+#[command(after_help = "Example:\n  bactrian check routes/")]
+struct CheckArguments {
+    #[command(flatten)]
+    sources: Sources,
+}
+
+/// Where routes and settings come from.
+#[derive(Args)]
+struct Sources {
+    /// Files of routes, or folders of `*.toml` files [default: routes.toml]
+    #[arg(value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
+    /// Set a setting, over the files and the environment; can be repeated
+    #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Sources {
+    /// Everything, checked, or the exit code after all mistakes were printed.
+    fn load(&self) -> Result<Loaded, ExitCode> {
+        load(&self.paths, &self.set, &Environment::of_process(), bactrian::registry())
+            .map_err(|errors| output::config_errors(&errors))
+    }
+}
+
+/// Runs the verb of the command line.
+pub(crate) fn main() -> ExitCode {
+    match Command::parse().verb {
+        Verb::Run(RunArguments { sources }) => run::run(&sources),
+        Verb::Check(CheckArguments { sources }) => check::run(&sources),
+        Verb::List => list::run(),
+        Verb::Doc(arguments) => doc::run(&arguments),
+    }
+}

@@ -1,0 +1,54 @@
+//! `bactrian run`.
+
+use std::process::ExitCode;
+
+use bactrian::cluster;
+use bactrian::load::Loaded;
+use bactrian::logging::init_logging_as;
+use router_core::error::{BoxError, Chain};
+use router_core::router::Shutdown;
+
+use super::{Sources, output};
+
+/// Exit codes: 0 after all exchanges in flight were finished, 1 when some were dropped (after a second
+/// signal, or because draining took too long) or the cluster service could not be opened.
+pub(super) fn run(sources: &Sources) -> ExitCode {
+    let loaded = match sources.load() {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    init_logging_as(loaded.settings.log.format);
+    allow_many_files();
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(BoxError::from)
+        .and_then(|runtime| runtime.block_on(route(&loaded)));
+    match ended {
+        Ok(Shutdown::Drained) => ExitCode::SUCCESS,
+        Ok(Shutdown::Aborted) => ExitCode::FAILURE,
+        Err(error) => output::failure(&Chain(&*error).to_string()),
+    }
+}
+
+/// Each lock that this process leads is two open files. The usual soft limit of 1024 is there for old
+/// programs that cannot count further; the hard limit is the administrator's word.
+fn allow_many_files() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        // If it is refused, the limit stays, and reaching it is an error that says so.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}
+
+async fn route(loaded: &Loaded) -> Result<Shutdown, BoxError> {
+    let mut builder = loaded.builder();
+    if let Some(service) = loaded.service {
+        builder = builder.cluster(cluster::open(service, &loaded.settings).await?);
+    }
+    let router = builder.build()?;
+    Ok(bactrian::run(&router).await)
+}

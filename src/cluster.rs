@@ -1,0 +1,68 @@
+//! The cluster service that the settings name.
+
+use std::sync::Arc;
+
+use router_core::cluster::{ClusterService, MemoryCluster};
+use router_core::error::{BoxError, ConfigError};
+
+use crate::settings::{Environment, Resolved, Service, Settings};
+
+/// The service that `cluster.service` stands for in this process.
+///
+/// # Errors
+/// When that service is not compiled in.
+pub fn service(resolved: &Resolved, environment: &Environment) -> Result<Option<Service>, ConfigError> {
+    let service = match resolved.settings.cluster.service {
+        Some(Service::Auto) if environment.is_pod() => Some(Service::Kubernetes),
+        Some(Service::Auto) => Some(Service::File),
+        named => named,
+    };
+    let missing = match service {
+        Some(Service::Kubernetes) => "kubernetes",
+        Some(Service::File) if cfg!(not(feature = "file")) => "file",
+        _ => return Ok(service),
+    };
+    let reason = match resolved.settings.cluster.service {
+        Some(Service::Auto) => format!(
+            ", which `auto` stands for here, as this is {}a pod,",
+            if environment.is_pod() { "" } else { "not " }
+        ),
+        _ => String::new(),
+    };
+    let message = format!("the cluster service `{missing}`{reason} is not built into this program");
+    let built = built_in().join(", ");
+    Err(resolved.error("cluster.service", message).help(format!("built in: {built}")))
+}
+
+/// The names of the services that are compiled in.
+fn built_in() -> Vec<&'static str> {
+    if cfg!(feature = "file") { vec!["file", "memory"] } else { vec!["memory"] }
+}
+
+/// Opens the service: from here on, this process takes part in the cluster.
+///
+/// # Errors
+/// When the service cannot be used.
+pub async fn open(service: Service, settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
+    match service {
+        Service::File | Service::Auto => open_file(settings).await,
+        Service::Memory => Ok(MemoryCluster::new(settings.member())),
+        Service::Kubernetes => Err("the cluster service `kubernetes` is not built into this program".into()),
+    }
+}
+
+#[cfg(feature = "file")]
+async fn open_file(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
+    let cluster = &settings.cluster;
+    let file = cluster_file::FileClusterSettings {
+        root: cluster.root.clone(),
+        member: cluster.member.as_deref().map(Into::into),
+        allow_network_file_system: cluster.allow_network_file_system,
+    };
+    Ok(cluster_file::FileCluster::open(file).await?)
+}
+
+#[cfg(not(feature = "file"))]
+async fn open_file(_settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
+    Err("the cluster service `file` is not built into this program".into())
+}

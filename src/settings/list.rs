@@ -1,0 +1,115 @@
+//! [`SETTINGS`]: the one list of everything that can be set, from which files, the environment and the
+//! command line are checked.
+
+use router_core::options::OptionKind;
+
+/// One setting.
+#[derive(Debug)]
+pub struct SettingDescription {
+    /// The table it stands in.
+    pub table: &'static str,
+    /// Its key in that table.
+    pub key: &'static str,
+    /// What values it takes.
+    pub kind: OptionKind,
+    /// The value where none is given, as it would be written; `None`: unset.
+    pub default: Option<&'static str>,
+    /// One sentence.
+    pub summary: &'static str,
+}
+
+/// All settings, by table.
+pub static SETTINGS: &[SettingDescription] = &[
+    SettingDescription {
+        table: "cluster",
+        key: "service",
+        kind: OptionKind::Choice(&["file", "kubernetes", "memory", "auto"]),
+        default: None,
+        summary: "what decides who leads; `auto`: `kubernetes` inside a pod, else `file`",
+    },
+    SettingDescription {
+        table: "cluster",
+        key: "root",
+        kind: OptionKind::Text,
+        default: Some(".bactrian/locks"),
+        summary: "the directory of the lock files, for `file`",
+    },
+    SettingDescription {
+        table: "cluster",
+        key: "member",
+        kind: OptionKind::Text,
+        default: None,
+        summary: "the name of this process in the cluster; where unset, its host and process id",
+    },
+    SettingDescription {
+        table: "cluster",
+        key: "allow_network_file_system",
+        kind: OptionKind::Boolean,
+        default: Some("false"),
+        summary: "whether `root` may be on a file system whose locks may not exclude other hosts",
+    },
+    SettingDescription {
+        table: "router",
+        key: "shutdown_timeout",
+        kind: OptionKind::Duration,
+        default: Some("45s"),
+        summary: "how long exchanges in flight may take when the process is asked to stop",
+    },
+    SettingDescription {
+        table: "master",
+        key: "attempts",
+        kind: OptionKind::Integer,
+        default: Some("10"),
+        summary: "how often a delegate that cannot start is tried before this member resigns",
+    },
+    SettingDescription {
+        table: "master",
+        key: "backoff",
+        kind: OptionKind::Duration,
+        default: Some("5s"),
+        summary: "the pause between two tries",
+    },
+    SettingDescription {
+        table: "log",
+        key: "format",
+        kind: OptionKind::Choice(&["auto", "human", "json"]),
+        default: Some("auto"),
+        summary: "the form of the log; `auto`: `human` on a terminal, else `json`",
+    },
+];
+
+impl SettingDescription {
+    /// The name on the command line: `cluster.root`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}.{}", self.table, self.key)
+    }
+
+    /// The name in the environment: `BACTRIAN_CLUSTER__ROOT`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}__{}", self.table, self.key).to_uppercase()
+    }
+}
+
+/// All settings as a Markdown table: the one of the guide and of `bactrian doc settings`.
+#[must_use]
+pub fn settings_table() -> String {
+    let mut table = String::from("| setting | takes | default | meaning |\n|---|---|---|---|\n");
+    for setting in SETTINGS {
+        let default = setting.default.map(|value| format!("`{value}`")).unwrap_or_default();
+        let (path, kind, summary) = (setting.path(), setting.kind.name(), setting.summary);
+        table.push_str(&format!("| `{path}` | {kind} | {default} | {summary} |\n"));
+    }
+    table
+}
+
+/// What all settings in the environment begin with.
+pub const VARIABLE_PREFIX: &str = "BACTRIAN_";
+
+/// The names of all tables.
+pub(crate) fn tables() -> Vec<&'static str> {
+    let mut tables = SETTINGS.iter().map(|setting| setting.table).collect::<Vec<_>>();
+    tables.dedup();
+    tables
+}

@@ -1,0 +1,154 @@
+//! [`Settings`]: everything about a process that is not a route.
+//!
+//! Four layers, each over the one before: the defaults of the [list](SETTINGS), the tables of the files
+//! (`[cluster]` with `root = "/locks"`), the environment (`BACTRIAN_CLUSTER__ROOT=/locks`: the prefix,
+//! the table, two underscores, the key, all in upper case), and the command line
+//! (`--set cluster.root=/locks`). Every layer is checked against the same list, and mistakes in all of
+//! them are reported at once.
+
+mod environment;
+mod layer;
+mod list;
+mod tables;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use router_core::error::{ConfigError, ConfigErrors};
+use router_core::options::parse_duration;
+use router_core::source::SourceFile;
+use router_core::toml::RouteFile;
+use serde::Deserialize;
+
+pub use crate::logging::LogFormat;
+
+pub use environment::Environment;
+pub use list::{SETTINGS, SettingDescription, VARIABLE_PREFIX, settings_table};
+
+use layer::Layers;
+
+/// The settings of a process.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Who decides which member leads.
+    pub cluster: ClusterSettings,
+    /// The router.
+    pub router: RouterSettings,
+    /// The `master:` component.
+    pub master: MasterSettings,
+    /// The log.
+    pub log: LogSettings,
+}
+
+/// Who decides which member leads.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterSettings {
+    /// The cluster service; `None`: there is none, and `master:` is a mistake.
+    pub service: Option<Service>,
+    /// The directory of the lock files.
+    pub root: PathBuf,
+    /// The name of this process, where one was given; see [`Settings::member`].
+    pub member: Option<String>,
+    /// Whether the directory may be on a network file system.
+    pub allow_network_file_system: bool,
+}
+
+/// The cluster services that can be named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Service {
+    /// Lock files.
+    File,
+    /// Leases of Kubernetes.
+    Kubernetes,
+    /// This process alone.
+    Memory,
+    /// Kubernetes inside a pod, else files.
+    Auto,
+}
+
+/// The router.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouterSettings {
+    /// How long exchanges in flight may take at shutdown.
+    #[serde(deserialize_with = "duration")]
+    pub shutdown_timeout: Duration,
+}
+
+/// The `master:` component.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MasterSettings {
+    /// How often a delegate that cannot start is tried.
+    pub attempts: u64,
+    /// The pause between two tries.
+    #[serde(deserialize_with = "duration")]
+    pub backoff: Duration,
+}
+
+/// The log.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSettings {
+    /// Its form.
+    pub format: LogFormat,
+}
+
+/// Settings, and where they came from.
+pub struct Resolved {
+    /// The settings; those with mistakes are at the value of the layer below.
+    pub settings: Settings,
+    layers: Layers,
+}
+
+impl Settings {
+    /// Puts the layers together: the tables of the files, the environment, and the `key=value` pairs of
+    /// the command line. Returns all mistakes, and the settings without them.
+    #[must_use]
+    pub fn resolve(
+        files: &[RouteFile],
+        environment: &Environment,
+        command_line: &[String],
+    ) -> (Resolved, ConfigErrors) {
+        let mut layers = Layers::default();
+        layers.add_files(files);
+        layers.add_environment(environment);
+        layers.add_command_line(command_line);
+        let settings = layers.merge();
+        let errors = std::mem::take(&mut layers.errors);
+        (Resolved { settings, layers }, errors)
+    }
+
+    /// The name of this process in the cluster: the one that was given, or its host and process id.
+    #[must_use]
+    pub fn member(&self) -> String {
+        self.cluster.member.clone().unwrap_or_else(|| {
+            let system = rustix::system::uname();
+            format!("{}-{}", system.nodename().to_string_lossy(), std::process::id())
+        })
+    }
+}
+
+impl Resolved {
+    /// A mistake in the value of a setting, at the place where it was set.
+    #[must_use]
+    pub fn error(&self, path: &str, message: String) -> ConfigError {
+        self.layers.error(path, message)
+    }
+}
+
+/// A text that is no file, as one, so that errors in it have a place and a caret as well.
+fn pseudo_file(name: &str, text: impl Into<String>) -> Arc<SourceFile> {
+    Arc::new(SourceFile { name: name.into(), text: text.into() })
+}
+
+fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parse_duration(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests;

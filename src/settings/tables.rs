@@ -1,0 +1,104 @@
+//! The layer of the files: every table but `[[route]]`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use router_core::options::OptionKind;
+use router_core::source::SourceFile;
+use router_core::toml::{Entry, NodeValue, RouteFile, Table};
+
+use super::SettingDescription;
+use super::layer::{Layers, Place};
+use super::list::{SETTINGS, tables};
+
+impl Layers {
+    /// Adds the tables of all files as one layer. Two files that set the same key are a mistake: which
+    /// one is meant must not depend on the order of their names.
+    pub(super) fn add_files(&mut self, files: &[RouteFile]) {
+        self.begin();
+        let mut seen = HashMap::new();
+        for RouteFile { file, tables, .. } in files {
+            for entry in &tables.entries {
+                self.add_table(file, entry, &mut seen);
+            }
+        }
+    }
+
+    fn add_table(&mut self, file: &Arc<SourceFile>, entry: &Entry, seen: &mut HashMap<String, String>) {
+        let place = Place { file: Arc::clone(file), range: entry.place.clone() };
+        let known = tables();
+        if !known.contains(&entry.name.as_str()) {
+            let error = place.error(format!("unknown table `{}`", entry.name));
+            let error = error.suggest(&entry.name, known.iter().copied().chain(["route"]));
+            self.errors.push(error.help(format!("a file has tables `[[route]]`, and {}", bracketed(&known))));
+            return;
+        }
+        let NodeValue::Table(table) = &entry.node.value else {
+            let found = entry.node.value.kind();
+            let error = place.error(format!("`{}` is a table, found {found}", entry.name));
+            self.errors.push(error.help(format!("write `[{}]`", entry.name)));
+            return;
+        };
+        self.add_entries(file, &entry.name, table, seen);
+    }
+
+    fn add_entries(
+        &mut self,
+        file: &Arc<SourceFile>,
+        name: &str,
+        table: &Table,
+        seen: &mut HashMap<String, String>,
+    ) {
+        let settings = || SETTINGS.iter().filter(|setting| setting.table == name);
+        for entry in &table.entries {
+            let place = Place { file: Arc::clone(file), range: entry.place.clone() };
+            let Some(setting) = settings().find(|setting| setting.key == entry.name) else {
+                let error = place.error(format!("unknown key `{}` in `[{name}]`", entry.name));
+                let keys = settings().map(|setting| setting.key).collect::<Vec<_>>();
+                let help = format!("`[{name}]` takes {}", keys.join(", "));
+                self.errors.push(error.suggest(&entry.name, keys).help(help));
+                continue;
+            };
+            let position = file.position(entry.place.start);
+            if let Some(first) = seen.get(&setting.path()) {
+                let error = place.error(format!("setting `{}` is set twice", setting.path()));
+                self.errors.push(error.help(format!("the first one is at {first}")));
+                continue;
+            }
+            seen.insert(setting.path(), position);
+            self.add_value(file, setting, entry);
+        }
+    }
+
+    /// Text can stand for every kind of value, because only text can hold `${env:NAME}`.
+    fn add_value(&mut self, file: &Arc<SourceFile>, setting: &SettingDescription, entry: &Entry) {
+        let place = Place { file: Arc::clone(file), range: entry.node.place.clone() };
+        let text = match (&entry.node.value, setting.kind) {
+            (NodeValue::Text(text), _) => text.to_string(),
+            (NodeValue::Integer(number), OptionKind::Integer | OptionKind::Duration) => number.to_string(),
+            (NodeValue::Boolean(flag), OptionKind::Boolean) => flag.to_string(),
+            (other, kind) => {
+                let message =
+                    format!("setting `{}` takes {}, found {}", setting.path(), takes(kind), other.kind());
+                self.errors.push(place.error(message));
+                return;
+            }
+        };
+        self.set(setting, &text, place);
+    }
+}
+
+fn takes(kind: OptionKind) -> String {
+    match kind {
+        OptionKind::Duration => "a duration like `1s` or bare milliseconds".into(),
+        OptionKind::Integer => "a whole number, not negative".into(),
+        OptionKind::Boolean => "`true` or `false`".into(),
+        OptionKind::Text => "text".into(),
+        OptionKind::Choice(words) => format!("one of {}", words.join(", ")),
+        OptionKind::Secret => "`env:NAME` or `file:/path`".into(),
+    }
+}
+
+fn bracketed(tables: &[&str]) -> String {
+    tables.iter().map(|table| format!("`[{table}]`")).collect::<Vec<_>>().join(", ")
+}

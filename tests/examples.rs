@@ -1,0 +1,125 @@
+//! The promise: every example and every command of the README works as it stands there.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn bactrian() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_bactrian"))
+}
+
+/// The program of an example; `cargo test` builds them beside the tests.
+fn example(name: &str) -> Command {
+    let test = std::env::current_exe().unwrap();
+    let program = test.parent().unwrap().parent().unwrap().join("examples").join(name);
+    assert!(program.exists(), "{} is missing: run `cargo build --examples`", program.display());
+    Command::new(program)
+}
+
+/// Runs a program in a new directory until it has written `wanted`, asks it to stop, and returns what
+/// else it wrote after it has ended well.
+fn run_until(mut command: Command, wanted: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    // One pipe for both: examples print, routes log.
+    let (reader, writer) = std::io::pipe().unwrap();
+    command.current_dir(folder.path()).stdout(writer.try_clone().unwrap()).stderr(writer);
+    let mut child: Child = command.stdin(Stdio::null()).spawn().unwrap();
+    // The command holds the writing ends: without it, the pipe ends with the child.
+    drop(command);
+    let mut output = BufReader::new(reader);
+    let mut lines = String::new();
+    while !lines.contains(wanted) {
+        let count = output.read_line(&mut lines).unwrap();
+        assert!(count > 0, "it ended without `{wanted}`:\n{lines}");
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status}:\n{lines}{rest}");
+    rest
+}
+
+#[test]
+fn the_clock_in_rust_ticks() {
+    run_until(example("clock"), "Hello World!");
+}
+
+#[test]
+fn the_singleton_service_starts_and_stops() {
+    let rest = run_until(example("singleton"), "the service works");
+    assert!(rest.contains("the service has stopped"), "{rest}");
+}
+
+#[test]
+fn the_singleton_closure_works() {
+    let mut command = example("singleton");
+    command.arg("closure");
+    run_until(command, "the closure works in term 1");
+}
+
+#[test]
+fn every_route_file_is_sound_and_the_clock_ticks() {
+    let files = std::fs::read_dir(root().join("examples")).unwrap().map(|entry| entry.unwrap().path());
+    let files =
+        files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect::<Vec<PathBuf>>();
+    assert!(!files.is_empty());
+    for file in &files {
+        let output = bactrian().arg("check").arg(file).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let mut command = bactrian();
+    command.arg("run").arg(root().join("examples/clock.toml"));
+    run_until(command, "Hello World!");
+}
+
+fn readme() -> String {
+    std::fs::read_to_string(root().join("README.md")).unwrap()
+}
+
+/// The fenced blocks of the README in a language.
+fn blocks(language: &str) -> Vec<String> {
+    let (readme, fence) = (readme(), format!("```{language}\n"));
+    let parts = readme.split(&fence).skip(1);
+    parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_commands_of_the_readme_are_the_ones_that_are_tested() {
+    let commands = blocks("sh");
+    let commands = commands.iter().flat_map(|block| block.lines()).collect::<Vec<_>>();
+    assert_eq!(commands, ["cargo run --release -- run examples/clock.toml", "tests/run"]);
+    let ci = std::fs::read_to_string(root().join(".ci/run")).unwrap();
+    for command in commands {
+        assert!(ci.contains(command), ".ci/run does not run `{command}`");
+    }
+}
+
+#[test]
+fn the_program_in_the_readme_is_the_example() {
+    let example = std::fs::read_to_string(root().join("examples/clock.rs")).unwrap();
+    let program = example[example.find("use bactrian").unwrap()..].to_owned();
+    assert!(blocks("rust").contains(&program), "the README shows another program than examples/clock.rs");
+}
+
+/// What the README shows of a mistake is what is printed.
+#[test]
+fn the_mistake_in_the_readme_is_printed_like_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[cluster]\nservice = \"file\"\n\n[[route]]\nid = \"clock\"\n\
+                from = \"master:lock1:timer:clock?perod=1s\"\nsteps = [{ log = \"Hello\" }]\n";
+    std::fs::write(folder.path().join("routes.toml"), text).unwrap();
+    let output = bactrian().args(["check", "routes.toml"]).current_dir(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let printed = String::from_utf8(output.stderr).unwrap();
+    let shown = &blocks("text")[0];
+    assert!(printed.contains(shown.trim_end()), "the README shows\n{shown}\nbut this is printed\n{printed}");
+}

@@ -1,0 +1,308 @@
+//! The promise: `bactrian check` and `bactrian run` report every mistake in a folder of routes at once,
+//! the same way, and nothing starts before there is none.
+
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// A folder with the given files.
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
+    command.current_dir(folder).args(arguments).env_clear();
+    command
+}
+
+fn bactrian(folder: &Path, arguments: &[&str]) -> Output {
+    command(folder, arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// What both verbs print for files with mistakes.
+#[track_caller]
+fn mistakes(files: &[(&str, &str)], arguments: &[&str]) -> String {
+    let folder = folder(files);
+    let before = entries(folder.path());
+    let verb = |verb| bactrian(folder.path(), &[&[verb], arguments].concat());
+    let (check, run) = (verb("check"), verb("run"));
+    assert_eq!((check.status.code(), run.status.code()), (Some(78), Some(78)), "{}", stderr(&check));
+    assert_eq!(stderr(&check), stderr(&run));
+    assert_eq!((stdout(&check), stdout(&run)), (String::new(), String::new()));
+    assert_eq!(entries(folder.path()), before, "nothing may be created");
+    stderr(&check)
+}
+
+fn entries(folder: &Path) -> Vec<std::ffi::OsString> {
+    let mut names =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    names.sort();
+    names
+}
+
+/// The first lines of all errors, with their places.
+fn summary(printed: &str) -> Vec<String> {
+    let lines = printed.lines().collect::<Vec<_>>();
+    let pairs = lines.windows(2).filter(|pair| pair[0].starts_with("error: "));
+    pairs.map(|pair| format!("{} {}", pair[1].trim().trim_start_matches("--> "), &pair[0][7..])).collect()
+}
+
+const GOOD: &str = "[cluster]\nservice = 'memory'\n[[route]]\nid = 'clock'\nfrom = 'master:lock1:timer:clock?delay=0&period=50ms'\nsteps = [{ log = 'tick ${term}' }]\n";
+
+#[test]
+fn every_kind_of_mistake_is_reported_at_once_with_its_place() {
+    let routes = r#"
+[cluster]
+servce = "file"
+
+[[route]]
+id = "clock"
+from = "master:lock1:timer:clock?perod=1s"
+steps = [
+  { lgo = "Hello" },
+  { to = "lgo:audit" },
+  { to = "log:audit?levle=INFO" },
+  { to = "direct:nowhere" },
+  { log = "${heder.x}" },
+  { filter = 5 },
+  { set_header = { name = "x", vaule = 1 } },
+  { log = "${env:NO_SUCH}" },
+]
+stesp = []
+
+[[route]]
+id = "clock"
+from = "direct:there"
+"#;
+    let printed = mistakes(&[("routes.toml", routes)], &[]);
+    assert_eq!(
+        summary(&printed),
+        [
+            "routes.toml:3:1 unknown key `servce` in `[cluster]`",
+            "routes.toml:7:34 unknown option `perod` for component `timer`",
+            "routes.toml:9:5 unknown step `lgo`",
+            "routes.toml:10:11 unknown component `lgo`",
+            "routes.toml:11:21 unknown option `levle` for component `log`",
+            "routes.toml:12:11 no route consumes `direct:nowhere`",
+            "routes.toml:13:14 unknown placeholder `heder.x`",
+            "routes.toml:14:14 `filter` takes text, found an integer",
+            "routes.toml:15:32 unknown key `vaule` in `set_header`",
+            "routes.toml:16:12 the environment variable `NO_SUCH` is not set",
+            "routes.toml:18:1 unknown key `stesp` in `route`",
+            "routes.toml:21:7 there is already a route `clock`",
+        ]
+    );
+    let option = r#"
+error: unknown option `perod` for component `timer`
+ --> routes.toml:7:34
+  |
+7 | from = "master:lock1:timer:clock?perod=1s"
+  |                                  ^^^^^ did you mean `period`?
+  |
+  = help: `bactrian doc timer` lists its options"#;
+    assert!(printed.contains(option), "{printed}");
+    assert!(printed.contains("= help: the first one is at routes.toml:6:7"), "{printed}");
+    assert!(printed.ends_with("\n\n12 problems, nothing was started\n"), "{printed}");
+}
+
+#[test]
+fn a_master_route_without_a_cluster_names_both_ways_to_have_one() {
+    let routes = "[[route]]\nfrom = 'master:lock1:timer:clock'\n";
+    let printed = mistakes(&[("routes.toml", routes)], &[]);
+    let expected = "
+error: `master:` needs a cluster service, and none is configured
+ --> routes.toml:2:9
+  |
+2 | from = 'master:lock1:timer:clock'
+  |         ^^^^^^
+  |
+  = help: in TOML add a table `[cluster]` with `service = \"file\"`; in Rust call `RouterBuilder::cluster`
+
+1 problem, nothing was started
+";
+    assert_eq!(printed, expected.trim_start());
+}
+
+#[test]
+fn a_service_that_is_not_built_in_is_a_mistake_where_it_is_named() {
+    let routes = GOOD.replace("'memory'", "'kubernetes'");
+    let printed = mistakes(&[("routes.toml", &routes)], &[]);
+    assert_eq!(
+        summary(&printed),
+        ["routes.toml:2:11 the cluster service `kubernetes` is not built into this program"]
+    );
+    let printed = mistakes(&[("routes.toml", GOOD)], &["--set", "cluster.service=kubernetes"]);
+    assert_eq!(
+        summary(&printed),
+        ["--set:1:17 the cluster service `kubernetes` is not built into this program"]
+    );
+}
+
+#[test]
+fn mistakes_between_files_are_found() {
+    let files = [("b.toml", GOOD), ("a.toml", GOOD), ("not-toml.toml", "a = b"), (".hidden.toml", "a = b")];
+    let printed = mistakes(&files, &["."]);
+    assert_eq!(
+        summary(&printed),
+        [
+            "./b.toml:2:1 setting `cluster.service` is set twice",
+            "./b.toml:4:7 there is already a route `clock`",
+            "./not-toml.toml:1:5 not TOML: string values must be quoted, expected literal string",
+        ]
+    );
+}
+
+#[test]
+fn a_source_with_a_mistake_may_be_the_one_that_is_called() {
+    let routes =
+        "[[route]]\nfrom = 'timer:x'\nsteps = [{ to = 'direct:audit' }]\n[[route]]\nfrom = 'dirct:audit'\n";
+    let printed = mistakes(&[("routes.toml", routes)], &[]);
+    assert_eq!(summary(&printed), ["routes.toml:5:9 unknown component `dirct`"]);
+}
+
+#[test]
+fn without_files_and_without_routes_there_is_nothing_to_do() {
+    let printed = mistakes(&[], &[]);
+    assert!(printed.starts_with("error: there is no `routes.toml` in this folder\n"), "{printed}");
+    let printed = mistakes(&[], &["missing.toml", "."]);
+    assert!(printed.contains("error: cannot read `missing.toml`: "), "{printed}");
+    assert!(printed.contains("error: there is no `*.toml` in `.`"), "{printed}");
+    let printed = mistakes(&[("routes.toml", "[cluster]\nservice = 'memory'\n")], &[]);
+    assert!(printed.starts_with("error: there is no route in `routes.toml`"), "{printed}");
+}
+
+#[test]
+fn good_files_are_counted_once_and_nothing_is_created() {
+    let folder = folder(&[(
+        "routes.toml",
+        &GOOD.replace("memory", if cfg!(feature = "file") { "auto" } else { "memory" }),
+    )]);
+    let check = bactrian(folder.path(), &["check"]);
+    assert_eq!((check.status.code(), stdout(&check)), (Some(0), "routes.toml: 1 route, 0 problems\n".into()));
+    let twice = bactrian(folder.path(), &["check", "routes.toml", "."]);
+    assert_eq!(stdout(&twice), "routes.toml: 1 route, 0 problems\n");
+    assert_eq!(entries(folder.path()), ["routes.toml"]);
+}
+
+#[test]
+fn an_environment_variable_is_replaced_inside_a_uri() {
+    let folder = folder(&[("routes.toml", "[[route]]\nfrom = 'timer:x?period=${env:PERIOD}'\n")]);
+    let check = |period| command(folder.path(), &["check"]).env("PERIOD", period).output().unwrap();
+    assert_eq!(check("2s").status.code(), Some(0));
+    // The caret is under the variable, because that is what stands in the file.
+    let expected = " --> routes.toml:2:24\n  |\n2 | from = 'timer:x?period=${env:PERIOD}'\n  |                        ^^^^^^^^^^^^^\n";
+    assert!(stderr(&check("soon")).contains(expected), "{}", stderr(&check("soon")));
+}
+
+#[test]
+fn the_command_line_itself_can_be_wrong() {
+    let folder = folder(&[]);
+    for arguments in [&[][..], &["rnu"], &["check", "--force"], &["doc"], &["doc", "timr"]] {
+        assert_eq!(bactrian(folder.path(), arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    assert!(stderr(&bactrian(folder.path(), &["doc", "timr"])).contains("did you mean `timer`?"));
+}
+
+#[test]
+fn list_and_doc_show_the_components() {
+    let folder = folder(&[]);
+    let list = stdout(&bactrian(folder.path(), &["list"]));
+    assert!(list.lines().any(|line| line.starts_with("timer ") && line.contains("from")), "{list}");
+    let doc = stdout(&bactrian(folder.path(), &["doc", "timer"]));
+    assert!(doc.contains("Syntax: `timer:name`, in `from`"), "{doc}");
+    assert!(doc.contains("| `period` | duration | `1s` |"), "{doc}");
+    for verb in ["run", "check", "list", "doc"] {
+        let help = stdout(&bactrian(folder.path(), &[verb, "--help"]));
+        assert!(help.contains(&format!("Example:\n  bactrian {verb}")), "{help}");
+    }
+}
+
+#[cfg(unix)]
+mod running {
+    use std::io::{BufRead, BufReader};
+    use std::process::Child;
+
+    use super::*;
+
+    /// A process that has logged a line with `text`, and its log so far.
+    fn run_until(
+        folder: &Path,
+        arguments: &[&str],
+        text: &str,
+    ) -> (Child, BufReader<std::process::ChildStderr>) {
+        let mut child = command(folder, arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the process ended before `{text}`");
+        }
+        (child, log)
+    }
+
+    fn signal(child: &Child, name: &str) {
+        let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    #[test]
+    fn the_first_signal_drains_and_the_process_ends_well() {
+        for name in ["-TERM", "-INT"] {
+            let folder = folder(&[("routes.toml", GOOD)]);
+            let (mut child, _log) = run_until(folder.path(), &["run"], "tick 1");
+            signal(&child, name);
+            assert_eq!(child.wait().unwrap().code(), Some(0), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_second_signal_aborts() {
+        let routes = "[[route]]\nid = 'slow'\nfrom = 'timer:x?delay=0'\nsteps = [{ log = 'begin' }, { delay = '1h' }]\n";
+        let folder = folder(&[("routes.toml", routes)]);
+        let (mut child, mut log) = run_until(folder.path(), &["run"], "begin");
+        signal(&child, "-TERM");
+        let mut line = String::new();
+        while !line.contains("draining") {
+            line.clear();
+            assert!(log.read_line(&mut line).unwrap() > 0);
+        }
+        // The second signal only counts once the process waits for it; until then it is the first one.
+        while child.try_wait().unwrap().is_none() {
+            signal(&child, "-TERM");
+            std::thread::yield_now();
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+    }
+
+    #[test]
+    fn the_log_is_json_unless_it_is_for_people() {
+        let folder = folder(&[("routes.toml", GOOD)]);
+        let arguments = ["run", "--set", "log.format=human"];
+        let (mut child, mut log) = run_until(folder.path(), &arguments, " INFO clock: tick 1\n");
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        assert_eq!(&line[8..], " INFO clock: tick 1\n");
+        signal(&child, "-TERM");
+        child.wait().unwrap();
+        let (mut child, _log) = run_until(folder.path(), &["run"], r#""message":"tick 1","logger":"clock""#);
+        signal(&child, "-TERM");
+        child.wait().unwrap();
+    }
+}
