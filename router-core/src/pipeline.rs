@@ -151,7 +151,7 @@ impl Pipeline {
     async fn process_guarded(&self, guard: &Guard, exchange: &mut Exchange) -> Result<(), RouteError> {
         let _in_flight = guard.in_flight.token();
         guard.used.store(true, Ordering::Relaxed);
-        guard.term.check().map_err(|lost| self.not_started(lost))?;
+        guard.term.admit().map_err(|lost| self.not_started(lost))?;
         exchange.term = Some(guard.term.clone());
         // The exchange ends at the deadline whoever polls it: the consumer, a task of it, or a caller
         // through `direct:`.
