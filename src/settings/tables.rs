@@ -95,6 +95,7 @@ fn takes(kind: OptionKind) -> String {
         OptionKind::Boolean => "`true` or `false`".into(),
         OptionKind::Text => "text".into(),
         OptionKind::Choice(words) => format!("one of {}", words.join(", ")),
+        OptionKind::Secret => "`env:NAME` or `file:/path`".into(),
     }
 }
 

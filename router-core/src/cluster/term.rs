@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -142,7 +142,7 @@ impl Term {
         }
     }
 
-    fn leadership_lost(&self) -> LeadershipLost {
+    pub(crate) fn leadership_lost(&self) -> LeadershipLost {
         LeadershipLost { lock: self.state.lock.clone(), term: self.state.number }
     }
 
@@ -210,13 +210,13 @@ impl Term {
     }
 
     /// Announces work under this term, unless it has ended.
-    pub(super) fn enter(&self, participation: Arc<dyn Participation>) -> Option<LeaderScope> {
+    pub(crate) fn enter(&self, participation: Arc<dyn Participation>) -> Option<LeaderScope> {
         let mut scopes = self.state.scopes.lock().unwrap_or_else(PoisonError::into_inner);
         if scopes.closed || !self.admits_work() {
             return None;
         }
         scopes.count += 1;
-        Some(LeaderScope { term: self.clone(), _participation: participation })
+        Some(LeaderScope { term: self.clone(), participation })
     }
 }
 
@@ -231,7 +231,7 @@ impl fmt::Debug for Term {
 pub struct LeaderScope {
     term: Term,
     /// Keeps this member in the election even if all views are dropped meanwhile.
-    _participation: Arc<dyn Participation>,
+    participation: Arc<dyn Participation>,
 }
 
 impl LeaderScope {
@@ -239,6 +239,10 @@ impl LeaderScope {
     #[must_use]
     pub fn term(&self) -> &Term {
         &self.term
+    }
+
+    pub(crate) fn participation(&self) -> Weak<dyn Participation> {
+        Arc::downgrade(&self.participation)
     }
 }
 
@@ -339,4 +343,48 @@ pub struct LeadershipLost {
     pub lock: LockName,
     /// The term that ended.
     pub term: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Participation for Nobody {
+        fn members(&self) -> Vec<Member> {
+            Vec::new()
+        }
+
+        fn resign(&self, _: Duration) {}
+    }
+
+    fn control() -> TermControl {
+        TermControl::new("lock1".parse().unwrap(), 1, Member::new("a"), None)
+    }
+
+    #[tokio::test]
+    async fn nobody_enters_a_term_that_has_ended() {
+        let control = control();
+        let scope = control.term().enter(Arc::new(Nobody)).unwrap();
+        control.release();
+        assert!(control.term().enter(Arc::new(Nobody)).is_none());
+        assert_eq!(control.term().check().unwrap_err().term, 1);
+        drop(scope);
+        control.joined().await;
+        control.joined().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_released_term_expires_only_if_it_is_lost_later() {
+        let control = control();
+        control.release();
+        let hour = Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, control.term().expired()).await.is_err());
+        control.lose(Duration::from_secs(2));
+        control.lose(hour);
+        let start = Instant::now();
+        control.term().expired().await;
+        assert_eq!(start.elapsed(), Duration::from_secs(2), "a second loss does not prolong the first");
+    }
 }
