@@ -72,7 +72,8 @@ async fn one_leads_at_once_and_the_other_knows_by_name() {
             break leader;
         }
     };
-    assert_eq!(leader, Leader { member: Member::new("a"), term: scope.term().number() });
+    let (member, term) = (Member::new("a"), scope.term().number());
+    assert_eq!(leader, Leader { member, term, why: leader.why.clone() });
     let members: Vec<_> = view.members().into_iter().map(|member| member.id).collect();
     assert_eq!(members, ["b", "a"]);
 }
@@ -118,6 +119,10 @@ async fn a_lock_that_is_given_up_is_led_by_the_next_at_once_and_its_numbers_rise
     let number = first.term().number();
     drop(first);
     let second = standing_by.lead().await.unwrap();
+    let Leadership::Follower { leader: Some(leader) } = view.leadership() else {
+        panic!("a knows no leader")
+    };
+    assert_eq!((leader.member.id.as_str(), leader.why.as_str()), ("b", "it was released"));
     assert!(given_up.elapsed() < Duration::from_millis(10));
     assert!(second.term().number() > number);
     assert_eq!(second.term().holder().id, "b");

@@ -46,8 +46,6 @@ pub(crate) struct Election<'a> {
     pub(super) directory: Directory,
     /// Locks that the core was told to want.
     pub(super) wanted: HashMap<LockId, LockName>,
-    /// Why the locks that are being claimed could be, for the log.
-    pub(super) reasons: HashMap<LockId, String>,
     /// Why the terms that are being given up are.
     pub(super) farewell: &'static str,
     pub(super) deadline: SessionDeadline,
@@ -77,7 +75,6 @@ impl<'a> Election<'a> {
             core: Core::new(identity, around.timing, around.holds.clock.now()),
             directory: Directory::new(around.local.clone()),
             wanted: HashMap::new(),
-            reasons: HashMap::new(),
             farewell: "this member leaves",
             deadline: SessionDeadline::new(),
             tasks: JoinSet::new(),
