@@ -134,6 +134,10 @@ impl Compiler<'_> {
     fn action(&mut self, definition: &StepDefinition, place: &str) -> Option<Action> {
         Some(match definition {
             StepDefinition::To(uri) => Action::To(self.sink(uri)?),
+            // What is the same for every exchange is checked now, like any other target.
+            StepDefinition::ToDynamic(ExpressionDefinition::Text(uri)) if !uri.as_str().contains("${") => {
+                Action::To(self.sink(uri)?)
+            }
             StepDefinition::ToDynamic(uri) => {
                 let Surroundings { registry, cluster, .. } = self.surroundings;
                 Action::ToDynamic(DynamicTarget::new(
