@@ -91,7 +91,8 @@ impl Component for MasterComponent {
             )
         });
         let cluster = errors.collect(cluster);
-        let Some(colon) = uri.path().find(':') else {
+        let nested = uri.path().find(':').and_then(|colon| Some((colon, uri.nested(colon + 1).ok()?)));
+        let Some((colon, delegate)) = nested else {
             let message = "`master:` takes a lock and the URI of an endpoint";
             errors.push(uri.error_in_whole(message).help("for example `master:lock1:timer:clock?period=1s`"));
             errors.into_result()?;
@@ -99,8 +100,7 @@ impl Component for MasterComponent {
         };
         let lock = uri.decoded_path_part(0..colon).parse::<LockName>();
         let lock = errors.collect(lock.map_err(|error| uri.error_in_path(0..colon, error.to_string())));
-        let delegate = uri.nested(colon + 1).map_err(ConfigErrors::from);
-        let delegate = errors.collect(delegate.and_then(|uri| context.source(&uri)));
+        let delegate = errors.collect(context.source(&delegate));
         errors.into_result()?;
         let (Some(cluster), Some(lock), Some(delegate)) = (cluster, lock, delegate) else {
             unreachable!("what is missing is an error");

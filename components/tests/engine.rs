@@ -125,14 +125,12 @@ async fn a_failed_step_is_redelivered_from_that_step_with_growing_pauses() {
 #[tokio::test(start_paused = true)]
 async fn what_still_fails_goes_to_the_dead_letter_endpoint_with_its_story() {
     let mock = MockComponent::default();
-    let definition = ErrorHandlerDefinition::default();
-    let mut route: router_core::definition::RouteDefinition =
-        from(ONCE).id("orders").set_body("order 7").process(|_| panic!("out of stock")).into();
-    route.error_handler = Some(ErrorHandlerDefinition {
-        dead_letter: Some(router_core::source::SourceText::from_code("mock:out")),
-        ..definition
-    });
-    let router = builder(&mock).route(route).build().unwrap();
+    let route = from(ONCE)
+        .id("orders")
+        .error_handler(ErrorHandlerDefinition::default().dead_letter("mock:out"))
+        .set_body("order 7")
+        .process(|_| panic!("out of stock"));
+    let router = build(&mock, [route]);
     let exchanges = run(&mock, &router, 1).await;
     assert_eq!(bodies(&exchanges), ["order 7"]);
     let property = |name: &str| exchanges[0].properties.get(name).map(Value::to_string).unwrap();

@@ -289,7 +289,12 @@ impl Router {
         let taken = |id: &str| others.iter().any(|other| other.id == id);
         let number = (1..).find(|number| !taken(&format!("route{number}"))).unwrap_or_default();
         let route =
-            self.shared.surroundings.compile(definition, number).map_err(|mistaken| mistaken.errors)?;
+            self.shared.surroundings.compile(definition, number).map_err(|mistaken| {
+                match mistaken.errors {
+                    errors if errors.iter().len() == 0 => links::no_source(&mistaken.links.route).into(),
+                    errors => errors,
+                }
+            })?;
         let mut errors = links::check_joining(&route.links, others.iter().map(|other| &other.links));
         if taken(&route.id) {
             errors.push(links::duplicate_id(definition, &route.id, None));

@@ -369,10 +369,12 @@ mod tests {
         let scope = control.term().enter(Arc::new(Nobody)).unwrap();
         control.release();
         assert!(control.term().enter(Arc::new(Nobody)).is_none());
-        assert_eq!(control.term().check().unwrap_err().term, 1);
+        assert_eq!(control.term().admit().unwrap_err().term, 1);
+        assert!(control.term().is_valid(), "running work may go on");
         drop(scope);
         control.joined().await;
         control.joined().await;
+        assert_eq!(control.term().check().unwrap_err().term, 1);
     }
 
     #[tokio::test(start_paused = true)]

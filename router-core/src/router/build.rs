@@ -126,6 +126,9 @@ impl RouterBuilder {
                 Err(found) => {
                     let id = found.links.route.clone();
                     errors.extend(found.errors);
+                    if definition.from.is_none() && errors.iter().len() == 0 {
+                        errors.push(links::no_source(&id));
+                    }
                     mistaken.push(found.links);
                     (id, None)
                 }

@@ -25,6 +25,11 @@ pub(crate) struct LocalCall {
     pub(crate) uri: EndpointUri,
 }
 
+/// Reports a route without a consumer that no front end has reported.
+pub(super) fn no_source(route: &str) -> ConfigError {
+    ConfigError::new(format!("route `{route}` has no `from`"))
+}
+
 /// Reports an id that another route has; `first` is where, if it was written.
 pub(super) fn duplicate_id(
     definition: &RouteDefinition,
