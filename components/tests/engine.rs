@@ -293,7 +293,7 @@ async fn changes_of_one_route_come_one_after_the_other() {
         mock.endpoint("out").wait_for(1).await;
         let (second, third) =
             tokio::join!(router.replace_route(route("second")), router.replace_route(route("third")));
-        (second.unwrap(), third.unwrap());
+        second.and(third).unwrap();
         mock.endpoint("out").wait_for(mock.endpoint("out").received().len() + 2).await;
         assert_eq!(bodies(&mock.endpoint("out").received()).last().unwrap(), "third");
         // Whoever asked for the stop has gone away; the start comes after the stop all the same.

@@ -361,6 +361,7 @@ mod tests {
 
     #[test]
     fn the_builder_has_every_step() {
+        let text = String::from("text");
         let route: RouteDefinition = from("x:y")
             .to("x:y")
             .to_dynamic("x:${body}")
@@ -369,7 +370,7 @@ mod tests {
             .set_body(serde_json::json!({"a": 1}))
             .set_header("a", 2.5)
             .remove_header("a")
-            .set_property("a", &String::from("text"))
+            .set_property("a", &text)
             .filter("true")
             .choice(|choice| choice.otherwise(|then| then))
             .delay(Duration::from_secs(1))
