@@ -53,6 +53,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use regex::{Regex, RegexBuilder};
+use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options};
@@ -329,4 +330,18 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BoxError> + Send + 'static,
 ) -> Result<T, BoxError> {
     tokio::task::spawn_blocking(work).await?
+}
+
+/// As [`blocking`], for work that changes something. The call goes on when the future that waits for it
+/// is dropped, so it is counted as work of the term: until it has ended, the lock is not given away.
+async fn changing<T: Send + 'static>(
+    term: Option<&Term>,
+    work: impl FnOnce() -> Result<T, BoxError> + Send + 'static,
+) -> Result<T, BoxError> {
+    let held = term.map(Term::hold).transpose()?;
+    blocking(move || {
+        let _held = held;
+        work()
+    })
+    .await
 }

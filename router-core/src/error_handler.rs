@@ -7,7 +7,7 @@ use crate::component::Processor;
 use crate::definition::ErrorHandlerDefinition;
 use crate::error::{Cause, Chain, RouteError};
 use crate::exchange::Exchange;
-use crate::pipeline::failure;
+use crate::pipeline::{check_term, failure};
 
 /// A compiled [`ErrorHandlerDefinition`]; the default one does nothing.
 #[derive(Default)]
@@ -48,9 +48,7 @@ impl ErrorHandler {
     ) -> Result<bool, Cause> {
         let dead_letter = self.policy.as_ref().and_then(|policy| policy.dead_letter.as_ref());
         let Some(dead_letter) = dead_letter.filter(|_| !error.is_leadership_lost()) else { return Ok(false) };
-        if let Some(term) = &exchange.term {
-            term.check().map_err(Cause::LeadershipLost)?;
-        }
+        check_term(exchange)?;
         exchange.properties.set("failure.message", Chain(error).to_string());
         exchange.properties.set("failure.route_id", error.route_id.clone());
         exchange.properties.set("failure.step", error.step.as_str());

@@ -27,6 +27,8 @@ pub struct Exchange {
     /// Under whose authority this exchange runs: set by `master:` routes, asked before each side
     /// effect. `None` outside of them.
     pub term: Option<Term>,
+    /// The terms of `master:` routes that called the one which set `term`, outermost first.
+    pub(crate) outer_terms: Vec<Term>,
     /// How many routes this exchange is in, one calling the other.
     pub(crate) depth: u16,
 }
@@ -40,8 +42,34 @@ impl Exchange {
             message: Message { headers: ValueMap::default(), body: body.into() },
             properties: ValueMap::default(),
             term: None,
+            outer_terms: Vec::new(),
             depth: 0,
         }
+    }
+
+    /// Every term under which this exchange runs. A side effect needs all of them.
+    pub(crate) fn terms(&self) -> impl Iterator<Item = &Term> {
+        self.outer_terms.iter().chain(&self.term)
+    }
+
+    /// Sets the term until the returned value is dropped.
+    pub(crate) fn stamp(&mut self, term: Term) -> Stamped<'_> {
+        let before = self.term.replace(term);
+        let nested = before.is_some();
+        self.outer_terms.extend(before);
+        Stamped { exchange: self, nested }
+    }
+}
+
+/// An exchange with a term of its own. Dropping it gives the exchange back as it was.
+pub(crate) struct Stamped<'a> {
+    pub(crate) exchange: &'a mut Exchange,
+    nested: bool,
+}
+
+impl Drop for Stamped<'_> {
+    fn drop(&mut self) {
+        self.exchange.term = if self.nested { self.exchange.outer_terms.pop() } else { None };
     }
 }
 

@@ -3,8 +3,8 @@
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::task::Poll;
 
 use smallvec::{SmallVec, smallvec};
@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
-use crate::cluster::{LeaderScope, LeadershipLost, Participation, Term};
+use crate::cluster::{LeaderScope, LeadershipLost, Term};
 use crate::component::Processor;
 use crate::definition::{LogLevel, ProcessFunction};
 use crate::dynamic::DynamicTarget;
@@ -89,8 +89,6 @@ enum Flow<'a> {
 #[derive(Clone)]
 struct Guard {
     term: Term,
-    /// Weak: a pipeline that is kept somewhere does not hold the lock, an exchange in flight does.
-    participation: Weak<dyn Participation>,
     /// Counts the exchanges in flight, for whoever must know that none is left even after the futures
     /// that carried them were dropped from another thread.
     in_flight: TaskTracker,
@@ -120,7 +118,6 @@ impl Pipeline {
         in_flight.close();
         let guard = Guard {
             term: scope.term().clone(),
-            participation: scope.participation(),
             in_flight,
             over: CancellationToken::new(),
             used: Arc::default(),
@@ -178,18 +175,21 @@ impl Pipeline {
     async fn process_guarded(&self, guard: &Guard, exchange: &mut Exchange) -> Result<(), RouteError> {
         let _in_flight = guard.in_flight.token();
         guard.used.store(true, Ordering::Relaxed);
-        guard.term.admit().map_err(|lost| self.not_started(lost))?;
-        let scope = guard.participation.upgrade().and_then(|participation| guard.term.enter(participation));
         // Held until this exchange has ended, also when whoever made the guard is gone by then.
-        let _scope = scope.ok_or_else(|| self.not_started(guard.term.leadership_lost()))?;
-        exchange.term = Some(guard.term.clone());
+        let _work = guard.term.enter().map_err(|lost| self.not_started(lost))?;
+        let stamped = exchange.stamp(guard.term.clone());
+        let exchange = &mut *stamped.exchange;
         // The exchange ends at the deadline whoever polls it: the consumer, a task of it, or a caller
         // through `direct:`.
         tokio::select! {
             biased;
             () = guard.over.cancelled() => Err(self.aborted(exchange, &guard.term)),
             () = guard.term.expired() => Err(self.aborted(exchange, &guard.term)),
-            result = self.run(exchange) => result,
+            // What ends after the deadline is not acknowledged: the next leader gets it as well.
+            result = self.run(exchange) => match guard.term.check() {
+                Err(_) if result.is_ok() => Err(self.aborted(exchange, &guard.term)),
+                _ => result,
+            },
         }
     }
 
@@ -373,11 +373,9 @@ pub fn log_line(logger: &str, message: &str, level: LogLevel) {
     }
 }
 
-fn check_term(exchange: &Exchange) -> Result<(), Cause> {
-    match &exchange.term {
-        Some(term) => term.check().map_err(Cause::LeadershipLost),
-        None => Ok(()),
-    }
+/// Before each side effect: whether every term under which the exchange runs is still valid.
+pub(crate) fn check_term(exchange: &Exchange) -> Result<(), Cause> {
+    exchange.terms().try_for_each(Term::check).map_err(Cause::LeadershipLost)
 }
 
 /// An error of a step. The loss of leadership stays what it is on its way through `direct:` and user

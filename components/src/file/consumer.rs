@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::jail::{self, Jail, failure};
-use super::{After, Settings, blocking};
+use super::{After, Settings, blocking, changing};
 
 #[derive(Clone)]
 pub(super) struct FileConsumer {
@@ -163,7 +163,7 @@ impl FileConsumer {
             Err(_) => false,
         };
         let consumer = self.clone();
-        blocking(move || consumer.settle(&file.path, done)).await
+        changing(pipeline.term(), move || consumer.settle(&file.path, done)).await
     }
 
     /// The exchange of a file, `None` when it has gone meanwhile or cannot be read. The next poll tries

@@ -13,7 +13,7 @@ use router_core::exchange::{Body, Exchange};
 use tracing::debug;
 
 use super::jail::{self, Jail, failure};
-use super::{Exist, Settings, blocking};
+use super::{Exist, Settings, blocking, changing};
 
 #[derive(Clone)]
 pub(super) struct FileProducer {
@@ -37,7 +37,7 @@ impl Processor for FileProducer {
         };
         let place = if self.settings.exist == Exist::Append {
             let producer = self.clone();
-            blocking(move || producer.append(&relative, &content)).await?
+            changing(exchange.term.as_ref(), move || producer.append(&relative, &content)).await?
         } else {
             self.replace(&relative, content, exchange).await?
         };

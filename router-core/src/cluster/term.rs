@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -209,14 +209,32 @@ impl Term {
         }
     }
 
-    /// Announces work under this term, unless it has ended.
-    pub(crate) fn enter(&self, participation: Arc<dyn Participation>) -> Option<LeaderScope> {
+    /// Counts new work under this term, until the returned value is dropped. The lock is not given away
+    /// freely while there is work.
+    ///
+    /// # Errors
+    /// When no new work may start.
+    pub fn enter(&self) -> Result<Work, LeadershipLost> {
+        self.count(|scopes| !scopes.closed && self.admits_work())
+    }
+
+    /// Counts a part of running work that can outlive the future that started it, like a blocking call:
+    /// hold this in the call.
+    ///
+    /// # Errors
+    /// When no side effect may start.
+    pub fn hold(&self) -> Result<Work, LeadershipLost> {
+        // When nobody is left under an ended term, the next leader may be there already.
+        self.count(|scopes| (!scopes.closed || scopes.count > 0) && self.is_valid())
+    }
+
+    fn count(&self, may_enter: impl FnOnce(&Scopes) -> bool) -> Result<Work, LeadershipLost> {
         let mut scopes = self.state.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-        if scopes.closed || !self.admits_work() {
-            return None;
+        if !may_enter(&scopes) {
+            return Err(self.leadership_lost());
         }
         scopes.count += 1;
-        Some(LeaderScope { term: self.clone(), participation })
+        Ok(Work { term: self.clone() })
     }
 }
 
@@ -226,33 +244,39 @@ impl fmt::Debug for Term {
     }
 }
 
-/// Work under a term. The lock is not given to anybody else while one exists, as long as the backend
-/// has a say: drop it when all work has ended, not before.
-pub struct LeaderScope {
+/// Something that works under a term. The lock is not given to anybody else while there is one, as long
+/// as the backend has a say: drop it when the work has ended, not before.
+#[must_use = "work that is not held is not counted"]
+pub struct Work {
     term: Term,
-    /// Keeps this member in the election even if all views are dropped meanwhile.
-    participation: Arc<dyn Participation>,
 }
 
-impl LeaderScope {
-    /// The term under which the work runs.
-    #[must_use]
-    pub fn term(&self) -> &Term {
-        &self.term
-    }
-
-    pub(crate) fn participation(&self) -> Weak<dyn Participation> {
-        Arc::downgrade(&self.participation)
-    }
-}
-
-impl Drop for LeaderScope {
+impl Drop for Work {
     fn drop(&mut self) {
         let mut scopes = self.term.state.scopes.lock().unwrap_or_else(PoisonError::into_inner);
         scopes.count -= 1;
         if scopes.closed && scopes.count == 0 {
             self.term.state.joined.notify_one();
         }
+    }
+}
+
+/// [`Work`] of a user who leads: it also keeps this member in the election, if all views are dropped
+/// meanwhile.
+pub struct LeaderScope {
+    work: Work,
+    _participation: Arc<dyn Participation>,
+}
+
+impl LeaderScope {
+    pub(super) fn new(term: &Term, participation: &Arc<dyn Participation>) -> Option<Self> {
+        Some(Self { work: term.enter().ok()?, _participation: Arc::clone(participation) })
+    }
+
+    /// The term under which the work runs.
+    #[must_use]
+    pub fn term(&self) -> &Term {
+        &self.work.term
     }
 }
 
@@ -349,16 +373,6 @@ pub struct LeadershipLost {
 mod tests {
     use super::*;
 
-    struct Nobody;
-
-    impl Participation for Nobody {
-        fn members(&self) -> Vec<Member> {
-            Vec::new()
-        }
-
-        fn resign(&self, _: Duration) {}
-    }
-
     fn control() -> TermControl {
         TermControl::new("lock1".parse().unwrap(), 1, Member::new("a"), None)
     }
@@ -366,14 +380,18 @@ mod tests {
     #[tokio::test]
     async fn nobody_enters_a_term_that_has_ended() {
         let control = control();
-        let scope = control.term().enter(Arc::new(Nobody)).unwrap();
+        let work = control.term().enter().unwrap();
         control.release();
-        assert!(control.term().enter(Arc::new(Nobody)).is_none());
+        assert!(control.term().enter().is_err());
+        let part = control.term().hold().unwrap();
         assert_eq!(control.term().admit().unwrap_err().term, 1);
         assert!(control.term().is_valid(), "running work may go on");
-        drop(scope);
+        drop(work);
+        assert!(control.has_work());
+        drop(part);
         control.joined().await;
         control.joined().await;
+        assert!(control.term().hold().is_err());
         assert_eq!(control.term().check().unwrap_err().term, 1);
     }
 

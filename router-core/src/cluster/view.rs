@@ -96,7 +96,7 @@ impl ClusterView {
                 Leadership::Leader(term) => Some(term.clone()),
                 Leadership::Follower { .. } => None,
             };
-            if let Some(scope) = term.and_then(|term| term.enter(Arc::clone(&self.participation))) {
+            if let Some(scope) = term.and_then(|term| LeaderScope::new(&term, &self.participation)) {
                 return Ok(scope);
             }
             leadership.changed().await.map_err(|_| ClusterError::Closed)?;

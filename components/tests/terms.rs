@@ -1,0 +1,123 @@
+//! What exchanges owe to the terms under which they run, also where one `master:` route calls another.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and ends with its tasks"
+)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use components::{DirectComponent, MasterComponent, MockComponent};
+use router_core::builder::{RouteBuilder, Steps, from};
+use router_core::cluster::{ClusterService, LockName, MemoryCluster};
+use router_core::exchange::Exchange;
+use router_core::router::{Router, RouterBuilder};
+use tokio::time::sleep;
+
+fn lock(name: &str) -> LockName {
+    name.parse().unwrap()
+}
+
+fn build(
+    cluster: &Arc<MemoryCluster>,
+    mock: &MockComponent,
+    routes: impl IntoIterator<Item = RouteBuilder>,
+) -> Router {
+    RouterBuilder::new()
+        .component(DirectComponent::default())
+        .component(MasterComponent::default())
+        .component(mock.clone())
+        .cluster(Arc::clone(cluster) as Arc<dyn ClusterService>)
+        .routes(routes)
+        .build()
+        .unwrap()
+}
+
+/// Sends one exchange to `direct:in` and tells what became of it.
+async fn call(router: &Router) -> Result<Exchange, String> {
+    let mut exchange = Exchange::new("work");
+    let result = router.producer("direct:in").unwrap().process(&mut exchange).await;
+    result.map(|()| exchange).map_err(|error| error.to_string())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_called_route_with_a_lock_of_its_own_stops_when_the_callers_lock_is_lost() {
+    let (cluster, mock) = (MemoryCluster::new("a"), MockComponent::default());
+    let outer = from("master:outer:direct:in").to("direct:inner").to("mock:outer");
+    let inner = from("master:inner:direct:inner").delay("1s").to("mock:inner");
+    let router = build(&cluster, &mock, [outer, inner]);
+    let test = async {
+        let (result, ()) = tokio::join!(call(&router), async {
+            sleep(Duration::from_millis(500)).await;
+            cluster.revoke(&lock("outer"), Duration::from_secs(30));
+        });
+        result.unwrap_err();
+    };
+    let _ = router.run_until(test).await;
+    assert!(mock.endpoint("inner").received().is_empty(), "a side effect after the loss");
+    assert!(mock.endpoint("outer").received().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_call_an_exchange_has_its_own_term_again() {
+    let (cluster, mock) = (MemoryCluster::new("a"), MockComponent::default());
+    let outer = from("master:outer:direct:in").to("direct:inner").set_header("lock", "${lock}");
+    let inner = from("master:inner:direct:inner").set_header("inner_lock", "${lock}");
+    let router = build(&cluster, &mock, [outer, inner]);
+    let test = async {
+        let exchange = call(&router).await.unwrap();
+        let header = |name: &str| exchange.message.headers.get(name).unwrap().to_string();
+        assert_eq!((header("inner_lock").as_str(), header("lock").as_str()), ("inner", "outer"));
+        assert!(exchange.term.is_none(), "the caller has no term");
+    };
+    let _ = router.run_until(test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_after_the_term_is_not_acknowledged() {
+    let (cluster, mock) = (MemoryCluster::new("a"), MockComponent::default());
+    let router = build(&cluster, &mock, [from("master:outer:direct:in").delay("1s")]);
+    let test = async {
+        let (result, ()) = tokio::join!(call(&router), async {
+            sleep(Duration::from_millis(500)).await;
+            cluster.revoke(&lock("outer"), Duration::from_secs(30));
+        });
+        let error = result.unwrap_err();
+        assert!(error.contains("was not run to its end"), "{error}");
+    };
+    let _ = router.run_until(test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_while_the_lock_is_given_up_is_acknowledged() {
+    let (cluster, mock) = (MemoryCluster::new("a"), MockComponent::default());
+    let router = build(&cluster, &mock, [from("master:outer:direct:in").id("r").delay("1s").to("mock:done")]);
+    let test = async {
+        let (result, ()) = tokio::join!(call(&router), async {
+            sleep(Duration::from_millis(500)).await;
+            cluster.view(&lock("outer")).await.unwrap().resign(Duration::from_secs(5));
+        });
+        result.unwrap();
+    };
+    let _ = router.run_until(test).await;
+    assert_eq!(mock.endpoint("done").received().len(), 1);
+}
+
+/// A blocking call cannot be dropped: it holds the lock until it returns.
+#[tokio::test(start_paused = true)]
+async fn a_blocking_call_that_outlives_its_exchange_keeps_the_next_leader_waiting() {
+    let cluster = MemoryCluster::new("a");
+    let scope = cluster.view(&lock("outer")).await.unwrap().lead().await.unwrap();
+    let other = cluster.join("b");
+    let waiting = other.view(&lock("outer")).await.unwrap();
+    let held = scope.term().hold().unwrap();
+    cluster.revoke(&lock("outer"), Duration::from_secs(1));
+    scope.term().expired().await;
+    drop(scope);
+    let early = tokio::time::timeout(Duration::from_secs(60), waiting.lead()).await;
+    assert!(early.is_err(), "the next leader started while the call was running");
+    drop(held);
+    waiting.lead().await.unwrap();
+}
