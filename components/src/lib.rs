@@ -11,6 +11,7 @@ pub mod http;
 pub mod https;
 pub mod log;
 pub mod master;
+mod missed;
 pub mod mock;
 pub mod seda;
 pub mod timer;
