@@ -8,6 +8,8 @@ pub mod file;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "http")]
+pub mod http_poll;
+#[cfg(feature = "http")]
 pub mod https;
 pub mod log;
 pub mod master;
@@ -23,6 +25,8 @@ pub use direct::DirectComponent;
 pub use file::FileComponent;
 #[cfg(feature = "http")]
 pub use http::{HttpComponent, HttpStatusError};
+#[cfg(feature = "http")]
+pub use http_poll::HttpPollComponent;
 #[cfg(feature = "http")]
 pub use https::HttpsComponent;
 pub use log::LogComponent;
@@ -44,6 +48,7 @@ pub fn register(registry: &mut Registry) {
     {
         let http = HttpComponent::default();
         registry.add_component(HttpsComponent::beside(&http));
+        registry.add_component(HttpPollComponent::beside(&http));
         registry.add_component(http);
     }
     registry.add_component(LogComponent);
