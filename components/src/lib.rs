@@ -16,6 +16,8 @@ pub mod master;
 mod missed;
 pub mod mock;
 pub mod seda;
+#[cfg(feature = "http")]
+pub mod telegram;
 pub mod timer;
 
 #[cfg(feature = "cron")]
@@ -33,6 +35,8 @@ pub use log::LogComponent;
 pub use master::MasterComponent;
 pub use mock::MockComponent;
 pub use seda::SedaComponent;
+#[cfg(feature = "http")]
+pub use telegram::TelegramComponent;
 pub use timer::TimerComponent;
 
 use router_core::registry::Registry;
@@ -49,6 +53,7 @@ pub fn register(registry: &mut Registry) {
         let http = HttpComponent::default();
         registry.add_component(HttpsComponent::beside(&http));
         registry.add_component(HttpPollComponent::beside(&http));
+        registry.add_component(TelegramComponent::beside(&http));
         registry.add_component(http);
     }
     registry.add_component(LogComponent);
