@@ -32,21 +32,35 @@ mod action;
 mod clocks;
 mod context;
 mod core;
+mod driver;
 mod event;
 mod hold;
 mod lock;
+mod memory;
 mod record;
 mod release;
 mod rendezvous;
 mod session;
 mod settings;
+mod store;
 mod takeover;
 mod view;
+
+/// What `driver/mirror.rs` is made of. `tests/loom.rs` includes that file with those of loom instead.
+mod sync {
+    pub(crate) use std::sync::Arc;
+    pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
+}
 
 pub use action::{Action, Actions, FenceCause, Operation, RequestId, SessionLoss, Target};
 pub use clocks::Clocks;
 pub use core::{Core, Guard, Identity, IdentityError};
+pub use driver::{
+    Clock, LeaseCluster, LeaseClusterError, LeaseClusterSettings, SystemClock, Timing, TimingError,
+    TokioClock,
+};
 pub use event::{Event, Outcome};
+pub use memory::{Faults, Link, MemoryHandle, MemoryStore, Requests, Span};
 #[cfg(feature = "mutants")]
 pub use mutant::{Branch, Mutant};
 pub use record::{
@@ -54,3 +68,6 @@ pub use record::{
 };
 pub use rendezvous::{Candidate, name_hash};
 pub use settings::{Settings, SettingsError};
+pub use store::{
+    Attempt, Change, LeaseStore, LeaseWatch, Listing, StoreEntry, StoreError, StoreKey, StoreRecord, Write,
+};

@@ -45,6 +45,8 @@ pub enum OptionKind {
     Duration,
     /// A whole number that is not negative.
     Integer,
+    /// A whole number of at least 1.
+    PositiveInteger,
     /// `true` or `false`.
     Boolean,
     /// Any text.
@@ -62,6 +64,7 @@ impl OptionKind {
         match self {
             Self::Duration => "duration".into(),
             Self::Integer => "integer".into(),
+            Self::PositiveInteger => "positive integer".into(),
             Self::Boolean => "boolean".into(),
             Self::Text => "text".into(),
             Self::Choice(words) => words.join(", "),
@@ -91,6 +94,10 @@ impl OptionKind {
                 Ok(number) => Ok(OptionValue::Integer(number)),
                 Err(_) => Err("a whole number, not negative".into()),
             },
+            Self::PositiveInteger => match text.parse() {
+                Ok(number @ 1..) => Ok(OptionValue::Integer(number)),
+                _ => Err("a whole number of at least 1".into()),
+            },
             Self::Boolean => match text {
                 "true" => Ok(OptionValue::Boolean(true)),
                 "false" => Ok(OptionValue::Boolean(false)),
@@ -111,10 +118,13 @@ impl OptionKind {
 /// # Errors
 /// What would have been a duration.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    /// A hundred years: adding it to the present is still a time.
+    const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
     let text = text.trim();
     let parsed = text.parse().map(Duration::from_millis).ok();
     parsed
         .or_else(|| humantime::parse_duration(text).ok())
+        .filter(|duration| *duration <= LONGEST)
         .ok_or_else(|| "a duration like `1s`, `500ms`, `1m 30s` or bare milliseconds".into())
 }
 

@@ -25,7 +25,7 @@ use crate::error::BoxError;
 pub use arbitrated::{Arbiter, ArbitratedCluster, Granted, Revoked};
 pub use lock_name::{InvalidLockName, LockName};
 pub use memory::MemoryCluster;
-pub use term::{Deadline, LeaderScope, LeadershipLost, Term, TermControl};
+pub use term::{Authority, LeaderScope, LeadershipLost, Term, TermControl};
 pub use view::{ClusterView, LeadershipPublisher, Participation};
 
 /// One member's access to a cluster.

@@ -1,10 +1,11 @@
 //! [`Term`]: leadership as a value that says itself whether it still holds.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -25,15 +26,15 @@ struct TermState {
     lock: LockName,
     number: u64,
     holder: Member,
-    /// Set when the term was released or lost. Read before every side effect, hence an atomic beside
-    /// the token, whose own check takes a mutex.
-    ended: AtomicBool,
-    /// Cancelled together with `ended`, for those who wait.
+    /// One of `LEADING`, `RELEASED` and `OVER`, in this order and never back. Read before every side
+    /// effect, hence an atomic beside the token, whose own check takes a mutex.
+    phase: AtomicU8,
+    /// Cancelled when `phase` is no longer `LEADING`, for those who wait.
     lost: CancellationToken,
     /// Until when work may run on after a loss, set by [`TermControl::lose`], which can follow a release.
     abort_at: watch::Sender<Option<Instant>>,
-    /// The expiry of the authority itself, for backends whose authority expires.
-    deadline: Option<Arc<dyn Deadline>>,
+    /// The authority itself, for backends whose authority expires.
+    authority: Option<Arc<dyn Authority>>,
     /// Where states are kept for this term, for backends that have a place for them.
     states: OnceLock<Arc<dyn StateKeeper>>,
     scopes: Mutex<Scopes>,
@@ -49,13 +50,27 @@ struct Scopes {
     count: usize,
 }
 
-/// When authority runs out, on a clock that also counts suspension. For backends with leases; it may
-/// move into the future at any time, never back.
-pub trait Deadline: Send + Sync {
-    /// The time until no new side effect may start; zero when that is now or has passed.
+/// New work may start.
+const LEADING: u8 = 0;
+/// The term is being given up: running work may go on, new work may not start.
+const RELEASED: u8 = 1;
+/// The term was lost, or given up and all its work has ended.
+const OVER: u8 = 2;
+
+/// Authority that runs out, on a clock that also counts suspension. For backends with leases. Its end
+/// may move into the future at any time, never back.
+#[async_trait]
+pub trait Authority: Send + Sync {
+    /// The time until no new side effect may start; zero when that is now or has passed. Asked before
+    /// every side effect, so it must be cheap, and it must read a clock: a remembered time is stale
+    /// after a suspension.
     fn until_fence(&self) -> Duration;
+
     /// The time until running work must have ended; zero when that is now or has passed.
     fn until_abort(&self) -> Duration;
+
+    /// Asks the backend, now, whether the authority still stands. `false` also when it does not answer.
+    async fn confirm(&self) -> bool;
 }
 
 impl Term {
@@ -78,10 +93,21 @@ impl Term {
         &self.state.holder
     }
 
-    /// Whether a side effect may start now.
+    /// Whether a side effect may start now. While a term is given up, which it is only after its running
+    /// work has ended, this stays true for that work.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        !self.state.ended.load(Ordering::Acquire) && self.valid_for() != Some(Duration::ZERO)
+        self.is_at_most(RELEASED)
+    }
+
+    /// Whether new work may start now: [`is_valid`](Self::is_valid), and the term is not being given up.
+    #[must_use]
+    pub fn admits_work(&self) -> bool {
+        self.is_at_most(LEADING)
+    }
+
+    fn is_at_most(&self, phase: u8) -> bool {
+        self.state.phase.load(Ordering::Acquire) <= phase && self.valid_for() != Some(Duration::ZERO)
     }
 
     /// [`is_valid`](Self::is_valid) for use with `?`.
@@ -89,17 +115,45 @@ impl Term {
     /// # Errors
     /// When the term is no longer valid.
     pub fn check(&self) -> Result<(), LeadershipLost> {
-        if self.is_valid() {
-            return Ok(());
+        if self.is_valid() { Ok(()) } else { Err(self.leadership_lost()) }
+    }
+
+    /// [`admits_work`](Self::admits_work) for use with `?`.
+    ///
+    /// # Errors
+    /// When no new work may start under the term.
+    pub fn admit(&self) -> Result<(), LeadershipLost> {
+        if self.admits_work() { Ok(()) } else { Err(self.leadership_lost()) }
+    }
+
+    /// As [`check`](Self::check), and the backend is asked as well. For a step that is worth a request:
+    /// it notices a loss even when this machine's clocks stood still meanwhile, as they do while a
+    /// virtual machine is paused. Backends whose arbiter holds the term without an expiry have nothing
+    /// to ask.
+    ///
+    /// # Errors
+    /// When the term is no longer valid, or the backend did not say in time that it is.
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub async fn confirm(&self) -> Result<(), LeadershipLost> {
+        self.check()?;
+        match &self.state.authority {
+            Some(authority) if !authority.confirm().await => Err(self.leadership_lost()),
+            // The answer may have taken longer than the authority lasted.
+            _ => self.check(),
         }
-        Err(LeadershipLost { lock: self.state.lock.clone(), term: self.state.number })
+    }
+
+    pub(crate) fn leadership_lost(&self) -> LeadershipLost {
+        LeadershipLost { lock: self.state.lock.clone(), term: self.state.number }
     }
 
     /// How long the term stays valid if it is not renewed; `None` when the backend's arbiter holds it
     /// without an expiry.
     #[must_use]
     pub fn valid_for(&self) -> Option<Duration> {
-        self.state.deadline.as_ref().map(|deadline| deadline.until_fence())
+        self.state.authority.as_ref().map(|authority| authority.until_fence())
     }
 
     /// Where the states of the routes that run under this term are kept. It serves until the lock is given
@@ -115,9 +169,9 @@ impl Term {
     /// # Cancellation
     /// Safe.
     pub async fn lost(&self) {
-        let Some(deadline) = &self.state.deadline else { return self.state.lost.cancelled().await };
+        let Some(authority) = &self.state.authority else { return self.state.lost.cancelled().await };
         loop {
-            let remaining = deadline.until_fence();
+            let remaining = authority.until_fence();
             if remaining.is_zero() {
                 return;
             }
@@ -155,9 +209,9 @@ impl Term {
     }
 
     async fn aborted_by_deadline(&self) {
-        let Some(deadline) = &self.state.deadline else { return std::future::pending().await };
+        let Some(authority) = &self.state.authority else { return std::future::pending().await };
         loop {
-            let remaining = deadline.until_abort();
+            let remaining = authority.until_abort();
             if remaining.is_zero() {
                 return;
             }
@@ -166,13 +220,13 @@ impl Term {
     }
 
     /// Announces work under this term, unless it has ended.
-    pub(super) fn enter(&self, participation: Arc<dyn Participation>) -> Option<LeaderScope> {
+    pub(crate) fn enter(&self, participation: Arc<dyn Participation>) -> Option<LeaderScope> {
         let mut scopes = self.state.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-        if scopes.closed || !self.is_valid() {
+        if scopes.closed || !self.admits_work() {
             return None;
         }
         scopes.count += 1;
-        Some(LeaderScope { term: self.clone(), _participation: participation })
+        Some(LeaderScope { term: self.clone(), participation })
     }
 }
 
@@ -187,7 +241,7 @@ impl fmt::Debug for Term {
 pub struct LeaderScope {
     term: Term,
     /// Keeps this member in the election even if all views are dropped meanwhile.
-    _participation: Arc<dyn Participation>,
+    participation: Arc<dyn Participation>,
 }
 
 impl LeaderScope {
@@ -195,6 +249,10 @@ impl LeaderScope {
     #[must_use]
     pub fn term(&self) -> &Term {
         &self.term
+    }
+
+    pub(crate) fn participation(&self) -> Weak<dyn Participation> {
+        Arc::downgrade(&self.participation)
     }
 }
 
@@ -216,15 +274,15 @@ pub struct TermControl {
 impl TermControl {
     /// Starts a term. `number` must be greater than every earlier one of the lock.
     #[must_use]
-    pub fn new(lock: LockName, number: u64, holder: Member, deadline: Option<Arc<dyn Deadline>>) -> Self {
+    pub fn new(lock: LockName, number: u64, holder: Member, authority: Option<Arc<dyn Authority>>) -> Self {
         let state = TermState {
             lock,
             number,
             holder,
-            ended: AtomicBool::new(false),
+            phase: AtomicU8::new(LEADING),
             lost: CancellationToken::new(),
             abort_at: watch::Sender::new(None),
-            deadline,
+            authority,
             states: OnceLock::new(),
             scopes: Mutex::default(),
             joined: Notify::new(),
@@ -247,7 +305,7 @@ impl TermControl {
     /// Ends the term because this member gives it up: no new work starts, running work ends in its own
     /// time, and the lock is kept until [`joined`](Self::joined).
     pub fn release(&self) {
-        self.end();
+        self.end(RELEASED);
     }
 
     /// Ends the term because it was taken away: no new work starts, and running work is dropped after
@@ -260,15 +318,22 @@ impl TermControl {
             present.get_or_insert(at);
             first
         });
-        self.end();
+        self.end(OVER);
     }
 
-    fn end(&self) {
-        self.term.state.ended.store(true, Ordering::Release);
+    fn end(&self, phase: u8) {
+        self.term.state.phase.fetch_max(phase, Ordering::AcqRel);
         self.term.state.lost.cancel();
     }
 
-    /// Completes when no work is left under the ended term.
+    /// Whether work is left under the term.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.term.state.scopes.lock().unwrap_or_else(PoisonError::into_inner).count > 0
+    }
+
+    /// Completes when no work is left under the ended term. Not even a side effect of something that
+    /// kept the term beyond its scope can start after that.
     ///
     /// # Cancellation
     /// Safe.
@@ -283,6 +348,7 @@ impl TermControl {
             // The permit is kept for the next caller: joined stays joined.
             self.term.state.joined.notify_one();
         }
+        self.end(OVER);
     }
 }
 
@@ -320,10 +386,12 @@ mod tests {
         let scope = control.term().enter(Arc::new(Nobody)).unwrap();
         control.release();
         assert!(control.term().enter(Arc::new(Nobody)).is_none());
-        assert_eq!(control.term().check().unwrap_err().term, 1);
+        assert_eq!(control.term().admit().unwrap_err().term, 1);
+        assert!(control.term().is_valid(), "running work may go on");
         drop(scope);
         control.joined().await;
         control.joined().await;
+        assert_eq!(control.term().check().unwrap_err().term, 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,14 +10,15 @@ use crate::source::SourceText;
 use crate::value::Value;
 
 /// The names of all placeholders, for suggestions.
-const PLACEHOLDERS: [&str; 7] = ["body", "header", "property", "exchange_id", "route_id", "term", "node"];
+const PLACEHOLDERS: [&str; 8] =
+    ["body", "header", "property", "exchange_id", "route_id", "lock", "term", "node"];
 
 pub(super) fn expression(source: &SourceText) -> Result<Expression, ConfigError> {
     template(source, 0..source.as_str().len())
 }
 
 pub(super) fn predicate(source: &SourceText) -> Result<Predicate, ConfigError> {
-    let mut parser = Parser { source, position: 0 };
+    let mut parser = Parser { source, position: 0, depth: 0 };
     let predicate = parser.or()?;
     parser.skip_space();
     if parser.position < source.as_str().len() {
@@ -82,13 +83,14 @@ fn placeholder(source: &SourceText, start: usize, limit: usize) -> Result<(Varia
         ("property", Some(name)) if !name.is_empty() => Variable::Property(name.into()),
         ("exchange_id", None) => Variable::ExchangeId,
         ("route_id", None) => Variable::RouteId,
+        ("lock", None) => Variable::Lock,
         ("term", None) => Variable::Term,
         ("node", None) => Variable::Node,
         _ => {
             let message = format!("unknown placeholder `{name}`");
             return Err(ConfigError::at(source, name_start..name_end, message)
                 .suggest(head, PLACEHOLDERS)
-                .help("placeholders are body, body.FIELD, header.NAME, property.NAME, exchange_id, route_id, term and node"));
+                .help("placeholders are body, body.FIELD, header.NAME, property.NAME, exchange_id, route_id, lock, term and node"));
         }
     };
     Ok((variable, name_end + 1))
@@ -97,6 +99,8 @@ fn placeholder(source: &SourceText, start: usize, limit: usize) -> Result<(Varia
 struct Parser<'a> {
     source: &'a SourceText,
     position: usize,
+    /// How many `!` and `(` are open.
+    depth: u32,
 }
 
 impl Parser<'_> {
@@ -117,14 +121,25 @@ impl Parser<'_> {
     }
 
     fn not(&mut self) -> Result<Predicate, ConfigError> {
-        if self.accept("!") {
-            return Ok(Predicate::Not(Box::new(self.not()?)));
+        /// Each level uses the stack, here and when the predicate is asked.
+        const MAX_DEPTH: u32 = 64;
+        if self.depth == MAX_DEPTH {
+            return Err(self.error("this predicate is nested too deep"));
         }
-        if self.accept("(") {
+        self.depth += 1;
+        let predicate = if self.accept("!") {
+            Predicate::Not(Box::new(self.not()?))
+        } else if self.accept("(") {
             let inner = self.or()?;
-            return if self.accept(")") { Ok(inner) } else { Err(self.error("expected `)`")) };
-        }
-        self.comparison()
+            if !self.accept(")") {
+                return Err(self.error("expected `)`"));
+            }
+            inner
+        } else {
+            self.comparison()?
+        };
+        self.depth -= 1;
+        Ok(predicate)
     }
 
     fn comparison(&mut self) -> Result<Predicate, ConfigError> {
@@ -171,18 +186,22 @@ impl Parser<'_> {
             "true" => Value::Boolean(true),
             "false" => Value::Boolean(false),
             "null" => Value::Null,
+            // `nan` and `inf` are words, whatever Rust reads them as.
+            _ if word.starts_with(|first: char| first.is_ascii_alphabetic()) => return Err(self.no_operand()),
             _ => match (word.parse::<i64>(), word.parse::<f64>()) {
                 (Ok(number), _) => Value::Integer(number),
                 (_, Ok(number)) => Value::Float(number),
-                _ => {
-                    return Err(self.error("expected an operand").help(
-                        "an operand is a placeholder like ${header.x}, a quoted text, a number, true, false or null",
-                    ));
-                }
+                _ => return Err(self.no_operand()),
             },
         };
         self.position += length;
         Ok(Expression::Constant(value))
+    }
+
+    fn no_operand(&self) -> ConfigError {
+        self.error("expected an operand").help(
+            "an operand is a placeholder like ${header.x}, a quoted text, a number, true, false or null",
+        )
     }
 
     /// Steps over `token` if it comes next.

@@ -1,0 +1,138 @@
+//! Carrying out what the core answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use router_core::cluster::LockName;
+use tracing::{info, warn};
+
+use super::election::{Done, Election};
+use super::mirror::SessionDeadline;
+use super::requests;
+use crate::action::{Action, FenceCause, Operation, RequestId, SessionLoss, Target};
+use crate::event::Event;
+use crate::record::{LockId, SessionId};
+use crate::store::{Attempt, Write};
+
+impl Election<'_> {
+    /// One step of the core, with a clock that is read now.
+    pub(super) fn step(&mut self, event: Event) {
+        let actions = self.core.step(self.around.holds.clock.now(), event);
+        let mut holders = Vec::new();
+        for action in actions {
+            match action {
+                Action::Send { request, operation } => self.send(request, operation),
+                Action::Renewed { deadline } => self.deadline.set(deadline),
+                Action::Lead { lock, epoch, deadline } => self.lead(lock, epoch, deadline),
+                Action::Drain { lock, epoch } => self.release(lock, epoch),
+                Action::Fence { lock, epoch, cause, abort_at } => self.fence(lock, epoch, cause, abort_at),
+                // The sentinel has done it at that very time, and the futures were dropped before.
+                Action::Abort { .. } => {}
+                Action::Holder { lock, .. } => holders.push(lock),
+                Action::LockMissing { lock } => self.lock_missing(lock),
+                Action::SessionLost { session, cause } => self.session_lost(session, cause),
+            }
+        }
+        // Whoever acts on the news of a successor must find the own term ended.
+        for lock in holders {
+            self.publish_holder(lock);
+        }
+    }
+
+    fn name(&self, lock: LockId) -> Option<LockName> {
+        self.directory.name(lock).cloned()
+    }
+
+    fn send(&mut self, request: RequestId, operation: Operation) {
+        let store = Arc::clone(&self.around.store);
+        let patience = self.around.timing.attempt_timeout();
+        let Operation::Write { key, expect, record } = operation else {
+            self.tasks.spawn(async move { Done::Request(request, requests::list(store, patience).await) });
+            return;
+        };
+        let Some((key, record)) = self.directory.for_store(key, record) else { return };
+        let heartbeat = request.target == Target::Heartbeat;
+        let attempt = Attempt { heartbeat, fresh_connection: heartbeat && self.unanswered.is_some() };
+        if heartbeat {
+            self.unanswered = Some(request);
+        }
+        let write = Write { key, expect, record };
+        self.tasks.spawn(async move {
+            Done::Request(request, requests::write(store, request, write, attempt, patience).await)
+        });
+    }
+
+    fn lead(&mut self, lock: LockId, epoch: u64, deadline: Duration) {
+        let Some(name) = self.name(lock) else { return };
+        self.deadline.set(deadline);
+        let hold = self.around.holds.begin(&name, epoch, self.around.local.clone(), &self.deadline);
+        if let Some(publisher) = self.wishes.publisher(&name) {
+            publisher.lead(hold.control.term().clone(), &self.directory.why(lock));
+        }
+    }
+
+    /// R10: no new work, and all the time in the world for what runs, while heartbeats go on.
+    fn release(&mut self, lock: LockId, epoch: u64) {
+        let Some(name) = self.name(lock) else { return };
+        let Some(hold) = self.around.holds.get(&name, epoch) else { return };
+        hold.control.release();
+        if let Some(publisher) = self.wishes.publisher(&name) {
+            publisher.follow(None, self.farewell);
+        }
+        self.await_work(hold);
+    }
+
+    /// R5: first the term ends, then the views hear of it.
+    fn fence(&mut self, lock: LockId, epoch: u64, cause: FenceCause, abort_at: Duration) {
+        let Some(name) = self.name(lock) else { return };
+        let Some(hold) = self.around.holds.get(&name, epoch) else { return };
+        self.around.holds.fence(&hold, abort_at);
+        if let Some(publisher) = self.wishes.publisher(&name) {
+            publisher.follow(None, why_fenced(cause));
+        }
+        self.await_work(hold);
+    }
+
+    pub(super) fn publish_holder(&self, lock: LockId) {
+        let Some(publisher) = self.directory.name(lock).and_then(|name| self.wishes.publisher(name)) else {
+            return;
+        };
+        if self.core.holder(lock) == Some(self.core.session()) {
+            // Either this member leads, and its views know, or it has claimed the lock and will.
+            return;
+        }
+        if self.core.guard(lock).is_none_or(|guard| guard.draining) {
+            publisher.follow(self.directory.leader(lock), "it gave the lock up or ended");
+        }
+    }
+
+    fn lock_missing(&self, lock: LockId) {
+        let (Some(name), wait) = (self.directory.name(lock), self.around.timing.takeover_wait()) else {
+            return;
+        };
+        info!(
+            lock = %name,
+            "there is no record of `{name}`: it is made now and led in {wait:?}, because a missing record \
+             cannot be told from a deleted one; create the records of locks in advance to start at once"
+        );
+    }
+
+    /// The holds of the session were fenced before this, and never see a deadline of the next one.
+    fn session_lost(&mut self, session: SessionId, cause: SessionLoss) {
+        self.deadline = SessionDeadline::new();
+        let why = match cause {
+            SessionLoss::Killed => "another member declared it dead",
+            SessionLoss::Deleted => "its record was deleted",
+            SessionLoss::Recreated => "its record was deleted and made again",
+        };
+        warn!(%session, "the session of this member has ended, it goes on with a new one: {why}");
+    }
+}
+
+fn why_fenced(cause: FenceCause) -> &'static str {
+    match cause {
+        FenceCause::Deadline => "its deadline passed without an answer from the store",
+        FenceCause::Deposed => "the lock's record names another holder, or nobody",
+        FenceCause::SessionLost => "the session of this member has ended",
+    }
+}

@@ -1,0 +1,228 @@
+//! [`LeaseCluster`]: the cluster service.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use router_core::cluster::{
+    ClusterError, ClusterService, ClusterView, Leadership, LeadershipPublisher, LockName, Member,
+    Participation,
+};
+use smol_str::SmolStr;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::clock::SystemClock;
+use super::election::Surroundings;
+use super::holds::Holds;
+use super::inbox::Input;
+use super::sentinel;
+use super::settings::{LeaseClusterError, LeaseClusterSettings};
+use super::supervisor::supervise;
+use crate::record::{Death, SessionId};
+use crate::rendezvous::{Candidate, name_hash};
+use crate::store::LeaseStore;
+
+/// A cluster service over any [`LeaseStore`]: one session, one heartbeat and one watch for each process,
+/// whatever the number of locks. A member that holds nothing sends nothing.
+///
+/// # Guarantees
+/// No two members run guarded work of one lock at the same time, and term numbers rise with every term,
+/// even when records are deleted. A leader whose store does not answer steps down at its deadline, also
+/// when the runtime is blocked: the deadline is enforced by a thread of its own, and a process whose
+/// guarded work outlives it is aborted (see [`strict`](LeaseClusterSettings::strict)). A lock that is given
+/// up is free as soon as its work has ended; one whose leader vanished is free after the takeover wait.
+/// A panic inside the election ends all leadership at once and begins a new session.
+///
+/// # Assumptions
+/// The store keeps the guarantees of [`LeaseStore`]. The rates of the members' clocks err by less than
+/// the timing allows; their offsets do not matter. All members have the same timing. Nobody else writes a
+/// holder into a record; deleting records is allowed. The store's history is not rolled back.
+///
+/// A side effect that is already past its check when the process is suspended may still happen, and the
+/// clocks of a virtual machine may stand still while it is paused. [`Term::confirm`] narrows the second
+/// gap; only a sink that refuses smaller term numbers closes both.
+///
+/// [`Term::confirm`]: router_core::cluster::Term::confirm
+pub struct LeaseCluster {
+    local: Member,
+    office: Arc<Office>,
+    /// Weak: the views and scopes own a participation, this is only how the next view finds it.
+    participants: Mutex<HashMap<LockName, Weak<Participant>>>,
+    generations: AtomicU64,
+    /// The election's loop, and the sentinel where it is a task.
+    tasks: TaskTracker,
+    closing: CancellationToken,
+}
+
+/// The way to the election's loop. The loop ends when the last one who knows the way is gone.
+struct Office {
+    inbox: mpsc::UnboundedSender<Input>,
+    members: watch::Receiver<Vec<Member>>,
+    sessions: watch::Receiver<Vec<(SessionId, Member)>>,
+}
+
+impl Office {
+    /// The loop is gone only when the cluster is closed, and then nothing is left to do.
+    fn tell(&self, input: Input) {
+        let _ = self.inbox.send(input);
+    }
+}
+
+impl Drop for Office {
+    fn drop(&mut self) {
+        self.tell(Input::Close { done: None });
+    }
+}
+
+impl LeaseCluster {
+    /// Starts the election of one member. Needs the runtime of tokio with its timers.
+    ///
+    /// # Errors
+    /// When the member has no name, or the system has no random numbers or no threads.
+    pub fn start(
+        store: impl LeaseStore,
+        settings: LeaseClusterSettings,
+    ) -> Result<Arc<Self>, LeaseClusterError> {
+        let identity = settings.identity()?;
+        let local = settings.member.clone();
+        let store: Arc<dyn LeaseStore> = Arc::new(store);
+        let clock = settings.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
+        let (inbox, told) = mpsc::unbounded_channel();
+        let holds = Holds::new(clock, Arc::clone(&store), inbox.clone(), settings.timing, settings.strict);
+        let holds = Arc::new(holds.map_err(LeaseClusterError::Sentinel)?);
+        let (tasks, quit) = (TaskTracker::new(), CancellationToken::new());
+        sentinel::start(&holds, &quit, &tasks).map_err(LeaseClusterError::Sentinel)?;
+        let members = watch::Sender::new(vec![local.clone()]);
+        let sessions = watch::Sender::new(Vec::new());
+        let office = Office { inbox, members: members.subscribe(), sessions: sessions.subscribe() };
+        office.tell(Input::Candidates(candidates(&settings.candidates)));
+        let around =
+            Surroundings { local: local.clone(), timing: settings.timing, store, holds, members, sessions };
+        tasks.spawn(supervise(around, settings, identity, told, quit));
+        Ok(Arc::new(Self {
+            local,
+            office: Arc::new(office),
+            participants: Mutex::default(),
+            generations: AtomicU64::new(0),
+            tasks,
+            closing: CancellationToken::new(),
+        }))
+    }
+
+    /// Gives up all locks and takes none. Returns when none is held any more, or after
+    /// [`undrain`](Self::undrain).
+    ///
+    /// # Cancellation
+    /// Dropping the future does not end the draining.
+    pub async fn drain(&self) {
+        let (done, drained) = oneshot::channel();
+        self.office.tell(Input::Drain { done });
+        // An error means that there is nothing to wait for any more.
+        let _ = drained.await;
+    }
+
+    /// Stands for election again after [`drain`](Self::drain).
+    pub fn undrain(&self) {
+        self.office.tell(Input::Undrain);
+    }
+
+    /// Changes who may campaign and with which weights; see [`LeaseClusterSettings::candidates`].
+    pub fn set_candidates(&self, candidates: &[(SmolStr, u32)]) {
+        self.office.tell(Input::Candidates(self::candidates(candidates)));
+    }
+
+    /// The sessions that are not known to be dead, with their members, and all later changes. For backends
+    /// that know something of processes: see [`report`](Self::report).
+    #[must_use]
+    pub fn sessions(&self) -> watch::Receiver<Vec<(SessionId, Member)>> {
+        self.office.sessions.clone()
+    }
+
+    /// Reports a session as gone, so that its locks are taken sooner. [`Death::Proof`] only when that very
+    /// process is known to have ended: its locks are then led by others at once. [`Death::Weak`] for
+    /// everything else; its locks still rest for the takeover wait since it was last heard of.
+    pub fn report(&self, session: SessionId, death: Death) {
+        self.office.tell(Input::Evidence { session, death });
+    }
+
+    fn participate(&self, lock: &LockName) -> Arc<Participant> {
+        let mut participants = self.participants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(participant) = participants.get(lock).and_then(Weak::upgrade) {
+            return participant;
+        }
+        // Now and then is enough: with many locks, each look at all of them would be too much.
+        if participants.len() == participants.capacity() {
+            participants.retain(|_, participant| participant.strong_count() > 0);
+        }
+        let (publisher, leadership) = LeadershipPublisher::new(lock.clone());
+        let generation = self.generations.fetch_add(1, Ordering::Relaxed);
+        let participant = Arc::new(Participant {
+            office: Arc::clone(&self.office),
+            lock: lock.clone(),
+            generation,
+            leadership,
+        });
+        participants.insert(lock.clone(), Arc::downgrade(&participant));
+        self.office.tell(Input::View { lock: lock.clone(), generation, publisher });
+        participant
+    }
+}
+
+fn candidates(named: &[(SmolStr, u32)]) -> Vec<Candidate> {
+    named.iter().map(|(name, weight)| Candidate { member: name_hash(name), weight: *weight }).collect()
+}
+
+#[async_trait]
+impl ClusterService for LeaseCluster {
+    fn local(&self) -> &Member {
+        &self.local
+    }
+
+    async fn view(&self, lock: &LockName) -> Result<ClusterView, ClusterError> {
+        if self.closing.is_cancelled() {
+            return Err(ClusterError::Closed);
+        }
+        let participant = self.participate(lock);
+        let leadership = participant.leadership.clone();
+        Ok(ClusterView::new(lock.clone(), self.local.clone(), leadership, participant))
+    }
+
+    /// Waits for the work under all locks, however long that takes, and for the answers of the store.
+    async fn close(&self) {
+        self.closing.cancel();
+        let (done, closed) = oneshot::channel();
+        self.office.tell(Input::Close { done: Some(done) });
+        // An error means that the loop has ended.
+        let _ = closed.await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// A participation as views and scopes hold it; dropping the last one leaves the election.
+struct Participant {
+    office: Arc<Office>,
+    lock: LockName,
+    generation: u64,
+    leadership: watch::Receiver<Leadership>,
+}
+
+impl Participation for Participant {
+    fn members(&self) -> Vec<Member> {
+        self.office.members.borrow().clone()
+    }
+
+    fn resign(&self, stay_out: Duration) {
+        self.office.tell(Input::Resign { lock: self.lock.clone(), stay_out });
+    }
+}
+
+impl Drop for Participant {
+    fn drop(&mut self) {
+        self.office.tell(Input::Unview { lock: self.lock.clone(), generation: self.generation });
+    }
+}

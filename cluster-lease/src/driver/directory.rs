@@ -1,0 +1,223 @@
+//! Names: what locks and sessions are called, in the store, in the core, and by humans.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use router_core::cluster::{Leader, LockName, Member};
+use smol_str::SmolStr;
+
+use crate::clocks::Clocks;
+use crate::event::Event;
+use crate::record::{Death, Entry, Key, LockId, LockRecord, Record, SessionId, SessionRecord, Version};
+use crate::store::{Change, Listing, StoreKey, StoreRecord};
+
+/// What this process knows of the group, beside what its core does.
+pub(crate) struct Directory {
+    local: Member,
+    ids: HashMap<LockName, LockId>,
+    names: Vec<LockName>,
+    sessions: BTreeMap<SessionId, Peer>,
+    locks: HashMap<LockId, Known>,
+}
+
+struct Peer {
+    member: Member,
+    record: SessionRecord,
+    /// When it was last heard of, by the standby's clock.
+    heard: Duration,
+}
+
+struct Known {
+    record: LockRecord,
+    /// The number of the term of its holder. After a list it may be that of a later write of the same
+    /// term; nothing but messages depends on it.
+    term: u64,
+    /// Why its holder could claim it, where that was seen.
+    why: SmolStr,
+}
+
+impl Known {
+    fn is_same_claim(&self, record: &LockRecord) -> bool {
+        (self.record.holder, self.record.claim) == (record.holder, record.claim)
+    }
+}
+
+impl Directory {
+    pub(crate) fn new(local: Member) -> Self {
+        Self {
+            local,
+            ids: HashMap::new(),
+            names: Vec::new(),
+            sessions: BTreeMap::new(),
+            locks: HashMap::new(),
+        }
+    }
+
+    /// The number of a lock within this process.
+    pub(crate) fn id(&mut self, name: &LockName) -> LockId {
+        if let Some(id) = self.ids.get(name) {
+            return *id;
+        }
+        // Four billion names would not fit into memory.
+        let id = LockId(u32::try_from(self.names.len()).unwrap_or(u32::MAX));
+        self.names.push(name.clone());
+        self.ids.insert(name.clone(), id);
+        id
+    }
+
+    pub(crate) fn known_id(&self, name: &LockName) -> Option<LockId> {
+        self.ids.get(name).copied()
+    }
+
+    pub(crate) fn name(&self, id: LockId) -> Option<&LockName> {
+        self.names.get(usize::try_from(id.0).unwrap_or(usize::MAX))
+    }
+
+    /// Takes a list into account and translates it for the core.
+    pub(crate) fn listed(&mut self, listing: Listing, now: Clocks) -> Event {
+        let former = std::mem::take(&mut self.sessions);
+        let former_locks = std::mem::take(&mut self.locks);
+        let mut entries = Vec::with_capacity(listing.entries.len());
+        for entry in listing.entries {
+            let (key, record) = self.note(entry.version, entry.key, Some(entry.record), now);
+            entries.extend(record.map(|record| Entry { version: entry.version, key, record }));
+        }
+        // A list says what there is, not that it has just been heard of.
+        for (session, peer) in &mut self.sessions {
+            if let Some(former) = former.get(session).filter(|former| former.record == peer.record) {
+                peer.heard = former.heard;
+            }
+        }
+        // Nor does it say why: what came in between was missed.
+        for (id, known) in &mut self.locks {
+            match former_locks.get(id).filter(|former| former.is_same_claim(&known.record)) {
+                Some(former) => (known.term, known.why) = (former.term, former.why.clone()),
+                None => known.why = SmolStr::default(),
+            }
+        }
+        Event::Snapshot { version: listing.version, entries }
+    }
+
+    /// Takes a change into account and translates it for the core.
+    pub(crate) fn changed(&mut self, change: Change, now: Clocks) -> Event {
+        match change {
+            Change::Bookmark { version } => Event::Progress { version },
+            Change::Record { version, key, record } => {
+                let (key, record) = self.note(version, key, record, now);
+                Event::Changed { version, key, record }
+            }
+        }
+    }
+
+    fn note(
+        &mut self,
+        version: Version,
+        key: StoreKey,
+        record: Option<StoreRecord>,
+        now: Clocks,
+    ) -> (Key, Option<Record>) {
+        match key {
+            StoreKey::Session(session) => {
+                let record = match record {
+                    Some(StoreRecord::Session { record, member }) => {
+                        self.sessions.insert(session, Peer { member, record, heard: now.standby });
+                        Some(Record::Session(record))
+                    }
+                    _ => {
+                        self.sessions.remove(&session);
+                        None
+                    }
+                };
+                (Key::Session(session), record)
+            }
+            StoreKey::Lock(name) => {
+                let id = self.id(&name);
+                let record = match record {
+                    Some(StoreRecord::Lock { record, .. }) => {
+                        self.note_lock(id, version, record);
+                        Some(Record::Lock(record))
+                    }
+                    _ => {
+                        self.locks.remove(&id);
+                        None
+                    }
+                };
+                (Key::Lock(id), record)
+            }
+        }
+    }
+
+    fn note_lock(&mut self, id: LockId, version: Version, record: LockRecord) {
+        let (term, why) = match self.locks.get(&id) {
+            Some(known) if known.is_same_claim(&record) => (known.term, known.why.clone()),
+            _ => (version.max(record.epoch), self.why_open(id).into()),
+        };
+        self.locks.insert(id, Known { record, term, why });
+    }
+
+    /// The record in the form of the store, with the names that humans want.
+    pub(crate) fn for_store(&self, key: Key, record: Record) -> Option<(StoreKey, StoreRecord)> {
+        Some(match (key, record) {
+            (Key::Session(session), Record::Session(record)) => {
+                let member = self.sessions.get(&session).map_or(&self.local, |peer| &peer.member).clone();
+                (StoreKey::Session(session), StoreRecord::Session { record, member })
+            }
+            (Key::Lock(id), Record::Lock(record)) => {
+                // The core writes no other holder than its own session.
+                let holder = record.holder.map(|_| self.local.id.clone());
+                (StoreKey::Lock(self.name(id)?.clone()), StoreRecord::Lock { record, holder })
+            }
+            _ => return None,
+        })
+    }
+
+    /// Who leads a lock, as far as the view shows.
+    pub(crate) fn leader(&self, lock: LockId) -> Option<Leader> {
+        let known = self.locks.get(&lock)?;
+        let peer = self.sessions.get(&known.record.holder?)?;
+        Some(Leader { member: peer.member.clone(), term: known.term, why: known.why.clone() })
+    }
+
+    /// Why this member leads a lock, for the log.
+    pub(crate) fn why(&self, lock: LockId) -> SmolStr {
+        let why = self.locks.get(&lock).map(|known| known.why.clone()).unwrap_or_default();
+        if why.is_empty() { "its claim came through".into() } else { why }
+    }
+
+    /// Why a lock can be claimed as it is now.
+    fn why_open(&self, lock: LockId) -> String {
+        let Some(known) = self.locks.get(&lock) else {
+            return "its record did not exist, and the takeover wait is over".into();
+        };
+        let Some(holder) = known.record.holder else {
+            return if known.record.epoch == 0 { "the lock was free" } else { "it was released" }.into();
+        };
+        match self.sessions.get(&holder) {
+            None => "the session of its holder is gone, and the takeover wait is over".into(),
+            Some(Peer { member, record, .. }) => match record.dead {
+                Some(Death::Expired) => format!("{member} was silent for the whole takeover wait"),
+                Some(Death::Proof) => format!("{member} has ended"),
+                Some(Death::Weak) => format!("{member} was reported gone, and the takeover wait is over"),
+                None => format!("{member} was its holder"),
+            },
+        }
+    }
+
+    /// The members that hold or take something, and this one.
+    pub(crate) fn members(&self, now: Clocks, within: Duration) -> Vec<Member> {
+        let mut members = vec![self.local.clone()];
+        for peer in self.sessions.values() {
+            let live = peer.record.dead.is_none() && now.standby.saturating_sub(peer.heard) < within;
+            if live && !members.contains(&peer.member) {
+                members.push(peer.member.clone());
+            }
+        }
+        members
+    }
+
+    /// The sessions that exist and are not dead.
+    pub(crate) fn sessions(&self) -> Vec<(SessionId, Member)> {
+        let live = self.sessions.iter().filter(|(_, peer)| peer.record.dead.is_none());
+        live.map(|(session, peer)| (*session, peer.member.clone())).collect()
+    }
+}

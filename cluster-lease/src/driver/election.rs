@@ -1,0 +1,373 @@
+//! The election's loop: owns the core, feeds it, and carries out what it answers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use router_core::cluster::{LockName, Member};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{self, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tracing::error;
+
+use super::directory::Directory;
+use super::holds::{Hold, Holds};
+use super::inbox::Input;
+use super::mirror::SessionDeadline;
+use super::requests::Fate;
+use super::watcher::{Seen, Watcher};
+use super::wishes::{Participation, Wishes};
+use crate::action::RequestId;
+use crate::core::{Core, Identity};
+use crate::event::{Event, Outcome};
+use crate::record::{LockId, SessionId, Version};
+use crate::rendezvous::name_hash;
+use crate::settings::Settings;
+use crate::store::LeaseStore;
+
+/// What the loop shares with the rest of the process.
+pub(crate) struct Surroundings {
+    pub(crate) local: Member,
+    pub(crate) timing: Settings,
+    pub(crate) store: Arc<dyn LeaseStore>,
+    pub(crate) holds: Arc<Holds>,
+    pub(crate) members: tokio::sync::watch::Sender<Vec<Member>>,
+    pub(crate) sessions: tokio::sync::watch::Sender<Vec<(SessionId, Member)>>,
+}
+
+/// How many changes of the watch may wait for the loop before the watch itself waits.
+const WATCH_BUFFER: usize = 1024;
+
+/// One run of the election, from a fresh incarnation until it is closed or panics.
+pub(crate) struct Election<'a> {
+    pub(super) around: &'a Surroundings,
+    pub(super) wishes: &'a mut Wishes,
+    pub(super) core: Core,
+    pub(super) directory: Directory,
+    /// Locks that the core was told to want.
+    pub(super) wanted: HashMap<LockId, LockName>,
+    /// Why the terms that are being given up are.
+    pub(super) farewell: &'static str,
+    pub(super) deadline: SessionDeadline,
+    pub(super) tasks: JoinSet<Done>,
+    watcher: Option<task::Id>,
+    /// The heartbeat that was not answered yet, or not at all: the next one takes a fresh connection.
+    pub(super) unanswered: Option<RequestId>,
+    /// The newest version that this process has written.
+    written: Version,
+    /// The newest version that the watch has delivered.
+    delivered: Version,
+    /// A version that the watch should have delivered, and until when it is given time.
+    owed: Option<(Version, Instant)>,
+    distrusted: Arc<Notify>,
+}
+
+/// A task of the loop has ended.
+pub(crate) enum Done {
+    Request(RequestId, Fate),
+    Joined(LockName, u64),
+    Watcher,
+}
+
+impl<'a> Election<'a> {
+    pub(crate) fn new(around: &'a Surroundings, wishes: &'a mut Wishes, identity: Identity) -> Self {
+        Self {
+            core: Core::new(identity, around.timing, around.holds.clock.now()),
+            directory: Directory::new(around.local.clone()),
+            wanted: HashMap::new(),
+            farewell: "this member leaves",
+            deadline: SessionDeadline::new(),
+            tasks: JoinSet::new(),
+            watcher: None,
+            unanswered: None,
+            written: 0,
+            delivered: 0,
+            owed: None,
+            distrusted: Arc::default(),
+            around,
+            wishes,
+        }
+    }
+
+    /// Runs until the cluster is closed and nothing is held.
+    pub(crate) async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Input>) {
+        let (sender, mut watch) = mpsc::channel(WATCH_BUFFER);
+        let watcher = Watcher {
+            store: Arc::clone(&self.around.store),
+            seen: sender,
+            distrusted: Arc::clone(&self.distrusted),
+            patience: self.around.timing.attempt_timeout(),
+            pause: self.around.timing.retry_pause(),
+        };
+        let watcher = self.tasks.spawn(async move {
+            watcher.run().await;
+            Done::Watcher
+        });
+        self.watcher = Some(watcher.id());
+        self.begin();
+        while !self.is_done() {
+            let wakeup = self.wakeup();
+            let timer = async {
+                match wakeup {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(input) = inbox.recv() => self.told(input),
+                Some(seen) = watch.recv() => self.seen(seen),
+                Some(done) = self.tasks.join_next() => self.done(done),
+                () = timer => self.tick(),
+            }
+        }
+    }
+
+    /// What the process wanted before this run.
+    fn begin(&mut self) {
+        if self.wishes.draining {
+            self.step(Event::Drain);
+        }
+        self.step(Event::Candidates(self.wishes.candidates.clone()));
+        for hold in self.around.holds.all() {
+            self.await_work(hold);
+        }
+        for lock in self.wishes.participations.keys().cloned().collect::<Vec<_>>() {
+            self.want(&lock);
+        }
+    }
+
+    /// Stands for election, unless work of an earlier term is still running.
+    fn want(&mut self, lock: &LockName) {
+        let id = self.directory.id(lock);
+        let foreign = self.around.holds.has(lock) && self.core.guard(id).is_none();
+        if !foreign && self.wishes.participations.contains_key(lock) {
+            self.wanted.insert(id, lock.clone());
+            self.step(Event::View { lock: id, name: name_hash(lock.as_str()) });
+            self.publish_holder(id);
+        }
+    }
+
+    fn told(&mut self, input: Input) {
+        match input {
+            Input::View { lock, generation, publisher } => {
+                self.wishes.participations.insert(lock.clone(), Participation { generation, publisher });
+                self.want(&lock);
+            }
+            Input::Unview { lock, generation } => self.unwant(&lock, generation),
+            Input::Resign { lock, stay_out } => self.resign(&lock, stay_out),
+            Input::Drain { done } => {
+                self.farewell = "this member is drained";
+                self.wishes.waiting.push(done);
+                self.drain();
+            }
+            Input::Undrain => {
+                if !self.wishes.closing {
+                    self.wishes.draining = false;
+                    self.wishes.waiting.clear();
+                    self.step(Event::Undrain);
+                }
+            }
+            Input::Close { done } => {
+                self.farewell = "this member leaves";
+                self.wishes.closing = true;
+                self.wishes.waiting.extend(done);
+                self.drain();
+            }
+            Input::Candidates(candidates) => {
+                self.wishes.candidates.clone_from(&candidates);
+                self.step(Event::Candidates(candidates));
+            }
+            Input::Evidence { session, death } => self.step(Event::Evidence { session, death }),
+            Input::Confirm { lock, epoch, record, reply } => {
+                let record = record.map(crate::record::Record::Lock);
+                let stands = self.directory.known_id(&lock).is_some_and(|id| {
+                    let same = self.core.guard(id).is_some_and(|guard| guard.epoch == epoch);
+                    same && self.core.confirms(id, record.as_ref())
+                });
+                // Whoever asked may have given up.
+                let _ = reply.send(stands);
+            }
+            Input::Lapsed { lock, epoch } => self.lapsed(&lock, epoch),
+        }
+    }
+
+    fn unwant(&mut self, lock: &LockName, generation: u64) {
+        let present = self.wishes.participations.get(lock).map(|participation| participation.generation);
+        if present != Some(generation) {
+            return;
+        }
+        self.wishes.participations.remove(lock);
+        let id = self.directory.id(lock);
+        if self.wanted.remove(&id).is_some() {
+            self.step(Event::Unview { lock: id });
+        }
+    }
+
+    fn resign(&mut self, lock: &LockName, stay_out: Duration) {
+        let id = self.directory.id(lock);
+        let farewell = std::mem::replace(&mut self.farewell, "this member resigned");
+        // The core takes no time at all for no resignation at all.
+        let stay_out = stay_out.max(Duration::from_millis(1));
+        self.step(Event::Resign { lock: id, stay_out });
+        self.farewell = farewell;
+    }
+
+    fn drain(&mut self) {
+        self.wishes.draining = true;
+        self.step(Event::Drain);
+    }
+
+    /// The sentinel was first to notice a deadline. Normally the core sees it too, now. When a heartbeat
+    /// has moved the deadline in the very same moment it does not, and then the lock is given up in good
+    /// order, because the term has ended for whoever works under it.
+    fn lapsed(&mut self, lock: &LockName, epoch: u64) {
+        self.tick();
+        let Some(id) = self.directory.known_id(lock) else { return };
+        if self.core.guard(id).is_some_and(|guard| guard.epoch == epoch && !guard.fenced) {
+            self.resign(lock, Duration::ZERO);
+        }
+    }
+
+    fn seen(&mut self, seen: Seen) {
+        let now = self.around.holds.clock.now();
+        match seen {
+            Seen::Lost => {
+                self.owed = None;
+                self.step(Event::WatchLost);
+            }
+            Seen::Open => self.step(Event::WatchRestored),
+            Seen::Listed(listing) => {
+                self.delivered = listing.version;
+                let stale = listing.version < self.core.view_version();
+                let event = if stale { Event::Tick } else { self.directory.listed(listing, now) };
+                self.step(event);
+            }
+            Seen::Changed(change) => {
+                let version = match &change {
+                    crate::store::Change::Record { version, .. }
+                    | crate::store::Change::Bookmark { version } => *version,
+                };
+                self.delivered = self.delivered.max(version);
+                self.owed = self.owed.filter(|(owed, _)| *owed > self.delivered);
+                if version > self.core.view_version() {
+                    let event = self.directory.changed(change, now);
+                    self.step(event);
+                }
+            }
+        }
+        self.publish_members();
+    }
+
+    fn done(&mut self, done: Result<Done, task::JoinError>) {
+        match done {
+            Ok(Done::Request(request, fate)) => self.answered(request, fate),
+            Ok(Done::Joined(lock, epoch)) => {
+                self.around.holds.end(&lock, epoch);
+                let id = self.directory.id(&lock);
+                self.step(Event::Joined { lock: id, epoch });
+                if !self.wanted.contains_key(&id) {
+                    self.want(&lock);
+                }
+            }
+            // It runs for as long as we listen, and we do.
+            Ok(Done::Watcher) => {}
+            // Everything rests on the watch: begin anew.
+            Err(error) if error.is_panic() && Some(error.id()) == self.watcher => {
+                std::panic::resume_unwind(error.into_panic())
+            }
+            // To the core this is a request that nobody answered.
+            Err(error) => error!("a request of the election panicked: {error}"),
+        }
+    }
+
+    fn answered(&mut self, request: RequestId, fate: Fate) {
+        if matches!(fate, Fate::Known(Outcome::Written { .. } | Outcome::Conflict)) {
+            self.unanswered = self.unanswered.filter(|unanswered| *unanswered != request);
+        }
+        match fate {
+            Fate::Silence => {}
+            Fate::Known(outcome) => {
+                if let Outcome::Written { version } = outcome {
+                    self.written = self.written.max(version);
+                }
+                self.step(Event::Answer { request, outcome });
+            }
+            Fate::Listed(listing) => {
+                let newest = listing.entries.iter().map(|entry| entry.version).max().unwrap_or_default();
+                if newest > self.delivered && self.owed.is_none() {
+                    self.owed = Some((newest, Instant::now() + self.around.timing.attempt_timeout()));
+                }
+                let now = self.around.holds.clock.now();
+                if listing.version < self.core.view_version() {
+                    // The watch was faster. The core has what it asked for.
+                    self.step(Event::Answer { request, outcome: Outcome::Unknown });
+                } else {
+                    let event = self.directory.listed(listing, now);
+                    self.step(event);
+                }
+                self.publish_members();
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        if self.owed.is_some_and(|(_, until)| Instant::now() >= until) {
+            self.owed = None;
+            self.distrusted.notify_one();
+        }
+        self.step(Event::Tick);
+    }
+
+    /// When to tick, in tokio's time.
+    fn wakeup(&self) -> Option<Instant> {
+        let now = self.around.holds.clock.now();
+        let core = self.core.next_wakeup().map(|at| Instant::now() + at.saturating_sub(now.leader));
+        let owed = self.owed.map(|(_, until)| until);
+        core.into_iter().chain(owed).min()
+    }
+
+    /// Tells those who wait when nothing is held, nor on its way to be. Says whether to end.
+    fn is_done(&mut self) -> bool {
+        if self.wishes.waiting.is_empty() && !self.wishes.closing {
+            return false;
+        }
+        let settled = self.core.view_version() >= self.written && self.core.is_idle();
+        // Whatever is on its way to a lock must have ended too: a claim could still come through.
+        if !settled || !self.around.holds.is_empty() || self.tasks.len() > 1 {
+            return false;
+        }
+        for waiting in self.wishes.waiting.drain(..) {
+            let _ = waiting.send(());
+        }
+        self.wishes.closing
+    }
+
+    /// Waits for the work of a term that has ended, beside the loop.
+    pub(super) fn await_work(&mut self, hold: Arc<Hold>) {
+        self.tasks.spawn(async move {
+            hold.control.joined().await;
+            Done::Joined(hold.lock.clone(), hold.epoch)
+        });
+    }
+
+    fn publish_members(&self) {
+        let now = self.around.holds.clock.now();
+        let members = self.directory.members(now, self.around.timing.takeover_wait());
+        self.around.members.send_if_modified(|present| {
+            let changed = *present != members;
+            if changed {
+                *present = members;
+            }
+            changed
+        });
+        let sessions = self.directory.sessions();
+        self.around.sessions.send_if_modified(|present| {
+            let changed = *present != sessions;
+            if changed {
+                *present = sessions;
+            }
+            changed
+        });
+    }
+}

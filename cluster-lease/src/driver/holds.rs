@@ -1,0 +1,217 @@
+//! The holds of this process: what guarded work asks, and what ends it in time.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use router_core::cluster::{Authority, LockName, Member, TermControl};
+use router_core::error::Chain;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, error};
+
+use super::alarm::Alarm;
+use super::clock::Clock;
+use super::inbox::Input;
+use super::mirror::{HoldDeadline, SessionDeadline};
+use crate::settings::Settings;
+use crate::store::LeaseStore;
+
+/// One term of one lock, from when it was granted until its work has ended.
+pub(crate) struct Hold {
+    pub(crate) lock: LockName,
+    pub(crate) epoch: u64,
+    pub(crate) control: TermControl,
+    authority: Arc<LeaseAuthority>,
+    /// Whether the sentinel has ended it.
+    lapsed: AtomicBool,
+    overdue: AtomicBool,
+}
+
+/// All holds of this process. The election's loop adds and removes them; the sentinel ends them in time
+/// even if that loop stands still.
+pub(crate) struct Holds {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) alarm: Alarm,
+    store: Arc<dyn LeaseStore>,
+    inbox: mpsc::UnboundedSender<Input>,
+    timing: Settings,
+    strict: bool,
+    live: Mutex<HashMap<LockName, Arc<Hold>>>,
+}
+
+impl Holds {
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        store: Arc<dyn LeaseStore>,
+        inbox: mpsc::UnboundedSender<Input>,
+        timing: Settings,
+        strict: bool,
+    ) -> std::io::Result<Self> {
+        let alarm = Alarm::new(clock.follows_tokio())?;
+        Ok(Self { clock, alarm, store, inbox, timing, strict, live: Mutex::default() })
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<LockName, Arc<Hold>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a term.
+    pub(crate) fn begin(
+        &self,
+        lock: &LockName,
+        epoch: u64,
+        holder: Member,
+        session: &SessionDeadline,
+    ) -> Arc<Hold> {
+        let authority = Arc::new(LeaseAuthority {
+            lock: lock.clone(),
+            epoch,
+            deadline: HoldDeadline::new(session.clone()),
+            clock: Arc::clone(&self.clock),
+            stop: self.timing.stop(),
+            store: Arc::clone(&self.store),
+            inbox: self.inbox.clone(),
+            patience: self.timing.attempt_timeout(),
+        });
+        let shared = Arc::clone(&authority) as Arc<dyn Authority>;
+        let hold = Arc::new(Hold {
+            lock: lock.clone(),
+            epoch,
+            control: TermControl::new(lock.clone(), epoch, holder, Some(shared)),
+            authority,
+            lapsed: AtomicBool::new(false),
+            overdue: AtomicBool::new(false),
+        });
+        self.live().insert(lock.clone(), Arc::clone(&hold));
+        self.alarm.ring_by(hold.authority.deadline.get(), &*self.clock);
+        hold
+    }
+
+    pub(crate) fn get(&self, lock: &LockName, epoch: u64) -> Option<Arc<Hold>> {
+        self.live().get(lock).filter(|hold| hold.epoch == epoch).cloned()
+    }
+
+    pub(crate) fn has(&self, lock: &LockName) -> bool {
+        self.live().contains_key(lock)
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Hold>> {
+        self.live().values().cloned().collect()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live().is_empty()
+    }
+
+    /// The work of a term has ended.
+    pub(crate) fn end(&self, lock: &LockName, epoch: u64) {
+        let mut live = self.live();
+        if live.get(lock).is_some_and(|hold| hold.epoch == epoch) {
+            live.remove(lock);
+        }
+    }
+
+    /// Leadership is over, and guarded work must have ended at `abort_at`.
+    pub(crate) fn fence(&self, hold: &Hold, abort_at: Duration) {
+        hold.authority.deadline.freeze(abort_at.saturating_sub(self.timing.stop()));
+        hold.control.lose(hold.authority.until_abort());
+    }
+
+    /// Everything is over, now: nobody is there to renew it. Work has the usual time to end.
+    pub(crate) fn fence_all(&self) {
+        let abort_at = self.clock.now().leader + self.timing.stop();
+        for hold in self.all() {
+            // Never later than the deadline that others count on.
+            let known = hold.authority.deadline.get() + self.timing.stop();
+            self.fence(&hold, abort_at.min(known));
+        }
+    }
+
+    /// What the sentinel does: ends the terms whose deadline has passed, and reports work that outlives
+    /// its time, or ends the process. Returns the time until it has to look again.
+    pub(crate) fn inspect(&self) -> Option<Duration> {
+        let mut next: Option<Duration> = None;
+        for hold in self.all() {
+            let now = self.clock.leader();
+            let deadline = hold.authority.deadline.get();
+            let abort_at = deadline + self.timing.stop();
+            if now >= deadline && !hold.lapsed.swap(true, Ordering::AcqRel) {
+                hold.control.lose(hold.authority.until_abort());
+                // The loop may be gone, and then nobody needs to know.
+                let _ = self.inbox.send(Input::Lapsed { lock: hold.lock.clone(), epoch: hold.epoch });
+            }
+            let due = if now < deadline { deadline } else { abort_at };
+            match due.checked_sub(now).filter(|left| !left.is_zero()) {
+                Some(left) => next = Some(next.map_or(left, |other| other.min(left))),
+                None => self.overdue(&hold),
+            }
+        }
+        next
+    }
+
+    fn overdue(&self, hold: &Hold) {
+        if !hold.control.has_work() || hold.overdue.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (lock, term) = (&hold.lock, hold.epoch);
+        error!(%lock, term, "work under `{lock}`, term {term}, outlives its leadership: another member may work now");
+        if self.strict {
+            // The log may be buffered, and this process has no time left.
+            eprintln!("work under `{lock}`, term {term}, outlives its leadership: aborting the process");
+            std::process::abort();
+        }
+    }
+
+    /// Whether the sentinel has nothing left to watch over.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.all().iter().all(|hold| hold.overdue.load(Ordering::Acquire) || !hold.control.has_work())
+    }
+}
+
+/// The authority of one hold.
+struct LeaseAuthority {
+    lock: LockName,
+    epoch: u64,
+    deadline: HoldDeadline,
+    clock: Arc<dyn Clock>,
+    stop: Duration,
+    store: Arc<dyn LeaseStore>,
+    inbox: mpsc::UnboundedSender<Input>,
+    /// How long `confirm` waits for the store.
+    patience: Duration,
+}
+
+#[async_trait]
+impl Authority for LeaseAuthority {
+    fn until_fence(&self) -> Duration {
+        self.deadline.get().saturating_sub(self.clock.leader())
+    }
+
+    /// A part of the time to stop is kept back: futures are dropped by timers of tokio, which are slewed
+    /// with CLOCK_MONOTONIC and wake up late, and at the very end of the time the process is aborted.
+    fn until_abort(&self) -> Duration {
+        let usable = self.stop - self.stop / 8;
+        (self.deadline.get() + usable).saturating_sub(self.clock.leader())
+    }
+
+    async fn confirm(&self) -> bool {
+        tokio::time::timeout(self.patience, self.ask()).await.unwrap_or(false)
+    }
+}
+
+impl LeaseAuthority {
+    async fn ask(&self) -> bool {
+        let record = match self.store.read(&self.lock).await {
+            Ok(record) => record,
+            Err(error) => {
+                debug!(lock = %self.lock, "`{}` could not be confirmed: {}", self.lock, Chain(&error));
+                return false;
+            }
+        };
+        let (reply, answer) = oneshot::channel();
+        let question = Input::Confirm { lock: self.lock.clone(), epoch: self.epoch, record, reply };
+        self.inbox.send(question).is_ok() && answer.await.unwrap_or(false)
+    }
+}

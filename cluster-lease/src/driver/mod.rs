@@ -1,0 +1,25 @@
+//! The driver: carries the core's requests to a store and its decisions to the rest of the process.
+//!
+//! One task, the election's loop (`election.rs`, `actions.rs`), owns the core. Around it are the requests,
+//! each a task; the watcher, which turns lists and watches into one ordered stream; and the holds with
+//! their sentinel, which end work in time even if all of the former stand still.
+
+mod actions;
+mod alarm;
+mod clock;
+mod cluster;
+mod directory;
+mod election;
+mod holds;
+mod inbox;
+mod mirror;
+mod requests;
+mod sentinel;
+mod settings;
+mod supervisor;
+mod watcher;
+mod wishes;
+
+pub use clock::{Clock, SystemClock, TokioClock};
+pub use cluster::LeaseCluster;
+pub use settings::{LeaseClusterError, LeaseClusterSettings, Timing, TimingError};

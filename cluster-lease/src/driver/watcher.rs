@@ -1,0 +1,107 @@
+//! The one watch of a process: lists the group, watches it from there, and begins anew after a failure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use router_core::error::Chain;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use crate::record::Version;
+use crate::store::{Change, LeaseStore, LeaseWatch, Listing, StoreError};
+
+/// What the watcher tells the election's loop, in order.
+pub(crate) enum Seen {
+    Listed(Listing),
+    Changed(Change),
+    /// The watch is open, from the last list or the last change.
+    Open,
+    /// The watch is not open, and changes may be missed until the next list.
+    Lost,
+}
+
+pub(crate) struct Watcher {
+    pub(crate) store: Arc<dyn LeaseStore>,
+    pub(crate) seen: mpsc::Sender<Seen>,
+    /// Somebody knows of changes that the watch has not delivered.
+    pub(crate) distrusted: Arc<Notify>,
+    /// How long a request may take.
+    pub(crate) patience: Duration,
+    /// The pause after the first failure. It grows up to `patience`.
+    pub(crate) pause: Duration,
+}
+
+impl Watcher {
+    /// Runs until nobody listens any more.
+    pub(crate) async fn run(self) {
+        let mut pause = self.pause;
+        while self.seen.send(Seen::Lost).await.is_ok() {
+            let before = tokio::time::Instant::now();
+            match self.list_and_watch().await {
+                Ok(()) => return,
+                Err(error) => debug!("the watch of the election failed: {}", Chain(&error)),
+            }
+            // A watch that held for a while was sound: the next failure is a first one.
+            if before.elapsed() > self.patience * 4 {
+                pause = self.pause;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(self.patience);
+        }
+    }
+
+    /// `Ok`: nobody listens any more.
+    async fn list_and_watch(&self) -> Result<(), StoreError> {
+        let listing = self.in_time(self.store.list()).await.inspect_err(|error| {
+            warn!("the election's records cannot be listed: {}", Chain(error));
+        })?;
+        let mut version = listing.version;
+        if self.seen.send(Seen::Listed(listing)).await.is_err() {
+            return Ok(());
+        }
+        loop {
+            let watch = self.in_time(self.store.watch(version)).await?;
+            if self.seen.send(Seen::Open).await.is_err() || !self.follow(watch, &mut version).await? {
+                return Ok(());
+            }
+            // It ended in good order. Some servers do that often; none may make us spin.
+            sleep(self.pause).await;
+        }
+    }
+
+    /// Delivers changes until the watch ends. Says whether anybody still listens.
+    async fn follow(
+        &self,
+        mut watch: Box<dyn LeaseWatch>,
+        version: &mut Version,
+    ) -> Result<bool, StoreError> {
+        loop {
+            let change = tokio::select! {
+                biased;
+                () = self.seen.closed() => return Ok(false),
+                () = self.distrusted.notified() => {
+                    return Err(StoreError::unknown("it did not deliver changes that a list contains"));
+                }
+                change = watch.next() => change?,
+            };
+            let Some(change) = change else { return Ok(true) };
+            *version = match &change {
+                Change::Record { version, .. } | Change::Bookmark { version } => *version,
+            };
+            if self.seen.send(Seen::Changed(change)).await.is_err() {
+                return Ok(false);
+            }
+        }
+    }
+
+    async fn in_time<T>(
+        &self,
+        request: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match timeout(self.patience, request).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::unknown("the store did not answer in time")),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What the process wants of the election. It outlives the loop that carries it out.
+
+use std::collections::HashMap;
+
+use router_core::cluster::{LeadershipPublisher, LockName};
+use tokio::sync::oneshot;
+
+use crate::rendezvous::Candidate;
+
+#[derive(Default)]
+pub(crate) struct Wishes {
+    pub(crate) participations: HashMap<LockName, Participation>,
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) draining: bool,
+    pub(crate) closing: bool,
+    /// Who waits until nothing is held.
+    pub(crate) waiting: Vec<oneshot::Sender<()>>,
+}
+
+pub(crate) struct Participation {
+    pub(crate) generation: u64,
+    pub(crate) publisher: LeadershipPublisher,
+}
+
+impl Wishes {
+    pub(crate) fn publisher(&self, lock: &LockName) -> Option<&LeadershipPublisher> {
+        self.participations.get(lock).map(|participation| &participation.publisher)
+    }
+}

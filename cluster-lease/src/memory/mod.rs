@@ -1,0 +1,161 @@
+//! [`MemoryStore`]: a store inside one process, which can be as bad as a network.
+
+mod faults;
+mod handle;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use router_core::cluster::LockName;
+use tokio::sync::watch as channel;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::record::{LockRecord, Precondition, Version};
+use crate::store::{Listing, StoreEntry, StoreError, StoreKey, StoreRecord, Write};
+
+pub use faults::{Faults, Link, Requests, Span};
+pub use handle::MemoryHandle;
+
+/// A linearizable store for tests and measurements. Each member gets a [`handle`](Self::handle), whose
+/// [`Link`] can lose, delay, repeat and reorder what goes through it.
+///
+/// # Guarantees
+/// All of [`LeaseStore`](crate::LeaseStore): one mutex orders everything, whatever the links do.
+///
+/// # Assumptions
+/// Time is that of tokio, so it can be paused.
+#[derive(Clone, Default)]
+pub struct MemoryStore {
+    hub: Arc<Hub>,
+}
+
+#[derive(Default)]
+struct Hub {
+    state: Mutex<State>,
+    /// The newest version, for watches that wait.
+    version: channel::Sender<Version>,
+    /// Requests that are under way, also those whose callers have given up.
+    under_way: TaskTracker,
+}
+
+#[derive(Default)]
+struct State {
+    version: Version,
+    records: BTreeMap<StoreKey, (Version, StoreRecord)>,
+    /// Every change, for the watches.
+    log: Vec<Logged>,
+    /// Changes up to this version are no longer kept.
+    compacted: Version,
+}
+
+#[derive(Clone)]
+struct Logged {
+    version: Version,
+    at: Instant,
+    /// `None`: something outside of the group changed.
+    change: Option<(StoreKey, Option<StoreRecord>)>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A member's access, over a link of its own without faults. The seed is for the faults to come.
+    #[must_use]
+    pub fn handle(&self, seed: u64) -> MemoryHandle {
+        MemoryHandle::new(Arc::clone(&self.hub), Link::new(seed))
+    }
+
+    /// Creates the record of a lock that nobody holds, as a manifest would.
+    pub fn create_free(&self, lock: &LockName) {
+        let record = StoreRecord::Lock { record: LockRecord::FREE, holder: None };
+        let write = Write { key: StoreKey::Lock(lock.clone()), expect: Precondition::Absent, record };
+        // If there is one already, that is as good.
+        let _ = self.hub.apply(write);
+    }
+
+    /// Deletes a record behind everybody's back. Says whether there was one.
+    pub fn delete(&self, key: &StoreKey) -> bool {
+        let mut state = self.hub.state();
+        let existed = state.records.remove(key).is_some();
+        if existed {
+            state.log(Some((key.clone(), None)));
+            self.hub.version.send_replace(state.version);
+        }
+        existed
+    }
+
+    /// A change outside of the group: the version moves on, and watches get a bookmark.
+    pub fn touch(&self) {
+        let mut state = self.hub.state();
+        state.log(None);
+        self.hub.version.send_replace(state.version);
+    }
+
+    /// Forgets all changes up to now: watches that have not seen them fail.
+    pub fn compact(&self) {
+        let mut state = self.hub.state();
+        state.compacted = state.version;
+        state.log.clear();
+    }
+
+    /// All records as they are now.
+    #[must_use]
+    pub fn listing(&self) -> Listing {
+        self.hub.list()
+    }
+}
+
+impl Hub {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn list(&self) -> Listing {
+        let state = self.state();
+        let entry = |(key, (version, record)): (&StoreKey, &(Version, StoreRecord))| StoreEntry {
+            version: *version,
+            key: key.clone(),
+            record: record.clone(),
+        };
+        Listing { version: state.version, entries: state.records.iter().map(entry).collect() }
+    }
+
+    fn read(&self, lock: &LockName) -> Option<LockRecord> {
+        match self.state().records.get(&StoreKey::Lock(lock.clone())) {
+            Some((_, StoreRecord::Lock { record, .. })) => Some(*record),
+            _ => None,
+        }
+    }
+
+    fn apply(&self, write: Write) -> Result<Version, StoreError> {
+        let mut state = self.state();
+        let present = state.records.get(&write.key).map(|(version, _)| *version);
+        let holds = match write.expect {
+            Precondition::Absent => present.is_none(),
+            Precondition::Version(version) => present == Some(version),
+            #[cfg(feature = "mutants")]
+            Precondition::Any => true,
+        };
+        if !holds {
+            return Err(StoreError::Conflict);
+        }
+        state.log(Some((write.key.clone(), Some(write.record.clone()))));
+        let version = state.version;
+        state.records.insert(write.key, (version, write.record));
+        self.version.send_replace(version);
+        Ok(version)
+    }
+}
+
+impl State {
+    fn log(&mut self, change: Option<(StoreKey, Option<StoreRecord>)>) {
+        self.version += 1;
+        self.log.push(Logged { version: self.version, at: Instant::now(), change });
+    }
+}
