@@ -254,7 +254,7 @@ impl Cron {
     ) -> Result<(), StateError> {
         let before = position.settled;
         position.settle(due).await?;
-        if let Some(Err(lost)) = pipeline.term().map(Term::check) {
+        if let Some(Err(lost)) = pipeline.term().map(Term::admit) {
             // The term ended meanwhile, and the exchange would not start: the time is missed, not fired.
             position.store(before).await?;
             return Err(StateError::Deposed(lost));

@@ -215,7 +215,7 @@ impl Timer {
             }
             if let Some(term) = pipeline.term() {
                 // Nothing would start any more: this time is for the next leader.
-                term.check()?;
+                term.admit()?;
             }
             grid.settle(1).await?;
             let mut exchange = self.exchange(counter);
