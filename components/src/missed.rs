@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use router_core::error::BoxError;
 use router_core::options::{OptionDescription, OptionKind, Options};
 use router_core::pipeline::Pipeline;
-use router_core::state::{RouteState, StateError};
+use router_core::state::RouteState;
 use tracing::{info, warn};
 
 /// How many missed times fire, at most.
@@ -96,10 +95,13 @@ pub(crate) fn state(pipeline: &Pipeline, file: Option<&PathBuf>) -> RouteState {
 
 /// The state, and what is in it; no state at all where the cluster service keeps none and it was not
 /// asked for by name.
+#[cfg(any(feature = "cron", feature = "http"))]
 pub(crate) async fn load_if_kept(
     state: RouteState,
     required: bool,
-) -> Result<(Option<RouteState>, serde_json::Value), BoxError> {
+) -> Result<(Option<RouteState>, serde_json::Value), router_core::error::BoxError> {
+    use router_core::state::StateError;
+
     match state.load().await {
         Ok(value) => Ok((Some(state), value.unwrap_or_default())),
         Err(StateError::NotKept) if !required => Ok((None, serde_json::Value::Null)),
