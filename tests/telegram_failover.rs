@@ -218,14 +218,17 @@ fn poller_process() {
     let outcome = runtime.block_on(async {
         let cluster = FileCluster::open(FileClusterSettings::new(variable("MEMBER_LOCKS"))).await.unwrap();
         let uri = format!("master:lock1:{}", variable("MEMBER_URI"));
-        let route = from(uri).id("bot").process(move |exchange| {
+        let route = from(uri).id("bot").process_async(move |exchange| {
             let update = exchange.message.headers.get("telegram.update_id").unwrap().clone();
             let line =
                 format!("{} {} {update}\n", std::process::id(), exchange.term.as_ref().unwrap().number());
             // One write to a file that is open for appending: lines of different processes do not mix.
             let mut file = OpenOptions::new().append(true).create(true).open(&records).unwrap();
-            file.write_all(line.as_bytes()).unwrap();
-            Ok(())
+            Box::pin(async move {
+                // Long enough for a crash to come in the middle of a batch.
+                sleep(Duration::from_millis(1)).await;
+                Ok(file.write_all(line.as_bytes())?)
+            })
         });
         let router = bactrian::router().cluster(cluster).route(route).build().unwrap();
         bactrian::run(&router).await

@@ -42,6 +42,8 @@ const RETRY: Duration = Duration::from_millis(2);
 /// The states of one lock, for one term.
 pub(crate) struct TermStates {
     places: Arc<Places>,
+    /// Routes of one lock take turns here, and not by trying for the lock on the file all at once.
+    turn: tokio::sync::Mutex<()>,
 }
 
 struct Places {
@@ -72,7 +74,7 @@ impl TermStates {
             states: folder.join(format!("{name}.json")),
             states_lock: folder.join(format!(".{name}.lock")),
         };
-        Self { places: Arc::new(places) }
+        Self { places: Arc::new(places), turn: tokio::sync::Mutex::default() }
     }
 
     /// Does `work` while the states are locked.
@@ -80,6 +82,7 @@ impl TermStates {
         &self,
         work: impl Fn(&Places) -> Result<T, StateError> + Clone + Send + 'static,
     ) -> Result<T, StateError> {
+        let _turn = self.turn.lock().await;
         loop {
             let (places, work) = (Arc::clone(&self.places), work.clone());
             // In a thread, because it syncs; it ends in its own time, also when nobody waits any more.
