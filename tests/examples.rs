@@ -81,6 +81,33 @@ fn every_route_file_is_sound_and_the_clock_ticks() {
     run_until(command, "Hello World!");
 }
 
+#[tokio::test]
+async fn the_echo_bot_answers() {
+    let server = testkit::TelegramServer::start("123:test").await.unwrap();
+    server.receive_text(5, "Hello").unwrap();
+    let mut command = bactrian();
+    command.arg("run").arg(root().join("examples/telegram.toml"));
+    command.env("BOT_TOKEN", "123:test").env("BOT_API", server.base_uri());
+    let running = tokio::task::spawn_blocking(|| run_until(command, "answered in chat 5"));
+    let rest = running.await.unwrap();
+    assert!(!rest.contains("123:test"), "{rest}");
+    assert_eq!(server.calls("sendMessage")[0].parameters["text"], "You said: Hello");
+    assert!(server.unacknowledged().is_empty());
+}
+
+#[tokio::test]
+async fn the_poller_logs_new_orders() {
+    let answer = |path: &str| match path {
+        "/orders" => serde_json::json!({ "orders": [{ "id": 7, "text": "a camel" }], "next": 7 }),
+        _ => serde_json::json!({ "orders": [] }),
+    };
+    let server = testkit::JsonServer::start(answer).await.unwrap();
+    let mut command = bactrian();
+    command.arg("run").arg(root().join("examples/http_poll.toml"));
+    command.env("ORDERS", format!("{}/orders", server.uri()));
+    tokio::task::spawn_blocking(|| run_until(command, "order 7: a camel")).await.unwrap();
+}
+
 fn readme() -> String {
     std::fs::read_to_string(root().join("README.md")).unwrap()
 }

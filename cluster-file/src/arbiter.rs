@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use router_core::cluster::{Arbiter, ClusterError, Granted, Leader, LockName, Member, Revoked};
+use router_core::state::StateKeeper;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -17,6 +18,7 @@ use crate::lock_file::Held;
 use crate::members::{self, Membership};
 use crate::record::LeaderRecord;
 use crate::root::{Root, cannot_use};
+use crate::states::TermStates;
 use crate::terms::{Last, TermNumbers};
 use crate::watch::{RECHECK, Watch};
 
@@ -209,6 +211,11 @@ impl Arbiter for FileArbiter {
         if let Err(error) = grant.held.write(&grant.record) {
             warn!("cannot write to `{}`: {error}", grant.state.path.display());
         }
+    }
+
+    fn states(&self, grant: &Grant, term: u64) -> Arc<dyn StateKeeper> {
+        let LockState { lock, path, .. } = &*grant.state;
+        Arc::new(TermStates::new(self.root.path(), lock, term, path))
     }
 
     fn leader(&self, lock: &LockName) -> watch::Receiver<Option<Leader>> {

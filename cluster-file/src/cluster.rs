@@ -60,6 +60,9 @@ impl FileClusterSettings {
 /// - Term numbers grow strictly per lock: over restarts, a loss of power, and deletion of any of the
 ///   files in the root directory. Only a root directory that is emptied while no member lives starts
 ///   again from 1.
+/// - What a route stores under a lock ([`Term::states`](router_core::cluster::Term::states)) is on the disk
+///   when the store returns, the next leader finds it, and a leader that was deposed cannot replace it any
+///   more, even if it was held up in the middle of a store.
 /// - Every member sees who leads and who lives. These are hints for humans: nobody leads because of them.
 ///
 /// # Assumptions

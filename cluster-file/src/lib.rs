@@ -10,6 +10,8 @@
 //! |---|---|
 //! | `<lock>.lock` | the file that the leader of a lock holds locked, and in it one line of JSON: who leads, in which term ([`LeaderRecord`]) |
 //! | `members/<id>` | one file per member, held locked while the member lives |
+//! | `states/<lock>.json` | how far the routes under a lock have come, for the next leader |
+//! | `states/.<lock>.lock` | held locked while that is read or written |
 //! | `terms` | the highest number that was handed out for terms |
 //! | `.terms-lock` | held locked while `terms` is changed |
 //!
@@ -30,6 +32,7 @@ mod lock_file;
 mod members;
 mod record;
 mod root;
+mod states;
 mod terms;
 mod watch;
 

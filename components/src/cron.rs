@@ -4,6 +4,9 @@
 //! |---|---|---|---|
 //! | `schedule` | text |  | required: five fields from minutes to days of the week, or six with seconds in front, or seven with years behind; `+` is a space |
 //! | `time_zone` | text | `UTC` | the IANA name of the time zone in which the schedule is read |
+//! | `missed` | skip, once, all | `skip` | what becomes of times that were missed: none of them fires, the latest one does, or each |
+//! | `missed_max` | integer | `100` | how many missed times fire with `missed=all`: the latest |
+//! | `state` | text |  | a file for the position of a route without a lock; below `master:` it travels with the lock |
 //!
 //! For example `cron:nightly?schedule=30+2+*+*+*&time_zone=Europe/Paris`. The fields take `*`, `?`, lists,
 //! ranges, steps (`0/5` as well as `*/5`), `L`, `W`, `#`, and names of months and days. Days of the week
@@ -14,13 +17,23 @@
 //! When clocks go forward, a time that does not exist that day is made up for right after the gap. When
 //! they go back, a fixed time that exists twice fires once, at its first occurrence, and steps go on.
 //!
-//! The next exchange never starts before the last one is finished. Times that pass meanwhile are skipped,
-//! with a line in the log. So are times noticed more than a minute late, because the process was suspended
-//! or the clock was set forward, and times at which no member led. A clock that is set back fires nothing
-//! twice.
+//! The next exchange never starts before the last one is finished.
+//!
+//! # Missed times
+//! A time is missed when it passes during an exchange, when it is noticed more than a minute late (the
+//! process was suspended, or the clock was set forward), and when nobody led or no process ran. What
+//! becomes of it is said by `missed`, and by a line in the log with the numbers.
+//!
+//! The position, up to which all times are fired or skipped, is stored *before* an exchange starts. Below
+//! `master:` it travels with the lock, so the next leader knows which times were missed, and **no time
+//! fires twice under one lock**, also when clocks differ or are set back. The other side of that coin: an
+//! exchange that was under way when its leader crashed is not repeated. A first start misses nothing, and
+//! a route without a lock that has no file `state` begins anew with each process. Where the cluster service
+//! keeps no state, `once` and `all` are an error, and `skip` goes by the clock alone.
 //!
 //! Each exchange has an empty body and the headers `cron.name`, `cron.scheduled_time` (when it was due)
-//! and `cron.fired_time`, both in milliseconds since 1970-01-01 UTC.
+//! and `cron.fired_time`, both in milliseconds since 1970-01-01 UTC, and `cron.missed`: whether it makes
+//! up for a time that was missed.
 //!
 //! # Who computes and who waits
 //! The times come from the crate `croner`. Waiting is a timer of the runtime, which is compared with the
@@ -34,24 +47,28 @@
 mod clock;
 mod schedule;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind};
 use router_core::pipeline::Pipeline;
+use router_core::state::{RouteState, StateError};
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use smol_str::SmolStr;
-use tracing::{info, warn};
 
 #[cfg(feature = "tokio-cron-scheduler")]
 pub use clock::SchedulerClock;
 pub use clock::{Clock, SystemClock};
 pub use schedule::Schedule;
+
+use crate::missed::{self, Missed};
 
 /// The component.
 #[derive(Clone)]
@@ -94,6 +111,14 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             default: Some("UTC"),
             summary: "the IANA name of the time zone in which the schedule is read",
         },
+        OptionDescription {
+            name: "missed",
+            kind: OptionKind::Choice(missed::WORDS),
+            default: Some("skip"),
+            summary: "what becomes of times that were missed: none of them fires, the latest one does, or each",
+        },
+        missed::MAX_OPTION,
+        missed::STATE_OPTION,
     ],
 };
 
@@ -112,8 +137,13 @@ impl Component for CronComponent {
         let time_zone = options.text("time_zone").unwrap_or_default();
         let schedule =
             Schedule::parse(&schedule, &time_zone).map_err(|problem| uri.error_in_whole(problem))?;
-        let clock = Arc::clone(&self.clock);
-        Ok(Box::new(Cron { name, schedule: Arc::new(schedule), clock }))
+        Ok(Box::new(Cron {
+            name,
+            schedule: Arc::new(schedule),
+            missed: Missed::read(&options).unwrap_or(Missed::Skip),
+            state: options.text("state").map(PathBuf::from),
+            clock: Arc::clone(&self.clock),
+        }))
     }
 }
 
@@ -121,6 +151,8 @@ impl Component for CronComponent {
 struct Cron {
     name: SmolStr,
     schedule: Arc<Schedule>,
+    missed: Missed,
+    state: Option<PathBuf>,
     clock: Arc<dyn Clock>,
 }
 
@@ -139,53 +171,107 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 #[async_trait]
 impl Consumer for Cron {
     async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
-        let route = pipeline.route_id();
-        // Up to here all times are settled: fired, or skipped by policy. A stored position belongs here.
-        let mut settled = self.clock.now();
-        while let Some(due) = self.schedule.next_after(settled) {
+        let mut position = self.position(&pipeline).await?;
+        let mut why = "at which nobody led or no process ran";
+        loop {
+            let overdue = self.schedule.overdue(position.settled, self.clock.now(), self.missed);
+            if overdue.count > 0 {
+                self.missed.report(pipeline.route_id(), overdue.count, why);
+            }
+            for due in overdue.fires {
+                if stop.is_requested() {
+                    return Ok(());
+                }
+                self.fire(&pipeline, &mut position, due, true).await?;
+            }
+            if let Some(last) = overdue.last {
+                position.settle(last).await?;
+            }
+            // None: the schedule names years, and all of them are over.
+            let Some(due) = self.schedule.next_after(position.settled) else { return Ok(()) };
             tokio::select! {
                 biased;
                 () = stop.requested() => return Ok(()),
                 () = self.wait_until(due) => {}
             }
-            let fired = self.clock.now();
-            settled = due;
-            if fired.duration_since(due).is_ok_and(|late| late > LATE) {
-                let skipped = self.settle_missed(&mut settled, fired) + 1;
-                warn!(
-                    route,
-                    "route `{route}` skips {skipped} times of its schedule: they were noticed too late"
-                );
-                continue;
-            }
-            // The pipeline has logged a failure; the next time is a new chance.
-            let _ = pipeline.process(&mut self.exchange(due, fired)).await;
-            let now = self.clock.now();
-            let skipped = self.settle_missed(&mut settled, now);
-            if skipped > 0 {
-                info!(route, "route `{route}` skips {skipped} times that passed while it worked");
+            let on_time = self.clock.now().duration_since(due).is_ok_and(|late| late <= LATE);
+            why = "which were noticed too late";
+            if on_time {
+                self.fire(&pipeline, &mut position, due, false).await?;
+                why = "which passed while it worked";
             }
         }
-        // The schedule names years, and all of them are over.
+    }
+}
+
+/// Up to where all times are fired or skipped.
+struct Position {
+    settled: SystemTime,
+    /// `None`: the cluster service keeps none.
+    state: Option<RouteState>,
+}
+
+impl Position {
+    /// Never back: a clock that was set back would fire again what it has fired.
+    async fn settle(&mut self, time: SystemTime) -> Result<(), StateError> {
+        if time > self.settled {
+            self.store(time).await?;
+            self.settled = time;
+        }
         Ok(())
+    }
+
+    async fn store(&self, time: SystemTime) -> Result<(), StateError> {
+        match &self.state {
+            Some(state) => state.store(&serde_json::json!({ "settled": milliseconds(time) })).await,
+            None => Ok(()),
+        }
     }
 }
 
 impl Cron {
+    async fn position(&self, pipeline: &Pipeline) -> Result<Position, BoxError> {
+        let state = missed::state(pipeline, self.state.as_ref());
+        let (state, stored) = missed::load_if_kept(state, self.missed != Missed::Skip).await?;
+        let now = self.clock.now();
+        let stored = stored["settled"].as_u64().map(|time| UNIX_EPOCH + Duration::from_millis(time));
+        let settled = stored.unwrap_or(now);
+        missed::warn_if_ahead(pipeline.route_id(), settled.duration_since(now).unwrap_or_default());
+        let position = Position { settled, state };
+        if stored.is_none() {
+            // From here on, the next leader knows what it has missed.
+            position.store(settled).await?;
+        }
+        Ok(position)
+    }
+
+    async fn fire(
+        &self,
+        pipeline: &Pipeline,
+        position: &mut Position,
+        due: SystemTime,
+        missed: bool,
+    ) -> Result<(), StateError> {
+        let before = position.settled;
+        position.settle(due).await?;
+        if let Some(Err(lost)) = pipeline.term().map(Term::admit) {
+            // The term ended meanwhile, and the exchange would not start: the time is missed, not fired.
+            position.store(before).await?;
+            return Err(StateError::Deposed(lost));
+        }
+        let mut exchange = self.exchange(due, self.clock.now());
+        exchange.message.headers.set(const { SmolStr::new_static("cron.missed") }, missed);
+        // The pipeline has logged a failure; the next time is a new chance.
+        let _ = pipeline.process(&mut exchange).await;
+        Ok(())
+    }
+
     async fn wait_until(&self, due: SystemTime) {
         while let Ok(left) = due.duration_since(self.clock.now())
             && !left.is_zero()
         {
             self.clock.sleep(left.min(LONGEST_WAIT)).await;
         }
-    }
-
-    /// Settles the times up to `now`; returns how many there were, counting no further than a thousand.
-    fn settle_missed(&self, settled: &mut SystemTime, now: SystemTime) -> usize {
-        let missed = self.schedule.due_between(*settled, now).take(1000).count();
-        // Never back: a clock that was set back would fire again what it has fired.
-        *settled = now.max(*settled);
-        missed
     }
 
     fn exchange(&self, due: SystemTime, fired: SystemTime) -> Exchange {

@@ -37,14 +37,16 @@
 //! certificates of the system are loaded when the first request needs them: a plain `http:` endpoint
 //! that follows no redirects works without any. Proxies in the environment are not used.
 
+mod backoff;
 mod client;
-mod headers;
+pub(crate) mod headers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use reqwest::header::HeaderMap;
 use reqwest::{Method, Request, Response, Url};
 use router_core::component::{BuildContext, Component, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
@@ -53,8 +55,8 @@ use router_core::options::{ComponentDescription, OptionDescription, OptionKind, 
 use router_core::secret::Secret;
 use router_core::uri::EndpointUri;
 
-use client::ClientSettings;
-pub(crate) use client::Clients;
+pub(crate) use backoff::{Backoff, retry_after};
+pub(crate) use client::{ClientSettings, Clients, read_body};
 
 /// The component. Clones share their connections.
 #[derive(Clone, Default)]
@@ -162,7 +164,7 @@ pub(crate) fn endpoint(
     clients: &Clients,
 ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
     // First and alone, because every other mistake would show the URI, and so the password.
-    refuse_credentials(uri)?;
+    refuse_credentials(uri, uri.path())?;
     let options = &description.read(uri)?;
     let mut errors = ConfigErrors::default();
     let url = errors.collect(url(uri));
@@ -179,9 +181,7 @@ pub(crate) fn endpoint(
     let client = ClientSettings {
         connect_timeout: options.duration("connect_timeout"),
         follow_redirects,
-        user_agent: options
-            .text("user_agent")
-            .unwrap_or_else(|| concat!("bactrian/", env!("CARGO_PKG_VERSION")).into()),
+        user_agent: options.text("user_agent").unwrap_or_else(|| USER_AGENT.into()),
         // A redirect may lead from http to https.
         trusts_nobody: url.scheme() == "http" && !follow_redirects,
     };
@@ -204,8 +204,9 @@ pub(crate) fn endpoint(
     }))))
 }
 
-fn refuse_credentials(uri: &EndpointUri) -> Result<(), ConfigError> {
-    let authority = uri.path().split('/').next().unwrap_or_default();
+/// Refuses a user and password in the authority at the beginning of `path`.
+pub(crate) fn refuse_credentials(uri: &EndpointUri, path: &str) -> Result<(), ConfigError> {
+    let authority = path.split('/').next().unwrap_or_default();
     if !authority.contains('@') {
         return Ok(());
     }
@@ -225,13 +226,24 @@ fn url(uri: &EndpointUri) -> Result<Url, ConfigError> {
 }
 
 /// Who the requests say they come from.
-enum Authentication {
+pub(crate) enum Authentication {
     None,
     Basic { username: String, password: Secret },
     Bearer(Secret),
 }
 
-fn authentication(uri: &EndpointUri, options: &Options) -> Result<Authentication, ConfigError> {
+impl Authentication {
+    /// Adds it to a request; secrets are read now.
+    pub(crate) fn apply(&self, to: &mut HeaderMap) -> Result<(), BoxError> {
+        match self {
+            Self::None => Ok(()),
+            Self::Basic { username, password } => headers::authorize_basic(to, username, &password.reveal()?),
+            Self::Bearer(token) => headers::authorize_bearer(to, &token.reveal()?),
+        }
+    }
+}
+
+pub(crate) fn authentication(uri: &EndpointUri, options: &Options) -> Result<Authentication, ConfigError> {
     let bearer = options.secret("auth_bearer_token");
     match (options.text("auth_username"), options.secret("auth_password"), bearer) {
         (None, None, None) => Ok(Authentication::None),
@@ -242,6 +254,9 @@ fn authentication(uri: &EndpointUri, options: &Options) -> Result<Authentication
         )),
     }
 }
+
+/// What requests say who sends them.
+pub(crate) const USER_AGENT: &str = concat!("bactrian/", env!("CARGO_PKG_VERSION"));
 
 /// The statuses that are a success.
 struct StatusRange(Vec<std::ops::RangeInclusive<u16>>);
@@ -343,33 +358,14 @@ impl Http {
             headers::set_content_type(&message.headers, &message.body, request.headers_mut());
             *request.body_mut() = Some(bytes(&message.body).into());
         }
-        match &self.authentication {
-            Authentication::None => {}
-            Authentication::Basic { username, password } => {
-                headers::authorize_basic(request.headers_mut(), username, &password.reveal()?)?;
-            }
-            Authentication::Bearer(token) => {
-                headers::authorize_bearer(request.headers_mut(), &token.reveal()?)?;
-            }
-        }
+        self.authentication.apply(request.headers_mut())?;
         headers::set_term(exchange.term.as_ref(), request.headers_mut());
         Ok(request)
     }
 
     /// Makes the answer the message of the exchange; nothing is changed before all of it is there.
     async fn receive(&self, mut response: Response, exchange: &mut Exchange) -> Result<(), BoxError> {
-        let limit = self.max_response_size;
-        let too_large = || BoxError::from(format!("the answer is larger than {limit} bytes"));
-        if response.content_length().is_some_and(|length| length > limit as u64) {
-            return Err(too_large());
-        }
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
-            if body.len() + chunk.len() > limit {
-                return Err(too_large());
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let body = read_body(&mut response, self.max_response_size).await?;
         let received = &mut exchange.message.headers;
         // The old one described the old body.
         received.remove("content-type");
@@ -377,7 +373,7 @@ impl Http {
             headers::copy_from_response(response.headers(), received);
         }
         received.set("http.response_code", i64::from(response.status().as_u16()));
-        exchange.message.body = headers::body(body.freeze(), response.headers());
+        exchange.message.body = headers::body(body, response.headers());
         Ok(())
     }
 }

@@ -8,11 +8,16 @@ pub mod file;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "http")]
+pub mod http_poll;
+#[cfg(feature = "http")]
 pub mod https;
 pub mod log;
 pub mod master;
+mod missed;
 pub mod mock;
 pub mod seda;
+#[cfg(feature = "http")]
+pub mod telegram;
 pub mod timer;
 
 #[cfg(feature = "cron")]
@@ -23,11 +28,15 @@ pub use file::FileComponent;
 #[cfg(feature = "http")]
 pub use http::{HttpComponent, HttpStatusError};
 #[cfg(feature = "http")]
+pub use http_poll::HttpPollComponent;
+#[cfg(feature = "http")]
 pub use https::HttpsComponent;
 pub use log::LogComponent;
 pub use master::MasterComponent;
 pub use mock::MockComponent;
 pub use seda::SedaComponent;
+#[cfg(feature = "http")]
+pub use telegram::TelegramComponent;
 pub use timer::TimerComponent;
 
 use router_core::registry::Registry;
@@ -43,6 +52,8 @@ pub fn register(registry: &mut Registry) {
     {
         let http = HttpComponent::default();
         registry.add_component(HttpsComponent::beside(&http));
+        registry.add_component(HttpPollComponent::beside(&http));
+        registry.add_component(TelegramComponent::beside(&http));
         registry.add_component(http);
     }
     registry.add_component(LogComponent);

@@ -161,6 +161,61 @@ async fn two_members_fire_each_time_once_and_times_without_a_leader_are_skipped(
     assert_eq!(seconds(&mock), [10, 20, 30, 50, 60], "nobody led at 40");
 }
 
+/// One leader ends at 15 s, and nobody leads until 42 s. Returns when exchanges were due.
+async fn failover(policy: &'static str) -> Vec<u64> {
+    let (clock, mock) = (TestClock::new(), MockComponent::default());
+    let first = MemoryCluster::new("a");
+    let second = first.join("b");
+    let run = |cluster: &Arc<MemoryCluster>| {
+        let cluster = Arc::clone(cluster) as Arc<dyn ClusterService>;
+        let route = from(format!("master:lock1:cron:c?schedule=*/10+*+*+*+*+*&{policy}"));
+        builder(&clock, &mock).cluster(cluster).route(route.id("job").to("mock:out")).build().unwrap()
+    };
+    let _ = run(&first).run_until(sleep(Duration::from_secs(15))).await;
+    sleep(Duration::from_secs(27)).await;
+    // This member's clock is behind: what was fired is not fired again.
+    clock.set_back(Duration::from_secs(4));
+    let _ = run(&second).run_until(sleep(Duration::from_secs(24))).await;
+    seconds(&mock)
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_that_fell_into_a_failover_fire_by_policy() {
+    assert_eq!(failover("missed=skip").await, [10, 40, 50, 60]);
+    assert_eq!(failover("missed=once").await, [10, 30, 40, 50, 60]);
+    assert_eq!(failover("missed=all").await, [10, 20, 30, 40, 50, 60]);
+    assert_eq!(failover("missed=all&missed_max=1").await, [10, 30, 40, 50, 60]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_was_fired_is_not_fired_again_by_a_leader_whose_clock_is_behind() {
+    let (clock, mock) = (TestClock::new(), MockComponent::default());
+    let first = MemoryCluster::new("a");
+    let second = first.join("b");
+    for cluster in [&first, &second] {
+        let cluster = Arc::clone(cluster) as Arc<dyn ClusterService>;
+        let route = from("master:lock1:cron:c?schedule=*/10+*+*+*+*+*&missed=all").id("job").to("mock:out");
+        let router = builder(&clock, &mock).cluster(cluster).route(route).build().unwrap();
+        let _ = router.run_until(sleep(Duration::from_secs(25))).await;
+        clock.set_back(Duration::from_secs(15));
+    }
+    assert_eq!(seconds(&mock), [10, 20, 30]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_lock_a_file_keeps_the_position() {
+    let folder = tempfile::tempdir().unwrap();
+    let (clock, mock) = (TestClock::new(), MockComponent::default());
+    for _ in 0..2 {
+        let file = folder.path().join("job.json");
+        let uri = format!("cron:c?schedule=*/10+*+*+*+*+*&missed=all&state={}", file.display());
+        let router = builder(&clock, &mock).route(from(uri).id("job").to("mock:out")).build().unwrap();
+        let _ = router.run_until(sleep(Duration::from_secs(15))).await;
+        sleep(Duration::from_secs(20)).await;
+    }
+    assert_eq!(seconds(&mock), [10, 20, 30, 40]);
+}
+
 #[test]
 fn a_schedule_is_required_and_checked_before_anything_runs() {
     let mistakes = |uri: &'static str| {

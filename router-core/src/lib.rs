@@ -24,6 +24,7 @@ mod route;
 pub mod router;
 pub mod secret;
 pub mod source;
+pub mod state;
 pub mod stop;
 #[cfg(feature = "toml")]
 pub mod toml;

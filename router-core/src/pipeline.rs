@@ -2,9 +2,10 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
 use smallvec::{SmallVec, smallvec};
@@ -22,6 +23,7 @@ use crate::error_handler::ErrorHandler;
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Predicate, Scope};
 use crate::options::parse_duration;
+use crate::state::{MemoryState, RouteState};
 
 /// The way of an exchange through a route. Cheap to clone; all clones share the steps.
 #[derive(Clone)]
@@ -36,6 +38,8 @@ pub(crate) struct Program {
     pub(crate) node: SmolStr,
     pub(crate) steps: Box<[Step]>,
     pub(crate) error_handler: ErrorHandler,
+    /// The state of a route without a lock, made when it is first asked for: most routes have none.
+    pub(crate) state: OnceLock<Arc<MemoryState>>,
 }
 
 /// One step, and how to name it in an error.
@@ -137,6 +141,21 @@ impl Pipeline {
     #[must_use]
     pub fn term(&self) -> Option<&Term> {
         self.guard.as_ref().map(|guard| &guard.term)
+    }
+
+    /// What the consumers of this route leave for those that come after them, by the route's id: give the
+    /// route one, because ids that count routes move. Under a term, the state travels with the lock.
+    /// Otherwise it is in the file `file`, or ends with the route where there is none.
+    #[must_use]
+    pub fn state(&self, file: Option<&Path>) -> RouteState {
+        let route = self.program.route_id.clone();
+        match (self.term(), file) {
+            (Some(term), _) => RouteState::new(route, term.states()),
+            (None, Some(file)) => RouteState::in_file(route, file),
+            (None, None) => {
+                RouteState::new(route, Arc::clone(self.program.state.get_or_init(Arc::default)) as _)
+            }
+        }
     }
 
     /// Whether an exchange was sent into this guarded pipeline. `false` for others.

@@ -1,6 +1,6 @@
 //! Compiling: a definition and a registry make a [`Route`], or every error at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use smol_str::{SmolStr, ToSmolStr};
 
@@ -79,7 +79,13 @@ impl Surroundings {
         let (Ok(()), Some((from, endpoint))) = (errors.clone().into_result(), source) else {
             return Err(Box::new(Mistaken { errors: errors.in_route(&id), links }));
         };
-        let program = Program { route_id: id.clone(), node: self.node.clone(), steps, error_handler };
+        let program = Program {
+            route_id: id.clone(),
+            node: self.node.clone(),
+            steps,
+            error_handler,
+            state: OnceLock::new(),
+        };
         Ok(Route {
             id,
             description: definition.description.clone(),

@@ -47,17 +47,22 @@ impl Stage {
         self.folder.path().join("locks")
     }
 
-    fn records_file(&self) -> PathBuf {
+    pub(crate) fn records_file(&self) -> PathBuf {
         self.folder.path().join("records")
     }
 
     /// Starts a member whose exchanges take `work`.
     pub(crate) fn member(&self, work: Duration) -> Member {
+        self.spawn("support::member_process", &[("MEMBER_WORK_MS", work.as_millis().to_string())])
+    }
+
+    /// Starts a member that runs `program`: the name of an ignored test of this very test program.
+    pub(crate) fn spawn(&self, program: &str, variables: &[(&str, String)]) -> Member {
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["support::member_process", "--exact", "--ignored", "--nocapture"])
+            .args([program, "--exact", "--ignored", "--nocapture"])
             .env("MEMBER_LOCKS", self.locks())
             .env("MEMBER_RECORDS", self.records_file())
-            .env("MEMBER_WORK_MS", work.as_millis().to_string())
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

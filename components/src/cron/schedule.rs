@@ -1,17 +1,32 @@
 //! [`Schedule`]: a cron pattern in a time zone.
 
-use std::time::SystemTime;
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
+use crate::missed::Missed;
+
 /// The times of a cron pattern, read in a time zone.
 #[derive(Debug)]
 pub struct Schedule {
     pattern: Cron,
     zone: TimeZone,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// How many missed times are counted one by one.
+const COUNTED: u64 = 100_000;
+
+/// What was missed.
+#[derive(Default)]
+pub(super) struct Overdue {
+    pub(super) count: u64,
+    pub(super) fires: Vec<SystemTime>,
+    pub(super) last: Option<SystemTime>,
 }
 
 impl Schedule {
@@ -39,11 +54,25 @@ impl Schedule {
         self.pattern.find_next_occurrence(&self.zoned(time)?, false).ok().map(SystemTime::from)
     }
 
-    /// The times after `last`, up to and including `now`, oldest first: what became due since `last` was
-    /// settled.
-    pub fn due_between(&self, last: SystemTime, now: SystemTime) -> impl Iterator<Item = SystemTime> {
-        std::iter::successors(self.next_after(last), |time| self.next_after(*time))
-            .take_while(move |time| *time <= now)
+    /// What became due after `last`, up to and including `now`, and which of it fires.
+    pub(super) fn overdue(&self, last: SystemTime, now: SystemTime, policy: Missed) -> Overdue {
+        let mut overdue = Overdue::default();
+        let mut times = VecDeque::new();
+        let mut due = self.next_after(last);
+        while let Some(time) = due.filter(|time| *time <= now) {
+            overdue.count += 1;
+            overdue.last = Some(time);
+            times.push_back(time);
+            if times.len() as u64 > policy.fires(u64::MAX) {
+                times.pop_front();
+            }
+            // No day has more than 86,400 times. Whoever missed more is not kept waiting for the exact
+            // count, and gets the latest ones.
+            let recent = now.checked_sub(DAY).filter(|_| overdue.count == COUNTED);
+            due = self.next_after(recent.map_or(time, |recent| recent.max(time)));
+        }
+        overdue.fires = times.into();
+        overdue
     }
 
     fn zoned(&self, time: SystemTime) -> Option<Zoned> {
@@ -62,14 +91,25 @@ mod tests {
     /// What is due from one time in UTC to another.
     fn due(pattern: &str, zone: &str, last: &str, now: &str) -> Vec<String> {
         let schedule = Schedule::parse(pattern, zone).unwrap();
-        let times = schedule.due_between(time(last), time(now));
-        times.map(|time| Timestamp::try_from(time).unwrap().to_string()).collect()
+        let times = schedule.overdue(time(last), time(now), Missed::All { max: 100 }).fires;
+        times.into_iter().map(|time| Timestamp::try_from(time).unwrap().to_string()).collect()
     }
 
     #[test]
     fn due_times_are_after_the_last_and_up_to_now() {
         let due = due("*/10 * * * *", "UTC", "2026-01-01T00:10:00Z", "2026-01-01T00:30:00Z");
         assert_eq!(due, ["2026-01-01T00:20:00Z", "2026-01-01T00:30:00Z"]);
+    }
+
+    #[test]
+    fn of_too_many_missed_times_the_latest_fire() {
+        let schedule = Schedule::parse("* * * * * *", "UTC").unwrap();
+        let (last, now) = (time("2026-01-01T00:00:00Z"), time("2026-02-01T00:00:00Z"));
+        let overdue = schedule.overdue(last, now, Missed::All { max: 2 });
+        assert_eq!(overdue.fires, [now - Duration::from_secs(1), now]);
+        assert_eq!(schedule.overdue(last, now, Missed::Once).fires, [now]);
+        let none = schedule.overdue(last, now, Missed::Skip);
+        assert!(none.fires.is_empty() && none.last == Some(now) && none.count > 100_000);
     }
 
     #[test]

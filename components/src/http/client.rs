@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::Client;
+use bytes::{Bytes, BytesMut};
 use reqwest::redirect::Policy;
+use reqwest::{Client, Response};
 use router_core::error::BoxError;
 
 /// What makes one client different from another.
@@ -53,6 +54,22 @@ impl ClientSettings {
         let builder = if self.trusts_nobody { builder.tls_certs_only([]) } else { builder };
         builder.build()
     }
+}
+
+/// The whole body of an answer, if it is not larger than `limit`.
+pub(crate) async fn read_body(response: &mut Response, limit: usize) -> Result<Bytes, BoxError> {
+    let too_large = || BoxError::from(format!("the answer is larger than {limit} bytes"));
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
+        if body.len() + chunk.len() > limit {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::{
     Participation, TermControl,
 };
 use crate::error::Chain;
+use crate::state::{NoStates, StateKeeper};
 
 /// Something that grants each lock to one member at a time, and cannot be wrong about it: a mutex, or
 /// the kernel with its file locks. What it needs no clock for, we need no clock for.
@@ -41,6 +42,13 @@ pub trait Arbiter: Send + Sync + 'static {
 
     /// Gives the lock back.
     async fn release(&self, grant: Self::Grant);
+
+    /// Where the states of routes are kept in the term `term`, which begins with `grant`. The keeper may
+    /// be asked after the grant was given back, and must then refuse to store.
+    fn states(&self, grant: &Self::Grant, term: u64) -> Arc<dyn StateKeeper> {
+        let _ = (grant, term);
+        Arc::new(NoStates)
+    }
 
     /// Who leads `lock`, as far as known.
     fn leader(&self, lock: &LockName) -> watch::Receiver<Option<Leader>>;
@@ -246,6 +254,7 @@ impl<A: Arbiter> Candidate<A> {
         // Whoever resigned before this term meant an earlier one.
         while self.resignations.try_recv().is_ok() {}
         let control = TermControl::new(self.lock.clone(), term, self.local.clone(), None);
+        control.keep_states_in(self.arbiter.states(&grant, term));
         self.publisher.lead(control.term().clone(), &why);
         let end = tokio::select! {
             biased;

@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::Value;
 use smol_str::SmolStr;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::{
-    Arbiter, ArbitratedCluster, ClusterError, ClusterService, ClusterView, Granted, Leader, LockName, Member,
-    Revoked,
+    Arbiter, ArbitratedCluster, ClusterError, ClusterService, ClusterView, Granted, Leader, LeadershipLost,
+    LockName, Member, Revoked,
 };
+use crate::state::{StateError, StateKeeper};
 
 /// A cluster whose members live in one process: for tests, which can take leadership away at will, and
 /// for a single process that needs no other members and says so by naming this service.
@@ -93,6 +95,38 @@ struct MemoryLock {
     leader: watch::Sender<Option<Leader>>,
     /// The last term that was taken away, and how long its work may go on.
     revoked: watch::Sender<(u64, Duration)>,
+    states: Mutex<States>,
+}
+
+/// The states of the routes under a lock.
+#[derive(Default)]
+struct States {
+    newest_term: u64,
+    by_route: HashMap<String, Value>,
+}
+
+/// The states of a lock, for one term.
+struct TermStates {
+    name: LockName,
+    term: u64,
+    lock: Arc<MemoryLock>,
+}
+
+#[async_trait]
+impl StateKeeper for TermStates {
+    async fn load(&self, route: &str) -> Result<Option<Value>, StateError> {
+        let states = self.lock.states.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(states.by_route.get(route).cloned())
+    }
+
+    async fn store(&self, route: &str, value: &Value) -> Result<(), StateError> {
+        let mut states = self.lock.states.lock().unwrap_or_else(PoisonError::into_inner);
+        if states.newest_term != self.term {
+            return Err(StateError::Deposed(LeadershipLost { lock: self.name.clone(), term: self.term }));
+        }
+        states.by_route.insert(route.to_owned(), value.clone());
+        Ok(())
+    }
 }
 
 impl Hub {
@@ -103,6 +137,7 @@ impl Hub {
                 turn: Arc::default(),
                 leader: watch::Sender::new(None),
                 revoked: watch::Sender::new((0, Duration::ZERO)),
+                states: Mutex::default(),
             })
         });
         Arc::clone(lock)
@@ -116,6 +151,7 @@ struct MemoryArbiter {
 
 /// The guard, and the lock that it guards.
 struct MemoryGrant {
+    name: LockName,
     last_term: OwnedMutexGuard<u64>,
     lock: Arc<MemoryLock>,
 }
@@ -126,12 +162,14 @@ impl Arbiter for MemoryArbiter {
 
     async fn acquire(&self, lock: &LockName) -> Result<Granted<MemoryGrant>, ClusterError> {
         const WHY: &str = "the lock was free";
-        let lock = self.hub.lock(lock);
+        let name = lock.clone();
+        let lock = self.hub.lock(&name);
         let mut last_term = Arc::clone(&lock.turn).lock_owned().await;
         *last_term += 1;
         let term = *last_term;
+        lock.states.lock().unwrap_or_else(PoisonError::into_inner).newest_term = term;
         lock.leader.send_replace(Some(Leader { member: self.local.clone(), term, why: WHY.into() }));
-        Ok(Granted { grant: MemoryGrant { last_term, lock }, term, why: WHY.into() })
+        Ok(Granted { grant: MemoryGrant { name, last_term, lock }, term, why: WHY.into() })
     }
 
     async fn revoked(&self, grant: &mut MemoryGrant) -> Revoked {
@@ -143,6 +181,10 @@ impl Arbiter for MemoryArbiter {
 
     async fn release(&self, grant: MemoryGrant) {
         grant.lock.leader.send_replace(None);
+    }
+
+    fn states(&self, grant: &MemoryGrant, term: u64) -> Arc<dyn StateKeeper> {
+        Arc::new(TermStates { name: grant.name.clone(), term, lock: Arc::clone(&grant.lock) })
     }
 
     fn leader(&self, lock: &LockName) -> watch::Receiver<Option<Leader>> {
@@ -199,6 +241,27 @@ mod tests {
         assert!(start.elapsed().is_zero(), "the two seconds are long over");
         drop(scope);
         assert_eq!(on_b.lead().await.unwrap().term().number(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_state_travels_with_the_lock_and_a_deposed_leader_cannot_move_it() {
+        let a = MemoryCluster::new("a");
+        let b = a.join("b");
+        let on_a = a.view(&lock()).await.unwrap();
+        let scope = on_a.lead().await.unwrap();
+        let old = scope.term().states();
+        old.store("route", &Value::from(1)).await.unwrap();
+        let on_b = b.view(&lock()).await.unwrap();
+        on_a.resign(Duration::from_secs(60));
+        scope.term().lost().await;
+        old.store("route", &Value::from(2)).await.unwrap();
+        drop(scope);
+        let next = on_b.lead().await.unwrap().term().states();
+        assert_eq!(next.load("route").await.unwrap(), Some(Value::from(2)), "the exchange in hand was noted");
+        assert_eq!(next.load("other").await.unwrap(), None);
+        assert!(matches!(old.store("route", &Value::from(3)).await, Err(StateError::Deposed(_))));
+        next.store("route", &Value::from(4)).await.unwrap();
+        assert_eq!(next.load("route").await.unwrap(), Some(Value::from(4)));
     }
 
     #[tokio::test(start_paused = true)]

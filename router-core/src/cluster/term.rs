@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{LockName, Member, Participation};
+use crate::state::{NoStates, StateKeeper};
 
 /// One member's leadership of one lock, from when it was granted until it ended.
 ///
@@ -34,6 +35,8 @@ struct TermState {
     abort_at: watch::Sender<Option<Instant>>,
     /// The authority itself, for backends whose authority expires.
     authority: Option<Arc<dyn Authority>>,
+    /// Where states are kept for this term, for backends that have a place for them.
+    states: OnceLock<Arc<dyn StateKeeper>>,
     scopes: Mutex<Scopes>,
     /// Notified when the last scope is dropped after the end of the term.
     joined: Notify,
@@ -151,6 +154,13 @@ impl Term {
     #[must_use]
     pub fn valid_for(&self) -> Option<Duration> {
         self.state.authority.as_ref().map(|authority| authority.until_fence())
+    }
+
+    /// Where the states of the routes that run under this term are kept. It serves until the lock is given
+    /// away: after the end of a term, the exchange in hand may still be noted as done.
+    #[must_use]
+    pub fn states(&self) -> Arc<dyn StateKeeper> {
+        self.state.states.get().map_or_else(|| Arc::new(NoStates) as _, Arc::clone)
     }
 
     /// Completes when the term is released, lost, or past its deadline on the local clock, whichever
@@ -297,6 +307,7 @@ impl TermControl {
             lost: CancellationToken::new(),
             abort_at: watch::Sender::new(None),
             authority,
+            states: OnceLock::new(),
             scopes: Mutex::default(),
             joined: Notify::new(),
         };
@@ -307,6 +318,12 @@ impl TermControl {
     #[must_use]
     pub fn term(&self) -> &Term {
         &self.term
+    }
+
+    /// Says where states are kept for this term; the first call counts. Without one, routes that need a
+    /// state fail and say so.
+    pub fn keep_states_in(&self, keeper: Arc<dyn StateKeeper>) {
+        let _ = self.term.state.states.set(keeper);
     }
 
     /// Ends the term because this member gives it up: no new work starts, running work ends in its own

@@ -1,0 +1,182 @@
+//! [`TermStates`]: the states of the routes under a lock, beside its file.
+//!
+//! They are one file of JSON per lock, `states/<lock>.json`, with the number of the term that wrote it.
+//! Nobody but the leader writes, and "the leader" is decided while the lock on `states/.<lock>.lock` is
+//! held, for each write anew: the file of the lock must hold the record of just this term, still leading.
+//! Why a leader that was deposed cannot move a state back:
+//! - It released the lock, or was killed, and somebody else leads: there is another record in the file.
+//! - Its file was deleted or replaced: at the path there is no file, or one that does not have the record.
+//! - It had looked, and was then held up before it wrote: it has the lock on the states, and whoever leads
+//!   next waits for that lock before it reads or writes them. It waits for as long as the old leader is
+//!   paused, which is what it does for the lock itself.
+//! - All of that was deleted under it, or put back again: a state that has the number of a later term is
+//!   still refused.
+//!
+//! A state is synced to the disk before `store` returns. It is not in the directory that members watch: a
+//! store wakes nobody.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use router_core::cluster::{LeadershipLost, LockName};
+use router_core::state::{StateError, StateKeeper, replace_file};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use crate::lock_file::identity;
+use crate::record::LeaderRecord;
+
+/// The folder of the states in the root directory.
+pub(crate) const FOLDER: &str = "states";
+/// The lock on a state is held for the time of a write. It is not waited for in a thread: the holder may
+/// be paused, and a thread that waits cannot be dropped.
+const RETRY: Duration = Duration::from_millis(2);
+
+/// The states of one lock, for one term.
+pub(crate) struct TermStates {
+    places: Arc<Places>,
+    /// Routes of one lock take turns here, and not by trying for the lock on the file all at once.
+    turn: tokio::sync::Mutex<()>,
+}
+
+struct Places {
+    lock: LockName,
+    term: u64,
+    /// The file of the lock, with the record of who leads.
+    lock_file: PathBuf,
+    states: PathBuf,
+    states_lock: PathBuf,
+}
+
+/// What is in the file.
+#[derive(Default, Serialize, Deserialize)]
+struct States {
+    term: u64,
+    routes: BTreeMap<String, Value>,
+}
+
+impl TermStates {
+    /// The states of `lock`, whose file is `lock_file` in the directory `root`.
+    pub(crate) fn new(root: &Path, lock: &LockName, term: u64, lock_file: &Path) -> Self {
+        let folder = root.join(FOLDER);
+        let name = crate::escape::escape(lock.as_str());
+        let places = Places {
+            lock: lock.clone(),
+            term,
+            lock_file: lock_file.to_owned(),
+            states: folder.join(format!("{name}.json")),
+            states_lock: folder.join(format!(".{name}.lock")),
+        };
+        Self { places: Arc::new(places), turn: tokio::sync::Mutex::default() }
+    }
+
+    /// Does `work` while the states are locked.
+    async fn locked<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Places) -> Result<T, StateError> + Clone + Send + 'static,
+    ) -> Result<T, StateError> {
+        let _turn = self.turn.lock().await;
+        loop {
+            let (places, work) = (Arc::clone(&self.places), work.clone());
+            // In a thread, because it syncs; it ends in its own time, also when nobody waits any more.
+            let attempt = spawn_blocking(move || {
+                let guard = places.try_lock().map_err(|error| places.unusable(error))?;
+                guard.map(|_guard| work(&places)).transpose()
+            });
+            match attempt.await.map_err(|error| self.places.unusable(error))?? {
+                Some(done) => return Ok(done),
+                None => sleep(RETRY).await,
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl StateKeeper for TermStates {
+    async fn load(&self, route: &str) -> Result<Option<Value>, StateError> {
+        let route = route.to_owned();
+        self.locked(move |places| {
+            let mut states = places.read()?;
+            Ok(states.routes.remove(&route))
+        })
+        .await
+    }
+
+    async fn store(&self, route: &str, value: &Value) -> Result<(), StateError> {
+        let (route, value) = (route.to_owned(), value.clone());
+        self.locked(move |places| places.store(&route, &value)).await
+    }
+}
+
+impl Places {
+    /// The lock on the states; `None`: somebody has it.
+    fn try_lock(&self) -> io::Result<Option<File>> {
+        let open = || OpenOptions::new().create(true).write(true).truncate(false).open(&self.states_lock);
+        let file = match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Some(folder) = self.states_lock.parent() {
+                    fs::create_dir_all(folder)?;
+                }
+                open()?
+            }
+            other => other?,
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // A lock on a file that was deleted meanwhile protects from nobody.
+        let current = fs::metadata(&self.states_lock);
+        let current = current
+            .is_ok_and(|present| file.metadata().is_ok_and(|ours| identity(&ours) == identity(&present)));
+        Ok(current.then_some(file))
+    }
+
+    fn store(&self, route: &str, value: &Value) -> Result<(), StateError> {
+        let deposed = || StateError::Deposed(LeadershipLost { lock: self.lock.clone(), term: self.term });
+        if !self.leads().map_err(|error| self.unusable(error))? {
+            return Err(deposed());
+        }
+        let mut states = self.read()?;
+        if states.term > self.term {
+            return Err(deposed());
+        }
+        states.term = self.term;
+        states.routes.insert(route.to_owned(), value.clone());
+        let mut text = serde_json::to_vec(&states).map_err(|error| self.unusable(error))?;
+        text.push(b'\n');
+        replace_file(&self.states, &text).map_err(|error| self.unusable(error))
+    }
+
+    /// Whether the record of this term is in the file of the lock.
+    fn leads(&self) -> io::Result<bool> {
+        let file = match File::open(&self.lock_file) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let record = LeaderRecord::read(&file, identity(&file.metadata()?).1)?;
+        Ok(record.is_some_and(|record| record.leading && record.term == self.term))
+    }
+
+    fn read(&self) -> Result<States, StateError> {
+        match fs::read(&self.states) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| self.unusable(error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(States::default()),
+            Err(error) => Err(self.unusable(error)),
+        }
+    }
+
+    fn unusable(&self, error: impl Into<router_core::error::BoxError>) -> StateError {
+        let text = format!("the states in `{}` cannot be used", self.states.display());
+        StateError::Unusable(text, Some(error.into()))
+    }
+}

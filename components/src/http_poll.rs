@@ -1,0 +1,420 @@
+//! `http-poll:https://host/path`: asks a server again and again, and makes an exchange of what is new.
+//!
+//! | option | takes | default | meaning |
+//! |---|---|---|---|
+//! | `period` | duration | `1m` | the time from the end of one poll to the next |
+//! | `timeout` | duration | `30s` | how long a poll may take, from connecting to the last byte of the answer |
+//! | `connect_timeout` | duration | `10s` | how long connecting may take |
+//! | `query` | text |  | the query of the URL, with `&` written as `%26` |
+//! | `cursor` | text |  | a JSON pointer to the value in the answer that the next poll sends back |
+//! | `cursor_parameter` | text |  | the parameter of the query in which the cursor is sent |
+//! | `cursor_header` | text |  | the header in which the cursor is sent |
+//! | `cursor_start` | text |  | the cursor of the first poll |
+//! | `split` | text |  | a JSON pointer to an array in the answer, `/` for the answer itself: one exchange for each item |
+//! | `dedupe` | text |  | a JSON pointer to the id in an item (or in the answer, without `split`): what was done is not done again |
+//! | `dedupe_max` | integer | `200` | how many ids are remembered beside those that the server still shows |
+//! | `max_backoff` | duration | `5m` | the longest pause after failures, unless the server asks for a longer one |
+//! | `max_response_size` | integer | `10485760` | how many bytes the body of an answer may have |
+//! | `auth_username` | text |  | the name for basic authentication |
+//! | `auth_password` | secret |  | the password for basic authentication |
+//! | `auth_bearer_token` | secret |  | the token for bearer authentication |
+//! | `state` | text |  | a file for the position of a route without a lock; below `master:` it travels with the lock |
+//!
+//! For example `http-poll:https://api.example.com/orders?period=10s&split=/orders&cursor=/next&cursor_parameter=after`.
+//!
+//! **What is new.** A server that names a version of its answer (`ETag`, `Last-Modified`) is asked for a
+//! newer one; the answer 304 makes no exchange, and neither does 204. With `cursor`, a value of each answer
+//! is sent with the next poll; an answer without one leaves the cursor as it is. With `dedupe`, items whose
+//! id was seen are left out. Without any of them, every answer is new.
+//!
+//! **Exchanges.** With `split`, one exchange for each item, in order, with the item as a JSON body and the
+//! header `http_poll.index`; otherwise one with the whole answer, as [`http:`](crate::http) receives it. An
+//! item's id is in the header `http_poll.id`. Beside these there are the headers of the answer and
+//! `http.response_code`.
+//!
+//! **The position** (cursor, version, ids) moves when the exchange is done: processed, or taken by the dead
+//! letter endpoint. An exchange that fails ends the batch, and after a pause everything that is not done is
+//! asked for again. Ids are stored after each item, cursor and version after the last item of an answer.
+//! Below `master:` the position travels with the lock, so the next leader goes on there. That is *at least
+//! once*: after a crash the exchange that was under way comes again, and without `dedupe` the others of its
+//! answer too. A receiver that must not act twice can tell by `http_poll.id`.
+//!
+//! **Failures.** After a status that is no success, a broken or late answer, or a failed exchange, the pause
+//! doubles from a second up to `max_backoff`, with jitter, and is not shorter than `Retry-After` asks for.
+//!
+//! Secrets are written as `env:NAME` or `file:/path`. Redirects are not followed.
+
+mod batch;
+mod position;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use reqwest::{Method, Request, StatusCode, Url};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint};
+use router_core::error::{BoxError, Chain, ConfigError, ConfigErrors};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options};
+use router_core::pipeline::Pipeline;
+use router_core::stop::Stop;
+use router_core::uri::EndpointUri;
+use tracing::warn;
+
+use crate::http::{
+    Authentication, Backoff, ClientSettings, Clients, HttpComponent, HttpStatusError, USER_AGENT,
+    authentication, read_body, refuse_credentials, retry_after,
+};
+use crate::missed::{self, STATE_OPTION};
+use batch::Batch;
+use position::{Position, Version};
+
+/// The component.
+#[derive(Clone, Default)]
+pub struct HttpPollComponent {
+    clients: Clients,
+}
+
+impl HttpPollComponent {
+    /// A component that shares the connections of `http`.
+    #[must_use]
+    pub fn beside(http: &HttpComponent) -> Self {
+        Self { clients: http.clients.clone() }
+    }
+}
+
+const fn option(
+    name: &'static str,
+    kind: OptionKind,
+    default: Option<&'static str>,
+    summary: &'static str,
+) -> OptionDescription {
+    OptionDescription { name, kind, default, summary }
+}
+
+static DESCRIPTION: ComponentDescription = ComponentDescription {
+    scheme: "http-poll",
+    summary: "asks a server again and again, and makes an exchange of what is new",
+    syntax: "http-poll:https://host/path",
+    consumes: true,
+    produces: false,
+    options: &[
+        option("period", OptionKind::Duration, Some("1m"), "the time from the end of one poll to the next"),
+        option(
+            "timeout",
+            OptionKind::Duration,
+            Some("30s"),
+            "how long a poll may take, from connecting to the last byte of the answer",
+        ),
+        option("connect_timeout", OptionKind::Duration, Some("10s"), "how long connecting may take"),
+        option("query", OptionKind::Text, None, "the query of the URL, with `&` written as `%26`"),
+        option(
+            "cursor",
+            OptionKind::Text,
+            None,
+            "a JSON pointer to the value in the answer that the next poll sends back",
+        ),
+        option(
+            "cursor_parameter",
+            OptionKind::Text,
+            None,
+            "the parameter of the query in which the cursor is sent",
+        ),
+        option("cursor_header", OptionKind::Text, None, "the header in which the cursor is sent"),
+        option("cursor_start", OptionKind::Text, None, "the cursor of the first poll"),
+        option(
+            "split",
+            OptionKind::Text,
+            None,
+            "a JSON pointer to an array in the answer, `/` for the answer itself: one exchange for each item",
+        ),
+        option(
+            "dedupe",
+            OptionKind::Text,
+            None,
+            "a JSON pointer to the id in an item (or in the answer, without `split`): what was done is not done again",
+        ),
+        option(
+            "dedupe_max",
+            OptionKind::Integer,
+            Some("200"),
+            "how many ids are remembered beside those that the server still shows",
+        ),
+        option(
+            "max_backoff",
+            OptionKind::Duration,
+            Some("5m"),
+            "the longest pause after failures, unless the server asks for a longer one",
+        ),
+        option(
+            "max_response_size",
+            OptionKind::Integer,
+            Some("10485760"),
+            "how many bytes the body of an answer may have",
+        ),
+        option("auth_username", OptionKind::Text, None, "the name for basic authentication"),
+        option("auth_password", OptionKind::Secret, None, "the password for basic authentication"),
+        option("auth_bearer_token", OptionKind::Secret, None, "the token for bearer authentication"),
+        STATE_OPTION,
+    ],
+};
+
+impl Component for HttpPollComponent {
+    fn description(&self) -> &'static ComponentDescription {
+        &DESCRIPTION
+    }
+
+    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        // First and alone, because every other mistake would show the URI, and so the password.
+        let authority = uri.path().split_once("://").map_or(uri.path(), |(_, rest)| rest);
+        refuse_credentials(uri, authority)?;
+        let options = DESCRIPTION.read(uri)?;
+        let mut errors = ConfigErrors::default();
+        let url = errors.collect(url(uri, options.text("query").as_deref()));
+        let authentication = errors.collect(authentication(uri, &options));
+        let cursor = errors.collect(cursor(uri, &options));
+        let split = errors.collect(pointer(uri, &options, "split"));
+        let dedupe = errors.collect(pointer(uri, &options, "dedupe"));
+        errors.into_result()?;
+        let (Some(url), Some(authentication), Some(cursor), Some(split), Some(dedupe)) =
+            (url, authentication, cursor, split, dedupe)
+        else {
+            unreachable!("what is missing is an error");
+        };
+        let size =
+            |name: &str| options.integer(name).and_then(|size| size.try_into().ok()).unwrap_or(usize::MAX);
+        Ok(Box::new(HttpPoll(Arc::new(Poller {
+            client: ClientSettings {
+                connect_timeout: options.duration("connect_timeout"),
+                follow_redirects: false,
+                user_agent: USER_AGENT.into(),
+                trusts_nobody: url.scheme() == "http",
+            },
+            url,
+            authentication,
+            cursor,
+            // `/` is the whole answer here; in a JSON pointer that would be the empty text.
+            split: split.map(|pointer| if pointer == "/" { String::new() } else { pointer }),
+            dedupe,
+            dedupe_max: size("dedupe_max"),
+            period: options.duration("period"),
+            timeout: options.duration("timeout"),
+            max_backoff: options.duration("max_backoff"),
+            max_response_size: size("max_response_size"),
+            state: options.text("state").map(PathBuf::from),
+            clients: self.clients.clone(),
+        }))))
+    }
+}
+
+fn url(uri: &EndpointUri, query: Option<&str>) -> Result<Url, ConfigError> {
+    let parsed = Url::parse(uri.path()).ok();
+    let parsed = parsed
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.fragment().is_none());
+    let mut url = parsed.ok_or_else(|| {
+        let error =
+            uri.error_in_whole("an http-poll endpoint needs a URL that starts with `http://` or `https://`");
+        error.help("for example `http-poll:https://localhost:8080/orders?period=10s`")
+    })?;
+    url.set_query(query);
+    Ok(url)
+}
+
+/// An option that is a JSON pointer (RFC 6901).
+fn pointer(uri: &EndpointUri, options: &Options, name: &str) -> Result<Option<String>, ConfigError> {
+    match options.text(name) {
+        Some(pointer) if !pointer.starts_with('/') => {
+            let message = format!("option `{name}` takes a JSON pointer, which starts with `/`");
+            Err(uri.error_in_whole(message).help("for example `/items`, or `/items/0/id`"))
+        }
+        pointer => Ok(pointer),
+    }
+}
+
+/// Where the cursor comes from, and where it goes.
+struct Cursor {
+    pointer: String,
+    start: Option<String>,
+    place: CursorPlace,
+}
+
+enum CursorPlace {
+    Parameter(String),
+    Header(HeaderName),
+}
+
+fn cursor(uri: &EndpointUri, options: &Options) -> Result<Option<Cursor>, ConfigError> {
+    let place = match (options.text("cursor_parameter"), options.text("cursor_header")) {
+        (Some(parameter), None) => Some(CursorPlace::Parameter(parameter)),
+        (None, Some(header)) => {
+            let header = HeaderName::try_from(header);
+            Some(CursorPlace::Header(
+                header.map_err(|_| uri.error_in_whole("option `cursor_header` is no header name"))?,
+            ))
+        }
+        (None, None) => None,
+        (Some(_), Some(_)) => {
+            return Err(
+                uri.error_in_whole("options `cursor_parameter` and `cursor_header` exclude each other")
+            );
+        }
+    };
+    match (pointer(uri, options, "cursor")?, place) {
+        (Some(pointer), Some(place)) => {
+            Ok(Some(Cursor { pointer, start: options.text("cursor_start"), place }))
+        }
+        (None, None) if options.text("cursor_start").is_none() => Ok(None),
+        _ => Err(uri.error_in_whole("option `cursor` goes with `cursor_parameter` or `cursor_header`")),
+    }
+}
+
+struct HttpPoll(Arc<Poller>);
+
+impl Endpoint for HttpPoll {
+    fn consumer(&self) -> Option<Box<dyn Consumer>> {
+        Some(Box::new(Self(Arc::clone(&self.0))))
+    }
+}
+
+struct Poller {
+    url: Url,
+    authentication: Authentication,
+    cursor: Option<Cursor>,
+    split: Option<String>,
+    dedupe: Option<String>,
+    dedupe_max: usize,
+    period: Duration,
+    timeout: Duration,
+    max_backoff: Duration,
+    max_response_size: usize,
+    state: Option<PathBuf>,
+    clients: Clients,
+    client: ClientSettings,
+}
+
+/// An answer that is new.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// Why a poll brought nothing.
+struct Failure {
+    why: BoxError,
+    retry_after: Option<Duration>,
+}
+
+impl<E: Into<BoxError>> From<E> for Failure {
+    fn from(why: E) -> Self {
+        Self { why: why.into(), retry_after: None }
+    }
+}
+
+/// The first pause after a failure.
+const SHORTEST_BACKOFF: Duration = Duration::from_secs(1);
+
+#[async_trait]
+impl Consumer for HttpPoll {
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+        let poller = &*self.0;
+        let needed = poller.cursor.is_some() || poller.dedupe.is_some();
+        let state = missed::state(&pipeline, poller.state.as_ref());
+        let (state, stored) = missed::load_if_kept(state, needed).await?;
+        let mut batch = Batch { poller, pipeline: &pipeline, state, position: Position::read(&stored) };
+        let mut backoff = Backoff::new(SHORTEST_BACKOFF, poller.max_backoff);
+        loop {
+            // A poll that is dropped has changed nothing: the position moves below.
+            let answer = tokio::select! {
+                biased;
+                () = stop.requested() => return Ok(()),
+                answer = poller.poll(&batch.position) => answer,
+            };
+            let done = match answer {
+                Ok(Some(answer)) => batch.process(answer, &stop).await?,
+                Ok(None) => Ok(()),
+                Err(failure) => Err(failure),
+            };
+            let pause = match done {
+                Ok(()) => {
+                    backoff.reset();
+                    poller.period
+                }
+                Err(Failure { why, retry_after }) => {
+                    let pause = backoff.next(retry_after);
+                    let route = pipeline.route_id();
+                    warn!(route, "route `{route}` polls again in {pause:.1?}: {}", Chain(&*why));
+                    pause
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.requested() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+}
+
+impl Poller {
+    /// Asks once; `None`: there is nothing new.
+    async fn poll(&self, position: &Position) -> Result<Option<Answer>, Failure> {
+        let request = self.request(position)?;
+        let client = self.clients.get(&self.client)?;
+        let conversation = async {
+            let mut response = client.execute(request).await.map_err(reqwest::Error::without_url)?;
+            let status = response.status();
+            if matches!(status, StatusCode::NOT_MODIFIED | StatusCode::NO_CONTENT) {
+                return Ok(None);
+            }
+            if !status.is_success() {
+                let why = HttpStatusError { status: status.as_u16() }.into();
+                return Err(Failure { why, retry_after: retry_after(response.headers(), wall_clock()) });
+            }
+            let body = read_body(&mut response, self.max_response_size).await?;
+            Ok(Some(Answer { status, headers: std::mem::take(response.headers_mut()), body }))
+        };
+        // Around everything: a timeout between reads would let an answer drip for ever.
+        match tokio::time::timeout(self.timeout, conversation).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("there was no complete answer within {:?}", self.timeout).into()),
+        }
+    }
+
+    fn request(&self, position: &Position) -> Result<Request, BoxError> {
+        let mut request = Request::new(Method::GET, self.url.clone());
+        let unusable = |what: &str| format!("the {what} that the server sent is no value of a header");
+        if let Some(cursor) = &self.cursor
+            && let Some(value) = position.cursor.as_ref().or(cursor.start.as_ref())
+        {
+            match &cursor.place {
+                CursorPlace::Parameter(name) => {
+                    request.url_mut().query_pairs_mut().append_pair(name, value);
+                }
+                CursorPlace::Header(name) => {
+                    let value = HeaderValue::try_from(value).map_err(|_| unusable("cursor"))?;
+                    request.headers_mut().insert(name, value);
+                }
+            }
+        }
+        let Version { etag, last_modified } = &position.version;
+        for (name, version) in [(IF_NONE_MATCH, etag), (IF_MODIFIED_SINCE, last_modified)] {
+            if let Some(version) = version {
+                let version = HeaderValue::try_from(version).map_err(|_| unusable("version"))?;
+                request.headers_mut().insert(name, version);
+            }
+        }
+        self.authentication.apply(request.headers_mut())?;
+        Ok(request)
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a server names a time on this clock; no authority rests on it"
+)]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,153 @@
+//! [`Batch`]: works through answers, item by item, and moves the position.
+
+use reqwest::header::{ETAG, HeaderName, LAST_MODIFIED};
+use router_core::error::BoxError;
+use router_core::exchange::Exchange;
+use router_core::pipeline::Pipeline;
+use router_core::state::{RouteState, StateError};
+use router_core::stop::Stop;
+use router_core::value::Value;
+
+use super::position::{Position, Version};
+use super::{Answer, Failure, Poller};
+use crate::http::headers;
+
+/// One exchange of an answer.
+struct Item {
+    exchange: Exchange,
+    id: Option<String>,
+}
+
+/// What works through answers.
+pub(super) struct Batch<'a> {
+    pub(super) poller: &'a Poller,
+    pub(super) pipeline: &'a Pipeline,
+    pub(super) state: Option<RouteState>,
+    pub(super) position: Position,
+}
+
+impl Batch<'_> {
+    /// Works through an answer, and moves the position. The outer error ends the consumer, the inner one
+    /// only this batch.
+    pub(super) async fn process(
+        &mut self,
+        answer: Answer,
+        stop: &Stop,
+    ) -> Result<Result<(), Failure>, BoxError> {
+        let poller = self.poller;
+        let reads = poller.cursor.is_some() || poller.split.is_some() || poller.dedupe.is_some();
+        let json = reads.then(|| serde_json::from_slice::<serde_json::Value>(&answer.body)).transpose();
+        let (json, items) = match json.map_err(BoxError::from).and_then(|json| {
+            let items = poller.items(&answer, json.as_ref())?;
+            Ok((json, items))
+        }) {
+            Ok(read) => read,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        let present = items.iter().filter_map(|item| item.id.clone()).collect::<Vec<_>>();
+        for Item { mut exchange, id } in items {
+            if id.as_ref().is_some_and(|id| self.position.knows(id)) {
+                continue;
+            }
+            if stop.is_requested() && id.is_some() {
+                // The rest is for whoever polls next. Without ids, that would be the whole answer again:
+                // then this one is finished.
+                return Ok(Ok(()));
+            }
+            if let Some(id) = &id {
+                exchange.message.headers.set("http_poll.id", Value::from(&**id));
+            }
+            match self.pipeline.process(&mut exchange).await {
+                Ok(()) => {}
+                Err(error) if error.is_leadership_lost() => return Err(error.into()),
+                Err(_) => return Ok(Err("an exchange failed, and is tried again".into())),
+            }
+            if let Some(id) = &id {
+                self.position.note(id);
+                self.store().await?;
+            }
+        }
+        let before = self.position.clone();
+        self.finish(&answer, json.as_ref(), &present);
+        if self.position != before {
+            self.store().await?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Everything in the answer is done.
+    fn finish(&mut self, answer: &Answer, json: Option<&serde_json::Value>, present: &[String]) {
+        self.position.forget(present, self.poller.dedupe_max);
+        let next = self
+            .poller
+            .cursor
+            .as_ref()
+            .zip(json)
+            .and_then(|(cursor, json)| scalar(json.pointer(&cursor.pointer)?));
+        let moved = next.is_some() && next != self.position.cursor;
+        if moved {
+            self.position.cursor = next;
+        }
+        let text = |name: &HeaderName| answer.headers.get(name)?.to_str().ok().map(str::to_owned);
+        // With another cursor, the next answer is another thing: this version would hide it.
+        self.position.version = match moved {
+            true => Version::default(),
+            false => Version { etag: text(&ETAG), last_modified: text(&LAST_MODIFIED) },
+        };
+    }
+
+    async fn store(&self) -> Result<(), StateError> {
+        match &self.state {
+            Some(state) => state.store(&self.position.to_json()).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Poller {
+    /// What is in an answer, as exchanges and their ids, in order.
+    fn items(&self, answer: &Answer, json: Option<&serde_json::Value>) -> Result<Vec<Item>, BoxError> {
+        let exchange = |body| {
+            let mut exchange = Exchange::new(());
+            let received = &mut exchange.message.headers;
+            headers::copy_from_response(&answer.headers, received);
+            received.set("http.response_code", i64::from(answer.status.as_u16()));
+            exchange.message.body = body;
+            exchange
+        };
+        let (Some(pointer), Some(json)) = (&self.split, json) else {
+            let id = json.map(|json| self.id(json)).transpose()?.flatten();
+            return Ok(vec![Item {
+                exchange: exchange(headers::body(answer.body.clone(), &answer.headers)),
+                id,
+            }]);
+        };
+        let array = json.pointer(pointer).and_then(serde_json::Value::as_array);
+        let array = array.ok_or_else(|| format!("there is no array at `{pointer}` in the answer"))?;
+        let item = |(index, json): (usize, &serde_json::Value)| {
+            let mut exchange = exchange(json.clone().into());
+            exchange.message.headers.remove("content-type");
+            exchange.message.headers.set("http_poll.index", index as u64);
+            Ok(Item { exchange, id: self.id(json)? })
+        };
+        array.iter().enumerate().map(item).collect()
+    }
+
+    /// The id of an item, where there are ids.
+    fn id(&self, item: &serde_json::Value) -> Result<Option<String>, BoxError> {
+        let Some(pointer) = &self.dedupe else { return Ok(None) };
+        let id = item.pointer(pointer).and_then(scalar);
+        Ok(Some(
+            id.ok_or_else(|| format!("there is no text or number at `{pointer}` in an item of the answer"))?,
+        ))
+    }
+}
+
+/// Text or a number, as text.
+fn scalar(json: &serde_json::Value) -> Option<String> {
+    match json {
+        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,106 @@
+//! [`Position`]: how far a poller has come, as it is stored for the next one.
+
+use serde_json::{Value, json};
+
+/// Longer ids are stored as their hash.
+const MAX_ID_BYTES: usize = 24;
+
+/// What is known of the server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Position {
+    /// What the next poll sends to get what comes after; nothing before the first answer.
+    pub(super) cursor: Option<String>,
+    /// The version of the last answer, for this very cursor.
+    pub(super) version: Version,
+    /// The ids of items that are done, oldest first.
+    pub(super) done: Vec<String>,
+}
+
+/// What a server calls the version of an answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Version {
+    pub(super) etag: Option<String>,
+    pub(super) last_modified: Option<String>,
+}
+
+impl Position {
+    /// What an earlier poller stored.
+    pub(super) fn read(stored: &Value) -> Self {
+        let text = |name: &str| stored[name].as_str().map(str::to_owned);
+        let done = stored["done"].as_array().into_iter().flatten();
+        Self {
+            cursor: text("cursor"),
+            version: Version { etag: text("etag"), last_modified: text("last_modified") },
+            done: done.filter_map(Value::as_str).map(str::to_owned).collect(),
+        }
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        let Version { etag, last_modified } = &self.version;
+        json!({ "cursor": self.cursor, "etag": etag, "last_modified": last_modified, "done": self.done })
+    }
+
+    /// Whether the item with this id is done.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        let id = shorten(id);
+        self.done.contains(&id)
+    }
+
+    /// Notes that an item is done.
+    pub(super) fn note(&mut self, id: &str) {
+        self.done.push(shorten(id));
+    }
+
+    /// Forgets the oldest ids above `max`, but none of `present`: the server shows them still, and they
+    /// would be new again.
+    pub(super) fn forget(&mut self, present: &[String], max: usize) {
+        let present = present.iter().map(|id| shorten(id)).collect::<Vec<_>>();
+        let mut surplus = self.done.len().saturating_sub(max);
+        self.done.retain(|id| {
+            let forgotten = surplus > 0 && !present.contains(id);
+            surplus -= usize::from(forgotten);
+            !forgotten
+        });
+    }
+}
+
+/// The id, or its hash (FNV-1a, 64 bits, which is the same in every build) where it is long.
+fn shorten(id: &str) -> String {
+    if id.len() <= MAX_ID_BYTES {
+        return id.to_owned();
+    }
+    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("#{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_is_read_as_it_was_written() {
+        let mut position = Position { cursor: Some("7".into()), ..Position::default() };
+        position.version.etag = Some("\"a\"".into());
+        position.note("1");
+        position.note(&"x".repeat(100));
+        assert_eq!(Position::read(&position.to_json()), position);
+        assert!(position.knows(&"x".repeat(100)) && !position.knows(&"y".repeat(100)));
+        assert_eq!(Position::read(&Value::Null), Position::default());
+    }
+
+    #[test]
+    fn the_oldest_ids_are_forgotten_unless_the_server_still_shows_them() {
+        let mut position = Position::default();
+        for id in ["a", "b", "c", "d"] {
+            position.note(id);
+        }
+        position.forget(&["a".into(), "d".into()], 2);
+        assert_eq!(position.done, ["a", "d"]);
+        position.forget(&["a".into(), "d".into()], 1);
+        assert_eq!(position.done, ["a", "d"]);
+        position.forget(&[], 1);
+        assert_eq!(position.done, ["d"]);
+    }
+}

@@ -1,0 +1,124 @@
+//! [`Missed`]: what becomes of times at which nothing could fire, for `cron:` and `timer:`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use router_core::options::{OptionDescription, OptionKind, Options};
+use router_core::pipeline::Pipeline;
+use router_core::state::RouteState;
+use tracing::{info, warn};
+
+/// How many missed times fire, at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missed {
+    Skip,
+    Once,
+    All { max: u64 },
+}
+
+/// The words of the option `missed`.
+pub(crate) const WORDS: &[&str] = &["skip", "once", "all"];
+
+pub(crate) const MAX_OPTION: OptionDescription = OptionDescription {
+    name: "missed_max",
+    kind: OptionKind::Integer,
+    default: Some("100"),
+    summary: "how many missed times fire with `missed=all`: the latest",
+};
+
+pub(crate) const STATE_OPTION: OptionDescription = OptionDescription {
+    name: "state",
+    kind: OptionKind::Text,
+    default: None,
+    summary: "a file for the position of a route without a lock; below `master:` it travels with the lock",
+};
+
+impl Missed {
+    /// The policy in the options `missed` and `missed_max`, if there is one.
+    pub(crate) fn read(options: &Options) -> Option<Self> {
+        Some(match options.text("missed")?.as_str() {
+            "once" => Self::Once,
+            "all" => Self::All { max: options.integer("missed_max").unwrap_or(0) },
+            _ => Self::Skip,
+        })
+    }
+
+    /// How many of so many missed times fire. They are the latest ones, in their order.
+    pub(crate) fn fires(self, missed: u64) -> u64 {
+        missed.min(match self {
+            Self::Skip => 0,
+            Self::Once => 1,
+            Self::All { max } => max,
+        })
+    }
+
+    /// Says what became of times that were missed.
+    pub(crate) fn report(self, route: &str, missed: u64, why: &str) {
+        let fired = self.fires(missed);
+        let skipped = missed - fired;
+        info!(
+            route,
+            missed,
+            fired,
+            skipped,
+            "route `{route}` missed {missed} times, {why}: {fired} fire now, {skipped} are skipped"
+        );
+    }
+}
+
+/// How far apart the clocks of hosts may be before somebody should look.
+const AHEAD: Duration = Duration::from_secs(60);
+
+/// Says that a route waits because an earlier leader has fired times that are still to come here.
+pub(crate) fn warn_if_ahead(route: &str, ahead: Duration) {
+    if ahead > AHEAD {
+        warn!(
+            route,
+            "route `{route}` fires nothing for {ahead:.0?}: up to then, an earlier leader has fired. Is the clock \
+             of a host wrong?"
+        );
+    }
+}
+
+/// The state of a route, in the file of its option `state` where no lock carries it.
+pub(crate) fn state(pipeline: &Pipeline, file: Option<&PathBuf>) -> RouteState {
+    if let (Some(term), Some(file)) = (pipeline.term(), file) {
+        let (route, file) = (pipeline.route_id(), file.display());
+        warn!(
+            route,
+            "route `{route}` does not use the file `{file}`: its state travels with the lock `{}`",
+            term.lock()
+        );
+    }
+    pipeline.state(file.map(PathBuf::as_path))
+}
+
+/// The state, and what is in it; no state at all where the cluster service keeps none and it was not
+/// asked for by name.
+#[cfg(any(feature = "cron", feature = "http"))]
+pub(crate) async fn load_if_kept(
+    state: RouteState,
+    required: bool,
+) -> Result<(Option<RouteState>, serde_json::Value), router_core::error::BoxError> {
+    use router_core::state::StateError;
+
+    match state.load().await {
+        Ok(value) => Ok((Some(state), value.unwrap_or_default())),
+        Err(StateError::NotKept) if !required => Ok((None, serde_json::Value::Null)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_fires_none_one_or_some() {
+        for (policy, expected) in
+            [(Missed::Skip, [0, 0, 0]), (Missed::Once, [0, 1, 1]), (Missed::All { max: 3 }, [0, 2, 3])]
+        {
+            assert_eq!([0, 2, 9].map(|missed| policy.fires(missed)), expected, "{policy:?}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! [`Bot`]: calls of the Bot API. The token is in the address; nothing of it leaves this file.
+
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, Request, StatusCode, Url};
+use router_core::error::{BoxError, Chain};
+use router_core::secret::Secret;
+use serde_json::Value;
+
+use crate::http::{ClientSettings, Clients, USER_AGENT, read_body};
+
+/// More than a hundred updates of any kind.
+const MAX_ANSWER_BYTES: usize = 32 << 20;
+
+/// One bot, on one server.
+pub(super) struct Bot {
+    token: Secret,
+    base: String,
+    clients: Clients,
+    client: ClientSettings,
+}
+
+/// Why a call brought no result.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    /// Telegram says no.
+    #[error("Telegram answered {code}: {description}")]
+    Refused { code: u16, description: String, retry_after: Option<Duration> },
+    /// Something else is in the way.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl CallError {
+    fn failed(error: &(impl std::fmt::Display + ?Sized)) -> Self {
+        Self::Failed(error.to_string())
+    }
+
+    /// How long Telegram asks to wait.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { code: 429, retry_after, .. } => {
+                Some(retry_after.unwrap_or(Duration::from_secs(1)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Bot {
+    pub(super) fn new(token: Secret, base: &Url, clients: Clients) -> Self {
+        let client = ClientSettings {
+            connect_timeout: Duration::from_secs(10),
+            follow_redirects: false,
+            user_agent: USER_AGENT.into(),
+            trusts_nobody: base.scheme() == "http",
+        };
+        Self { token, base: base.as_str().trim_end_matches('/').to_owned(), clients, client }
+    }
+
+    /// The token, if it can be one: it becomes a part of a path.
+    fn token(&self) -> Result<String, BoxError> {
+        let token = self.token.reveal()?;
+        let sound = token.split_once(':').is_some_and(|(id, key)| {
+            !id.is_empty()
+                && id.bytes().all(|byte| byte.is_ascii_digit())
+                && !key.is_empty()
+                && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+        });
+        match sound {
+            true => Ok(token),
+            false => {
+                Err(format!("the token of the bot in {:?} is not of the form `123456:ABC...`", self.token)
+                    .into())
+            }
+        }
+    }
+
+    /// The number of the bot, which is no secret.
+    pub(super) fn id(&self) -> Result<String, BoxError> {
+        let token = self.token()?;
+        Ok(token.split(':').next().unwrap_or_default().to_owned())
+    }
+
+    /// Calls a method and returns its result.
+    pub(super) async fn call(
+        &self,
+        method: &str,
+        parameters: &Value,
+        timeout: Duration,
+    ) -> Result<Value, CallError> {
+        let token = self.token().map_err(|error| CallError::failed(&error))?;
+        // Whatever a server or proxy writes into its answer: not this.
+        let redact = |text: &str| text.replace(&token, "<token>");
+        let conversation = self.converse(&token, method, parameters);
+        let result = match tokio::time::timeout(timeout, conversation).await {
+            Ok(result) => result,
+            Err(_) => return Err(CallError::Failed(format!("there was no answer within {timeout:?}"))),
+        };
+        let (status, answer) =
+            result.map_err(|error| CallError::Failed(redact(&Chain(&*error).to_string())))?;
+        let Ok(mut answer) = serde_json::from_slice::<Value>(&answer) else {
+            return Err(CallError::Failed(format!("the answer {status} was not one of Telegram")));
+        };
+        if answer["ok"] == Value::Bool(true) {
+            return Ok(answer["result"].take());
+        }
+        let code = answer["error_code"].as_u64().and_then(|code| code.try_into().ok());
+        Err(CallError::Refused {
+            code: code.unwrap_or(status.as_u16()),
+            description: redact(answer["description"].as_str().unwrap_or("no description")),
+            retry_after: answer["parameters"]["retry_after"].as_u64().map(Duration::from_secs),
+        })
+    }
+
+    async fn converse(
+        &self,
+        token: &str,
+        method: &str,
+        parameters: &Value,
+    ) -> Result<(StatusCode, bytes::Bytes), BoxError> {
+        let url = Url::parse(&format!("{}/bot{token}/{method}", self.base))
+            .map_err(|_| "there is no such address")?;
+        let mut request = Request::new(Method::POST, url);
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *request.body_mut() = Some(parameters.to_string().into());
+        let client = self.clients.get(&self.client)?;
+        let mut response = client.execute(request).await.map_err(reqwest::Error::without_url)?;
+        let body = read_body(&mut response, MAX_ANSWER_BYTES).await?;
+        Ok((response.status(), body))
+    }
+}

@@ -1,0 +1,255 @@
+//! What `http-poll:` promises, against a server that plays a script.
+
+#![cfg(feature = "http")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and ends with its tasks"
+)]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use components::{HttpPollComponent, MasterComponent, MockComponent};
+use router_core::builder::{RouteBuilder, Steps, from};
+use router_core::cluster::{ClusterService, MemoryCluster};
+use router_core::router::RouterBuilder;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+/// A server that answers the n-th request, from 0, as `answer` says, and notes all requests.
+struct Server {
+    address: String,
+    requests: Arc<Mutex<Vec<(String, Instant)>>>,
+}
+
+impl Server {
+    async fn start(answer: impl Fn(usize, &Request) -> Response + Clone + Send + Sync + 'static) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&requests);
+        let app = Router::new().fallback(async move |request: Request| {
+            let header = |name: &str| {
+                let value = request.headers().get(name).and_then(|value| value.to_str().ok());
+                value.map(|value| format!(" {name}={value}")).unwrap_or_default()
+            };
+            let line = format!(
+                "{}{}{}{}",
+                request.uri(),
+                header("if-none-match"),
+                header("if-modified-since"),
+                header("x-cursor")
+            );
+            let number = {
+                let mut noted = noted.lock().unwrap();
+                noted.push((line, Instant::now()));
+                noted.len() - 1
+            };
+            answer(number, &request)
+        });
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { address, requests }
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().iter().map(|(line, _)| line.clone()).collect()
+    }
+
+    /// How long the server was left in peace after the first request.
+    fn first_pause(&self) -> Duration {
+        let requests = self.requests.lock().unwrap();
+        requests[1].1 - requests[0].1
+    }
+
+    async fn wait_for(&self, count: usize) {
+        while self.requests.lock().unwrap().len() < count {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+fn json(value: &Value) -> Response {
+    Response::builder()
+        .header("content-type", "application/json")
+        .body(Body::from(value.to_string()))
+        .unwrap()
+}
+
+fn status(status: u16) -> Response {
+    Response::builder().status(status).body(Body::empty()).unwrap()
+}
+
+fn poll(server: &Server, options: &str) -> RouteBuilder {
+    from(format!("http-poll:http://{}/items?period=5ms&{options}", server.address)).id("poll")
+}
+
+async fn run(route: RouteBuilder, mock: &MockComponent, until: impl Future<Output = ()>) {
+    let router = RouterBuilder::new()
+        .component(HttpPollComponent::default())
+        .component(mock.clone())
+        .route(route.to("mock:out"))
+        .build()
+        .unwrap();
+    let _ = tokio::time::timeout(Duration::from_secs(20), router.run_until(until)).await.unwrap();
+}
+
+fn bodies(mock: &MockComponent) -> Vec<String> {
+    mock.endpoint("out").received().iter().map(|exchange| exchange.message.body.to_string()).collect()
+}
+
+#[tokio::test]
+async fn an_answer_that_has_not_changed_makes_no_exchange() {
+    let server = Server::start(|_, request| match request.headers().get("if-none-match") {
+        Some(_) => status(304),
+        None => Response::builder().header("etag", "\"v1\"").body(Body::from("hello")).unwrap(),
+    })
+    .await;
+    let mock = MockComponent::default();
+    run(poll(&server, "query=a=b"), &mock, server.wait_for(4)).await;
+    assert_eq!(bodies(&mock), ["hello"]);
+    assert_eq!(server.requests()[..2], ["/items?a=b", "/items?a=b if-none-match=\"v1\""]);
+}
+
+#[tokio::test]
+async fn items_come_one_by_one_and_the_cursor_goes_back_when_they_are_done() {
+    let answer = |number: usize, _: &Request| {
+        json(&match number {
+            0 => json!({ "items": [1, 2], "next": 2 }),
+            1 => json!({ "items": [3], "next": "3 & more" }),
+            _ => json!({ "items": [] }),
+        })
+    };
+    for (place, expected) in [
+        ("cursor_parameter=after", ["?after=start", "?after=2", "?after=3+%26+more", "?after=3+%26+more"]),
+        (
+            "cursor_header=x-cursor",
+            [" x-cursor=start", " x-cursor=2", " x-cursor=3 & more", " x-cursor=3 & more"],
+        ),
+    ] {
+        let (server, mock) = (Server::start(answer).await, MockComponent::default());
+        let options = format!("split=/items&cursor=/next&cursor_start=start&{place}");
+        run(poll(&server, &options), &mock, server.wait_for(4)).await;
+        assert_eq!(bodies(&mock), ["1", "2", "3"]);
+        assert_eq!(server.requests()[..4], expected.map(|rest| format!("/items{rest}")));
+    }
+}
+
+#[tokio::test]
+async fn a_version_of_one_cursor_is_not_sent_with_another() {
+    let server = Server::start(|number, _| {
+        let mut answer = json(&json!({ "next": number.min(1) }));
+        answer.headers_mut().insert("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
+        answer
+    });
+    let (server, mock) = (server.await, MockComponent::default());
+    run(poll(&server, "cursor=/next&cursor_parameter=c"), &mock, server.wait_for(4)).await;
+    let since = " if-modified-since=Sun, 06 Nov 1994 08:49:37 GMT";
+    let expected = ["/items", "/items?c=0", "/items?c=1", &format!("/items?c=1{since}")];
+    assert_eq!(server.requests()[..4], expected);
+}
+
+#[tokio::test]
+async fn ids_that_were_done_are_left_out_even_if_the_answer_shows_them_for_ever() {
+    let server = Server::start(|number, _| {
+        let items = (0..5 + number.min(3)).map(|id| json!({ "id": id, "text": format!("item {id}") }));
+        json(&items.collect())
+    });
+    let (server, mock) = (server.await, MockComponent::default());
+    run(poll(&server, "split=/&dedupe=/id&dedupe_max=2"), &mock, server.wait_for(7)).await;
+    let ids = mock.endpoint("out").received();
+    let ids = ids.iter().map(|exchange| exchange.message.headers.get("http_poll.id").unwrap().to_string());
+    assert_eq!(ids.collect::<Vec<_>>(), ["0", "1", "2", "3", "4", "5", "6", "7"]);
+}
+
+#[tokio::test]
+async fn a_failed_exchange_moves_nothing_and_comes_again() {
+    let server =
+        Server::start(|_, _| json(&json!({ "items": [{ "id": 1 }, { "id": 2 }, { "id": 3 }], "next": 3 })));
+    let (server, mock, fails) = (server.await, MockComponent::default(), Arc::new(AtomicBool::new(true)));
+    let route =
+        poll(&server, "split=/items&dedupe=/id&cursor=/next&cursor_parameter=c").process(move |exchange| {
+            let second = exchange.message.headers.get("http_poll.id").unwrap().to_string() == "2";
+            if second && fails.swap(false, Ordering::Relaxed) { Err("not now".into()) } else { Ok(()) }
+        });
+    run(route, &mock, server.wait_for(3)).await;
+    assert_eq!(bodies(&mock), [r#"{"id":1}"#, r#"{"id":2}"#, r#"{"id":3}"#]);
+    assert_eq!(server.requests()[..3], ["/items", "/items", "/items?c=3"]);
+    assert!(server.first_pause() >= Duration::from_millis(500), "{:?}", server.first_pause());
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_peace_gets_it() {
+    let answer = |number: usize, _: &Request| match number {
+        0 => Response::builder().status(429).header("retry-after", "2").body(Body::empty()).unwrap(),
+        _ => json(&json!(1)),
+    };
+    let (server, mock) = (Server::start(answer).await, MockComponent::default());
+    run(poll(&server, ""), &mock, server.wait_for(2)).await;
+    assert!(server.first_pause() >= Duration::from_secs(2), "{:?}", server.first_pause());
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_asked_for_again() {
+    let answer = |number: usize, _: &Request| match number {
+        0 => Response::new(Body::from("{")),
+        1 => json(&json!({ "no items": [] })),
+        _ => json(&json!({ "items": ["a"] })),
+    };
+    let (server, mock) = (Server::start(answer).await, MockComponent::default());
+    let route = poll(&server, "split=/items&max_backoff=20ms");
+    run(route, &mock, mock.endpoint("out").wait_for(1)).await;
+    assert_eq!(bodies(&mock)[0], "a");
+}
+
+#[tokio::test]
+async fn the_next_leader_goes_on_where_the_last_one_was() {
+    let answer = |_: usize, request: &Request| {
+        let after: u64 =
+            request.uri().query().map_or(0, |query| query.trim_start_matches("c=").parse().unwrap());
+        json(&json!({ "items": [after + 1, after + 2], "next": after + 2 }))
+    };
+    let (server, mock, first) =
+        (Server::start(answer).await, MockComponent::default(), MemoryCluster::new("a"));
+    let mut expected = 0;
+    for cluster in [Arc::clone(&first), first.join("b"), first.join("c")] {
+        let uri = format!(
+            "master:lock1:http-poll:http://{}/?period=1ms&split=/items&cursor=/next&cursor_parameter=c",
+            server.address
+        );
+        let router = RouterBuilder::new()
+            .component(HttpPollComponent::default())
+            .component(MasterComponent::default())
+            .component(mock.clone())
+            .cluster(cluster as Arc<dyn ClusterService>)
+            .route(from(uri).id("poll").to("mock:out"))
+            .build()
+            .unwrap();
+        expected += 5;
+        let _ = router.run_until(mock.endpoint("out").wait_for(expected)).await;
+        expected = bodies(&mock).len();
+    }
+    let numbers = bodies(&mock).iter().map(|body| body.parse::<u64>().unwrap()).collect::<Vec<_>>();
+    assert!(numbers.len() >= 15);
+    assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "each once, in order: {numbers:?}");
+}
+
+#[test]
+fn mistakes_are_found_before_anything_runs() {
+    let mistakes = |uri: &'static str| {
+        let built = RouterBuilder::new().component(HttpPollComponent::default()).route(from(uri)).build();
+        built.err().map(|errors| errors.to_string()).unwrap_or_default()
+    };
+    assert!(mistakes("http-poll:localhost/x").contains("a URL that starts with `http://` or `https://`"));
+    assert!(mistakes("http-poll:http://h/?split=items").contains("takes a JSON pointer"));
+    assert!(mistakes("http-poll:http://h/?cursor=/next").contains("goes with `cursor_parameter` or"));
+    assert!(mistakes("http-poll:http://h/?cursor_parameter=a").contains("option `cursor` goes with"));
+    let secret = mistakes("http-poll:http://me:hunter2@h/?perod=1s");
+    assert!(secret.contains("cannot contain a user or password") && !secret.contains("hunter2"), "{secret}");
+    assert_eq!(mistakes("http-poll:https://h/x?cursor=/a/0/b&cursor_header=X-After&split=/"), "");
+}
