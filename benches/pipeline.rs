@@ -39,7 +39,6 @@ fn six_steps() -> RouteBuilder {
         .process_with(Sink)
 }
 
-#[expect(clippy::unused_async, reason = "it stands for a handler, which is async")]
 async fn by_hand(exchange: &mut Exchange, sink: &dyn Processor) -> Result<(), BoxError> {
     exchange.message.headers.set("kind", "order");
     if exchange.message.headers.get("kind") != Some(&Value::from("order")) {

@@ -110,6 +110,13 @@ fn every_component_has_its_option_table_in_its_module_docs() {
 }
 
 #[test]
+fn the_guide_lists_all_settings() {
+    let page = fs::read_to_string(root().join("docs/src/settings.md")).unwrap();
+    let table = bactrian::settings::settings_table();
+    assert!(page.contains(&table), "docs/src/settings.md lacks this table:\n{table}");
+}
+
+#[test]
 fn every_crate_says_what_it_is_for() {
     for path in files("rs").iter().filter(|path| !path.ends_with("build.rs")) {
         let lines = lines(path);

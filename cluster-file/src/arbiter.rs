@@ -118,7 +118,7 @@ impl FileArbiter {
         };
         held.signal(&state.path).map_err(failed)?;
         let term = self.terms.take(last, self.board.locks()).await?;
-        let record = LeaderRecord::starting(&state.lock, term, &self.local, held.inode());
+        let record = LeaderRecord::starting(&state.lock, term, &why, &self.local, held.inode());
         held.write(&record).map_err(failed)?;
         let grant = Grant { state: Arc::clone(state), held, record };
         // A number may have taken its time: nobody may lead because of a lock that was sound before.
@@ -163,7 +163,6 @@ impl Arbiter for FileArbiter {
     async fn acquire(&self, lock: &LockName) -> Result<Granted<Grant>, ClusterError> {
         let state = self.board.state(lock);
         let mut events = state.events.subscribe();
-        let mut leaders = state.leader.subscribe();
         let mut retries = RETRIES[..0].iter();
         let mut told = false;
         loop {
@@ -180,20 +179,12 @@ impl Arbiter for FileArbiter {
                     if !self.watch.has_events() || state.leader.borrow().is_none() {
                         state.look(false);
                     }
-                    // Somebody was faster.
-                    if leaders.has_changed().unwrap_or(false) && leaders.borrow_and_update().is_some() {
-                        retries = RETRIES[..0].iter();
-                    }
-                    pause = retries.next().copied().unwrap_or(pause);
+                    pause = retries.next().filter(|_| !state.is_taken()).copied().unwrap_or(pause);
                 }
             }
             tokio::select! {
                 biased;
-                // The sender lives in `state`: this does not fail.
-                _ = events.changed() => {
-                    leaders.mark_unchanged();
-                    retries = RETRIES.iter();
-                }
+                () = worth_a_try(&state, &mut events) => retries = RETRIES.iter(),
                 () = sleep(pause) => {}
             }
         }
@@ -227,6 +218,13 @@ impl Arbiter for FileArbiter {
     fn members(&self) -> Vec<Member> {
         members::list(&self.root.members())
     }
+}
+
+/// Waits for an event after which the lock may be free. When many locks change hands at once, others have
+/// often taken it before our turn comes, and said so.
+async fn worth_a_try(state: &LockState, events: &mut watch::Receiver<u64>) {
+    // The sender lives in `state`: this does not fail.
+    while events.changed().await.is_ok() && state.is_taken() {}
 }
 
 /// Keeps numbers at hand for the locks we stand by for; never returns.

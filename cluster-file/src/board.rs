@@ -43,6 +43,8 @@ pub(crate) struct LockState {
     pub(crate) leader: watch::Sender<Option<Leader>>,
     /// Set when the leader may have ended and nobody has said that it leads since.
     doubtful: AtomicBool,
+    /// Set when somebody has written that it leads since the last leader closed the file.
+    taken: AtomicBool,
     /// Set when the record has changed and was not read since.
     unread: AtomicBool,
     /// Set while this process leads, and so needs no file to know who does.
@@ -70,6 +72,7 @@ impl Board {
             events: watch::Sender::new(0),
             leader: watch::Sender::new(None),
             doubtful: AtomicBool::new(false),
+            taken: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             leading: AtomicBool::new(false),
             unsettled: Mutex::default(),
@@ -95,10 +98,13 @@ impl Board {
     pub(crate) fn note(&self, change: Change<'_>) -> Option<Arc<LockState>> {
         match change {
             Change::Written(name) => {
-                return self.get(name).filter(|state| !state.unread.swap(true, Ordering::Relaxed));
+                let state = self.get(name)?;
+                state.taken.store(true, Ordering::Relaxed);
+                return Some(state).filter(|state| !state.unread.swap(true, Ordering::Relaxed));
             }
             Change::Closed(name) => {
                 let state = self.get(name)?;
+                state.taken.store(false, Ordering::Relaxed);
                 state.doubtful.store(true, Ordering::Relaxed);
                 state.wake();
             }
@@ -106,13 +112,14 @@ impl Board {
                 let mut deletions = self.deletions.lock().unwrap_or_else(PoisonError::into_inner);
                 deletions.files.insert(name.to_owned(), Instant::now());
                 drop(deletions);
-                self.get(name)?.wake();
+                self.get(name)?.replaced();
             }
-            Change::Appeared(name) => self.get(name)?.wake(),
+            Change::Appeared(name) => self.get(name)?.replaced(),
             Change::Gone(_) => {}
             Change::Anything => {
                 self.deletions.lock().unwrap_or_else(PoisonError::into_inner).all = Some(Instant::now());
                 for state in self.all() {
+                    state.taken.store(false, Ordering::Relaxed);
                     state.doubtful.store(true, Ordering::Relaxed);
                     state.wake();
                 }
@@ -149,8 +156,19 @@ impl Board {
 }
 
 impl LockState {
+    /// What was written to an earlier file says nothing about this one.
+    fn replaced(&self) {
+        self.taken.store(false, Ordering::Relaxed);
+        self.wake();
+    }
+
     fn wake(&self) {
         self.events.send_modify(|count| *count += 1);
+    }
+
+    /// Whether somebody was faster after the last event, so that there is no hurry to try.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// This process leads from now on, or `None`: no more.

@@ -31,6 +31,8 @@ pub struct LeaderRecord {
     pub host: Option<String>,
     /// Its process id, where known.
     pub pid: Option<u32>,
+    /// Why it leads, for humans.
+    pub why: String,
     /// When the term began, for humans. No clock is ever compared.
     pub since: String,
     /// The inode of the file it was written to: a copy of the file does not vouch for its own history.
@@ -45,7 +47,7 @@ impl LeaderRecord {
             host: self.host.as_deref().map(Into::into),
             pid: self.pid,
         };
-        self.leading.then_some(Leader { member, term: self.term })
+        self.leading.then(|| Leader { member, term: self.term, why: self.why.as_str().into() })
     }
 
     /// The record in the file of a lock, whose inode is `inode`; `None` when there is none that was
@@ -71,7 +73,7 @@ impl LeaderRecord {
     }
 
     /// A record of a term that begins now.
-    pub(crate) fn starting(lock: &LockName, term: u64, member: &Member, inode: u64) -> Self {
+    pub(crate) fn starting(lock: &LockName, term: u64, why: &str, member: &Member, inode: u64) -> Self {
         Self {
             lock: lock.as_str().to_owned(),
             term,
@@ -79,6 +81,7 @@ impl LeaderRecord {
             member: member.id.to_string(),
             host: member.host.as_deref().map(str::to_owned),
             pid: member.pid,
+            why: why.to_owned(),
             since: timestamp(),
             file: inode,
         }

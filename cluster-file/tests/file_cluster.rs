@@ -3,6 +3,8 @@
 //! The clock is paused: a timer fires as soon as nothing else can happen, so that no test waits, and
 //! what is measured are the pauses that members make.
 
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -88,7 +90,8 @@ async fn tools_see_who_leads_and_every_name_has_a_file_of_its_own() {
     let records = leaders(root.path()).unwrap();
     let mut led: Vec<&str> = records.iter().map(|record| record.lock.as_str()).collect();
     let mut wanted = names.to_vec();
-    (led.sort_unstable(), wanted.sort_unstable());
+    led.sort_unstable();
+    wanted.sort_unstable();
     assert_eq!(led, wanted);
     assert!(records.iter().all(|record| record.member == "a" && record.pid == Some(std::process::id())));
     drop(scopes);
@@ -153,6 +156,7 @@ async fn a_leader_whose_file_is_replaced_steps_down_before_another_leads() {
     let first = scope.term().number();
     drop(scope);
     let next = tokio::select! {
+        biased;
         scope = on_a.lead() => scope.unwrap(),
         scope = on_b.lead() => scope.unwrap(),
     };

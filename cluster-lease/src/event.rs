@@ -35,7 +35,9 @@ pub enum Event {
     Drain,
     /// Campaign again after [`Event::Drain`].
     Undrain,
-    /// All guarded work of a hold has ended. Nothing of it runs any more and nothing will.
+    /// All guarded work of a hold has ended. Nothing of it runs any more and nothing will. Expected after
+    /// [`Action::Drain`](crate::Action::Drain), [`Action::Fence`](crate::Action::Fence) and
+    /// [`Action::Abort`](crate::Action::Abort), once per term; a term that leads does not end by it.
     Joined {
         /// Which lock.
         lock: LockId,
@@ -76,7 +78,8 @@ pub enum Event {
         /// What is known of it.
         outcome: Outcome,
     },
-    /// Something outside the store says that a session is gone.
+    /// Something outside the store says that a session is gone. Ignored while the view does not contain the
+    /// session, so it is to be repeated after a snapshot. Weak evidence is good for one takeover wait.
     Evidence {
         /// Whose session.
         session: SessionId,

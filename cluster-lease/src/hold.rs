@@ -156,11 +156,7 @@ impl Lock {
             covered!(context, StartWithoutDeadline);
             return;
         };
-        if grant.start == Start::AtOnce {
-            covered!(context, StartedAtOnce);
-        } else {
-            covered!(context, StartedAfterWait);
-        }
+        covered!(context, if grant.start == Start::AtOnce => StartedAtOnce else StartedAfterWait);
         invariant!(
             context,
             self.ended.is_none_or(|ended| ended.epoch < grant.epoch),

@@ -24,6 +24,16 @@ macro_rules! mutated {
 
 /// Counts that this branch of a rule ran.
 macro_rules! covered {
+    ($context:expr, if $condition:expr => $branch:ident else $other:ident) => {
+        #[cfg(feature = "mutants")]
+        $context.proof.count(if $condition {
+            $crate::mutant::Branch::$branch
+        } else {
+            $crate::mutant::Branch::$other
+        });
+        #[cfg(not(feature = "mutants"))]
+        let _ = (&$context, &$condition);
+    };
     ($context:expr, $branch:ident) => {
         #[cfg(feature = "mutants")]
         $context.proof.count($crate::mutant::Branch::$branch);

@@ -1,7 +1,7 @@
 //! Giving a lock back: after its work has ended (R10), or because nothing came of a claim (R9).
 
 use crate::context::Context;
-use crate::hold::{Grant, Hold};
+use crate::hold::Hold;
 use crate::lock::Lock;
 use crate::record::{LockId, LockRecord, Precondition};
 
@@ -21,7 +21,7 @@ impl Lock {
         let ended = self
             .ended
             .filter(|ended| ended.session == context.session.id && ended.claim == seen.record.claim);
-        self.count_release(ended, context);
+        covered!(context, if ended.is_some() => ReleasedAfterDrain else ReleasedWithoutHold);
         let record = LockRecord {
             holder: None,
             // The epoch is kept, so that the next one is above it whatever the store's versions do.
@@ -35,15 +35,5 @@ impl Lock {
         let expect = if mutated!(context, ReleaseWithoutVersion) { Precondition::Any } else { expect };
         self.send(id, expect, record, context);
         true
-    }
-
-    fn count_release(&self, ended: Option<Grant>, context: &mut Context) {
-        // Without the counters there is nothing to count.
-        let _ = (ended, &context);
-        if ended.is_some() {
-            covered!(context, ReleasedAfterDrain);
-        } else {
-            covered!(context, ReleasedWithoutHold);
-        }
     }
 }

@@ -162,6 +162,7 @@ impl Context {
                 self.session.flight = None;
                 self.session.note_version(version);
                 self.expect_version(version);
+                #[cfg(feature = "mutants")]
                 self.mistake_answer_for_echo();
             }
             Outcome::Conflict => {
@@ -178,6 +179,7 @@ impl Context {
     }
 
     /// What two of the mutants do, and what many elections in use do.
+    #[cfg(feature = "mutants")]
     fn mistake_answer_for_echo(&mut self) {
         let seq = self.session.last_seq;
         let moved = if mutated!(self, DeadlineFromAnswerTime) {
@@ -215,11 +217,7 @@ impl Context {
         }
         self.session.note_version(version);
         if self.session.note_echo(record.seq, self.settings.deadline()) {
-            if listed {
-                covered!(self, EchoByList);
-            } else {
-                covered!(self, EchoByWatch);
-            }
+            covered!(self, if listed => EchoByList else EchoByWatch);
             if mutated!(self, DeadlineFromEchoArrival) {
                 self.session.deadline = Some(self.now.leader + self.settings.deadline());
             }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use components::{MasterComponent, MockComponent, TimerComponent};
+use components::{DirectComponent, MasterComponent, MockComponent, TimerComponent};
 use router_core::builder::{Steps, from};
 use router_core::cluster::{ClusterService, LockName, MemoryCluster};
 use router_core::component::{BuildContext, Component, Consumer, Endpoint};
@@ -305,6 +305,35 @@ async fn an_exchange_in_a_task_of_its_own_is_aborted_too() {
     loses_while_an_exchange_is_in_flight(true).await;
 }
 
+/// The caller of a route polls its exchange: the consumer cannot end it.
+#[tokio::test(start_paused = true)]
+async fn an_exchange_of_a_caller_is_aborted_too() {
+    let (cluster, mock) = (MemoryCluster::new("a"), MockComponent::default());
+    let router = RouterBuilder::new()
+        .component(DirectComponent::default())
+        .component(MasterComponent::default())
+        .component(mock.clone())
+        .cluster(Arc::clone(&cluster) as Arc<dyn ClusterService>)
+        .route(from("master:lock1:direct:slow").delay("30s").to("mock:done"))
+        .build()
+        .unwrap();
+    let test = async {
+        let slow = router.producer("direct:slow").unwrap();
+        let call = async move { slow.process(&mut Exchange::new("work")).await.unwrap_err().to_string() };
+        let call = tokio::spawn(call);
+        settle().await;
+        let other = cluster.join("b");
+        let waiting = other.view(&lock()).await.unwrap();
+        settle().await;
+        cluster.revoke(&lock(), Duration::from_secs(2));
+        let _scope = timeout(Duration::from_millis(2_100), waiting.lead()).await.unwrap().unwrap();
+        assert!(call.is_finished(), "the call goes on while the next leader leads");
+        assert!(call.await.unwrap().contains("an exchange in flight was not run"));
+    };
+    let _ = router.run_until(test).await;
+    assert!(mock.endpoint("done").received().is_empty());
+}
+
 /// A router with a timer under `master:` and a mock that gets its ticks.
 fn timer_router(cluster: &Arc<MemoryCluster>, uri: &str, mock: &MockComponent) -> Router {
     RouterBuilder::new()
@@ -393,6 +422,7 @@ async fn a_pipeline_starts_nothing_after_the_term_was_lost() {
             scope.term().lost().await;
             let error = pipeline.process(&mut Exchange::new("too late")).await.unwrap_err();
             assert!(error.is_leadership_lost());
+            assert!(error.to_string().contains("a new exchange was not run"), "{error}");
         })
         .await;
     assert_eq!(mock.endpoint("sink").received().len(), 1);

@@ -258,7 +258,7 @@ impl fmt::Display for RouteError {
         match &self.cause {
             Cause::Failed(_) => formatter.write_str("failed"),
             Cause::Panicked(message) => write!(formatter, "panicked: {message}"),
-            Cause::LeadershipLost(_) => formatter.write_str("was not run"),
+            Cause::LeadershipLost(_) => formatter.write_str("was not run to its end"),
         }
     }
 }

@@ -2,21 +2,25 @@
 
 use std::process::ExitCode;
 
+use bactrian::settings::settings_table;
 use clap::Args;
 use router_core::error::ConfigError;
 use router_core::source::SourceText;
 
 use super::output;
 
-/// Show what a component is for, its URI and its options.
+/// Show what a component is for, its URI and its options; or all settings.
 #[derive(Args)]
 #[command(after_help = "Example:\n  bactrian doc timer")]
 pub(super) struct Arguments {
-    /// A component of `bactrian list`
+    /// A component of `bactrian list`, or `settings`
     name: String,
 }
 
 pub(super) fn run(Arguments { name }: &Arguments) -> ExitCode {
+    if name == "settings" {
+        return output::data(&settings_table());
+    }
     let registry = bactrian::registry();
     if let Some(component) = registry.descriptions().find(|component| component.scheme == name) {
         let used = match (component.consumes, component.produces) {

@@ -18,6 +18,7 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
         Err(code) => return code,
     };
     init_logging_as(loaded.settings.log.format);
+    allow_many_files();
     let ended = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -27,6 +28,19 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
         Ok(Shutdown::Drained) => ExitCode::SUCCESS,
         Ok(Shutdown::Aborted) => ExitCode::FAILURE,
         Err(error) => output::failure(&Chain(&*error).to_string()),
+    }
+}
+
+/// Each lock that this process leads is two open files. The usual soft limit of 1024 is there for old
+/// programs that cannot count further; the hard limit is the administrator's word.
+fn allow_many_files() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        // If it is refused, the limit stays, and reaching it is an error that says so.
+        let _ = setrlimit(Resource::Nofile, limit);
     }
 }
 

@@ -92,6 +92,18 @@ impl SettingDescription {
     }
 }
 
+/// All settings as a Markdown table: the one of the guide and of `bactrian doc settings`.
+#[must_use]
+pub fn settings_table() -> String {
+    let mut table = String::from("| setting | takes | default | meaning |\n|---|---|---|---|\n");
+    for setting in SETTINGS {
+        let default = setting.default.map(|value| format!("`{value}`")).unwrap_or_default();
+        let (path, kind, summary) = (setting.path(), setting.kind.name(), setting.summary);
+        table.push_str(&format!("| `{path}` | {kind} | {default} | {summary} |\n"));
+    }
+    table
+}
+
 /// What all settings in the environment begin with.
 pub const VARIABLE_PREFIX: &str = "BACTRIAN_";
 

@@ -24,7 +24,7 @@ use serde::Deserialize;
 pub use crate::logging::LogFormat;
 
 pub use environment::Environment;
-pub use list::{SETTINGS, SettingDescription, VARIABLE_PREFIX};
+pub use list::{SETTINGS, SettingDescription, VARIABLE_PREFIX, settings_table};
 
 use layer::Layers;
 

@@ -12,17 +12,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster_lease::{
-    Action as CoreAction, Clocks, Core, Death, Event, Identity, Key, LockId, LockRecord, Mutant, Operation,
-    Outcome, Precondition, Record, RequestId, SessionId, Settings, Version,
+    Action as CoreAction, Clocks, Core, Death, Event, Identity, Key, LockRecord, Mutant, Operation,
+    Precondition, Record, RequestId, Version,
 };
 use stateright::{Checker, Model, Property};
 
 use crate::judge::Invariant;
 use crate::store::Store;
+use state::{LOCK, Life, Link, Member, Request, seconds, settings};
 
-const LOCK: LockId = LockId(0);
-/// Late requests that are remembered; older ones never arrive.
-const LATE: usize = 2;
+pub use state::State;
+
+mod state;
 
 /// How much the checker may do.
 #[derive(Clone, Copy, Debug)]
@@ -54,56 +55,6 @@ pub struct Faults {
     pub resignations: u8,
     /// A request is applied a second time, later.
     pub duplicates: u8,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Life {
-    Up,
-    Paused,
-    Gone,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Link {
-    Up,
-    WatchDown,
-    Cut,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Request {
-    id: RequestId,
-    operation: Operation,
-    sent: u8,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Member {
-    core: Arc<Core>,
-    life: Life,
-    link: Link,
-    requests: Vec<Request>,
-    seen: Version,
-    /// I6: when each heartbeat that was applied had been sent.
-    beats: BTreeMap<Version, u8>,
-}
-
-/// One state of the whole group.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct State {
-    tick: u8,
-    store: Store,
-    members: Vec<Member>,
-    /// Requests whose sender does not wait for them any more. They may arrive at any time.
-    late: Vec<Request>,
-    faults: Faults,
-    last_epoch: u64,
-    processes: u8,
-    terms: u8,
-    /// I8: from when the wait of each claim counts.
-    debts: BTreeMap<(SessionId, u64), u8>,
-    lock_written: u8,
-    violated: Option<Invariant>,
 }
 
 /// What may happen next.
@@ -141,15 +92,6 @@ pub enum Step {
     Accuse(usize, usize),
     /// A member gives the lock up for one tick.
     Resign(usize),
-}
-
-fn seconds(seconds: u8) -> Duration {
-    Duration::from_secs(u64::from(seconds) + 100)
-}
-
-fn settings() -> Settings {
-    let second = Duration::from_secs(1);
-    Settings::unchecked(second * 3, second * 2, second, second, 0)
 }
 
 impl Scope {
@@ -229,112 +171,6 @@ impl Scope {
                 self.tell(state, index, Event::Answer { request: request.id, outcome });
             }
         }
-    }
-}
-
-impl State {
-    fn violate(&mut self, invariant: Invariant) {
-        self.violated = self.violated.or(Some(invariant));
-    }
-
-    /// Only writes matter once nobody waits for the answer.
-    fn strand(&mut self, request: Request) {
-        if matches!(request.operation, Operation::Write { .. }) {
-            self.late.push(request);
-            if self.late.len() > LATE {
-                self.late.remove(0);
-            }
-        }
-    }
-
-    fn strand_all(&mut self, index: usize) {
-        for request in std::mem::take(&mut self.members[index].requests) {
-            self.strand(request);
-        }
-    }
-
-    fn apply(&mut self, request: Request) -> Outcome {
-        let Operation::Write { key, expect, record } = request.operation else { return Outcome::Unknown };
-        let before = self.store.get(key).map(|(_, record)| record);
-        let outcome = self.store.write(key, expect, record);
-        let Outcome::Written { version } = outcome else { return outcome };
-        match (key, record) {
-            (Key::Session(session), Record::Session(record)) if record.dead.is_none() => {
-                let owner = self.members.iter_mut().find(|member| member.core.session() == session);
-                if let Some(owner) = owner {
-                    owner.beats.insert(version, request.sent);
-                }
-            }
-            (Key::Lock(_), Record::Lock(record)) => {
-                let before = before.and_then(|before| match before {
-                    Record::Lock(before) => Some(before),
-                    Record::Session(_) => None,
-                });
-                self.judge_taking(before, record);
-                self.lock_written = self.tick;
-            }
-            _ => {}
-        }
-        outcome
-    }
-
-    /// I7 and the debt for I8.
-    fn judge_taking(&mut self, before: Option<LockRecord>, record: LockRecord) {
-        let Some(holder) = record.holder else { return };
-        let mut debt = None;
-        match before {
-            None => debt = Some(self.tick),
-            Some(before) if before.holder == Some(holder) && before.claim == record.claim => return,
-            Some(before) => {
-                if let Some(Some((_, Record::Session(old)))) =
-                    before.holder.map(|old| self.store.get(Key::Session(old)))
-                    && old.dead.is_none()
-                    && old.seq >= 2
-                {
-                    self.violate(Invariant::I7);
-                }
-                if !before.settled {
-                    debt = Some(self.lock_written);
-                }
-            }
-        }
-        if let Some(since) = debt {
-            self.debts.insert((holder, record.claim), since);
-        }
-    }
-
-    /// I6: the deadline is no later than the sending of the newest heartbeat that the view has shown, plus
-    /// y. It may be earlier, because a creation that is sent again counts from its first sending.
-    fn judge_renewal(&mut self, index: usize, deadline: Duration) {
-        let member = &self.members[index];
-        let shown = member.beats.range(..=member.core.view_version());
-        let newest = shown.map(|(_, sent)| seconds(*sent)).max();
-        if newest.is_none_or(|sent| deadline > sent + settings().deadline()) {
-            self.violate(Invariant::I6);
-        }
-    }
-
-    /// Work that may be running now: unfenced or not, it counts until its absolute end.
-    fn is_active(&self, member: &Member) -> bool {
-        let guard = member.core.guard(LOCK).filter(|_| member.life == Life::Up);
-        guard.is_some_and(|guard| {
-            seconds(self.tick) < guard.deadline + settings().stop()
-                && !member.core.is_aborted(LOCK, guard.epoch)
-        })
-    }
-
-    fn active(&self) -> usize {
-        self.members.iter().filter(|member| self.is_active(member)).count()
-    }
-
-    fn is_due(&self, member: &Member) -> bool {
-        member.core.next_wakeup().is_some_and(|at| at <= seconds(self.tick))
-    }
-
-    /// Members that are well finish what is to be done before time passes.
-    fn is_urgent(&self, member: &Member) -> bool {
-        let sees = member.link == Link::Up && member.seen < self.store.version;
-        member.life == Life::Up && (!member.requests.is_empty() || sees || self.is_due(member))
     }
 }
 

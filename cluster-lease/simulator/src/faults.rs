@@ -83,17 +83,21 @@ impl World<'_> {
             }
             (FaultKind::Crash, None) => self.start_process(member),
             (FaultKind::Terminate, _) => {
-                // What has not exited by now is killed.
-                if self.members[member].process.as_ref().is_none_or(|process| process.terminating) {
-                    self.stop_process(member);
-                    self.start_process(member);
-                }
+                self.restart_terminated(member);
             }
             (FaultKind::Unview(lock), Some(id)) => {
                 let name = name_hash(&format!("lock-{lock}"));
                 self.deliver(id, Event::View { lock: LockId(lock), name });
             }
             _ => {}
+        }
+    }
+
+    /// What has not exited by now is killed.
+    fn restart_terminated(&mut self, member: usize) {
+        if self.members[member].process.as_ref().is_none_or(|process| process.terminating) {
+            self.stop_process(member);
+            self.start_process(member);
         }
     }
 

@@ -71,6 +71,9 @@ struct Debt {
     why: &'static str,
 }
 
+/// One application of a claim: its version, and what it owes.
+type Application = (Version, Option<Debt>);
+
 #[derive(Clone, Copy, Debug, Default)]
 struct SessionHistory {
     /// When the last live version was written.
@@ -93,7 +96,7 @@ pub struct Judge {
     sessions: BTreeMap<SessionId, SessionHistory>,
     lock_written: BTreeMap<u32, Time>,
     /// By claim: what each application of it owes. A late copy can make a deleted record again.
-    debts: BTreeMap<(SessionId, u64), Vec<(Version, Option<Debt>)>>,
+    debts: BTreeMap<(SessionId, u64), Vec<Application>>,
     /// By process and reading of its clock: what was sent then. A process that wakes may send several.
     heartbeats: BTreeMap<(ProcessId, Duration), Vec<(SessionId, u64)>>,
     applied: BTreeMap<(SessionId, u64), Version>,

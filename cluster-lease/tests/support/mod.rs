@@ -92,7 +92,7 @@ impl Group {
     /// One more process, whose clocks are ahead of everybody else's.
     pub(crate) fn join_ahead(&mut self, offset: Duration) -> usize {
         let index = self.members.len();
-        let identity = Identity::new("pod-0", index as u128 + 1).unwrap();
+        let identity = Identity::new("pod-0", index as u128 + 1).expect("a good identity");
         let core = Core::new(identity, Settings::default(), Clocks::both(self.now + offset));
         self.members.push(Member {
             core,

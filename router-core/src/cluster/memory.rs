@@ -125,12 +125,13 @@ impl Arbiter for MemoryArbiter {
     type Grant = MemoryGrant;
 
     async fn acquire(&self, lock: &LockName) -> Result<Granted<MemoryGrant>, ClusterError> {
+        const WHY: &str = "the lock was free";
         let lock = self.hub.lock(lock);
         let mut last_term = Arc::clone(&lock.turn).lock_owned().await;
         *last_term += 1;
         let term = *last_term;
-        lock.leader.send_replace(Some(Leader { member: self.local.clone(), term }));
-        Ok(Granted { grant: MemoryGrant { last_term, lock }, term, why: "the lock was free".into() })
+        lock.leader.send_replace(Some(Leader { member: self.local.clone(), term, why: WHY.into() }));
+        Ok(Granted { grant: MemoryGrant { last_term, lock }, term, why: WHY.into() })
     }
 
     async fn revoked(&self, grant: &mut MemoryGrant) -> Revoked {

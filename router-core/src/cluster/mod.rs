@@ -80,6 +80,8 @@ pub struct Leader {
     pub member: Member,
     /// The number of its term.
     pub term: u64,
+    /// Why it leads, in its own words; empty where it did not say.
+    pub why: SmolStr,
 }
 
 /// What a member knows about a lock.

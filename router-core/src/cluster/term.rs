@@ -340,3 +340,47 @@ pub struct LeadershipLost {
     /// The term that ended.
     pub term: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Participation for Nobody {
+        fn members(&self) -> Vec<Member> {
+            Vec::new()
+        }
+
+        fn resign(&self, _: Duration) {}
+    }
+
+    fn control() -> TermControl {
+        TermControl::new("lock1".parse().unwrap(), 1, Member::new("a"), None)
+    }
+
+    #[tokio::test]
+    async fn nobody_enters_a_term_that_has_ended() {
+        let control = control();
+        let scope = control.term().enter(Arc::new(Nobody)).unwrap();
+        control.release();
+        assert!(control.term().enter(Arc::new(Nobody)).is_none());
+        assert_eq!(control.term().check().unwrap_err().term, 1);
+        drop(scope);
+        control.joined().await;
+        control.joined().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_released_term_expires_only_if_it_is_lost_later() {
+        let control = control();
+        control.release();
+        let hour = Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, control.term().expired()).await.is_err());
+        control.lose(Duration::from_secs(2));
+        control.lose(hour);
+        let start = Instant::now();
+        control.term().expired().await;
+        assert_eq!(start.elapsed(), Duration::from_secs(2), "a second loss does not prolong the first");
+    }
+}

@@ -152,17 +152,20 @@ impl LeadershipPublisher {
         self.leadership.send_replace(Leadership::Leader(term));
     }
 
-    /// This member does not lead from now on. Says nothing when that is what it said before.
+    /// This member does not lead from now on. Says nothing when that is what it said before. `why` tells
+    /// why nobody leads; a leader tells itself why it does.
     pub fn follow(&self, leader: Option<Leader>, why: &str) {
         let lock = &self.lock;
-        match (&*self.leadership.borrow(), &leader) {
+        let before = self.leadership.borrow().clone();
+        match (&before, &leader) {
             (Leadership::Follower { leader: before }, _) if *before == leader && leader.is_some() => return,
             (Leadership::Leader(term), None) => {
                 let number = term.number();
                 info!(%lock, term = number, why, "no longer leading `{lock}`, term {number}: {why}");
             }
-            (_, Some(Leader { member, term })) => {
-                info!(%lock, leader = %member, term, why, "standing by for `{lock}`, led by {member}, term {term}");
+            (_, Some(Leader { member, term, why })) => {
+                let colon = if why.is_empty() { "" } else { ": " };
+                info!(%lock, leader = %member, term, why = %why, "standing by for `{lock}`, led by {member}, term {term}{colon}{why}");
             }
             (Leadership::Follower { leader: Some(before) }, None) => {
                 let (member, term) = (&before.member, before.term);

@@ -1,12 +1,13 @@
 //! How long a lock has no leader after `kill -9`.
 //!
-//! Three processes want 1,000 locks. In each round one that leads is killed, and for each lock that it
-//! led we measure the time on CLOCK_MONOTONIC from just before the kill to when `lead()` returned in
-//! another process. `spread`: each process leads a third. `one`: the killed process leads all.
+//! Three processes run the same 1,000 `master:` routes, each with a lock of its own. In each round a
+//! process that leads is killed, and for each lock that it led we measure the time on CLOCK_MONOTONIC
+//! from just before the kill to the first exchange in another process. `spread`: each process leads a
+//! third. `one`: the killed process leads all.
 //!
 //! ```text
-//! cargo bench -p bactrian-cluster-file --bench failover              # 20 rounds of each
-//! cargo bench -p bactrian-cluster-file --bench failover -- 50 1000   # rounds, locks
+//! cargo bench --bench failover              # 20 rounds of each
+//! cargo bench --bench failover -- 50 1000   # rounds, locks
 //! ```
 
 use std::collections::HashMap;
@@ -16,11 +17,10 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use cluster_file::{FileCluster, FileClusterSettings};
-use router_core::cluster::{ClusterService, LockName};
+use bactrian::prelude::*;
 use rustix::time::{ClockId, clock_gettime};
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+type Outcome<T> = Result<T, BoxError>;
 
 const MEMBERS: usize = 3;
 
@@ -39,7 +39,7 @@ fn main() -> Outcome<()> {
 
 fn measure_all(rounds: usize, locks: usize) -> Outcome<()> {
     let root = tempfile::tempdir()?;
-    println!("{locks} locks, {MEMBERS} processes, {rounds} rounds: from kill -9 to lead(), in milliseconds");
+    println!("{locks} locks, {MEMBERS} processes, {rounds} rounds: from kill -9 to the next exchange, in ms");
     println!(
         "{:8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}",
         "leaders", "samples", "min", "p50", "p90", "p99", "max"
@@ -163,8 +163,8 @@ impl Drop for Process {
     }
 }
 
-/// A member: leads `first..end`, then on a line of input wants all locks, and prints each that it gets
-/// to lead, with the time.
+/// A member: runs the routes of `first..end`, then on a line of input all of them, and prints each
+/// exchange with its time. There is one exchange for each term.
 #[tokio::main]
 async fn member(root: &str, first: usize, end: usize, locks: usize) -> Outcome<()> {
     let cluster = FileCluster::open(FileClusterSettings::new(root)).await?;
@@ -175,28 +175,29 @@ async fn member(root: &str, first: usize, end: usize, locks: usize) -> Outcome<(
         // The measuring process may have seen enough, and be gone.
         while receiver.recv().is_ok_and(|line| writeln!(output, "{line}").is_ok()) {}
     });
-    let mut leading = tokio::task::JoinSet::new();
-    for lock in first..end {
-        leading.spawn(lead(cluster.clone(), lock, sender.clone()));
-    }
-    tokio::task::spawn_blocking(|| std::io::stdin().lock().read_line(&mut String::new())).await??;
-    for lock in (0..locks).filter(|lock| !(first..end).contains(lock)) {
-        leading.spawn(lead(cluster.clone(), lock, sender.clone()));
-    }
-    // All of them have their turn before this timer.
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    sender.send("ready".to_owned())?;
-    while let Some(ended) = leading.join_next().await {
-        ended??;
-    }
-    Ok(())
-}
-
-async fn lead(cluster: std::sync::Arc<FileCluster>, lock: usize, lines: mpsc::Sender<String>) -> Outcome<()> {
-    let name: LockName = format!("lock-{lock}").parse()?;
-    let scope = cluster.view(&name).await?.lead().await?;
-    lines.send(format!("{lock} {}", now_nanoseconds()?))?;
-    scope.term().lost().await;
+    let route = |lock: usize| {
+        let lines = sender.clone();
+        from(format!("master:lock-{lock}:timer:once?delay=0&period=0"))
+            .id(lock.to_string())
+            .auto_startup((first..end).contains(&lock))
+            .process(move |_| Ok(lines.send(format!("{lock} {}", now_nanoseconds()?))?))
+    };
+    let router = bactrian::router().cluster(cluster).routes((0..locks).map(route)).build()?;
+    let _ = router
+        .run_until(async {
+            tokio::task::spawn_blocking(|| std::io::stdin().lock().read_line(&mut String::new()))
+                .await
+                .expect("reading a line does not panic")
+                .expect("the measuring process is there");
+            for lock in (0..locks).filter(|lock| !(first..end).contains(lock)) {
+                router.start_route(&lock.to_string()).await.expect("the route exists");
+            }
+            // All of them have their turn before this timer.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            sender.send("ready".to_owned()).expect("the thread receives");
+            std::future::pending().await
+        })
+        .await;
     Ok(())
 }
 
