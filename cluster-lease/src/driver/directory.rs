@@ -160,7 +160,7 @@ impl Directory {
     pub(crate) fn leader(&self, lock: LockId) -> Option<Leader> {
         let known = self.locks.get(&lock)?;
         let peer = self.sessions.get(&known.record.holder?)?;
-        Some(Leader { member: peer.member.clone(), term: known.term })
+        Some(Leader { member: peer.member.clone(), term: known.term, why: smol_str::SmolStr::default() })
     }
 
     /// Why a lock may be claimed now, for the log.
