@@ -18,7 +18,7 @@ pub fn service(resolved: &Resolved, environment: &Environment) -> Result<Option<
         named => named,
     };
     let missing = match service {
-        Some(Service::Kubernetes) => "kubernetes",
+        Some(Service::Kubernetes) if cfg!(not(feature = "kubernetes")) => "kubernetes",
         Some(Service::File) if cfg!(not(feature = "file")) => "file",
         _ => return Ok(service),
     };
@@ -36,7 +36,9 @@ pub fn service(resolved: &Resolved, environment: &Environment) -> Result<Option<
 
 /// The names of the services that are compiled in.
 fn built_in() -> Vec<&'static str> {
-    if cfg!(feature = "file") { vec!["file", "memory"] } else { vec!["memory"] }
+    let optional = [(cfg!(feature = "file"), "file"), (cfg!(feature = "kubernetes"), "kubernetes")];
+    let optional = optional.into_iter().filter(|(built_in, _)| *built_in).map(|(_, name)| name);
+    optional.chain(["memory"]).collect()
 }
 
 /// Opens the service: from here on, this process takes part in the cluster.
@@ -47,7 +49,7 @@ pub async fn open(service: Service, settings: &Settings) -> Result<Arc<dyn Clust
     match service {
         Service::File | Service::Auto => open_file(settings).await,
         Service::Memory => Ok(MemoryCluster::new(settings.member())),
-        Service::Kubernetes => Err("the cluster service `kubernetes` is not built into this program".into()),
+        Service::Kubernetes => open_kubernetes(settings).await,
     }
 }
 
@@ -65,4 +67,37 @@ async fn open_file(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxEr
 #[cfg(not(feature = "file"))]
 async fn open_file(_settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
     Err("the cluster service `file` is not built into this program".into())
+}
+
+#[cfg(feature = "kubernetes")]
+async fn open_kubernetes(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
+    use cluster_kubernetes::{KubernetesCluster, KubernetesClusterSettings, PodIdentity, Timing};
+
+    let cluster = &settings.cluster;
+    let mut identity = PodIdentity::of_process();
+    if let Some(member) = &cluster.member {
+        identity.name = Some(member.as_str().into());
+    }
+    let timing = Timing {
+        profile: Some(cluster.profile.clone()),
+        takeover_wait: cluster.takeover_wait,
+        deadline: cluster.deadline,
+        stop: cluster.stop,
+        heartbeat: cluster.heartbeat,
+        rate_error_ppm: None,
+    };
+    let kubernetes = KubernetesClusterSettings {
+        namespace: cluster.namespace.clone(),
+        group: cluster.group.parse()?,
+        timing,
+        pod_labels: cluster.pod_labels.clone(),
+        identity: Some(identity),
+        ..KubernetesClusterSettings::default()
+    };
+    Ok(KubernetesCluster::open(kubernetes).await?)
+}
+
+#[cfg(not(feature = "kubernetes"))]
+async fn open_kubernetes(_settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
+    Err("the cluster service `kubernetes` is not built into this program".into())
 }

@@ -141,6 +141,7 @@ error: `master:` needs a cluster service, and none is configured
 }
 
 #[test]
+#[cfg(not(feature = "kubernetes"))]
 fn a_service_that_is_not_built_in_is_a_mistake_where_it_is_named() {
     let routes = GOOD.replace("'memory'", "'kubernetes'");
     let printed = mistakes(&[("routes.toml", &routes)], &[]);
