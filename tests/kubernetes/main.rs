@@ -6,11 +6,17 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod api_server;
+mod by_hand;
 mod ends;
+mod faults;
 mod judge;
+mod load;
 mod member;
+mod pods;
 mod proxy;
+mod rights;
 mod stage;
+mod work;
 
 /// Looking again costs a moment; what is looked for is in a file or a server.
 #[expect(clippy::disallowed_methods, reason = "a test program has no runtime to block")]

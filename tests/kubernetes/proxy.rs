@@ -1,5 +1,7 @@
 //! A way to the API server that a test can spoil: one per member, on a port of its own.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -25,6 +27,7 @@ pub(crate) enum Fault {
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     fault: watch::Sender<Fault>,
+    open: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -33,19 +36,30 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let fault = watch::Sender::new(Fault::None);
         let faults = fault.subscribe();
+        let open = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&open);
         runtime.spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 near.set_nodelay(true).unwrap();
-                let faults = faults.clone();
+                let (faults, count) = (faults.clone(), Arc::clone(&count));
                 #[expect(clippy::disallowed_methods, reason = "the runtime of the test is its supervisor")]
-                tokio::spawn(carry(near, target, faults));
+                tokio::spawn(async move {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    carry(near, target, faults).await;
+                    count.fetch_sub(1, Ordering::Relaxed);
+                });
             }
         });
-        Self { port, fault }
+        Self { port, fault, open }
     }
 
     pub(crate) fn set(&self, fault: Fault) {
         self.fault.send_replace(fault);
+    }
+
+    /// How many connections are open now.
+    pub(crate) fn connections(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 }
 

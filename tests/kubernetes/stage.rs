@@ -208,12 +208,26 @@ impl Stage {
 
     /// Lets `time` pass while members do what they do.
     pub(crate) fn let_pass(&self, time: Duration) {
-        self.block(tokio::time::sleep(time));
+        self.block(async { tokio::time::sleep(time).await });
     }
 
     /// Judges, with the logs in the case of a mistake.
     pub(crate) fn judge(&self) {
-        let records = self.records();
+        self.judge_with_pauses(&[]);
+    }
+
+    /// The same, where members, by their process ids, were paused at these times. While a process is paused
+    /// it does not work, and the one step that was past its check may end when it goes on; no step may
+    /// start then.
+    pub(crate) fn judge_with_pauses(&self, pauses: &[(u32, u64)]) {
+        let mut records = self.records();
+        for (member, paused) in pauses {
+            for record in
+                records.iter_mut().filter(|record| record.member == *member && record.start < *paused)
+            {
+                record.end = record.end.map(|end| end.min(*paused));
+            }
+        }
         match std::panic::catch_unwind(|| judge::assert_exclusive(&records)) {
             Ok(terms) => {
                 println!("{}: {} exchanges in {terms} terms, no overlap", self.namespace, records.len())
