@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
@@ -29,8 +28,14 @@ pub(crate) async fn missing(
     rule: &Rule,
     verbs: &'static [&'static str],
 ) -> Vec<&'static str> {
-    let allowed = join_all(verbs.iter().map(|verb| is_allowed(client, namespace, rule, verb))).await;
-    verbs.iter().zip(allowed).filter(|(_, allowed)| !allowed).map(|(verb, _)| *verb).collect()
+    let mut missing = Vec::new();
+    // One after the other, over one connection.
+    for verb in verbs {
+        if !is_allowed(client, namespace, rule, verb).await {
+            missing.push(*verb);
+        }
+    }
+    missing
 }
 
 pub(crate) async fn is_allowed(client: &Client, namespace: &str, rule: &Rule, verb: &str) -> bool {

@@ -26,13 +26,19 @@ mod cache;
 mod clients;
 mod cluster;
 mod codec;
+#[cfg(test)]
+mod election_tests;
 mod errors;
+#[cfg(test)]
+mod fake;
 mod identity;
 mod last_words;
 mod names;
 mod pods;
 mod settings;
 mod store;
+#[cfg(test)]
+mod store_tests;
 mod watch;
 
 pub use cluster::KubernetesCluster;

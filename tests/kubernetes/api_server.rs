@@ -1,8 +1,10 @@
 //! A real API server with its etcd, on free ports of this host, in a folder of its own.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -230,7 +232,15 @@ fn find_programs() -> Programs {
     Programs { server: find("kube-apiserver="), etcd: find("etcd=") }
 }
 
-/// A port that was free a moment ago. Nobody else on this host should be that quick.
+/// A port that is free. It is below those that the kernel gives to outgoing connections, so it stays free
+/// until a server takes it, and no two calls get the same.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    loop {
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

@@ -68,7 +68,8 @@ fn the_number_of_locks_does_not_change_the_number_of_requests() {
         let connections = members.iter().map(|member| member.proxy.connections()).collect::<Vec<_>>();
         println!("3 members, {locks} locks: {rate:.2} requests/s; connections by member: {connections:?}");
         assert!(rate <= 1.2, "{rate} requests per second");
-        assert!(connections.iter().all(|connections| *connections <= 7), "{connections:?}");
+        // A watch, a heartbeat, and those of the claims at the start, which close when they are idle.
+        assert!(connections.iter().all(|connections| *connections <= 10), "{connections:?}");
         stage.judge();
     }
 }
