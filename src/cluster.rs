@@ -56,6 +56,9 @@ pub async fn open(service: Service, settings: &Settings) -> Result<Arc<dyn Clust
 #[cfg(feature = "file")]
 async fn open_file(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
     let cluster = &settings.cluster;
+    // Members that were started in different directories are in different clusters: say which this is.
+    let root = std::path::absolute(&cluster.root)?;
+    tracing::info!(root = %root.display(), "the members of this cluster share the directory {}", root.display());
     let file = cluster_file::FileClusterSettings {
         root: cluster.root.clone(),
         member: cluster.member.as_deref().map(Into::into),

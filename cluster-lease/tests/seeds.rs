@@ -2,7 +2,8 @@
 //!
 //! Each seed runs three members with two locks for two minutes of virtual time: requests and answers are
 //! lost, late, repeated and reordered, watches lag, fail and end, links are cut, records are deleted,
-//! members resign, drain, close and restart, clocks are up to 1 % wrong, hosts are suspended. Two things
+//! members resign, drain, close and restart, their elections panic, clocks are up to 1 % wrong, hosts are
+//! suspended. Two things
 //! must hold at every moment: no two members work under one lock, judged by true time, which is that of
 //! tokio; and the numbers of terms rise. When all is healed, every lock must have a leader again.
 //!
@@ -15,11 +16,13 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic")]
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cluster_lease::{
-    Faults, LeaseCluster, LeaseClusterSettings, MemoryHandle, MemoryStore, Settings, Span, TokioClock,
+    Clock, Clocks, Faults, LeaseCluster, LeaseClusterSettings, MemoryHandle, MemoryStore, Settings, Span,
+    TokioClock,
 };
 use router_core::cluster::{ClusterService, LeaderScope, LockName, Member, Term};
 use tokio::task::JoinSet;
@@ -108,9 +111,33 @@ async fn work(scope: &LeaderScope, member: usize, judge: &Mutex<Judge>) {
     }
 }
 
+/// A clock that can be made to panic in the election's loop.
+struct Moody {
+    clock: TokioClock,
+    explodes: AtomicBool,
+}
+
+impl Clock for Moody {
+    fn now(&self) -> Clocks {
+        if self.explodes.swap(false, Ordering::Relaxed) {
+            // Without a message: there are very many of them.
+            std::panic::resume_unwind(Box::new("the clock explodes"));
+        }
+        self.clock.now()
+    }
+
+    fn leader(&self) -> Duration {
+        self.clock.now().leader
+    }
+
+    fn follows_tokio(&self) -> bool {
+        true
+    }
+}
+
 struct Process {
     cluster: Arc<LeaseCluster>,
-    clock: Arc<TokioClock>,
+    clock: Arc<Moody>,
     handle: MemoryHandle,
     leading: JoinSet<()>,
 }
@@ -121,7 +148,7 @@ struct World {
     locks: Vec<LockName>,
     judge: Arc<Mutex<Judge>>,
     processes: Vec<Process>,
-    started: u128,
+    started: u64,
 }
 
 impl World {
@@ -138,16 +165,18 @@ impl World {
 
     fn start(&mut self, member: usize) -> Process {
         self.started += 1;
-        let clock = Arc::new(TokioClock::starting_at(Duration::from_secs(self.random.u64(0..1_000_000))));
+        let clock = TokioClock::starting_at(Duration::from_secs(self.random.u64(0..1_000_000)));
         clock.skew(self.random.i32(-10_000..=10_000));
-        let incarnation = self.started;
+        let clock = Arc::new(Moody { clock, explodes: AtomicBool::new(false) });
+        // Each election that begins anew after a panic draws one more.
+        let incarnation = AtomicU64::new(self.started << 32);
         let settings = LeaseClusterSettings::new(Member::new(format!("member{member}")))
             .timing(Settings::fast())
             .clock(clock.clone())
             // Work that a suspension made late is late by the clock of its host only.
             .strict(false)
             .candidates((0..MEMBERS).map(|member| (format!("member{member}").into(), 1)))
-            .incarnations(move || incarnation);
+            .incarnations(move || incarnation.fetch_add(1, Ordering::Relaxed).into());
         let handle = self.store.handle(self.random.u64(..));
         handle.link().set(self.faults());
         let cluster = LeaseCluster::start(handle.clone(), settings).unwrap();
@@ -184,7 +213,7 @@ impl World {
     async fn misfortune(&mut self) {
         let at = self.random.usize(0..MEMBERS);
         let faults = self.faults();
-        match self.random.u8(0..16) {
+        match self.random.u8(0..17) {
             0..=2 => self.processes[at].handle.link().cut(),
             3..=5 => self.processes[at].handle.link().mend(),
             6 => self.processes[at].handle.link().set(faults),
@@ -195,7 +224,8 @@ impl World {
             11 => self.store.touch(),
             12 => self.delete_something(),
             13 => self.give_up(at).await,
-            14 => self.processes[at].clock.jump(Duration::from_millis(self.random.u64(0..20_000))),
+            14 => self.processes[at].clock.clock.jump(Duration::from_millis(self.random.u64(0..20_000))),
+            15 => self.processes[at].clock.explodes.store(true, Ordering::Relaxed),
             _ => self.replace(at).await,
         }
     }
@@ -241,6 +271,7 @@ impl World {
             link.set(Faults::default());
             link.mend();
             link.stall_watch(false);
+            process.clock.explodes.store(false, Ordering::Relaxed);
             process.cluster.undrain();
         }
     }

@@ -1,24 +1,53 @@
 //! The components of Bactrian: one file per scheme, each with its option table in the module docs.
 
+#[cfg(feature = "cron")]
+pub mod cron;
 pub mod direct;
+#[cfg(feature = "file")]
+pub mod file;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "http")]
+pub mod https;
 pub mod log;
 pub mod master;
 pub mod mock;
+pub mod seda;
 pub mod timer;
 
+#[cfg(feature = "cron")]
+pub use cron::CronComponent;
 pub use direct::DirectComponent;
+#[cfg(feature = "file")]
+pub use file::FileComponent;
+#[cfg(feature = "http")]
+pub use http::{HttpComponent, HttpStatusError};
+#[cfg(feature = "http")]
+pub use https::HttpsComponent;
 pub use log::LogComponent;
 pub use master::MasterComponent;
 pub use mock::MockComponent;
+pub use seda::SedaComponent;
 pub use timer::TimerComponent;
 
 use router_core::registry::Registry;
 
 /// Adds every component of this crate, with its defaults.
 pub fn register(registry: &mut Registry) {
+    #[cfg(feature = "cron")]
+    registry.add_component(CronComponent::default());
     registry.add_component(DirectComponent::default());
+    #[cfg(feature = "file")]
+    registry.add_component(FileComponent);
+    #[cfg(feature = "http")]
+    {
+        let http = HttpComponent::default();
+        registry.add_component(HttpsComponent::beside(&http));
+        registry.add_component(http);
+    }
     registry.add_component(LogComponent);
     registry.add_component(MasterComponent::default());
     registry.add_component(MockComponent::default());
+    registry.add_component(SedaComponent::default());
     registry.add_component(TimerComponent);
 }

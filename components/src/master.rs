@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use router_core::cluster::{ClusterService, ClusterView, LeaderScope, LockName};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, run_contained};
 use router_core::error::{BoxError, Chain, ConfigErrors};
 use router_core::options::ComponentDescription;
 use router_core::pipeline::Pipeline;
@@ -91,7 +91,8 @@ impl Component for MasterComponent {
             )
         });
         let cluster = errors.collect(cluster);
-        let Some(colon) = uri.path().find(':') else {
+        let nested = uri.path().find(':').and_then(|colon| Some((colon, uri.nested(colon + 1).ok()?)));
+        let Some((colon, delegate)) = nested else {
             let message = "`master:` takes a lock and the URI of an endpoint";
             errors.push(uri.error_in_whole(message).help("for example `master:lock1:timer:clock?period=1s`"));
             errors.into_result()?;
@@ -99,8 +100,7 @@ impl Component for MasterComponent {
         };
         let lock = uri.decoded_path_part(0..colon).parse::<LockName>();
         let lock = errors.collect(lock.map_err(|error| uri.error_in_path(0..colon, error.to_string())));
-        let delegate = uri.nested(colon + 1).map_err(ConfigErrors::from);
-        let delegate = errors.collect(delegate.and_then(|uri| context.source(&uri)));
+        let delegate = errors.collect(context.source(&delegate));
         errors.into_result()?;
         let (Some(cluster), Some(lock), Some(delegate)) = (cluster, lock, delegate) else {
             unreachable!("what is missing is an error");
@@ -184,7 +184,7 @@ impl Master {
         let mut failures = 0;
         loop {
             let started = Instant::now();
-            let pipeline = pipeline.guarded_by(scope.term().clone());
+            let pipeline = pipeline.guarded_by(&scope);
             let failed = match self.run_delegate(&scope, &pipeline, stop).await {
                 Run::Over => return Outcome::Worked,
                 Run::Finished => {
@@ -228,7 +228,10 @@ impl Master {
             return Run::Failed("the delegate cannot be consumed any more".into());
         };
         let drain = stop.child();
-        let mut work = consumer.run(pipeline.clone(), drain.clone());
+        // Also when the route is aborted, and this future with it: callers and tasks of the consumer would
+        // go on with their exchanges.
+        let _abort = pipeline.abort_on_drop();
+        let mut work = Box::pin(run_contained(consumer, pipeline.clone(), drain.clone()));
         let run = tokio::select! {
             biased;
             () = self.over(scope, stop) => {

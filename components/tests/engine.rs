@@ -125,14 +125,12 @@ async fn a_failed_step_is_redelivered_from_that_step_with_growing_pauses() {
 #[tokio::test(start_paused = true)]
 async fn what_still_fails_goes_to_the_dead_letter_endpoint_with_its_story() {
     let mock = MockComponent::default();
-    let definition = ErrorHandlerDefinition::default();
-    let mut route: router_core::definition::RouteDefinition =
-        from(ONCE).id("orders").set_body("order 7").process(|_| panic!("out of stock")).into();
-    route.error_handler = Some(ErrorHandlerDefinition {
-        dead_letter: Some(router_core::source::SourceText::from_code("mock:out")),
-        ..definition
-    });
-    let router = builder(&mock).route(route).build().unwrap();
+    let route = from(ONCE)
+        .id("orders")
+        .error_handler(ErrorHandlerDefinition::default().dead_letter("mock:out"))
+        .set_body("order 7")
+        .process(|_| panic!("out of stock"));
+    let router = build(&mock, [route]);
     let exchanges = run(&mock, &router, 1).await;
     assert_eq!(bodies(&exchanges), ["order 7"]);
     let property = |name: &str| exchanges[0].properties.get(name).map(Value::to_string).unwrap();
@@ -254,6 +252,88 @@ async fn code_outside_of_routes_can_call_them() {
         assert!(router.producer("timer:x").is_err());
     };
     assert_eq!(router.run_until(call).await, Shutdown::Drained);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_future_that_runs_a_router_stops_its_routes() {
+    let mock = MockComponent::default();
+    let router = build(&mock, [from("timer:t?delay=0&period=10ms").to("mock:out")]);
+    let run = tokio::time::timeout(Duration::from_millis(95), router.run_until(std::future::pending()));
+    assert!(run.await.is_err());
+    let count = mock.endpoint("out").received().len();
+    assert!(count > 5);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(mock.endpoint("out").received().len(), count);
+    assert!(matches!(router.start_route("route1").await, Err(RouterError::NotRunning)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_starts_before_the_router_runs_or_after_it_drains() {
+    let mock = MockComponent::default();
+    let tick = |id: &str| from("timer:t?delay=0&period=10ms").id(id).to("mock:out");
+    let router = build(&mock, [tick("first")]);
+    router.add_route(tick("second")).await.unwrap();
+    assert!(matches!(router.start_route("first").await, Err(RouterError::NotRunning)));
+    sleep(Duration::from_secs(1)).await;
+    assert!(mock.endpoint("out").received().is_empty());
+    assert_eq!(router.run_until(mock.endpoint("out").wait_for(4)).await, Shutdown::Drained);
+    assert!(matches!(router.add_route(tick("third")).await, Err(RouterError::NotRunning)));
+    let count = mock.endpoint("out").received().len();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(mock.endpoint("out").received().len(), count);
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_of_one_route_come_one_after_the_other() {
+    let mock = MockComponent::default();
+    let route =
+        |body: &str| from("timer:t?delay=0&period=10ms").id("a").set_body(body).delay("50ms").to("mock:out");
+    let router = build(&mock, [route("first")]);
+    let changes = async {
+        mock.endpoint("out").wait_for(1).await;
+        let (second, third) =
+            tokio::join!(router.replace_route(route("second")), router.replace_route(route("third")));
+        second.and(third).unwrap();
+        mock.endpoint("out").wait_for(mock.endpoint("out").received().len() + 2).await;
+        assert_eq!(bodies(&mock.endpoint("out").received()).last().unwrap(), "third");
+        // Whoever asked for the stop has gone away; the start comes after the stop all the same.
+        let impatient = tokio::time::timeout(Duration::from_millis(1), router.stop_route("a"));
+        assert!(impatient.await.is_err());
+        router.start_route("a").await.unwrap();
+        mock.endpoint("out").wait_for(mock.endpoint("out").received().len() + 2).await;
+        let (removed, replaced) =
+            tokio::join!(router.remove_route("a"), router.replace_route(route("fourth")));
+        removed.unwrap();
+        assert!(matches!(replaced, Err(RouterError::UnknownRoute(_))));
+        assert!(router.routes().is_empty());
+    };
+    assert_eq!(router.run_until(changes).await, Shutdown::Drained);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_without_an_id_gets_a_free_one_and_missing_calls_of_others_are_not_its_mistake() {
+    let mock = MockComponent::default();
+    let idle = || from("timer:t?delay=1h").to("mock:out");
+    let router = build(&mock, [idle(), idle(), from("direct:a").id("a"), idle().to("direct:a")]);
+    router.remove_route("route1").await.unwrap();
+    router.remove_route("a").await.unwrap();
+    router.add_route(idle()).await.unwrap();
+    let ids = router.routes().iter().map(|route| route.id.to_string()).collect::<Vec<_>>();
+    assert_eq!(ids, ["route2", "route4", "route1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circle_of_calls_is_an_error_and_not_the_end_of_the_process() {
+    let mock = MockComponent::default();
+    let circle = from("direct:circle").to("direct:circle");
+    let router = build(&mock, [circle]);
+    let call = async {
+        let mut exchange = Exchange::new(());
+        let error = router.producer("direct:circle").unwrap().process(&mut exchange).await.unwrap_err();
+        let message = router_core::error::Chain(&*error).to_string();
+        assert!(message.contains("more than 64 deep"), "{message}");
+    };
+    let _ = router.run_until(call).await;
 }
 
 #[test]

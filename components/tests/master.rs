@@ -416,7 +416,7 @@ async fn a_pipeline_starts_nothing_after_the_term_was_lost() {
         .unwrap();
     let _ = router
         .run_until(async {
-            let pipeline = receiver.recv().await.unwrap().guarded_by(scope.term().clone());
+            let pipeline = receiver.recv().await.unwrap().guarded_by(&scope);
             pipeline.process(&mut Exchange::new("in time")).await.unwrap();
             cluster.revoke(&lock(), Duration::from_secs(5));
             scope.term().lost().await;
@@ -426,4 +426,86 @@ async fn a_pipeline_starts_nothing_after_the_term_was_lost() {
         })
         .await;
     assert_eq!(mock.endpoint("sink").received().len(), 1);
+}
+
+/// Stopping takes too long, so the route is aborted. Its exchange is polled by the caller.
+#[tokio::test(start_paused = true)]
+async fn an_aborted_route_gives_the_lock_away_only_after_its_callers_have_stopped() {
+    let (cluster, mock) = (MemoryCluster::new("a"), MockComponent::default());
+    let router = RouterBuilder::new()
+        .component(DirectComponent::default())
+        .component(MasterComponent::default())
+        .component(mock.clone())
+        .cluster(Arc::clone(&cluster) as Arc<dyn ClusterService>)
+        .shutdown_timeout(Duration::from_secs(3))
+        .route(from("master:lock1:direct:slow").id("slow").delay("30s").to("mock:done"))
+        .build()
+        .unwrap();
+    let test = async {
+        let slow = router.producer("direct:slow").unwrap();
+        let call = async move { slow.process(&mut Exchange::new("work")).await.unwrap_err().to_string() };
+        let call = tokio::spawn(call);
+        settle().await;
+        let other = cluster.join("b");
+        let waiting = other.view(&lock()).await.unwrap();
+        let (stopped, _scope) = tokio::join!(router.stop_route("slow"), async {
+            let scope = waiting.lead().await.unwrap();
+            assert!(call.is_finished(), "the call goes on while the next leader leads");
+            scope
+        });
+        stopped.unwrap();
+        assert!(call.await.unwrap().contains("an exchange in flight was not run"));
+    };
+    let _ = router.run_until(test).await;
+    assert!(mock.endpoint("done").received().is_empty());
+}
+
+/// A consumer that starts a task with an exchange and then panics, as often as it is made.
+#[derive(Clone)]
+struct Broken(Probe);
+
+impl Component for Broken {
+    fn description(&self) -> &'static ComponentDescription {
+        &DESCRIPTION
+    }
+
+    fn endpoint(&self, _: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Endpoint for Broken {
+    fn consumer(&self) -> Option<Box<dyn Consumer>> {
+        Some(Box::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Consumer for Broken {
+    async fn run(self: Box<Self>, _: Pipeline, _: Stop) -> Result<(), BoxError> {
+        self.0.note("start");
+        panic!("out of paper");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delegate_that_panics_has_its_attempts_like_one_that_fails() {
+    let (cluster, broken) = (MemoryCluster::new("a"), Broken(Probe::default()));
+    let router = RouterBuilder::new()
+        .component(MasterComponent::default())
+        .component(broken.clone())
+        .cluster(Arc::clone(&cluster) as Arc<dyn ClusterService>)
+        .route(from("master:lock1:probe:x"))
+        .build()
+        .unwrap();
+    let test = async {
+        settle().await;
+        let (other, healthy) = (cluster.join("b"), Probe::default());
+        let _other = start(&other, &healthy);
+        sleep(Duration::from_secs(44)).await;
+        assert!(healthy.events().is_empty(), "the lock moved before all attempts were made");
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!((broken.0.count("start"), healthy.count("started")), (10, 1));
+    };
+    let _ = router.run_until(test).await;
 }

@@ -1,6 +1,7 @@
 //! Front end one: routes in Rust, `from("timer:clock").log("Hello World!")`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::component::Processor;
 use crate::definition::{
@@ -202,7 +203,7 @@ pub trait Steps: Sized {
         self.step(StepDefinition::Choice { when, otherwise })
     }
 
-    /// Waits: `1s`, `500ms`, or bare milliseconds.
+    /// Waits: a `Duration`, or text like `1s`, `500ms` or bare milliseconds.
     #[must_use]
     #[track_caller]
     fn delay(self, duration: impl IntoExpression) -> Self {
@@ -268,6 +269,32 @@ impl IntoExpression for String {
     }
 }
 
+impl IntoExpression for &String {
+    #[track_caller]
+    fn into_expression(self) -> ExpressionDefinition {
+        ExpressionDefinition::Text(SourceText::from_code(self.as_str()))
+    }
+}
+
+/// As milliseconds, for `delay`.
+impl IntoExpression for Duration {
+    fn into_expression(self) -> ExpressionDefinition {
+        ExpressionDefinition::Constant(u64::try_from(self.as_millis()).unwrap_or(u64::MAX).into())
+    }
+}
+
+impl IntoExpression for f64 {
+    fn into_expression(self) -> ExpressionDefinition {
+        ExpressionDefinition::Constant(self.into())
+    }
+}
+
+impl IntoExpression for serde_json::Value {
+    fn into_expression(self) -> ExpressionDefinition {
+        ExpressionDefinition::Constant(Value::Json(Arc::new(self)))
+    }
+}
+
 impl IntoExpression for Value {
     fn into_expression(self) -> ExpressionDefinition {
         ExpressionDefinition::Constant(self)
@@ -324,5 +351,32 @@ where
 {
     fn into_predicate(self) -> PredicateDefinition {
         PredicateDefinition::Function(Arc::new(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definition::StepKind;
+
+    #[test]
+    fn the_builder_has_every_step() {
+        let text = String::from("text");
+        let route: RouteDefinition = from("x:y")
+            .to("x:y")
+            .to_dynamic("x:${body}")
+            .log("text")
+            .process(|_| Ok(()))
+            .set_body(serde_json::json!({"a": 1}))
+            .set_header("a", 2.5)
+            .remove_header("a")
+            .set_property("a", &text)
+            .filter("true")
+            .choice(|choice| choice.otherwise(|then| then))
+            .delay(Duration::from_secs(1))
+            .stop()
+            .into();
+        let built = route.steps.iter().map(StepDefinition::kind).collect::<Vec<_>>();
+        assert_eq!(built, StepKind::ALL);
     }
 }

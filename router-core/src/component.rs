@@ -11,7 +11,7 @@ use crate::cluster::ClusterService;
 use crate::error::{BoxError, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::options::ComponentDescription;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, contain_panic};
 use crate::registry::Registry;
 use crate::stop::Stop;
 use crate::uri::EndpointUri;
@@ -70,6 +70,21 @@ pub trait Consumer: Send {
     /// The future is dropped when draining took too long. Tasks that it has spawned must end with it:
     /// keep them in a `JoinSet` of its own.
     async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError>;
+}
+
+/// Runs a consumer as [`Consumer::run`] does, and turns a panic of it into an error.
+///
+/// # Errors
+/// As [`Consumer::run`], and when it panics.
+///
+/// # Cancellation
+/// As [`Consumer::run`].
+pub async fn run_contained(
+    consumer: Box<dyn Consumer>,
+    pipeline: Pipeline,
+    stop: Stop,
+) -> Result<(), BoxError> {
+    contain_panic(consumer.run(pipeline, stop)).await
 }
 
 /// A step or sink that works on an exchange.

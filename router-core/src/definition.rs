@@ -23,8 +23,9 @@ pub struct RouteDefinition {
     /// Routes start in this order and stop in reverse. Those without an order come after, in the order
     /// of definition, except that routes which others call (`direct:`) come before their callers.
     pub startup_order: Option<i32>,
-    /// The URI of the consumer.
-    pub from: SourceText,
+    /// The URI of the consumer. `None`: a front end could not read it, and has said so; the rest of the
+    /// route is checked all the same.
+    pub from: Option<SourceText>,
     /// What happens to each exchange.
     pub steps: Vec<StepDefinition>,
     /// What happens when a step fails.
@@ -249,16 +250,39 @@ impl Default for ErrorHandlerDefinition {
     }
 }
 
+impl ErrorHandlerDefinition {
+    /// Tries a failed step again, this often.
+    #[must_use]
+    pub fn maximum_redeliveries(mut self, count: u32) -> Self {
+        self.maximum_redeliveries = count;
+        self
+    }
+
+    /// Sends exchanges that still fail to the endpoint at `uri`.
+    #[must_use]
+    #[track_caller]
+    pub fn dead_letter(mut self, uri: impl Into<Arc<str>>) -> Self {
+        self.dead_letter = Some(SourceText::from_code(uri));
+        self
+    }
+}
+
 impl RouteDefinition {
     /// A route from the endpoint at `uri`, without steps.
     #[must_use]
     pub fn new(from: SourceText) -> Self {
+        Self { from: Some(from), ..Self::default() }
+    }
+}
+
+impl Default for RouteDefinition {
+    fn default() -> Self {
         Self {
             id: None,
             description: None,
             auto_startup: true,
             startup_order: None,
-            from,
+            from: None,
             steps: Vec::new(),
             error_handler: None,
         }

@@ -27,6 +27,8 @@ pub struct Exchange {
     /// Under whose authority this exchange runs: set by `master:` routes, asked before each side
     /// effect. `None` outside of them.
     pub term: Option<Term>,
+    /// How many routes this exchange is in, one calling the other.
+    pub(crate) depth: u16,
 }
 
 impl Exchange {
@@ -38,6 +40,7 @@ impl Exchange {
             message: Message { headers: ValueMap::default(), body: body.into() },
             properties: ValueMap::default(),
             term: None,
+            depth: 0,
         }
     }
 }

@@ -264,5 +264,7 @@ mod tests {
         assert!(error("${exchangeId} == 1").contains("did you mean `exchange_id`?"));
         assert!(error("'open").contains("has no closing quote"));
         assert!(error("").contains("expected an operand"));
+        assert!(error("${body} == nan").contains("expected an operand"));
+        assert!(error(&"(".repeat(100_000)).contains("nested too deep"));
     }
 }

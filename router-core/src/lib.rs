@@ -22,6 +22,7 @@ pub mod pipeline;
 pub mod registry;
 mod route;
 pub mod router;
+pub mod secret;
 pub mod source;
 pub mod stop;
 #[cfg(feature = "toml")]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::error::{ConfigError, ConfigErrors};
+use crate::secret::Secret;
 use crate::uri::EndpointUri;
 
 /// What a component is for and which options its URIs take.
@@ -44,12 +45,16 @@ pub enum OptionKind {
     Duration,
     /// A whole number that is not negative.
     Integer,
+    /// A whole number of at least 1.
+    PositiveInteger,
     /// `true` or `false`.
     Boolean,
     /// Any text.
     Text,
     /// One of these words, in any case.
     Choice(&'static [&'static str]),
+    /// Where a password or token is kept: `env:NAME` or `file:/path`.
+    Secret,
 }
 
 impl OptionKind {
@@ -59,9 +64,11 @@ impl OptionKind {
         match self {
             Self::Duration => "duration".into(),
             Self::Integer => "integer".into(),
+            Self::PositiveInteger => "positive integer".into(),
             Self::Boolean => "boolean".into(),
             Self::Text => "text".into(),
             Self::Choice(words) => words.join(", "),
+            Self::Secret => "secret".into(),
         }
     }
 
@@ -72,7 +79,10 @@ impl OptionKind {
     pub fn check(self, text: &str) -> Result<String, String> {
         Ok(match self.read(text)? {
             OptionValue::Text(text) => text,
-            OptionValue::Duration(_) | OptionValue::Integer(_) | OptionValue::Boolean(_) => text.to_owned(),
+            OptionValue::Duration(_)
+            | OptionValue::Integer(_)
+            | OptionValue::Boolean(_)
+            | OptionValue::Secret(_) => text.to_owned(),
         })
     }
 
@@ -84,6 +94,10 @@ impl OptionKind {
                 Ok(number) => Ok(OptionValue::Integer(number)),
                 Err(_) => Err("a whole number, not negative".into()),
             },
+            Self::PositiveInteger => match text.parse() {
+                Ok(number @ 1..) => Ok(OptionValue::Integer(number)),
+                _ => Err("a whole number of at least 1".into()),
+            },
             Self::Boolean => match text {
                 "true" => Ok(OptionValue::Boolean(true)),
                 "false" => Ok(OptionValue::Boolean(false)),
@@ -94,6 +108,7 @@ impl OptionKind {
                 Some(word) => Ok(OptionValue::Text((*word).into())),
                 None => Err(format!("one of {}", words.join(", "))),
             },
+            Self::Secret => Secret::parse(text).map(OptionValue::Secret).ok_or_else(|| Secret::FORMS.into()),
         }
     }
 }
@@ -103,10 +118,13 @@ impl OptionKind {
 /// # Errors
 /// What would have been a duration.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    /// A hundred years: adding it to the present is still a time.
+    const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
     let text = text.trim();
     let parsed = text.parse().map(Duration::from_millis).ok();
     parsed
         .or_else(|| humantime::parse_duration(text).ok())
+        .filter(|duration| *duration <= LONGEST)
         .ok_or_else(|| "a duration like `1s`, `500ms`, `1m 30s` or bare milliseconds".into())
 }
 
@@ -144,6 +162,13 @@ impl ComponentDescription {
             }
             match self.options[index].kind.read(&uri.decoded_value(written)) {
                 Ok(value) => values[index] = Some(value),
+                // Without a place and without the other mistakes: all of them would show the URI, and so
+                // the secret that was written into it.
+                Err(expected) if matches!(self.options[index].kind, OptionKind::Secret) => {
+                    let scheme = self.scheme;
+                    let message = format!("option `{name}` of component `{scheme}` takes {expected}");
+                    return Err(ConfigError::new(message).into());
+                }
                 Err(expected) => {
                     let message = format!("option `{name}` takes {expected}");
                     errors.push(uri.error(written.value.clone(), message));
@@ -180,6 +205,7 @@ enum OptionValue {
     Integer(u64),
     Boolean(bool),
     Text(String),
+    Secret(Secret),
 }
 
 impl Options {
@@ -189,6 +215,16 @@ impl Options {
         match self.get(name) {
             Some(OptionValue::Duration(duration)) => duration,
             other => panic!("option {name} is no duration with a default: {other:?}"),
+        }
+    }
+
+    /// A duration, if given or defaulted.
+    #[must_use]
+    pub fn optional_duration(&self, name: &str) -> Option<Duration> {
+        match self.get(name) {
+            None => None,
+            Some(OptionValue::Duration(duration)) => Some(duration),
+            other => panic!("option {name} is no duration: {other:?}"),
         }
     }
 
@@ -219,6 +255,16 @@ impl Options {
             None => None,
             Some(OptionValue::Text(text)) => Some(text),
             other => panic!("option {name} is no text: {other:?}"),
+        }
+    }
+
+    /// Where a secret is kept, if given.
+    #[must_use]
+    pub fn secret(&self, name: &str) -> Option<Secret> {
+        match self.get(name) {
+            None => None,
+            Some(OptionValue::Secret(secret)) => Some(secret),
+            other => panic!("option {name} is no secret: {other:?}"),
         }
     }
 
@@ -255,6 +301,7 @@ mod tests {
                 default: Some("INFO"),
                 summary: "",
             },
+            OptionDescription { name: "token", kind: OptionKind::Secret, default: None, summary: "" },
         ],
     };
 
@@ -269,6 +316,14 @@ mod tests {
         assert_eq!(options.integer("count"), None);
         assert_eq!(options.text("level").as_deref(), Some("WARN"));
         assert_eq!(read("clock:a").unwrap().duration("period"), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_secret_that_is_written_into_a_uri_is_refused_and_not_shown() {
+        assert!(read("clock:a?token=env:TOKEN").unwrap().secret("token").is_some());
+        let errors = read("clock:a?perod=1s&token=hunter2").unwrap_err().to_string();
+        assert!(errors.contains("option `token` of component `clock` takes `env:NAME`"), "{errors}");
+        assert!(!errors.contains("hunter2"), "{errors}");
     }
 
     #[test]

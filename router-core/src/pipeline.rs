@@ -3,16 +3,17 @@
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 
 use smallvec::{SmallVec, smallvec};
 use smol_str::{SmolStr, ToSmolStr};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
-use crate::cluster::{LeadershipLost, Term};
+use crate::cluster::{LeaderScope, LeadershipLost, Participation, Term};
 use crate::component::Processor;
 use crate::definition::{LogLevel, ProcessFunction};
 use crate::dynamic::DynamicTarget;
@@ -78,9 +79,13 @@ enum Flow<'a> {
 #[derive(Clone)]
 struct Guard {
     term: Term,
+    /// Weak: a pipeline that is kept somewhere does not hold the lock, an exchange in flight does.
+    participation: Weak<dyn Participation>,
     /// Counts the exchanges in flight, for whoever must know that none is left even after the futures
     /// that carried them were dropped from another thread.
     in_flight: TaskTracker,
+    /// Cancelled when the run for which this guard was made is over.
+    over: CancellationToken,
     /// Set by the first exchange.
     used: Arc<AtomicBool>,
 }
@@ -96,16 +101,35 @@ impl Pipeline {
         &self.program.route_id
     }
 
-    /// This pipeline for exchanges that may run only under `term`: each is stamped with it, none starts
-    /// when it is no longer valid, and none causes a side effect after that.
+    /// This pipeline for exchanges that may run only under the term of `scope`: each is stamped with it,
+    /// none starts when it is no longer valid, and none causes a side effect after that. The lock is not
+    /// given away before the last of them has ended, whoever polls it.
     #[must_use]
-    pub fn guarded_by(&self, term: Term) -> Self {
+    pub fn guarded_by(&self, scope: &LeaderScope) -> Self {
         let in_flight = TaskTracker::new();
         in_flight.close();
-        Self {
-            program: Arc::clone(&self.program),
-            guard: Some(Guard { term, in_flight, used: Arc::default() }),
-        }
+        let guard = Guard {
+            term: scope.term().clone(),
+            participation: scope.participation(),
+            in_flight,
+            over: CancellationToken::new(),
+            used: Arc::default(),
+        };
+        Self { program: Arc::clone(&self.program), guard: Some(guard) }
+    }
+
+    /// When the returned value is dropped, exchanges of this guarded pipeline that are still in flight
+    /// are aborted, and none starts any more. `None` for others.
+    #[must_use]
+    pub fn abort_on_drop(&self) -> Option<DropGuard> {
+        self.guard.as_ref().map(|guard| guard.over.clone().drop_guard())
+    }
+
+    /// The term under which this pipeline runs exchanges, where it is guarded by one. A consumer that
+    /// has accepted exchanges must not begin with them when it is no longer valid.
+    #[must_use]
+    pub fn term(&self) -> Option<&Term> {
+        self.guard.as_ref().map(|guard| &guard.term)
     }
 
     /// Whether an exchange was sent into this guarded pipeline. `false` for others.
@@ -135,7 +159,7 @@ impl Pipeline {
     /// Dropping the future ends the exchange at the await it has reached.
     pub async fn process(&self, exchange: &mut Exchange) -> Result<(), RouteError> {
         match &self.guard {
-            None => self.program.run(exchange).await,
+            None => self.run(exchange).await,
             // Boxed, because it is large, and each route keeps the place for one exchange.
             Some(guard) => Box::pin(self.process_guarded(guard, exchange)).await,
         }
@@ -145,18 +169,43 @@ impl Pipeline {
         let _in_flight = guard.in_flight.token();
         guard.used.store(true, Ordering::Relaxed);
         guard.term.admit().map_err(|lost| self.not_started(lost))?;
+        let scope = guard.participation.upgrade().and_then(|participation| guard.term.enter(participation));
+        // Held until this exchange has ended, also when whoever made the guard is gone by then.
+        let _scope = scope.ok_or_else(|| self.not_started(guard.term.leadership_lost()))?;
         exchange.term = Some(guard.term.clone());
         // The exchange ends at the deadline whoever polls it: the consumer, a task of it, or a caller
         // through `direct:`.
         tokio::select! {
             biased;
+            () = guard.over.cancelled() => Err(self.aborted(exchange, &guard.term)),
             () = guard.term.expired() => Err(self.aborted(exchange, &guard.term)),
-            result = self.program.run(exchange) => result,
+            result = self.run(exchange) => result,
         }
     }
 
+    /// Routes that call each other use the stack for each call: in a circle of calls, or a dead letter
+    /// endpoint that fails into itself, it would end the process.
+    async fn run(&self, exchange: &mut Exchange) -> Result<(), RouteError> {
+        const MAX_DEPTH: u16 = 64;
+        if exchange.depth >= MAX_DEPTH {
+            let step = String::from("a call");
+            let cause = format!("routes call each other more than {MAX_DEPTH} deep: is there a circle?");
+            let error = RouteError {
+                route_id: self.program.route_id.clone(),
+                step,
+                cause: Cause::Failed(cause.into()),
+            };
+            error!(route = %self.program.route_id, exchange = %exchange.id, "{}", Chain(&error));
+            return Err(error);
+        }
+        exchange.depth += 1;
+        let result = self.program.run(exchange).await;
+        exchange.depth -= 1;
+        result
+    }
+
     fn aborted(&self, exchange: &Exchange, term: &Term) -> RouteError {
-        let lost = LeadershipLost { lock: term.lock().clone(), term: term.number() };
+        let lost = term.leadership_lost();
         warn!(route = %self.program.route_id, exchange = %exchange.id, "an exchange in flight was aborted: {lost}");
         let step = String::from("an exchange in flight");
         RouteError { route_id: self.program.route_id.clone(), step, cause: Cause::LeadershipLost(lost) }
@@ -332,21 +381,34 @@ pub(crate) fn failure(error: BoxError) -> Cause {
 
 /// Runs a future and turns a panic of it into an error: user code may break its exchange, not its
 /// route.
-pub(crate) async fn contain_panic<T>(future: impl Future<Output = Result<T, Cause>>) -> Result<T, Cause> {
+pub(crate) async fn contain_panic<T, E: From<Panicked>>(
+    future: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     let mut future = pin!(future);
     poll_fn(|context| {
-        // Unwind safety: after a panic the future is not polled again, and the exchange, whose fields
-        // are all valid in any combination, is only handed to the error handler.
+        // Unwind safety: after a panic the future is not polled again. What it had borrowed is an
+        // exchange, whose fields are all valid in any combination, or a consumer that is made anew.
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
             Ok(poll) => poll,
-            Err(panic) => Poll::Ready(Err(Cause::Panicked(panic_message(&*panic)))),
+            Err(panic) => Poll::Ready(Err(Panicked(panic_message(&*panic)).into())),
         }
     })
     .await
 }
 
+/// User code has panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("panicked: {0}")]
+pub(crate) struct Panicked(String);
+
+impl From<Panicked> for Cause {
+    fn from(Panicked(message): Panicked) -> Self {
+        Self::Panicked(message)
+    }
+}
+
 /// The text of a panic.
-pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }

@@ -67,14 +67,14 @@ impl Surroundings {
         if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().trim().is_empty()) {
             compiler.errors.push(ConfigError::at(text, 0..text.as_str().len(), "a route id cannot be empty"));
         }
-        let source = compiler.source(&definition.from);
+        let source = definition.from.as_ref().and_then(|from| compiler.source(from));
         let steps = compiler.steps(&definition.steps, "step ");
         let error_handler = compiler.error_handler(definition.error_handler.as_ref());
         let Compiler { errors, calls, .. } = compiler;
         let linked = source
             .as_ref()
             .map(|(from, endpoint)| (from.clone(), endpoint.local_address().map(ToSmolStr::to_smolstr)))
-            .ok_or_else(|| definition.from.clone());
+            .ok_or_else(|| definition.from.clone().unwrap_or_else(|| SourceText::computed("")));
         let links = Links { route: id.clone(), source: linked, calls };
         let (Ok(()), Some((from, endpoint))) = (errors.clone().into_result(), source) else {
             return Err(Box::new(Mistaken { errors: errors.in_route(&id), links }));
@@ -134,6 +134,10 @@ impl Compiler<'_> {
     fn action(&mut self, definition: &StepDefinition, place: &str) -> Option<Action> {
         Some(match definition {
             StepDefinition::To(uri) => Action::To(self.sink(uri)?),
+            // What is the same for every exchange is checked now, like any other target.
+            StepDefinition::ToDynamic(ExpressionDefinition::Text(uri)) if !uri.as_str().contains("${") => {
+                Action::To(self.sink(uri)?)
+            }
             StepDefinition::ToDynamic(uri) => {
                 let Surroundings { registry, cluster, .. } = self.surroundings;
                 Action::ToDynamic(DynamicTarget::new(

@@ -1,7 +1,9 @@
 //! [`Router`]: runs routes, each under a supervisor of its own, and changes them while it runs.
 
 mod build;
+mod entry;
 pub(crate) mod links;
+mod order;
 mod supervisor;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +20,7 @@ use crate::error::ConfigErrors;
 use crate::route::{Route, Surroundings};
 use crate::source::SourceText;
 use crate::uri::EndpointUri;
-use supervisor::Supervisor;
+use entry::Entry;
 
 /// A set of routes that runs. Cheap to clone: clones are handles of the same router, for starting,
 /// stopping and changing routes while [`run_until`](Self::run_until) runs.
@@ -32,14 +34,20 @@ struct Shared {
     shutdown_timeout: Duration,
     /// In the order of definition.
     routes: Mutex<Vec<Arc<Entry>>>,
+    phase: Mutex<Phase>,
+    /// Held by whoever starts, stops, adds, replaces or removes a route: such changes come one after the
+    /// other. Shutdown does not wait for it.
+    changes: tokio::sync::Mutex<()>,
 }
 
-/// A route and whatever runs it now.
-struct Entry {
-    route: Arc<Route>,
-    /// `Some` while the route is started. An asynchronous mutex: it is held while the route drains, so
-    /// that starting and stopping one route come one after the other.
-    running: tokio::sync::Mutex<Option<Supervisor>>,
+/// Where a router is in its life. It lives once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing runs yet.
+    Built,
+    Running,
+    /// It drains or has ended: nothing is started any more.
+    Closed,
 }
 
 /// What is known about a route.
@@ -84,6 +92,9 @@ pub enum RouterError {
     /// There is no route of that id.
     #[error("there is no route `{0}`")]
     UnknownRoute(String),
+    /// The router does not run yet, or has ended.
+    #[error("the router is not running")]
+    NotRunning,
     /// The new definition has mistakes; what ran before runs on.
     #[error("the route has mistakes")]
     Config(#[source] ConfigErrors),
@@ -93,6 +104,9 @@ impl Router {
     /// Starts all routes that start by themselves, runs until `signal` completes, then drains for at
     /// most the shutdown timeout. The routes stop in the reverse of the order in which they started,
     /// and then the cluster service releases its locks.
+    ///
+    /// # Panics
+    /// When the router was run before: it lives once.
     ///
     /// # Cancellation
     /// Dropping the future aborts all routes.
@@ -109,6 +123,7 @@ impl Router {
         drain: impl Future<Output = ()>,
         abort: impl Future<Output = ()>,
     ) -> Shutdown {
+        let _abort = self.begin();
         let order = self.startup_order();
         info!(
             "starting {} of {} routes",
@@ -116,9 +131,12 @@ impl Router {
             order.len()
         );
         for entry in order.iter().filter(|entry| entry.route.auto_startup) {
-            entry.start().await;
+            // Only a router that was closed meanwhile refuses, and that one is about to stop.
+            let _ = entry.start(&self.shared).await;
         }
         drain.await;
+        // First nothing is started any more, then what runs is stopped.
+        self.shared.set_phase(Phase::Closed);
         let timeout = self.shared.shutdown_timeout;
         info!("draining for at most {timeout:?}");
         tokio::select! {
@@ -127,6 +145,14 @@ impl Router {
             () = abort => self.abort_all("asked to stop at once").await,
             () = tokio::time::sleep(timeout) => self.abort_all("draining took too long").await,
         }
+    }
+
+    /// Begins the life of the router; what is returned ends it, also when the future that runs it is
+    /// dropped.
+    fn begin(&self) -> AbortOnDrop<'_> {
+        assert!(self.shared.phase() == Phase::Built, "a router runs once: build another one");
+        self.shared.set_phase(Phase::Running);
+        AbortOnDrop(self)
     }
 
     async fn stop_all(&self) {
@@ -173,40 +199,48 @@ impl Router {
     /// Starts a route. Does nothing when it runs already.
     ///
     /// # Errors
-    /// [`RouterError::UnknownRoute`].
+    /// [`RouterError::UnknownRoute`], [`RouterError::NotRunning`].
+    ///
+    /// # Cancellation
+    /// Safe: the route is started or not.
     pub async fn start_route(&self, id: &str) -> Result<(), RouterError> {
-        self.entry(id)?.start().await;
-        Ok(())
+        let _change = self.shared.changes.lock().await;
+        self.entry(id)?.start(&self.shared).await
     }
 
     /// Stops a route, and returns when its exchanges are finished, or dropped after the shutdown timeout.
     ///
     /// # Errors
     /// [`RouterError::UnknownRoute`].
+    ///
+    /// # Cancellation
+    /// The route goes on stopping, however long its exchanges take.
     pub async fn stop_route(&self, id: &str) -> Result<(), RouterError> {
-        let entry = self.entry(id)?;
-        self.stop_or_abort(&entry).await;
+        let _change = self.shared.changes.lock().await;
+        self.stop_or_abort(&*self.entry(id)?).await;
         Ok(())
     }
 
-    /// Adds a route, and starts it if it starts by itself.
+    /// Adds a route. In a router that runs it is started, if it starts by itself.
     ///
     /// # Errors
-    /// [`RouterError::Config`]: every mistake in it, a duplicate id among them.
+    /// [`RouterError::Config`]: every mistake in it, a duplicate id among them;
+    /// [`RouterError::NotRunning`] when the router has ended.
+    ///
+    /// # Cancellation
+    /// The route may have been added without being started.
     pub async fn add_route(&self, definition: impl Into<RouteDefinition>) -> Result<(), RouterError> {
-        let definition = definition.into();
-        let entry = {
-            let mut entries = self.entries_mut();
-            let present = entries.iter().map(|entry| &*entry.route).collect::<Vec<_>>();
-            let route = self.shared.surroundings.compile_beside(&present, &definition)?;
-            let entry = Arc::new(Entry::new(route));
-            entries.push(Arc::clone(&entry));
-            entry
-        };
-        if entry.route.auto_startup {
-            entry.start().await;
+        let _change = self.shared.changes.lock().await;
+        let phase = self.shared.phase();
+        if phase == Phase::Closed {
+            return Err(RouterError::NotRunning);
         }
-        Ok(())
+        let entry = Arc::new(Entry::new(self.compile(&definition.into(), None)?));
+        self.entries_mut().push(Arc::clone(&entry));
+        match phase {
+            Phase::Running if entry.route.auto_startup => entry.start(&self.shared).await,
+            _ => Ok(()),
+        }
     }
 
     /// Replaces the route of the definition's id: the old one drains, then the new one starts if the old
@@ -215,37 +249,58 @@ impl Router {
     /// # Errors
     /// [`RouterError::UnknownRoute`], and [`RouterError::Config`] with every mistake in the new route;
     /// the old one runs on then.
+    ///
+    /// # Cancellation
+    /// The old route may have been asked to stop without being replaced.
     pub async fn replace_route(&self, definition: impl Into<RouteDefinition>) -> Result<(), RouterError> {
+        let _change = self.shared.changes.lock().await;
         let definition = definition.into();
-        let id = definition.id.as_ref().map_or("", |id| id.as_str());
-        let old = self.entry(id)?;
-        let new = {
-            let entries = self.entries();
-            let others = entries.iter().filter(|entry| !Arc::ptr_eq(entry, &old));
-            let others = others.map(|entry| &*entry.route).collect::<Vec<_>>();
-            Arc::new(Entry::new(self.shared.surroundings.compile_beside(&others, &definition)?))
-        };
+        let old = self.entry(definition.id.as_ref().map_or("", |id| id.as_str()))?;
+        let new = Arc::new(Entry::new(self.compile(&definition, Some(&old))?));
         let ran = self.stop_or_abort(&old).await;
         for entry in &mut *self.entries_mut() {
             if Arc::ptr_eq(entry, &old) {
                 *entry = Arc::clone(&new);
             }
         }
-        if ran {
-            new.start().await;
-        }
-        Ok(())
+        if ran { new.start(&self.shared).await } else { Ok(()) }
     }
 
-    /// Stops a route and forgets it.
+    /// Stops a route and forgets it. Routes that call it fail until another one takes its place.
     ///
     /// # Errors
     /// [`RouterError::UnknownRoute`].
+    ///
+    /// # Cancellation
+    /// The route may have been asked to stop without being removed.
     pub async fn remove_route(&self, id: &str) -> Result<(), RouterError> {
+        let _change = self.shared.changes.lock().await;
         let entry = self.entry(id)?;
         self.stop_or_abort(&entry).await;
         self.entries_mut().retain(|other| !Arc::ptr_eq(other, &entry));
         Ok(())
+    }
+
+    /// Compiles a route that joins the others, or takes the place of `old`.
+    fn compile(&self, definition: &RouteDefinition, old: Option<&Arc<Entry>>) -> Result<Route, ConfigErrors> {
+        let entries = self.entries();
+        let others = entries.iter().filter(|entry| old.is_none_or(|old| !Arc::ptr_eq(entry, old)));
+        let others = others.map(|entry| &*entry.route).collect::<Vec<_>>();
+        let taken = |id: &str| others.iter().any(|other| other.id == id);
+        let number = (1..).find(|number| !taken(&format!("route{number}"))).unwrap_or_default();
+        let route =
+            self.shared.surroundings.compile(definition, number).map_err(|mistaken| {
+                match mistaken.errors {
+                    errors if errors.iter().len() == 0 => links::no_source(&mistaken.links.route).into(),
+                    errors => errors,
+                }
+            })?;
+        let mut errors = links::check_joining(&route.links, others.iter().map(|other| &other.links));
+        if taken(&route.id) {
+            errors.push(links::duplicate_id(definition, &route.id, None));
+        }
+        errors.into_result()?;
+        Ok(route)
     }
 
     /// Stops an entry within the shutdown timeout; tells whether it ran.
@@ -276,79 +331,34 @@ impl Router {
 
     /// All routes in the order in which they start; see [`RouteDefinition::startup_order`].
     fn startup_order(&self) -> Vec<Arc<Entry>> {
-        let mut entries = self.entries();
-        entries.sort_by_key(|entry| {
-            let calls_others = entry.route.endpoint.local_address().is_none();
-            (entry.route.startup_order.is_none(), entry.route.startup_order, calls_others)
-        });
-        entries
+        order::startup_order(self.entries())
     }
 }
 
-impl Entry {
-    fn new(route: Route) -> Self {
-        Self { route: Arc::new(route), running: tokio::sync::Mutex::new(None) }
+impl Shared {
+    fn phase(&self) -> Phase {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn start(&self) {
-        let mut running = self.running.lock().await;
-        if running.as_ref().is_none_or(Supervisor::is_finished) {
-            *running = Some(Supervisor::start(Arc::clone(&self.route)));
+    fn set_phase(&self, phase: Phase) {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
+}
+
+/// Aborts all routes when the future that runs the router is dropped.
+struct AbortOnDrop<'a>(&'a Router);
+
+impl Drop for AbortOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.shared.set_phase(Phase::Closed);
+        for entry in self.0.entries() {
+            entry.abort_now();
         }
-    }
-
-    /// Drains the route; tells whether it was started.
-    async fn stop(&self) -> bool {
-        let mut running = self.running.lock().await;
-        let ran = running.is_some();
-        if let Some(supervisor) = &mut *running {
-            supervisor.stop().await;
-        }
-        *running = None;
-        ran
-    }
-
-    async fn abort(&self) {
-        let mut running = self.running.lock().await;
-        if let Some(supervisor) = running.take() {
-            supervisor.abort().await;
-        }
-    }
-
-    fn info(&self) -> RouteInfo {
-        let status = match self.running.try_lock() {
-            Err(_) => RouteStatus::Changing,
-            Ok(running) => match &*running {
-                None => RouteStatus::Stopped,
-                Some(supervisor) if supervisor.is_finished() => RouteStatus::Finished,
-                Some(_) => RouteStatus::Started,
-            },
-        };
-        let Route { id, description, from, .. } = &*self.route;
-        RouteInfo { id: id.clone(), description: description.clone(), from: from.to_string(), status }
     }
 }
 
 impl From<ConfigErrors> for RouterError {
     fn from(errors: ConfigErrors) -> Self {
         Self::Config(errors)
-    }
-}
-
-impl Surroundings {
-    /// Compiles a route that joins those that are present.
-    fn compile_beside(
-        &self,
-        present: &[&Route],
-        definition: &RouteDefinition,
-    ) -> Result<Route, ConfigErrors> {
-        let route = self.compile(definition, present.len() + 1).map_err(|mistaken| mistaken.errors)?;
-        let others = present.iter().copied();
-        let mut errors = links::check(others.clone().chain([&route]).map(|route| &route.links), true);
-        if others.clone().any(|other| other.id == route.id) {
-            errors.push(links::duplicate_id(definition, &route.id, None));
-        }
-        errors.into_result()?;
-        Ok(route)
     }
 }

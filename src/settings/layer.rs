@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use config::{Config, Map, Source, Value};
 use router_core::error::{ConfigError, ConfigErrors};
+use router_core::options::OptionKind;
 use router_core::source::SourceFile;
 
 use super::list::SETTINGS;
@@ -49,7 +50,12 @@ impl Layers {
     /// Sets a value in the layer that was begun last, if it is one that the setting takes.
     pub(super) fn set(&mut self, setting: &SettingDescription, text: &str, place: Place) {
         let path = setting.path();
-        match setting.kind.check(text) {
+        let blank = matches!(setting.kind, OptionKind::Text) && (text.is_empty() || text.trim() != text);
+        let checked = match blank {
+            true => Err("text that is not empty and has no white space at its ends".to_owned()),
+            false => setting.kind.check(text),
+        };
+        match checked {
             Ok(value) => {
                 if let Some(layer) = self.layers.last_mut() {
                     layer.0.insert(path.clone(), Value::new(Some(&place.file.name), value));
@@ -59,9 +65,7 @@ impl Layers {
             Err(takes) => {
                 let error = place.error(format!("setting `{path}` takes {takes}"));
                 self.errors.push(match setting.kind {
-                    router_core::options::OptionKind::Choice(words) => {
-                        error.suggest(text, words.iter().copied())
-                    }
+                    OptionKind::Choice(words) => error.suggest(text, words.iter().copied()),
                     _ => error,
                 });
             }

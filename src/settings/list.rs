@@ -114,7 +114,7 @@ pub static SETTINGS: &[SettingDescription] = &[
     SettingDescription {
         table: "master",
         key: "attempts",
-        kind: OptionKind::Integer,
+        kind: OptionKind::PositiveInteger,
         default: Some("10"),
         summary: "how often a delegate that cannot start is tried before this member resigns",
     },

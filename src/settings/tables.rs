@@ -75,7 +75,10 @@ impl Layers {
         let place = Place { file: Arc::clone(file), range: entry.node.place.clone() };
         let text = match (&entry.node.value, setting.kind) {
             (NodeValue::Text(text), _) => text.to_string(),
-            (NodeValue::Integer(number), OptionKind::Integer | OptionKind::Duration) => number.to_string(),
+            (
+                NodeValue::Integer(number),
+                OptionKind::Integer | OptionKind::PositiveInteger | OptionKind::Duration,
+            ) => number.to_string(),
             (NodeValue::Boolean(flag), OptionKind::Boolean) => flag.to_string(),
             (other, kind) => {
                 let message =
@@ -92,9 +95,11 @@ fn takes(kind: OptionKind) -> String {
     match kind {
         OptionKind::Duration => "a duration like `1s` or bare milliseconds".into(),
         OptionKind::Integer => "a whole number, not negative".into(),
+        OptionKind::PositiveInteger => "a whole number of at least 1".into(),
         OptionKind::Boolean => "`true` or `false`".into(),
         OptionKind::Text => "text".into(),
         OptionKind::Choice(words) => format!("one of {}", words.join(", ")),
+        OptionKind::Secret => "`env:NAME` or `file:/path`".into(),
     }
 }
 

@@ -139,7 +139,7 @@ error: setting `cluster.root` takes text, found an integer
 6 | root = 5
   |        ^
 
-error: setting `master.attempts` takes a whole number, not negative
+error: setting `master.attempts` takes a whole number of at least 1
  --> a.toml:8:12
   |
 8 | attempts = -1
@@ -200,7 +200,7 @@ error: unknown setting in the environment variable `BACTRIAN_CLUSTER_ROOT`
   |
   = help: `BACTRIAN_`, the table, two underscores, the key: `BACTRIAN_CLUSTER__ROOT`
 
-error: setting `master.attempts` takes a whole number, not negative
+error: setting `master.attempts` takes a whole number of at least 1
  --> environment:1:27
   |
 1 | BACTRIAN_MASTER__ATTEMPTS=ten

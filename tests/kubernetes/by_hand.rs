@@ -111,3 +111,24 @@ fn leases_that_are_edited_by_hand_are_not_believed() {
     assert_eq!(lock.labels()["team"], "a");
     stage.judge();
 }
+
+/// What the store relies on when it sends the uid along: some servers make what does not exist.
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn a_replacement_of_what_was_deleted_is_refused() {
+    let stage = Stage::new("replaced");
+    let read = stage.block(async { stage.leases().get(LOCK).await }).unwrap();
+    delete(&stage, LOCK);
+    let params = kube::api::PostParams::default();
+    let refused = stage.block(async { stage.leases().replace(LOCK, &params, &read).await }).unwrap_err();
+    let kube::Error::Api(status) = refused else { panic!("{refused}") };
+    println!("a replacement with the uid of what was deleted: {} {}", status.code, status.reason);
+    assert!(matches!(status.code, 404 | 409), "{status:?}");
+    let mut blind = read;
+    blind.metadata.uid = None;
+    let answer = stage.block(async { stage.leases().replace(LOCK, &params, &blind).await });
+    println!(
+        "the same without a uid: {}",
+        answer.map_or_else(|error| error.to_string(), |_| "it was made".into())
+    );
+}

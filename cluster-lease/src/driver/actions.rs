@@ -11,7 +11,7 @@ use super::mirror::SessionDeadline;
 use super::requests;
 use crate::action::{Action, FenceCause, Operation, RequestId, SessionLoss, Target};
 use crate::event::Event;
-use crate::record::{Key, LockId, Record, SessionId};
+use crate::record::{LockId, SessionId};
 use crate::store::{Attempt, Write};
 
 impl Election<'_> {
@@ -50,32 +50,24 @@ impl Election<'_> {
             self.tasks.spawn(async move { Done::Request(request, requests::list(store, patience).await) });
             return;
         };
-        self.note_claim(key, &record);
         let Some((key, record)) = self.directory.for_store(key, record) else { return };
         let heartbeat = request.target == Target::Heartbeat;
-        let attempt = Attempt { heartbeat, fresh_connection: heartbeat && self.fresh_connection };
+        let attempt = Attempt { heartbeat, fresh_connection: heartbeat && self.unanswered.is_some() };
+        if heartbeat {
+            self.unanswered = Some(request);
+        }
         let write = Write { key, expect, record };
         self.tasks.spawn(async move {
             Done::Request(request, requests::write(store, request, write, attempt, patience).await)
         });
     }
 
-    /// Remembers why a lock could be claimed, while the records that say so are still there.
-    fn note_claim(&mut self, key: Key, record: &Record) {
-        let (Key::Lock(lock), Record::Lock(record)) = (key, record) else { return };
-        let own = Some(self.core.session());
-        if record.holder == own && self.core.holder(lock) != own {
-            self.reasons.insert(lock, self.directory.why_open(lock));
-        }
-    }
-
     fn lead(&mut self, lock: LockId, epoch: u64, deadline: Duration) {
         let Some(name) = self.name(lock) else { return };
         self.deadline.set(deadline);
         let hold = self.around.holds.begin(&name, epoch, self.around.local.clone(), &self.deadline);
-        let why = self.reasons.remove(&lock).unwrap_or_else(|| "its claim came through".into());
         if let Some(publisher) = self.wishes.publisher(&name) {
-            publisher.lead(hold.control.term().clone(), &why);
+            publisher.lead(hold.control.term().clone(), &self.directory.why(lock));
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use router_core::cluster::{Leader, LockName, Member};
+use smol_str::SmolStr;
 
 use crate::clocks::Clocks;
 use crate::event::Event;
@@ -31,6 +32,14 @@ struct Known {
     /// The number of the term of its holder. After a list it may be that of a later write of the same
     /// term; nothing but messages depends on it.
     term: u64,
+    /// Why its holder could claim it, where that was seen.
+    why: SmolStr,
+}
+
+impl Known {
+    fn is_same_claim(&self, record: &LockRecord) -> bool {
+        (self.record.holder, self.record.claim) == (record.holder, record.claim)
+    }
 }
 
 impl Directory {
@@ -67,7 +76,7 @@ impl Directory {
     /// Takes a list into account and translates it for the core.
     pub(crate) fn listed(&mut self, listing: Listing, now: Clocks) -> Event {
         let former = std::mem::take(&mut self.sessions);
-        self.locks.clear();
+        let former_locks = std::mem::take(&mut self.locks);
         let mut entries = Vec::with_capacity(listing.entries.len());
         for entry in listing.entries {
             let (key, record) = self.note(entry.version, entry.key, Some(entry.record), now);
@@ -77,6 +86,13 @@ impl Directory {
         for (session, peer) in &mut self.sessions {
             if let Some(former) = former.get(session).filter(|former| former.record == peer.record) {
                 peer.heard = former.heard;
+            }
+        }
+        // Nor does it say why: what came in between was missed.
+        for (id, known) in &mut self.locks {
+            match former_locks.get(id).filter(|former| former.is_same_claim(&known.record)) {
+                Some(former) => (known.term, known.why) = (former.term, former.why.clone()),
+                None => known.why = SmolStr::default(),
             }
         }
         Event::Snapshot { version: listing.version, entries }
@@ -132,12 +148,11 @@ impl Directory {
     }
 
     fn note_lock(&mut self, id: LockId, version: Version, record: LockRecord) {
-        let claim = |record: &LockRecord| (record.holder, record.claim);
-        let term = match self.locks.get(&id) {
-            Some(known) if claim(&known.record) == claim(&record) => known.term,
-            _ => version.max(record.epoch),
+        let (term, why) = match self.locks.get(&id) {
+            Some(known) if known.is_same_claim(&record) => (known.term, known.why.clone()),
+            _ => (version.max(record.epoch), self.why_open(id).into()),
         };
-        self.locks.insert(id, Known { record, term });
+        self.locks.insert(id, Known { record, term, why });
     }
 
     /// The record in the form of the store, with the names that humans want.
@@ -160,11 +175,17 @@ impl Directory {
     pub(crate) fn leader(&self, lock: LockId) -> Option<Leader> {
         let known = self.locks.get(&lock)?;
         let peer = self.sessions.get(&known.record.holder?)?;
-        Some(Leader { member: peer.member.clone(), term: known.term, why: smol_str::SmolStr::default() })
+        Some(Leader { member: peer.member.clone(), term: known.term, why: known.why.clone() })
     }
 
-    /// Why a lock may be claimed now, for the log.
-    pub(crate) fn why_open(&self, lock: LockId) -> String {
+    /// Why this member leads a lock, for the log.
+    pub(crate) fn why(&self, lock: LockId) -> SmolStr {
+        let why = self.locks.get(&lock).map(|known| known.why.clone()).unwrap_or_default();
+        if why.is_empty() { "its claim came through".into() } else { why }
+    }
+
+    /// Why a lock can be claimed as it is now.
+    fn why_open(&self, lock: LockId) -> String {
         let Some(known) = self.locks.get(&lock) else {
             return "its record did not exist, and the takeover wait is over".into();
         };

@@ -17,7 +17,7 @@ use super::mirror::SessionDeadline;
 use super::requests::Fate;
 use super::watcher::{Seen, Watcher};
 use super::wishes::{Participation, Wishes};
-use crate::action::{RequestId, Target};
+use crate::action::RequestId;
 use crate::core::{Core, Identity};
 use crate::event::{Event, Outcome};
 use crate::record::{LockId, SessionId, Version};
@@ -46,15 +46,13 @@ pub(crate) struct Election<'a> {
     pub(super) directory: Directory,
     /// Locks that the core was told to want.
     pub(super) wanted: HashMap<LockId, LockName>,
-    /// Why the locks that are being claimed could be, for the log.
-    pub(super) reasons: HashMap<LockId, String>,
     /// Why the terms that are being given up are.
     pub(super) farewell: &'static str,
     pub(super) deadline: SessionDeadline,
     pub(super) tasks: JoinSet<Done>,
     watcher: Option<task::Id>,
-    /// The last heartbeat was not answered.
-    pub(super) fresh_connection: bool,
+    /// The heartbeat that was not answered yet, or not at all: the next one takes a fresh connection.
+    pub(super) unanswered: Option<RequestId>,
     /// The newest version that this process has written.
     written: Version,
     /// The newest version that the watch has delivered.
@@ -77,12 +75,11 @@ impl<'a> Election<'a> {
             core: Core::new(identity, around.timing, around.holds.clock.now()),
             directory: Directory::new(around.local.clone()),
             wanted: HashMap::new(),
-            reasons: HashMap::new(),
             farewell: "this member leaves",
             deadline: SessionDeadline::new(),
             tasks: JoinSet::new(),
             watcher: None,
-            fresh_connection: false,
+            unanswered: None,
             written: 0,
             delivered: 0,
             owed: None,
@@ -285,8 +282,8 @@ impl<'a> Election<'a> {
     }
 
     fn answered(&mut self, request: RequestId, fate: Fate) {
-        if request.target == Target::Heartbeat {
-            self.fresh_connection = matches!(fate, Fate::Silence | Fate::Known(Outcome::Unknown));
+        if matches!(fate, Fate::Known(Outcome::Written { .. } | Outcome::Conflict)) {
+            self.unanswered = self.unanswered.filter(|unanswered| *unanswered != request);
         }
         match fate {
             Fate::Silence => {}

@@ -234,7 +234,7 @@ impl<A: Arbiter> Candidate<A> {
                 Ok(granted) => return granted,
                 Err(error) => {
                     let pause = pauses.next().unwrap_or(Duration::from_secs(10));
-                    warn!(lock = %self.lock, "cannot stand for `{}`, trying again in {pause:?}: {}", self.lock, Chain(&error));
+                    warn!(lock = %self.lock, "cannot stand for `{}`, trying again in {pause:.1?}: {}", self.lock, Chain(&error));
                     tokio::time::sleep(pause).await;
                 }
             }

@@ -214,6 +214,21 @@ mod tests {
         assert!(start.elapsed() >= Duration::from_secs(10));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn work_keeps_its_term_while_it_is_given_up_and_nothing_after_that() {
+        let a = MemoryCluster::new("a");
+        let view = a.view(&lock()).await.unwrap();
+        let scope = view.lead().await.unwrap();
+        let term = scope.term().clone();
+        view.resign(Duration::from_secs(10));
+        term.lost().await;
+        assert!(term.admit().is_err(), "new work does not start");
+        assert!(term.check().is_ok() && term.confirm().await.is_ok(), "running work goes on");
+        drop(scope);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(term.check().is_err() && term.confirm().await.is_err());
+    }
+
     #[tokio::test]
     async fn a_late_listener_gets_the_present_state_at_once() {
         let a = MemoryCluster::new("a");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -142,7 +142,7 @@ impl Term {
         }
     }
 
-    fn leadership_lost(&self) -> LeadershipLost {
+    pub(crate) fn leadership_lost(&self) -> LeadershipLost {
         LeadershipLost { lock: self.state.lock.clone(), term: self.state.number }
     }
 
@@ -210,13 +210,13 @@ impl Term {
     }
 
     /// Announces work under this term, unless it has ended.
-    pub(super) fn enter(&self, participation: Arc<dyn Participation>) -> Option<LeaderScope> {
+    pub(crate) fn enter(&self, participation: Arc<dyn Participation>) -> Option<LeaderScope> {
         let mut scopes = self.state.scopes.lock().unwrap_or_else(PoisonError::into_inner);
         if scopes.closed || !self.admits_work() {
             return None;
         }
         scopes.count += 1;
-        Some(LeaderScope { term: self.clone(), _participation: participation })
+        Some(LeaderScope { term: self.clone(), participation })
     }
 }
 
@@ -231,7 +231,7 @@ impl fmt::Debug for Term {
 pub struct LeaderScope {
     term: Term,
     /// Keeps this member in the election even if all views are dropped meanwhile.
-    _participation: Arc<dyn Participation>,
+    participation: Arc<dyn Participation>,
 }
 
 impl LeaderScope {
@@ -239,6 +239,10 @@ impl LeaderScope {
     #[must_use]
     pub fn term(&self) -> &Term {
         &self.term
+    }
+
+    pub(crate) fn participation(&self) -> Weak<dyn Participation> {
+        Arc::downgrade(&self.participation)
     }
 }
 
@@ -365,10 +369,12 @@ mod tests {
         let scope = control.term().enter(Arc::new(Nobody)).unwrap();
         control.release();
         assert!(control.term().enter(Arc::new(Nobody)).is_none());
-        assert_eq!(control.term().check().unwrap_err().term, 1);
+        assert_eq!(control.term().admit().unwrap_err().term, 1);
+        assert!(control.term().is_valid(), "running work may go on");
         drop(scope);
         control.joined().await;
         control.joined().await;
+        assert_eq!(control.term().check().unwrap_err().term, 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ pub(super) fn expression(source: &SourceText) -> Result<Expression, ConfigError>
 }
 
 pub(super) fn predicate(source: &SourceText) -> Result<Predicate, ConfigError> {
-    let mut parser = Parser { source, position: 0 };
+    let mut parser = Parser { source, position: 0, depth: 0 };
     let predicate = parser.or()?;
     parser.skip_space();
     if parser.position < source.as_str().len() {
@@ -97,6 +97,8 @@ fn placeholder(source: &SourceText, start: usize, limit: usize) -> Result<(Varia
 struct Parser<'a> {
     source: &'a SourceText,
     position: usize,
+    /// How many `!` and `(` are open.
+    depth: u32,
 }
 
 impl Parser<'_> {
@@ -117,14 +119,25 @@ impl Parser<'_> {
     }
 
     fn not(&mut self) -> Result<Predicate, ConfigError> {
-        if self.accept("!") {
-            return Ok(Predicate::Not(Box::new(self.not()?)));
+        /// Each level uses the stack, here and when the predicate is asked.
+        const MAX_DEPTH: u32 = 64;
+        if self.depth == MAX_DEPTH {
+            return Err(self.error("this predicate is nested too deep"));
         }
-        if self.accept("(") {
+        self.depth += 1;
+        let predicate = if self.accept("!") {
+            Predicate::Not(Box::new(self.not()?))
+        } else if self.accept("(") {
             let inner = self.or()?;
-            return if self.accept(")") { Ok(inner) } else { Err(self.error("expected `)`")) };
-        }
-        self.comparison()
+            if !self.accept(")") {
+                return Err(self.error("expected `)`"));
+            }
+            inner
+        } else {
+            self.comparison()?
+        };
+        self.depth -= 1;
+        Ok(predicate)
     }
 
     fn comparison(&mut self) -> Result<Predicate, ConfigError> {
@@ -171,18 +184,22 @@ impl Parser<'_> {
             "true" => Value::Boolean(true),
             "false" => Value::Boolean(false),
             "null" => Value::Null,
+            // `nan` and `inf` are words, whatever Rust reads them as.
+            _ if word.starts_with(|first: char| first.is_ascii_alphabetic()) => return Err(self.no_operand()),
             _ => match (word.parse::<i64>(), word.parse::<f64>()) {
                 (Ok(number), _) => Value::Integer(number),
                 (_, Ok(number)) => Value::Float(number),
-                _ => {
-                    return Err(self.error("expected an operand").help(
-                        "an operand is a placeholder like ${header.x}, a quoted text, a number, true, false or null",
-                    ));
-                }
+                _ => return Err(self.no_operand()),
             },
         };
         self.position += length;
         Ok(Expression::Constant(value))
+    }
+
+    fn no_operand(&self) -> ConfigError {
+        self.error("expected an operand").help(
+            "an operand is a placeholder like ${header.x}, a quoted text, a number, true, false or null",
+        )
     }
 
     /// Steps over `token` if it comes next.

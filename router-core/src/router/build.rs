@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use smol_str::SmolStr;
 
-use super::{Entry, Router, Shared, links};
+use super::{Entry, Phase, Router, Shared, links};
 use crate::cluster::ClusterService;
 use crate::component::{Component, Processor};
 use crate::definition::RouteDefinition;
@@ -126,6 +126,9 @@ impl RouterBuilder {
                 Err(found) => {
                     let id = found.links.route.clone();
                     errors.extend(found.errors);
+                    if definition.from.is_none() && errors.iter().len() == 0 {
+                        errors.push(links::no_source(&id));
+                    }
                     mistaken.push(found.links);
                     (id, None)
                 }
@@ -145,6 +148,14 @@ impl RouterBuilder {
         errors.into_result()?;
         let routes = routes.into_iter().map(|route| Arc::new(Entry::new(route))).collect();
         let shutdown_timeout = self.shutdown_timeout;
-        Ok(Router { shared: Arc::new(Shared { surroundings, shutdown_timeout, routes: Mutex::new(routes) }) })
+        Ok(Router {
+            shared: Arc::new(Shared {
+                surroundings,
+                shutdown_timeout,
+                routes: Mutex::new(routes),
+                phase: Mutex::new(Phase::Built),
+                changes: tokio::sync::Mutex::default(),
+            }),
+        })
     }
 }

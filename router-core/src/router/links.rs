@@ -25,6 +25,11 @@ pub(crate) struct LocalCall {
     pub(crate) uri: EndpointUri,
 }
 
+/// Reports a route without a consumer that no front end has reported.
+pub(super) fn no_source(route: &str) -> ConfigError {
+    ConfigError::new(format!("route `{route}` has no `from`"))
+}
+
 /// Reports an id that another route has; `first` is where, if it was written.
 pub(super) fn duplicate_id(
     definition: &RouteDefinition,
@@ -61,16 +66,39 @@ pub(super) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete
         return errors;
     }
     for Links { route, calls, .. } in links {
-        for LocalCall { address, uri } in calls.iter().filter(|call| !addresses.contains(&*call.address)) {
-            // A source with mistakes that names what is called is the one that is meant: `dirct:a`.
-            let name = address.split_once(':').map_or(address.as_str(), |(_, name)| name);
-            if mistaken.iter().any(|text| text.contains(name)) {
-                continue;
-            }
-            let error = uri.error_in_whole(format!("no route consumes `{address}`"));
-            let error = error.suggest(address, addresses.iter().copied());
-            errors.push(error.help(format!("add a route with `from = \"{address}\"`")).in_route(route));
+        errors.extend(missing(route, calls, &addresses, &mistaken));
+    }
+    errors
+}
+
+/// Reports what is wrong between a route and the others that it joins. What is wrong among the others,
+/// because one of them was removed, is not the fault of this one.
+pub(super) fn check_joining<'a>(new: &Links, others: impl Iterator<Item = &'a Links>) -> ConfigErrors {
+    let mut errors = ConfigErrors::default();
+    let address = |links: &'a Links| links.source.as_ref().ok().and_then(|(_, address)| address.as_deref());
+    let mut addresses = others.filter_map(address).collect::<HashSet<_>>();
+    if let Ok((from, Some(address))) = &new.source
+        && !addresses.insert(address)
+    {
+        let message = format!("another route consumes `{address}` already");
+        errors.push(from.error_in_whole(message).in_route(&new.route));
+    }
+    errors.extend(missing(&new.route, &new.calls, &addresses, &[]));
+    errors
+}
+
+/// Calls of routes that do not exist.
+fn missing(route: &str, calls: &[LocalCall], addresses: &HashSet<&str>, mistaken: &[&str]) -> ConfigErrors {
+    let mut errors = ConfigErrors::default();
+    for LocalCall { address, uri } in calls.iter().filter(|call| !addresses.contains(&*call.address)) {
+        // A source with mistakes that names what is called is the one that is meant: `dirct:a`.
+        let name = address.split_once(':').map_or(address.as_str(), |(_, name)| name);
+        if mistaken.iter().any(|text| text.contains(name)) {
+            continue;
         }
+        let error = uri.error_in_whole(format!("no route consumes `{address}`"));
+        let error = error.suggest(address, addresses.iter().copied());
+        errors.push(error.help(format!("add a route with `from = \"{address}\"`")).in_route(route));
     }
     errors
 }

@@ -8,8 +8,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::error::{BoxError, Cause, Chain};
-use crate::pipeline::{contain_panic, failure};
+use crate::component::run_contained;
+use crate::error::{BoxError, Chain};
 use crate::route::Route;
 use crate::stop::Stop;
 
@@ -30,7 +30,12 @@ impl Supervisor {
         Self { stop, task }
     }
 
-    /// Whether the consumer has ended by itself.
+    /// Whether it was asked to stop.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stop.is_requested()
+    }
+
+    /// Whether the consumer has ended.
     pub(super) fn is_finished(&self) -> bool {
         self.task.is_finished()
     }
@@ -73,7 +78,7 @@ async fn supervise(route: Arc<Route>, stop: Stop) {
     let mut pauses = backoff.build();
     while !stop.is_requested() {
         let started = Instant::now();
-        let Err(cause) = run_once(&route, &stop).await else {
+        let Err(error) = run_once(&route, &stop).await else {
             info!(route = %id, "route `{id}` {}", if stop.is_requested() { "stopped" } else { "finished" });
             return;
         };
@@ -81,11 +86,7 @@ async fn supervise(route: Arc<Route>, stop: Stop) {
             pauses = backoff.build();
         }
         let pause = pauses.next().unwrap_or(Duration::from_secs(30));
-        let why = match &cause {
-            Cause::Failed(error) => Chain(&**error).to_string(),
-            Cause::Panicked(message) => format!("panicked: {message}"),
-            Cause::LeadershipLost(lost) => lost.to_string(),
-        };
+        let why = Chain(&*error).to_string();
         warn!(route = %id, uri = %route.from, "the consumer of route `{id}` failed, restarting it in {pause:.1?}: {why}");
         tokio::select! {
             biased;
@@ -95,9 +96,8 @@ async fn supervise(route: Arc<Route>, stop: Stop) {
     }
 }
 
-async fn run_once(route: &Route, stop: &Stop) -> Result<(), Cause> {
+async fn run_once(route: &Route, stop: &Stop) -> Result<(), BoxError> {
     let consumer = route.endpoint.consumer();
-    let consumer =
-        consumer.ok_or_else(|| failure(BoxError::from("the endpoint cannot be consumed any more")))?;
-    contain_panic(async { consumer.run(route.pipeline.clone(), stop.clone()).await.map_err(failure) }).await
+    let consumer = consumer.ok_or("the endpoint cannot be consumed any more")?;
+    run_contained(consumer, route.pipeline.clone(), stop.clone()).await
 }

@@ -38,7 +38,10 @@ impl Reader<'_> {
         };
         for node in nodes {
             match self.route(node) {
-                Some(route) => read.routes.push(route),
+                Some(route) => {
+                    read.routes_missing |= route.from.is_none();
+                    read.routes.push(route);
+                }
                 None => read.routes_missing = true,
             }
         }
@@ -48,8 +51,7 @@ impl Reader<'_> {
         let table = self.table("route", node, ROUTE_KEYS)?;
         let from = self.required(table, "from", "route", &node.place);
         let from = from.and_then(|entry| self.text("from", &entry.node));
-        let mut route =
-            RouteDefinition::new(from.clone().unwrap_or_else(|| crate::source::SourceText::computed("")));
+        let mut route = RouteDefinition { from, ..RouteDefinition::default() };
         for Entry { name, node, .. } in &table.entries {
             match name.as_str() {
                 "id" => route.id = self.text(name, node),
@@ -63,7 +65,7 @@ impl Reader<'_> {
                 _ => {}
             }
         }
-        from.map(|_| route)
+        Some(route)
     }
 
     fn error_handler(&mut self, node: &Node) -> Option<ErrorHandlerDefinition> {

@@ -43,7 +43,7 @@ fn every_key_of_a_route_is_read() {
     assert_eq!(route.id.as_ref().unwrap().as_str(), "clock");
     assert_eq!(route.description.as_deref(), Some("Says hello to world"));
     assert_eq!((route.auto_startup, route.startup_order), (false, Some(10)));
-    assert_eq!(route.from.as_str(), "master:lock1:timer:clock?period=1s");
+    assert_eq!(route.from.as_ref().unwrap().as_str(), "master:lock1:timer:clock?period=1s");
     let handler = route.error_handler.as_ref().unwrap();
     assert_eq!((handler.maximum_redeliveries, handler.redelivery_delay.as_secs()), (3, 2));
     assert_eq!(handler.maximum_redelivery_delay.as_millis(), 500);

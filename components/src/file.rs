@@ -1,0 +1,332 @@
+//! `file:directory`: reads files out of a directory, and writes exchanges into files.
+//!
+//! | option | takes | default | meaning |
+//! |---|---|---|---|
+//! | `include` | text |  | a regular expression that the whole name matches, in any case |
+//! | `exclude` | text |  | a regular expression that the name does not match |
+//! | `recursive` | boolean | `false` | whether files of directories below are read too |
+//! | `noop` | boolean | `false` | whether files stay as they are; each is read once |
+//! | `delete` | boolean | `false` | whether a file is deleted when its exchange is done |
+//! | `move` | text |  | the directory, beside the file, where it goes when its exchange is done; `.done` where nothing is said |
+//! | `move_failed` | text |  | the directory where it goes when its exchange failed |
+//! | `read_lock` | none, changed | `none` | `changed`: files that are still being written, because they have just changed, wait for a later poll |
+//! | `read_lock_check_interval` | duration | `1s` | how long a file must not have changed |
+//! | `initial_delay` | duration | `1s` | the time before the first poll |
+//! | `delay` | duration | `500ms` | the time from one poll to the next |
+//! | `max_messages_per_poll` | integer |  | how many files a poll reads; unset or `0` means all |
+//! | `sort_by` | name, modified | `name` | the order in which files are read |
+//! | `file_name` | text |  | `from`: the only file to read; `to`: the name where the header is not set |
+//! | `done_file_name` | text |  | a name with `${file.name}` in it: files are read once that other file exists, which is deleted with them; `to` makes it when the file is complete |
+//! | `file_exist` | override, append, fail, ignore | `override` | what happens to a file that exists already |
+//! | `temp_prefix` | text | `.tmp-` | how the temporary name begins |
+//! | `force_writes` | boolean | `true` | whether a written file is on the disk before the route goes on |
+//! | `allow_null_body` | boolean | `false` | whether an empty body makes an empty file; without it, it is a failure |
+//!
+//! The options up to `sort_by` are those of `from`, the last ones those of `to`; `file_name` and
+//! `done_file_name` belong to both. In a URI, write the `+` of a regular expression as `%2B`.
+//!
+//! **Reading.** Each regular file becomes an exchange; its body is text when it is UTF-8, bytes otherwise,
+//! and is read into memory as a whole. The headers are `file.name` (relative to the directory),
+//! `file.path`, `file.length`, and `file.last_modified` (milliseconds since 1970-01-01 UTC). Only when the
+//! exchange is done, the file is moved (to `.done` beside it, where nothing is said; Camel says
+//! `.camel`), deleted or remembered. When the exchange fails, it goes to `move_failed`, or stays and is
+//! read again by the next poll. When it ends because the member no longer leads, the file is left as it
+//! is, for the next leader. Files and directories whose names begin with a dot are not read. What `noop`
+//! remembers is in memory: another leader, or this process after a restart, reads those files again.
+//!
+//! **Writing.** The name is the header `file.name`, else the option, else the id of the exchange. The
+//! content is written under a temporary name and then takes its place in one step, so that no reader sees
+//! half a file; `append` alone writes into the file itself. When the step is done, `force_writes` has seen
+//! file and directory on the disk, and the header `file.name_produced` holds the path.
+//!
+//! **Nothing outside.** Names that are absolute or contain `..` are refused, and symbolic links below the
+//! directory are neither read nor followed. The directory itself may be one, and is made where it does
+//! not exist.
+
+mod consumer;
+mod jail;
+mod producer;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use regex::{Regex, RegexBuilder};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
+use router_core::error::{BoxError, ConfigErrors};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options};
+use router_core::uri::EndpointUri;
+
+use consumer::FileConsumer;
+use jail::Jail;
+use producer::FileProducer;
+
+/// The component.
+pub struct FileComponent;
+
+const fn option(
+    name: &'static str,
+    kind: OptionKind,
+    default: Option<&'static str>,
+    summary: &'static str,
+) -> OptionDescription {
+    OptionDescription { name, kind, default, summary }
+}
+
+const fn flag(name: &'static str, default: &'static str, summary: &'static str) -> OptionDescription {
+    option(name, OptionKind::Boolean, Some(default), summary)
+}
+
+static DESCRIPTION: ComponentDescription = ComponentDescription {
+    scheme: "file",
+    summary: "reads files out of a directory, and writes exchanges into files",
+    syntax: "file:directory",
+    consumes: true,
+    produces: true,
+    options: &[
+        option(
+            "include",
+            OptionKind::Text,
+            None,
+            "a regular expression that the whole name matches, in any case",
+        ),
+        option("exclude", OptionKind::Text, None, "a regular expression that the name does not match"),
+        flag("recursive", "false", "whether files of directories below are read too"),
+        flag("noop", "false", "whether files stay as they are; each is read once"),
+        flag("delete", "false", "whether a file is deleted when its exchange is done"),
+        option(
+            "move",
+            OptionKind::Text,
+            None,
+            "the directory, beside the file, where it goes when its exchange is done; `.done` where nothing is said",
+        ),
+        option("move_failed", OptionKind::Text, None, "the directory where it goes when its exchange failed"),
+        option(
+            "read_lock",
+            OptionKind::Choice(&["none", "changed"]),
+            Some("none"),
+            "`changed`: files that are still being written, because they have just changed, wait for a later poll",
+        ),
+        option(
+            "read_lock_check_interval",
+            OptionKind::Duration,
+            Some("1s"),
+            "how long a file must not have changed",
+        ),
+        option("initial_delay", OptionKind::Duration, Some("1s"), "the time before the first poll"),
+        option("delay", OptionKind::Duration, Some("500ms"), "the time from one poll to the next"),
+        option(
+            "max_messages_per_poll",
+            OptionKind::Integer,
+            None,
+            "how many files a poll reads; unset or `0` means all",
+        ),
+        option(
+            "sort_by",
+            OptionKind::Choice(&["name", "modified"]),
+            Some("name"),
+            "the order in which files are read",
+        ),
+        option(
+            "file_name",
+            OptionKind::Text,
+            None,
+            "`from`: the only file to read; `to`: the name where the header is not set",
+        ),
+        option(
+            "done_file_name",
+            OptionKind::Text,
+            None,
+            "a name with `${file.name}` in it: files are read once that other file exists, which is deleted with them; \
+             `to` makes it when the file is complete",
+        ),
+        option(
+            "file_exist",
+            OptionKind::Choice(&["override", "append", "fail", "ignore"]),
+            Some("override"),
+            "what happens to a file that exists already",
+        ),
+        option("temp_prefix", OptionKind::Text, Some(".tmp-"), "how the temporary name begins"),
+        flag("force_writes", "true", "whether a written file is on the disk before the route goes on"),
+        flag(
+            "allow_null_body",
+            "false",
+            "whether an empty body makes an empty file; without it, it is a failure",
+        ),
+    ],
+};
+
+/// What stands for the name of a file in `done_file_name`.
+const NAME: &str = "${file.name}";
+
+impl Component for FileComponent {
+    fn description(&self) -> &'static ComponentDescription {
+        &DESCRIPTION
+    }
+
+    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        let options = DESCRIPTION.read(uri)?;
+        let directory = uri.required_path("a file endpoint needs a directory: `file:inbox`")?;
+        let settings = Settings::read(&options).map_err(|problem| uri.error_in_whole(problem))?;
+        Ok(Box::new(FileEndpoint {
+            jail: Jail::new(PathBuf::from(directory.as_str())),
+            settings: Arc::new(settings),
+            remembered: Arc::default(),
+        }))
+    }
+}
+
+/// The checked options.
+struct Settings {
+    include: Option<Regex>,
+    exclude: Option<Regex>,
+    recursive: bool,
+    after: After,
+    move_failed: Option<PathBuf>,
+    /// How long a file must not have changed, where that is asked for.
+    unchanged_for: Option<Duration>,
+    initial_delay: Duration,
+    delay: Duration,
+    max_messages_per_poll: usize,
+    by_modified: bool,
+    file_name: Option<String>,
+    done_file: Option<DoneFile>,
+    exist: Exist,
+    temp_prefix: String,
+    force_writes: bool,
+    allow_null_body: bool,
+}
+
+/// What happens to a file when its exchange is done.
+enum After {
+    Remember,
+    Delete,
+    Move(PathBuf),
+}
+
+/// What happens to a file that a written one would replace.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Exist {
+    Override,
+    Append,
+    Fail,
+    Ignore,
+}
+
+/// The name of the file that says that another one is complete.
+struct DoneFile {
+    prefix: String,
+    suffix: String,
+}
+
+impl DoneFile {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (prefix, suffix) = text
+            .split_once(NAME)
+            .filter(|(prefix, suffix)| {
+                (*prefix, *suffix) != ("", "") && !text.contains('/') && !suffix.contains(NAME)
+            })
+            .ok_or_else(|| format!("option `done_file_name` takes a name like `{NAME}.done`"))?;
+        Ok(Self { prefix: prefix.into(), suffix: suffix.into() })
+    }
+
+    /// The name that belongs to the file `name`.
+    fn name(&self, name: &str) -> String {
+        format!("{}{name}{}", self.prefix, self.suffix)
+    }
+
+    /// Whether `name` is such a name, and so no file to be read.
+    fn matches(&self, name: &str) -> bool {
+        name.len() > self.prefix.len() + self.suffix.len()
+            && name.starts_with(&self.prefix)
+            && name.ends_with(&self.suffix)
+    }
+}
+
+impl Settings {
+    fn read(options: &Options) -> Result<Self, String> {
+        let directory = |name: &str| match options.text(name) {
+            None => Ok(None),
+            Some(text) => {
+                jail::relative(&text).map(Some).map_err(|problem| format!("option `{name}`: {problem}"))
+            }
+        };
+        let after = match (options.boolean("noop"), options.boolean("delete"), directory("move")?) {
+            (true, false, None) => After::Remember,
+            (false, true, None) => After::Delete,
+            (false, false, directory) => After::Move(directory.unwrap_or_else(|| ".done".into())),
+            _ => {
+                return Err(
+                    "only one of `noop`, `delete` and `move` can decide what happens to a file".into()
+                );
+            }
+        };
+        let temp_prefix = options.text("temp_prefix").unwrap_or_default();
+        if temp_prefix.is_empty() || temp_prefix.contains('/') {
+            return Err("option `temp_prefix` takes the beginning of a name".into());
+        }
+        Ok(Self {
+            include: pattern(options, "include")?,
+            exclude: pattern(options, "exclude")?,
+            recursive: options.boolean("recursive"),
+            after,
+            move_failed: directory("move_failed")?,
+            unchanged_for: (options.text("read_lock").as_deref() == Some("changed"))
+                .then(|| options.duration("read_lock_check_interval")),
+            initial_delay: options.duration("initial_delay"),
+            delay: options.duration("delay"),
+            max_messages_per_poll: match options.integer("max_messages_per_poll") {
+                None | Some(0) => usize::MAX,
+                Some(count) => usize::try_from(count).unwrap_or(usize::MAX),
+            },
+            by_modified: options.text("sort_by").as_deref() == Some("modified"),
+            file_name: options.text("file_name"),
+            done_file: options.text("done_file_name").map(|text| DoneFile::parse(&text)).transpose()?,
+            exist: match options.text("file_exist").as_deref() {
+                Some("append") => Exist::Append,
+                Some("fail") => Exist::Fail,
+                Some("ignore") => Exist::Ignore,
+                _ => Exist::Override,
+            },
+            temp_prefix,
+            force_writes: options.boolean("force_writes"),
+            allow_null_body: options.boolean("allow_null_body"),
+        })
+    }
+}
+
+/// A regular expression that must match the whole of a name.
+fn pattern(options: &Options, name: &str) -> Result<Option<Regex>, String> {
+    let Some(text) = options.text(name) else { return Ok(None) };
+    let regex = RegexBuilder::new(&format!("^(?:{text})$")).case_insensitive(true).build();
+    regex.map(Some).map_err(|error| format!("option `{name}` takes a regular expression: {error}"))
+}
+
+struct FileEndpoint {
+    jail: Jail,
+    settings: Arc<Settings>,
+    /// The files that `noop` has read. Kept here, so that a consumer that is made anew knows them.
+    remembered: Arc<Mutex<HashSet<PathBuf>>>,
+}
+
+impl Endpoint for FileEndpoint {
+    fn consumer(&self) -> Option<Box<dyn Consumer>> {
+        Some(Box::new(FileConsumer {
+            jail: self.jail.clone(),
+            settings: Arc::clone(&self.settings),
+            remembered: Arc::clone(&self.remembered),
+        }))
+    }
+
+    fn processor(&self) -> Option<Arc<dyn Processor>> {
+        Some(Arc::new(FileProducer { jail: self.jail.clone(), settings: Arc::clone(&self.settings) }))
+    }
+}
+
+/// Runs file operations, which block, on a thread that may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BoxError> + Send + 'static,
+) -> Result<T, BoxError> {
+    tokio::task::spawn_blocking(work).await?
+}

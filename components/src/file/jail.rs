@@ -1,0 +1,109 @@
+//! [`Jail`]: the starting directory, and how nothing gets out of it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use router_core::error::BoxError;
+use rustix::fs::OFlags;
+
+/// A directory, and the operations in it that follow no symbolic link below it.
+#[derive(Clone)]
+pub(super) struct Jail {
+    root: Arc<Path>,
+}
+
+/// A path that cannot lead out of the directory that it is relative to, links apart.
+pub(super) fn relative(name: &str) -> Result<PathBuf, String> {
+    let sound = !name.is_empty()
+        && !name.ends_with('/')
+        && !name.contains('\0')
+        && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+    if sound {
+        Ok(name.into())
+    } else {
+        Err(format!("`{}` is not a name inside of the directory", name.escape_debug()))
+    }
+}
+
+impl Jail {
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The place of a relative path. It is a place inside only where [`make_parent`](Self::make_parent)
+    /// or a scan has looked at the directories on the way.
+    pub(super) fn place(&self, relative: &Path) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// Makes the starting directory where it does not exist.
+    pub(super) fn make_root(&self) -> Result<(), BoxError> {
+        if self.root.is_dir() {
+            return Ok(());
+        }
+        let made = fs::create_dir_all(&self.root).and_then(|()| sync_directory(&self.root));
+        made.map_err(|error| failure("making the directory", &self.root, &error))
+    }
+
+    /// Makes the directories above `relative` where they do not exist, and returns its place.
+    pub(super) fn make_parent(&self, relative: &Path) -> Result<PathBuf, BoxError> {
+        self.make_root()?;
+        let mut place = self.root.to_path_buf();
+        for part in relative.parent().into_iter().flat_map(Path::components) {
+            place.push(part);
+            let made = match fs::create_dir(&place) {
+                Ok(()) => sync_directory(&place),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+                Err(error) => Err(error),
+            };
+            made.map_err(|error| failure("making the directory", &place, &error))?;
+            // Not following links, unlike what `create_dir_all` would do.
+            let kind = fs::symlink_metadata(&place).map_err(|error| failure("looking at", &place, &error))?;
+            if !kind.is_dir() {
+                return Err(format!("`{}` is no directory of its own", place.display()).into());
+            }
+        }
+        Ok(self.place(relative))
+    }
+
+    /// Moves a file to another relative path, whose directories are made.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), BoxError> {
+        let to = self.make_parent(to)?;
+        fs::rename(self.place(from), &to).map_err(|error| failure("moving a file to", &to, &error))
+    }
+}
+
+/// Opens a file, unless the last part of its path is a symbolic link.
+pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW.bits().cast_signed();
+    options.custom_flags(flags).open(path)
+}
+
+/// Makes the entries of a directory durable.
+pub(super) fn sync_directory(of: &Path) -> io::Result<()> {
+    let parent = of.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// An error that names what was done to which file.
+pub(super) fn failure(doing: &str, path: &Path, error: &io::Error) -> BoxError {
+    format!("{doing} `{}` failed: {error}", path.display()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_inside_are_names() {
+        for name in ["a", "a.txt", "sub/a", ".done", "..a", "a..b/c"] {
+            assert!(relative(name).is_ok(), "{name}");
+        }
+        for name in ["", "/etc/passwd", "..", "../a", "a/../b", "a/..", "./a", "a/", "a\0b"] {
+            assert!(relative(name).is_err(), "{name:?}");
+        }
+    }
+}

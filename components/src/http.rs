@@ -1,0 +1,429 @@
+//! `http:host/path`: sends each exchange as an HTTP request; the answer becomes its message.
+//!
+//! | option | takes | default | meaning |
+//! |---|---|---|---|
+//! | `http_method` | GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS |  | the method; unset: the header `http.method`, else GET where there is a query or no body, else POST |
+//! | `query` | text |  | the query of the URL, with `&` written as `%26`; the header `http.query` goes before it |
+//! | `throw_exception_on_failure` | boolean | `true` | whether a status outside of the range is a failure |
+//! | `ok_status_code_range` | text | `200-299` | which statuses are none: numbers and ranges, separated by commas |
+//! | `follow_redirects` | boolean | `false` | whether redirects are followed, at most ten |
+//! | `connect_timeout` | duration | `10s` | how long connecting may take |
+//! | `response_timeout` | duration | `30s` | how long everything may take, from connecting to the last byte of the answer |
+//! | `max_response_size` | integer | `10485760` | how many bytes the body of an answer may have |
+//! | `user_agent` | text |  | the header `user-agent`; `bactrian/VERSION` where unset |
+//! | `auth_username` | text |  | the name for basic authentication |
+//! | `auth_password` | secret |  | the password for basic authentication |
+//! | `auth_bearer_token` | secret |  | the token for bearer authentication |
+//! | `skip_request_headers` | boolean | `false` | whether the headers of the exchange are kept out of the request |
+//! | `skip_response_headers` | boolean | `false` | whether the headers of the answer are kept out of the exchange |
+//!
+//! A secret is written as `env:NAME` or `file:/path` and read for each request; user and password inside
+//! the URL are a configuration error. Options are those of this table: a query for the other side stands
+//! in `query`, which URIs in logs and errors show.
+//!
+//! **Request.** Headers of the exchange become request headers, except hop-by-hop ones, those that HTTP
+//! writes itself, those that only an answer has, and names with a dot, which belong to components. Three
+//! of these steer the request: `http.method`, `http.query`, and `http.path`, which is appended to the
+//! path and cannot leave it. POST, PUT and PATCH carry the body; its `content-type` is the header, or
+//! follows from the kind of the body. An exchange with a term carries the headers `bactrian-lock` (the
+//! name, percent-encoded) and `bactrian-term` (a number that only grows): a receiver that refuses a
+//! smaller term than it has seen is safe from a leader that does not know yet that it was replaced.
+//!
+//! **Answer.** The body becomes text where its content type says so, bytes otherwise. The header
+//! `http.response_code` is the status. Headers of the answer become headers of the exchange, with the
+//! exceptions above and without cookies. When the status is a failure, the body stays what it was.
+//!
+//! Requests over HTTP/1.1 share one pool of connections per distinct set of connection options. The CA
+//! certificates of the system are loaded when the first request needs them: a plain `http:` endpoint
+//! that follows no redirects works without any. Proxies in the environment are not used.
+
+mod client;
+mod headers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use reqwest::{Method, Request, Response, Url};
+use router_core::component::{BuildContext, Component, Endpoint, Processor};
+use router_core::error::{BoxError, ConfigError, ConfigErrors};
+use router_core::exchange::{Body, Exchange};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options};
+use router_core::secret::Secret;
+use router_core::uri::EndpointUri;
+
+use client::ClientSettings;
+pub(crate) use client::Clients;
+
+/// The component. Clones share their connections.
+#[derive(Clone, Default)]
+pub struct HttpComponent {
+    pub(crate) clients: Clients,
+}
+
+static DESCRIPTION: ComponentDescription = ComponentDescription {
+    scheme: "http",
+    summary: "sends each exchange as an HTTP request; the answer becomes its message",
+    syntax: "http:host/path",
+    consumes: false,
+    produces: true,
+    options: OPTIONS,
+};
+
+const fn option(
+    name: &'static str,
+    kind: OptionKind,
+    default: Option<&'static str>,
+    summary: &'static str,
+) -> OptionDescription {
+    OptionDescription { name, kind, default, summary }
+}
+
+const METHODS: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+
+/// The options of `http:` and `https:`.
+pub(crate) const OPTIONS: &[OptionDescription] = &[
+    option(
+        "http_method",
+        OptionKind::Choice(METHODS),
+        None,
+        "the method; unset: the header `http.method`, else GET where there is a query or no body, else POST",
+    ),
+    option(
+        "query",
+        OptionKind::Text,
+        None,
+        "the query of the URL, with `&` written as `%26`; the header `http.query` goes before it",
+    ),
+    option(
+        "throw_exception_on_failure",
+        OptionKind::Boolean,
+        Some("true"),
+        "whether a status outside of the range is a failure",
+    ),
+    option(
+        "ok_status_code_range",
+        OptionKind::Text,
+        Some("200-299"),
+        "which statuses are none: numbers and ranges, separated by commas",
+    ),
+    option(
+        "follow_redirects",
+        OptionKind::Boolean,
+        Some("false"),
+        "whether redirects are followed, at most ten",
+    ),
+    option("connect_timeout", OptionKind::Duration, Some("10s"), "how long connecting may take"),
+    option(
+        "response_timeout",
+        OptionKind::Duration,
+        Some("30s"),
+        "how long everything may take, from connecting to the last byte of the answer",
+    ),
+    option(
+        "max_response_size",
+        OptionKind::Integer,
+        Some("10485760"),
+        "how many bytes the body of an answer may have",
+    ),
+    option("user_agent", OptionKind::Text, None, "the header `user-agent`; `bactrian/VERSION` where unset"),
+    option("auth_username", OptionKind::Text, None, "the name for basic authentication"),
+    option("auth_password", OptionKind::Secret, None, "the password for basic authentication"),
+    option("auth_bearer_token", OptionKind::Secret, None, "the token for bearer authentication"),
+    option(
+        "skip_request_headers",
+        OptionKind::Boolean,
+        Some("false"),
+        "whether the headers of the exchange are kept out of the request",
+    ),
+    option(
+        "skip_response_headers",
+        OptionKind::Boolean,
+        Some("false"),
+        "whether the headers of the answer are kept out of the exchange",
+    ),
+];
+
+impl Component for HttpComponent {
+    fn description(&self) -> &'static ComponentDescription {
+        &DESCRIPTION
+    }
+
+    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        endpoint(uri, &DESCRIPTION, &self.clients)
+    }
+}
+
+/// The endpoint at an `http:` or `https:` URI.
+pub(crate) fn endpoint(
+    uri: &EndpointUri,
+    description: &'static ComponentDescription,
+    clients: &Clients,
+) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+    // First and alone, because every other mistake would show the URI, and so the password.
+    refuse_credentials(uri)?;
+    let options = &description.read(uri)?;
+    let mut errors = ConfigErrors::default();
+    let url = errors.collect(url(uri));
+    let authentication = errors.collect(authentication(uri, options));
+    let range = options.text("ok_status_code_range").unwrap_or_default();
+    let success = errors.collect(StatusRange::parse(&range).ok_or_else(|| {
+        uri.error_in_whole("option `ok_status_code_range` takes statuses like `200-299` or `200,404`")
+    }));
+    errors.into_result()?;
+    let (Some(url), Some(authentication), Some(success)) = (url, authentication, success) else {
+        unreachable!("what is missing is an error");
+    };
+    let follow_redirects = options.boolean("follow_redirects");
+    let client = ClientSettings {
+        connect_timeout: options.duration("connect_timeout"),
+        follow_redirects,
+        user_agent: options
+            .text("user_agent")
+            .unwrap_or_else(|| concat!("bactrian/", env!("CARGO_PKG_VERSION")).into()),
+        // A redirect may lead from http to https.
+        trusts_nobody: url.scheme() == "http" && !follow_redirects,
+    };
+    let method = options.text("http_method").and_then(|name| name.parse().ok());
+    Ok(Box::new(HttpEndpoint(Arc::new(Http {
+        url,
+        method,
+        query: options.text("query"),
+        authentication,
+        success: options.boolean("throw_exception_on_failure").then_some(success),
+        response_timeout: options.duration("response_timeout"),
+        max_response_size: options
+            .integer("max_response_size")
+            .and_then(|size| size.try_into().ok())
+            .unwrap_or(usize::MAX),
+        skip_request_headers: options.boolean("skip_request_headers"),
+        skip_response_headers: options.boolean("skip_response_headers"),
+        clients: clients.clone(),
+        client,
+    }))))
+}
+
+fn refuse_credentials(uri: &EndpointUri) -> Result<(), ConfigError> {
+    let authority = uri.path().split('/').next().unwrap_or_default();
+    if !authority.contains('@') {
+        return Ok(());
+    }
+    let message = format!("a URI of component `{}` cannot contain a user or password", uri.scheme());
+    Err(ConfigError::new(message).help(
+        "use the options `auth_username` and `auth_password`, with the password as `env:NAME` or `file:/path`",
+    ))
+}
+
+fn url(uri: &EndpointUri) -> Result<Url, ConfigError> {
+    let scheme = uri.scheme();
+    let parsed = Url::parse(&format!("{scheme}://{}", uri.path()));
+    parsed.ok().filter(|url| url.has_host() && url.fragment().is_none()).ok_or_else(|| {
+        let message = format!("an {scheme} endpoint needs a host and a path");
+        uri.error_in_whole(message).help(format!("for example `{scheme}:localhost:8080/orders`"))
+    })
+}
+
+/// Who the requests say they come from.
+enum Authentication {
+    None,
+    Basic { username: String, password: Secret },
+    Bearer(Secret),
+}
+
+fn authentication(uri: &EndpointUri, options: &Options) -> Result<Authentication, ConfigError> {
+    let bearer = options.secret("auth_bearer_token");
+    match (options.text("auth_username"), options.secret("auth_password"), bearer) {
+        (None, None, None) => Ok(Authentication::None),
+        (Some(username), Some(password), None) => Ok(Authentication::Basic { username, password }),
+        (None, None, Some(token)) => Ok(Authentication::Bearer(token)),
+        _ => Err(uri.error_in_whole(
+            "authentication takes either `auth_username` and `auth_password`, or `auth_bearer_token`",
+        )),
+    }
+}
+
+/// The statuses that are a success.
+struct StatusRange(Vec<std::ops::RangeInclusive<u16>>);
+
+impl StatusRange {
+    fn parse(text: &str) -> Option<Self> {
+        let range = |part: &str| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+            (100 <= first && first <= last && last <= 599).then_some(first..=last)
+        };
+        text.split(',').map(range).collect::<Option<Vec<_>>>().map(Self)
+    }
+
+    fn contains(&self, status: u16) -> bool {
+        self.0.iter().any(|range| range.contains(&status))
+    }
+}
+
+struct HttpEndpoint(Arc<Http>);
+
+impl Endpoint for HttpEndpoint {
+    fn processor(&self) -> Option<Arc<dyn Processor>> {
+        Some(self.0.clone())
+    }
+}
+
+struct Http {
+    url: Url,
+    method: Option<Method>,
+    query: Option<String>,
+    authentication: Authentication,
+    /// `None`: every status is a success.
+    success: Option<StatusRange>,
+    response_timeout: Duration,
+    max_response_size: usize,
+    skip_request_headers: bool,
+    skip_response_headers: bool,
+    clients: Clients,
+    client: ClientSettings,
+}
+
+/// The answer had a status that is not a success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer was {}", reqwest::StatusCode::from_u16(*status).map(|status| status.to_string()).unwrap_or_default())]
+pub struct HttpStatusError {
+    /// The status of the answer.
+    pub status: u16,
+}
+
+#[async_trait]
+impl Processor for Http {
+    async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
+        let request = self.request(exchange)?;
+        let client = self.clients.get(&self.client)?;
+        let conversation = async {
+            let response = client.execute(request).await.map_err(reqwest::Error::without_url)?;
+            let status = response.status().as_u16();
+            if self.success.as_ref().is_some_and(|success| !success.contains(status)) {
+                exchange.message.headers.set("http.response_code", i64::from(status));
+                return Err(BoxError::from(HttpStatusError { status }));
+            }
+            self.receive(response, exchange).await
+        };
+        // Around everything: a timeout between reads would let an answer drip for ever.
+        match tokio::time::timeout(self.response_timeout, conversation).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("there was no complete answer within {:?}", self.response_timeout).into()),
+        }
+    }
+}
+
+impl Http {
+    fn request(&self, exchange: &Exchange) -> Result<Request, BoxError> {
+        let message = &exchange.message;
+        let text = |name: &str| message.headers.get(name).map(ToString::to_string);
+        let mut url = self.url.clone();
+        if let Some(path) = text("http.path") {
+            append_path(&mut url, &path)?;
+        }
+        let query = text("http.query").or_else(|| self.query.clone());
+        let method = match (&self.method, text("http.method")) {
+            (Some(method), _) => method.clone(),
+            (None, Some(name)) => METHODS
+                .iter()
+                .find(|method| method.eq_ignore_ascii_case(&name))
+                .and_then(|method| method.parse().ok())
+                .ok_or_else(|| format!("the header `http.method` is not one of {}", METHODS.join(", ")))?,
+            (None, None) if query.is_some() || message.body == Body::Empty => Method::GET,
+            (None, None) => Method::POST,
+        };
+        url.set_query(query.as_deref());
+        let carries_body = matches!(method, Method::POST | Method::PUT | Method::PATCH);
+        let mut request = Request::new(method, url);
+        if !self.skip_request_headers {
+            headers::copy_to_request(&message.headers, request.headers_mut());
+        }
+        if carries_body && message.body != Body::Empty {
+            headers::set_content_type(&message.headers, &message.body, request.headers_mut());
+            *request.body_mut() = Some(bytes(&message.body).into());
+        }
+        match &self.authentication {
+            Authentication::None => {}
+            Authentication::Basic { username, password } => {
+                headers::authorize_basic(request.headers_mut(), username, &password.reveal()?)?;
+            }
+            Authentication::Bearer(token) => {
+                headers::authorize_bearer(request.headers_mut(), &token.reveal()?)?;
+            }
+        }
+        headers::set_term(exchange.term.as_ref(), request.headers_mut());
+        Ok(request)
+    }
+
+    /// Makes the answer the message of the exchange; nothing is changed before all of it is there.
+    async fn receive(&self, mut response: Response, exchange: &mut Exchange) -> Result<(), BoxError> {
+        let limit = self.max_response_size;
+        let too_large = || BoxError::from(format!("the answer is larger than {limit} bytes"));
+        if response.content_length().is_some_and(|length| length > limit as u64) {
+            return Err(too_large());
+        }
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
+            if body.len() + chunk.len() > limit {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let received = &mut exchange.message.headers;
+        // The old one described the old body.
+        received.remove("content-type");
+        if !self.skip_response_headers {
+            headers::copy_from_response(response.headers(), received);
+        }
+        received.set("http.response_code", i64::from(response.status().as_u16()));
+        exchange.message.body = headers::body(body.freeze(), response.headers());
+        Ok(())
+    }
+}
+
+/// Appends `path` to the path of `url`.
+fn append_path(url: &mut Url, path: &str) -> Result<(), BoxError> {
+    let base = format!("{}/", url.path().trim_end_matches('/'));
+    url.set_path(&format!("{base}{}", path.trim_start_matches('/')));
+    match url.path().starts_with(&base) {
+        true => Ok(()),
+        false => Err("the header `http.path` leads out of the path of the endpoint".into()),
+    }
+}
+
+fn bytes(body: &Body) -> Bytes {
+    match body {
+        Body::Bytes(bytes) => bytes.clone(),
+        Body::Json(json) => json.to_string().into(),
+        other => other.to_string().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_numbers_and_ranges() {
+        let range = StatusRange::parse("200-204, 404").unwrap();
+        assert!(range.contains(204) && range.contains(404) && !range.contains(205));
+        for text in ["", "abc", "299-200", "200-", "99"] {
+            assert!(StatusRange::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_appended_path_cannot_leave_the_path_of_the_endpoint() {
+        let append = |path: &str| {
+            let mut url = Url::parse("http://host/api/").unwrap();
+            append_path(&mut url, path).map(|()| url.to_string())
+        };
+        assert_eq!(append("/orders/7").unwrap(), "http://host/api/orders/7");
+        assert_eq!(append("a?b#c").unwrap(), "http://host/api/a%3Fb%23c");
+        assert_eq!(append("a/../b").unwrap(), "http://host/api/b");
+        for path in ["../admin", "a/../../admin", "%2e%2e/admin", "..\\admin"] {
+            assert!(append(path).is_err(), "{path}");
+        }
+    }
+}

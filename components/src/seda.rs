@@ -1,0 +1,391 @@
+//! `seda:name`: hands exchanges to another route of this process through a queue.
+//!
+//! | option | takes | default | meaning |
+//! |---|---|---|---|
+//! | `size` | integer |  | how many exchanges the queue holds; 1000 where no URI of that name says it |
+//! | `concurrent_consumers` | integer | `1` | how many exchanges the consuming route works on at a time |
+//! | `block_when_full` | boolean | `false` | whether a sender waits for room in a full queue; without it sending fails |
+//! | `offer_timeout` | duration |  | how long it waits for room; unset means without end |
+//! | `wait_for_task_to_complete` | never, under_term, always | `under_term` | when a sender waits until its exchange is done, and gets it back changed, or its failure |
+//! | `timeout` | duration | `30s` | how long it waits for that; `0` means without end |
+//!
+//! The queue is in memory and belongs to the component: exchanges stay in it while the consuming route is
+//! stopped. When that route stops, it first works off what was accepted. When it consumes
+//! `master:lock:seda:name` and the term ends, what is still queued stays for the next term, and an
+//! exchange in hand whose work was aborted is put back in front, as it was when it was sent: it may be
+//! worked on twice, it is not lost. A `seda:` name that no route consumes is a configuration error.
+//!
+//! An exchange of a `master:` route keeps its term on its way through the queue, and after the end of
+//! that term nothing of it runs any more. Its sender therefore waits by default: the lock is held until
+//! the work is done. With `never` the sender goes on at once, as Camel's does; what is then still queued
+//! when the term ends is not run, and a line in the log says so.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use router_core::cluster::Term;
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
+use router_core::error::{BoxError, ConfigErrors, RouteError};
+use router_core::exchange::Exchange;
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind};
+use router_core::pipeline::Pipeline;
+use router_core::stop::Stop;
+use router_core::uri::EndpointUri;
+use smol_str::{SmolStr, format_smolstr};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::warn;
+
+/// The component. Clones share their queues: an exchange can be sent through any of them.
+#[derive(Clone, Default)]
+pub struct SedaComponent {
+    queues: Arc<Mutex<HashMap<SmolStr, Arc<Queue>>>>,
+}
+
+static DESCRIPTION: ComponentDescription = ComponentDescription {
+    scheme: "seda",
+    summary: "hands exchanges to another route of this process through a queue",
+    syntax: "seda:name",
+    consumes: true,
+    produces: true,
+    options: &[
+        OptionDescription {
+            name: "size",
+            kind: OptionKind::Integer,
+            default: None,
+            summary: "how many exchanges the queue holds; 1000 where no URI of that name says it",
+        },
+        OptionDescription {
+            name: "concurrent_consumers",
+            kind: OptionKind::Integer,
+            default: Some("1"),
+            summary: "how many exchanges the consuming route works on at a time",
+        },
+        OptionDescription {
+            name: "block_when_full",
+            kind: OptionKind::Boolean,
+            default: Some("false"),
+            summary: "whether a sender waits for room in a full queue; without it sending fails",
+        },
+        OptionDescription {
+            name: "offer_timeout",
+            kind: OptionKind::Duration,
+            default: None,
+            summary: "how long it waits for room; unset means without end",
+        },
+        OptionDescription {
+            name: "wait_for_task_to_complete",
+            kind: OptionKind::Choice(&["never", "under_term", "always"]),
+            default: Some("under_term"),
+            summary: "when a sender waits until its exchange is done, and gets it back changed, or its failure",
+        },
+        OptionDescription {
+            name: "timeout",
+            kind: OptionKind::Duration,
+            default: Some("30s"),
+            summary: "how long it waits for that; `0` means without end",
+        },
+    ],
+};
+
+/// Where no URI says how many exchanges a queue holds.
+const DEFAULT_SIZE: usize = 1000;
+
+/// More tasks than this for one route are a mistake in the URI, as in Camel.
+const MAX_CONSUMERS: u64 = 500;
+
+impl Component for SedaComponent {
+    fn description(&self) -> &'static ComponentDescription {
+        &DESCRIPTION
+    }
+
+    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        let options = DESCRIPTION.read(uri)?;
+        let name = uri.required_path("a seda endpoint needs a name: `seda:work`")?;
+        let address = format_smolstr!("seda:{name}");
+        let consumers = options.integer("concurrent_consumers").unwrap_or(1);
+        if !(1..=MAX_CONSUMERS).contains(&consumers) {
+            let message = format!("option `concurrent_consumers` takes a number from 1 to {MAX_CONSUMERS}");
+            return Err(uri.error_in_whole(message).into());
+        }
+        let queue = {
+            let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(queues.entry(name).or_default())
+        };
+        if let Some(size) = options.integer("size") {
+            let size = usize::try_from(size).unwrap_or(usize::MAX);
+            queue.set_size(size).map_err(|problem| uri.error_in_whole(problem))?;
+        }
+        let offer_timeout = options.optional_duration("offer_timeout").unwrap_or(Duration::MAX);
+        Ok(Box::new(Seda {
+            address,
+            queue,
+            consumers,
+            room_patience: if options.boolean("block_when_full") { offer_timeout } else { Duration::ZERO },
+            wait: match options.text("wait_for_task_to_complete").as_deref() {
+                Some("never") => Wait::Never,
+                Some("always") => Wait::Always,
+                _ => Wait::UnderTerm,
+            },
+            reply_patience: match options.duration("timeout") {
+                Duration::ZERO => Duration::MAX,
+                patience => patience,
+            },
+        }))
+    }
+}
+
+#[derive(Clone)]
+struct Seda {
+    address: SmolStr,
+    queue: Arc<Queue>,
+    consumers: u64,
+    /// How long a sender waits for room.
+    room_patience: Duration,
+    wait: Wait,
+    /// How long a sender waits until its exchange is done.
+    reply_patience: Duration,
+}
+
+/// When a sender waits until its exchange is done.
+#[derive(Clone, Copy)]
+enum Wait {
+    Never,
+    UnderTerm,
+    Always,
+}
+
+impl Endpoint for Seda {
+    fn consumer(&self) -> Option<Box<dyn Consumer>> {
+        Some(Box::new(self.clone()))
+    }
+
+    fn processor(&self) -> Option<Arc<dyn Processor>> {
+        Some(Arc::new(self.clone()))
+    }
+
+    fn local_address(&self) -> Option<&str> {
+        Some(&self.address)
+    }
+}
+
+#[async_trait]
+impl Processor for Seda {
+    async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
+        let waits = match self.wait {
+            Wait::Never => false,
+            Wait::UnderTerm => exchange.term.is_some(),
+            Wait::Always => true,
+        };
+        let (reply, done) = if waits {
+            let (sender, receiver) = oneshot::channel();
+            (Some(sender), Some(receiver))
+        } else {
+            (None, None)
+        };
+        let entry = Entry { exchange: exchange.clone(), reply };
+        let offered = timeout(self.room_patience, self.queue.offer(entry));
+        if offered.await.is_err() {
+            return Err(format!("the queue `{}` is full", self.address).into());
+        }
+        let Some(done) = done else { return Ok(()) };
+        let Ok(reply) = timeout(self.reply_patience, done).await else {
+            let patience = self.reply_patience;
+            return Err(format!("`{}` has not done it within {patience:?}", self.address).into());
+        };
+        *exchange = reply.map_err(|_| format!("`{}` has dropped it", self.address))??;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Consumer for Seda {
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+        // The tasks are aborted when this future is dropped.
+        let mut workers = JoinSet::new();
+        for _ in 0..self.consumers {
+            workers.spawn(work(Arc::clone(&self.queue), pipeline.clone(), stop.clone()));
+        }
+        while let Some(result) = workers.join_next().await {
+            result?;
+        }
+        Ok(())
+    }
+}
+
+/// Works on one exchange after the other until there will be none for this consumer.
+async fn work(queue: Arc<Queue>, pipeline: Pipeline, stop: Stop) {
+    while let Some(entry) = queue.next(&pipeline, &stop).await {
+        let mut exchange = entry.exchange.clone();
+        let in_hand = InHand { queue: &queue, entry: Some(entry) };
+        let result = pipeline.process(&mut exchange).await;
+        // The work was refused or aborted because the term of this consumer has ended: it is still to
+        // be done. A failure for any other reason is final.
+        if result.is_err() && has_ended(pipeline.term()) {
+            continue;
+        }
+        in_hand.finish(result.map(|()| exchange), pipeline.route_id());
+    }
+}
+
+fn has_ended(term: Option<&Term>) -> bool {
+    term.is_some_and(|term| !term.is_valid())
+}
+
+/// Exchanges on their way from senders to the consumer.
+struct Queue {
+    state: Mutex<State>,
+    /// Notified when there is an exchange. A permit wakes one consumer, which passes it on while there
+    /// are more.
+    filled: Notify,
+    /// Notified when there is room, in the same manner.
+    freed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    entries: VecDeque<Entry>,
+    /// `None` while no URI has said it.
+    size: Option<usize>,
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        self.entries.len() < self.size.unwrap_or(DEFAULT_SIZE)
+    }
+}
+
+/// An exchange that was sent, and who waits for it.
+struct Entry {
+    exchange: Exchange,
+    reply: Option<oneshot::Sender<Result<Exchange, RouteError>>>,
+}
+
+impl Entry {
+    /// Whether its sender has waited for it and does so no longer. It may have sent it again.
+    fn is_abandoned(&self) -> bool {
+        self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { state: Mutex::default(), filled: Notify::new(), freed: Notify::new() }
+    }
+}
+
+impl Queue {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_size(&self, size: usize) -> Result<(), String> {
+        if size == 0 {
+            return Err("option `size` takes a number greater than 0".into());
+        }
+        match *self.state().size.get_or_insert(size) {
+            present if present == size => Ok(()),
+            other => Err(format!("another URI gives this queue the size {other}")),
+        }
+    }
+
+    /// Appends an entry as soon as there is room.
+    ///
+    /// # Cancellation
+    /// Safe: a dropped offer was not made. The first poll makes it when there is room.
+    async fn offer(&self, entry: Entry) {
+        loop {
+            {
+                let mut state = self.state();
+                if state.has_room() {
+                    state.entries.push_back(entry);
+                    self.filled.notify_one();
+                    if state.has_room() {
+                        self.freed.notify_one();
+                    }
+                    return;
+                }
+            }
+            self.freed.notified().await;
+        }
+    }
+
+    /// The next entry, or `None` when there will be none for the consumer with this pipeline.
+    async fn next(&self, pipeline: &Pipeline, stop: &Stop) -> Option<Entry> {
+        loop {
+            if has_ended(pipeline.term()) {
+                // What is queued is left for the next term. Who ended this one asks to stop.
+                stop.requested().await;
+                return None;
+            }
+            if let Some(entry) = self.pop() {
+                return Some(entry);
+            }
+            if stop.is_requested() {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                () = stop.requested() => {}
+                () = self.filled.notified() => {}
+            }
+        }
+    }
+
+    fn pop(&self) -> Option<Entry> {
+        let mut state = self.state();
+        let entry = loop {
+            let entry = state.entries.pop_front();
+            if !entry.as_ref().is_some_and(Entry::is_abandoned) {
+                break entry;
+            }
+        };
+        if !state.entries.is_empty() {
+            self.filled.notify_one();
+        }
+        if state.has_room() {
+            self.freed.notify_one();
+        }
+        entry
+    }
+
+    /// Takes back what was popped. The queue may then hold more than its size, by one for each consumer.
+    fn put_back(&self, entry: Entry) {
+        self.state().entries.push_front(entry);
+        self.filled.notify_one();
+    }
+}
+
+/// An entry that is worked on. It goes back to the queue unless it is finished, also when the work is
+/// dropped.
+struct InHand<'a> {
+    queue: &'a Queue,
+    entry: Option<Entry>,
+}
+
+impl InHand<'_> {
+    fn finish(mut self, result: Result<Exchange, RouteError>, route: &str) {
+        let Some(Entry { exchange, reply }) = self.entry.take() else { return };
+        match (reply, result) {
+            // The sender may have gone meanwhile: then nobody wants to know.
+            (Some(reply), result) => drop(reply.send(result)),
+            (None, Err(error)) if error.is_leadership_lost() => {
+                let exchange = exchange.id;
+                warn!(route, %exchange, "an exchange was not run to its end: the term it came with has ended");
+            }
+            // A failure is logged already.
+            (None, _) => {}
+        }
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            self.queue.put_back(entry);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! [`Secret`]: where a password or token is kept. Its value is in no URI, log, error or `Debug` output.
+
+use std::path::PathBuf;
+
+use crate::error::BoxError;
+
+/// Where a password or token is kept: `env:NAME` or `file:/path`.
+///
+/// The value is read anew for each use, so that a mounted file that changes is followed. There is no
+/// form with the value itself: URIs stand in errors, logs and listings.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Secret {
+    /// In this environment variable.
+    Environment(String),
+    /// In this file; white space around it does not belong to it.
+    File(PathBuf),
+}
+
+impl Secret {
+    /// What the values of a secret option look like.
+    pub(crate) const FORMS: &str = "`env:NAME` or `file:/path`, never the secret itself";
+
+    /// Reads `env:NAME` or `file:/path`; nothing is looked up yet.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':')? {
+            (_, "") => None,
+            ("env", name) => Some(Self::Environment(name.into())),
+            ("file", path) => Some(Self::File(path.into())),
+            _ => None,
+        }
+    }
+
+    /// The value, now.
+    ///
+    /// # Errors
+    /// When the variable or file is missing, empty or not text; the error names it and holds no value.
+    pub fn reveal(&self) -> Result<String, BoxError> {
+        let value = match self {
+            // The error of the standard library for a value that is not text would print the value.
+            Self::Environment(name) => std::env::var(name)
+                .map_err(|_| format!("the environment variable `{name}` is not set, or not text"))?,
+            Self::File(path) => std::fs::read_to_string(path)
+                .map_err(|error| format!("the file `{}` cannot be read: {error}", path.display()))?
+                .trim()
+                .to_owned(),
+        };
+        if value.is_empty() {
+            return Err(format!("the secret in {self:?} is empty").into());
+        }
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_a_place_and_never_a_value() {
+        assert_eq!(Secret::parse("env:TOKEN"), Some(Secret::Environment("TOKEN".into())));
+        assert_eq!(Secret::parse("file:/run/x"), Some(Secret::File("/run/x".into())));
+        for text in ["hunter2", "env:", "pass:word", ""] {
+            assert_eq!(Secret::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_secret_is_named() {
+        let error = Secret::Environment("BACTRIAN_NO_SUCH_VARIABLE".into()).reveal().unwrap_err();
+        assert!(error.to_string().contains("BACTRIAN_NO_SUCH_VARIABLE"), "{error}");
+    }
+}
