@@ -16,6 +16,7 @@ mod pods;
 mod proxy;
 mod rights;
 mod stage;
+mod tool;
 mod work;
 
 /// Looking again costs a moment; what is looked for is in a file or a server.

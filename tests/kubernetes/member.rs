@@ -106,6 +106,25 @@ impl Drop for Member {
     }
 }
 
+/// Another process; dropping it kills it.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Running {
+    /// Asks it to stop, and waits until it has, in good order.
+    pub(crate) fn stop(mut self) {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// What a member does. Not a test.
 #[test]
 #[ignore = "this is the program of a member process, which other tests start"]
