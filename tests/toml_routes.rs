@@ -157,6 +157,19 @@ fn a_service_that_is_not_built_in_is_a_mistake_where_it_is_named() {
 }
 
 #[test]
+#[cfg(feature = "kubernetes")]
+fn settings_that_are_not_safe_together_are_a_mistake() {
+    let routes = GOOD.replace("'memory'", "'kubernetes'\nprofile = 'fast'\nstop = '4s'");
+    let printed = mistakes(&[("routes.toml", &routes)], &[]);
+    assert!(summary(&printed)[0].starts_with("routes.toml:4:8 the takeover wait is too short"), "{printed}");
+    let printed = mistakes(&[("routes.toml", &routes)], &["--set", "cluster.group=A"]);
+    assert!(
+        summary(&printed)[0].starts_with("--set:1:15 a group has 1 to 63 of the characters"),
+        "{printed}"
+    );
+}
+
+#[test]
 fn mistakes_between_files_are_found() {
     let files = [("b.toml", GOOD), ("a.toml", GOOD), ("not-toml.toml", "a = b"), (".hidden.toml", "a = b")];
     let printed = mistakes(&files, &["."]);
