@@ -28,16 +28,20 @@ pub(crate) async fn missing(
     rule: &Rule,
     verbs: &'static [&'static str],
 ) -> Vec<&'static str> {
-    let mut missing = Vec::new();
-    // One after the other, over one connection.
-    for verb in verbs {
-        if !is_allowed(client, namespace, rule, verb).await {
-            missing.push(*verb);
+    let ask = async {
+        let mut missing = Vec::new();
+        // One after the other, over one connection.
+        for verb in verbs {
+            if !is_allowed(client, namespace, rule, verb).await {
+                missing.push(*verb);
+            }
         }
-    }
-    missing
+        missing
+    };
+    timeout(PATIENCE, ask).await.unwrap_or_default()
 }
 
+/// The same of one verb.
 pub(crate) async fn is_allowed(client: &Client, namespace: &str, rule: &Rule, verb: &str) -> bool {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {

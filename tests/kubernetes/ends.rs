@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::stage::{Stage, between, number, report, take_leader};
+use super::rounds;
+use super::stage::{Stage, VERBS, between, number, report, take_leader};
 
 /// x of the profile `fast`, and half a second.
 pub(crate) const TAKEOVER: Duration = Duration::from_millis(5_500);
@@ -16,7 +17,7 @@ fn after_kill_9_another_member_leads_within_the_takeover_wait() {
     let mut members = stage.members();
     let mut led = stage.wait_for_term_after(0);
     let mut times = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..rounds(4) {
         // Anywhere between two heartbeats.
         stage.let_pass(Duration::from_millis(fastrand::u64(0..1_000)));
         let leader = take_leader(&mut members, &led);
@@ -38,7 +39,7 @@ fn a_leader_that_is_asked_to_stop_hands_over_at_once() {
     let mut members = stage.members();
     let mut led = stage.wait_for_term_after(0);
     let mut times = Vec::new();
-    for _ in 0..25 {
+    for _ in 0..rounds(25) {
         let leader = take_leader(&mut members, &led);
         let user = number(&leader);
         let asked = leader.signal(Signal::TERM);
@@ -75,5 +76,20 @@ fn a_rolling_restart_hands_over_and_never_overlaps() {
     let mut gaps = records.windows(2).map(|pair| between(pair[0].start, pair[1].start)).collect::<Vec<_>>();
     gaps.sort_unstable();
     println!("rolling: the longest time without an exchange was {:?}", gaps[gaps.len() - 1]);
+    stage.judge();
+}
+
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn a_member_that_may_delete_takes_its_sessions_along() {
+    let stage = Stage::new("delete");
+    stage.allow(&[VERBS, &["delete"]].concat());
+    stage.let_pass(Duration::from_millis(500));
+    let member = stage.member(0);
+    stage.wait_for_term_after(0);
+    assert_eq!(stage.sessions().len(), 1);
+    member.signal(Signal::TERM);
+    assert!(member.wait().success());
+    assert!(stage.sessions().is_empty());
     stage.judge();
 }

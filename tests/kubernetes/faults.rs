@@ -9,6 +9,7 @@ use super::api_server::ApiServer;
 use super::ends::TAKEOVER;
 use super::judge::now;
 use super::proxy::Fault;
+use super::rounds;
 use super::stage::{Stage, between, report, take_leader};
 
 #[test]
@@ -18,7 +19,7 @@ fn a_paused_leader_starts_nothing_when_it_goes_on() {
     let mut members = stage.members();
     let mut led = stage.wait_for_term_after(0);
     let (mut times, mut pauses) = (Vec::new(), Vec::new());
-    for _ in 0..2 {
+    for _ in 0..rounds(2) {
         stage.let_pass(Duration::from_millis(fastrand::u64(0..1_000)));
         let mut leader = take_leader(&mut members, &led);
         let paused = leader.signal(Signal::STOP);
@@ -48,7 +49,8 @@ fn a_leader_that_loses_the_server_ends_before_the_next_one_begins() {
     let mut members = stage.members();
     let mut led = stage.wait_for_term_after(0);
     let mut times = Vec::new();
-    for fault in [Fault::BlackHole, Fault::Cut, Fault::BlackHole] {
+    for round in 0..rounds(3) {
+        let fault = if round % 2 == 0 { Fault::BlackHole } else { Fault::Cut };
         stage.let_pass(Duration::from_millis(fastrand::u64(0..1_000)));
         let leader = take_leader(&mut members, &led);
         let lost = now();

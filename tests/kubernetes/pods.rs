@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::ends::TAKEOVER;
 use super::judge::now;
 use super::member::{Member, MemberSettings};
+use super::rounds;
 use super::stage::{Stage, between, number, report, take_leader};
 
 /// A pod, and the member that runs in it.
@@ -56,7 +57,7 @@ fn the_locks_of_a_container_that_has_terminated_are_taken_at_once() {
     let mut members = (0..3).map(|user| member_in_pod(&stage, user, 0)).collect::<Vec<_>>();
     let mut led = stage.wait_for_term_after(0);
     let mut times = Vec::new();
-    for round in 1..6 {
+    for round in 1..=rounds(5) {
         stage.let_pass(Duration::from_millis(500));
         let leader = take_leader(&mut members, &led);
         let owners = stage.session_of(&leader).metadata.owner_references.unwrap();
