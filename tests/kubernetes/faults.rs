@@ -30,7 +30,9 @@ fn a_paused_leader_starts_nothing_when_it_goes_on() {
         leader.signal(Signal::CONT);
         stage.let_pass(Duration::from_secs(2));
         if leader.has_ended() {
-            println!("pause: the leader ended itself, because a step was under way at its deadline");
+            println!(
+                "pause: the leader ended its process, because it woke up after its work had to have ended"
+            );
             members.push(stage.member(super::stage::number(&leader)));
         } else {
             members.push(leader);

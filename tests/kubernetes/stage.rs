@@ -255,7 +255,8 @@ pub(crate) fn number(member: &Member) -> usize {
 /// Prints a distribution.
 pub(crate) fn report(what: &str, mut times: Vec<Duration>) {
     times.sort_unstable();
-    println!("{what}: n={} p50={:?} max={:?}", times.len(), times[times.len() / 2], times[times.len() - 1]);
+    let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
+    println!("{what}: n={} p50={:?} p99={:?} max={:?}", times.len(), at(50), at(99), at(100));
 }
 
 pub(crate) fn between(from: u64, to: u64) -> Duration {
