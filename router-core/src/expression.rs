@@ -10,6 +10,7 @@
 //! | `${body.items.0.name}` | a field of a JSON body, also where it is still text |
 //! | `${header.NAME}`, `${property.NAME}` | a header, a property; nothing where it is not set |
 //! | `${exchange_id}`, `${route_id}` | which exchange, which route |
+//! | `${lock}` | the lock that `master:` leads; nothing outside of it |
 //! | `${term}` | the number of the term under which the exchange runs; nothing outside of `master:` |
 //! | `${node}` | the name of this member |
 //!
@@ -50,6 +51,7 @@ pub(crate) enum Variable {
     Property(SmolStr),
     ExchangeId,
     RouteId,
+    Lock,
     Term,
     Node,
 }
@@ -122,6 +124,7 @@ impl Variable {
             Self::Property(name) => exchange.properties.get(name).cloned().unwrap_or_default(),
             Self::ExchangeId => smol_str::format_smolstr!("{}", exchange.id).into(),
             Self::RouteId => scope.route_id.clone().into(),
+            Self::Lock => exchange.term.as_ref().map_or(Value::Null, |term| term.lock().as_str().into()),
             Self::Term => exchange.term.as_ref().map_or(Value::Null, |term| term.number().into()),
             Self::Node => scope.node.clone().into(),
         }
@@ -212,7 +215,7 @@ mod tests {
         assert_eq!(evaluate("n=${header.count} on ${node}/${route_id}"), "n=10 on a/clock".into());
         assert_eq!(evaluate("${header.count}"), 10.into());
         assert_eq!(evaluate("${header.content-type}"), "text/plain".into());
-        assert_eq!(evaluate("${term}${header.none}|"), "|".into());
+        assert_eq!(evaluate("${term}${lock}${header.none}|"), "|".into());
         assert_eq!(evaluate(r"\${body} costs $5"), "${body} costs $5".into());
         assert_eq!(evaluate(""), "".into());
     }

@@ -47,14 +47,24 @@ pub(crate) struct Step {
 /// The closed set of what a step can do.
 pub(crate) enum Action {
     To(Arc<dyn Processor>),
-    ToDynamic(DynamicTarget),
-    Log { message: Expression, level: LogLevel },
+    /// Boxed, because it is larger than all others, and rare.
+    ToDynamic(Box<DynamicTarget>),
+    Log {
+        message: Expression,
+        level: LogLevel,
+    },
     Process(Arc<dyn Processor>),
     Call(ProcessFunction),
     SetBody(Expression),
-    SetHeader { name: SmolStr, value: Expression },
+    SetHeader {
+        name: SmolStr,
+        value: Expression,
+    },
     RemoveHeader(SmolStr),
-    SetProperty { name: SmolStr, value: Expression },
+    SetProperty {
+        name: SmolStr,
+        value: Expression,
+    },
     Filter(Predicate),
     Choice(Box<[Branch]>),
     Delay(Expression),

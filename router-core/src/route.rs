@@ -140,11 +140,11 @@ impl Compiler<'_> {
             }
             StepDefinition::ToDynamic(uri) => {
                 let Surroundings { registry, cluster, .. } = self.surroundings;
-                Action::ToDynamic(DynamicTarget::new(
+                Action::ToDynamic(Box::new(DynamicTarget::new(
                     self.expression(uri)?,
                     Arc::clone(registry),
                     cluster.clone(),
-                ))
+                )))
             }
             StepDefinition::Log { message, level } => {
                 Action::Log { message: self.expression(message)?, level: *level }

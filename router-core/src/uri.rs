@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 use smol_str::SmolStr;
@@ -21,7 +22,8 @@ pub struct EndpointUri {
     start: usize,
     scheme: Range<usize>,
     path: Range<usize>,
-    options: Vec<UriOption>,
+    /// Shared: a route keeps its URI in more than one place.
+    options: Arc<[UriOption]>,
 }
 
 /// One `name=value` behind the `?`.
@@ -157,7 +159,7 @@ fn is_scheme(text: &str) -> bool {
 }
 
 /// The options behind the `?` at byte `mark` of the text, if there is one.
-fn parse_options(text: &SourceText, mark: usize) -> Result<Vec<UriOption>, ConfigError> {
+fn parse_options(text: &SourceText, mark: usize) -> Result<Arc<[UriOption]>, ConfigError> {
     let mut options = Vec::new();
     let mut start = mark + 1;
     for pair in text.as_str().get(start..).unwrap_or_default().split('&') {
@@ -174,7 +176,7 @@ fn parse_options(text: &SourceText, mark: usize) -> Result<Vec<UriOption>, Confi
         }
         start = end + 1;
     }
-    Ok(options)
+    Ok(options.into())
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use crate::source::SourceText;
 use crate::value::Value;
 
 /// The names of all placeholders, for suggestions.
-const PLACEHOLDERS: [&str; 7] = ["body", "header", "property", "exchange_id", "route_id", "term", "node"];
+const PLACEHOLDERS: [&str; 8] =
+    ["body", "header", "property", "exchange_id", "route_id", "lock", "term", "node"];
 
 pub(super) fn expression(source: &SourceText) -> Result<Expression, ConfigError> {
     template(source, 0..source.as_str().len())
@@ -82,13 +83,14 @@ fn placeholder(source: &SourceText, start: usize, limit: usize) -> Result<(Varia
         ("property", Some(name)) if !name.is_empty() => Variable::Property(name.into()),
         ("exchange_id", None) => Variable::ExchangeId,
         ("route_id", None) => Variable::RouteId,
+        ("lock", None) => Variable::Lock,
         ("term", None) => Variable::Term,
         ("node", None) => Variable::Node,
         _ => {
             let message = format!("unknown placeholder `{name}`");
             return Err(ConfigError::at(source, name_start..name_end, message)
                 .suggest(head, PLACEHOLDERS)
-                .help("placeholders are body, body.FIELD, header.NAME, property.NAME, exchange_id, route_id, term and node"));
+                .help("placeholders are body, body.FIELD, header.NAME, property.NAME, exchange_id, route_id, lock, term and node"));
         }
     };
     Ok((variable, name_end + 1))
