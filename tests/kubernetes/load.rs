@@ -63,7 +63,8 @@ fn the_number_of_locks_does_not_change_the_number_of_requests() {
         // The connections of the beginning may close.
         stage.let_pass(Duration::from_secs(3));
         let (before, began) = (requests(&stage), now());
-        stage.let_pass(Duration::from_secs(13));
+        // Ten heartbeats, so that one more or less does not matter.
+        stage.let_pass(Duration::from_secs(31));
         let rate = (requests(&stage) - before) / between(began, now()).as_secs_f64();
         let connections = members.iter().map(|member| member.proxy.connections()).collect::<Vec<_>>();
         println!("3 members, {locks} locks: {rate:.2} requests/s; connections by member: {connections:?}");
