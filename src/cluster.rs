@@ -10,7 +10,7 @@ use crate::settings::{Environment, Resolved, Service, Settings};
 /// The service that `cluster.service` stands for in this process.
 ///
 /// # Errors
-/// When that service is not compiled in.
+/// When that service is not compiled in, or its settings cannot be used together.
 pub fn service(resolved: &Resolved, environment: &Environment) -> Result<Option<Service>, ConfigError> {
     let service = match resolved.settings.cluster.service {
         Some(Service::Auto) if environment.is_pod() => Some(Service::Kubernetes),
@@ -18,8 +18,9 @@ pub fn service(resolved: &Resolved, environment: &Environment) -> Result<Option<
         named => named,
     };
     let missing = match service {
-        Some(Service::Kubernetes) => "kubernetes",
+        Some(Service::Kubernetes) if cfg!(not(feature = "kubernetes")) => "kubernetes",
         Some(Service::File) if cfg!(not(feature = "file")) => "file",
+        Some(Service::Kubernetes) => return kubernetes::check(resolved).map(|()| service),
         _ => return Ok(service),
     };
     let reason = match resolved.settings.cluster.service {
@@ -36,7 +37,9 @@ pub fn service(resolved: &Resolved, environment: &Environment) -> Result<Option<
 
 /// The names of the services that are compiled in.
 fn built_in() -> Vec<&'static str> {
-    if cfg!(feature = "file") { vec!["file", "memory"] } else { vec!["memory"] }
+    let optional = [(cfg!(feature = "file"), "file"), (cfg!(feature = "kubernetes"), "kubernetes")];
+    let optional = optional.into_iter().filter(|(built_in, _)| *built_in).map(|(_, name)| name);
+    optional.chain(["memory"]).collect()
 }
 
 /// Opens the service: from here on, this process takes part in the cluster.
@@ -47,7 +50,7 @@ pub async fn open(service: Service, settings: &Settings) -> Result<Arc<dyn Clust
     match service {
         Service::File | Service::Auto => open_file(settings).await,
         Service::Memory => Ok(MemoryCluster::new(settings.member())),
-        Service::Kubernetes => Err("the cluster service `kubernetes` is not built into this program".into()),
+        Service::Kubernetes => kubernetes::open(settings).await,
     }
 }
 
@@ -68,4 +71,70 @@ async fn open_file(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxEr
 #[cfg(not(feature = "file"))]
 async fn open_file(_settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
     Err("the cluster service `file` is not built into this program".into())
+}
+
+#[cfg(feature = "kubernetes")]
+mod kubernetes {
+    use cluster_kubernetes::{Group, KubernetesCluster, KubernetesClusterSettings, PodIdentity, Timing};
+
+    use super::*;
+    use crate::settings::ClusterSettings;
+
+    /// What can be said against the settings before anything runs.
+    pub(super) fn check(resolved: &Resolved) -> Result<(), ConfigError> {
+        let cluster = &resolved.settings.cluster;
+        if let Err(error) = cluster.group.parse::<Group>() {
+            return Err(resolved.error("cluster.group", error.to_string()));
+        }
+        let Err(error) = timing(cluster).settings() else { return Ok(()) };
+        let numbers = [
+            ("cluster.stop", cluster.stop.is_some()),
+            ("cluster.deadline", cluster.deadline.is_some()),
+            ("cluster.heartbeat", cluster.heartbeat.is_some()),
+            ("cluster.takeover_wait", cluster.takeover_wait.is_some()),
+        ];
+        let set = numbers.iter().find(|(_, set)| *set).map_or("cluster.profile", |(path, _)| path);
+        Err(resolved.error(set, error.to_string()))
+    }
+
+    pub(super) async fn open(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
+        let cluster = &settings.cluster;
+        let mut identity = PodIdentity::of_process();
+        if let Some(member) = &cluster.member {
+            identity.name = Some(member.as_str().into());
+        }
+        let kubernetes = KubernetesClusterSettings {
+            namespace: cluster.namespace.clone(),
+            group: cluster.group.parse()?,
+            timing: timing(cluster),
+            pod_labels: cluster.pod_labels.clone(),
+            identity: Some(identity),
+            ..KubernetesClusterSettings::default()
+        };
+        Ok(KubernetesCluster::open(kubernetes).await?)
+    }
+
+    fn timing(cluster: &ClusterSettings) -> Timing {
+        Timing {
+            profile: Some(cluster.profile.clone()),
+            takeover_wait: cluster.takeover_wait,
+            deadline: cluster.deadline,
+            stop: cluster.stop,
+            heartbeat: cluster.heartbeat,
+            rate_error_ppm: None,
+        }
+    }
+}
+
+#[cfg(not(feature = "kubernetes"))]
+mod kubernetes {
+    use super::*;
+
+    pub(super) fn check(_resolved: &Resolved) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
+    pub(super) async fn open(_settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
+        Err("the cluster service `kubernetes` is not built into this program".into())
+    }
 }

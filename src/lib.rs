@@ -29,6 +29,8 @@ mod shutdown;
 
 #[cfg(feature = "file")]
 pub use cluster_file;
+#[cfg(feature = "kubernetes")]
+pub use cluster_kubernetes;
 pub use components;
 #[cfg(feature = "logging")]
 pub use logging::init_logging;
@@ -55,6 +57,8 @@ pub fn registry() -> Registry {
 pub mod prelude {
     #[cfg(feature = "file")]
     pub use cluster_file::{FileCluster, FileClusterSettings};
+    #[cfg(feature = "kubernetes")]
+    pub use cluster_kubernetes::{KubernetesCluster, KubernetesClusterSettings};
     pub use components::{MasterComponent, MockComponent};
     pub use router_core::builder::{Branch, Choice, RouteBuilder, Steps, from};
     pub use router_core::cluster::{

@@ -141,6 +141,7 @@ error: `master:` needs a cluster service, and none is configured
 }
 
 #[test]
+#[cfg(not(feature = "kubernetes"))]
 fn a_service_that_is_not_built_in_is_a_mistake_where_it_is_named() {
     let routes = GOOD.replace("'memory'", "'kubernetes'");
     let printed = mistakes(&[("routes.toml", &routes)], &[]);
@@ -152,6 +153,19 @@ fn a_service_that_is_not_built_in_is_a_mistake_where_it_is_named() {
     assert_eq!(
         summary(&printed),
         ["--set:1:17 the cluster service `kubernetes` is not built into this program"]
+    );
+}
+
+#[test]
+#[cfg(feature = "kubernetes")]
+fn settings_that_are_not_safe_together_are_a_mistake() {
+    let routes = GOOD.replace("'memory'", "'kubernetes'\nprofile = 'fast'\nstop = '4s'");
+    let printed = mistakes(&[("routes.toml", &routes)], &[]);
+    assert!(summary(&printed)[0].starts_with("routes.toml:4:8 the takeover wait is too short"), "{printed}");
+    let printed = mistakes(&[("routes.toml", &routes)], &["--set", "cluster.group=A"]);
+    assert!(
+        summary(&printed)[0].starts_with("--set:1:15 a group has 1 to 63 of the characters"),
+        "{printed}"
     );
 }
 

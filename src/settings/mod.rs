@@ -54,6 +54,26 @@ pub struct ClusterSettings {
     pub member: Option<String>,
     /// Whether the directory may be on a network file system.
     pub allow_network_file_system: bool,
+    /// The namespace of the Leases; `None`: that of the pod or of the context.
+    pub namespace: Option<String>,
+    /// The group of members that share their locks.
+    pub group: String,
+    /// The labels of the members' pods.
+    pub pod_labels: Option<String>,
+    /// The timing of the election.
+    pub profile: String,
+    /// Instead of the profile's: how long a silent leader is watched before it is replaced.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub takeover_wait: Option<Duration>,
+    /// Instead of the profile's: how long after a heartbeat its sender may lead.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub deadline: Option<Duration>,
+    /// Instead of the profile's: how long after the deadline running exchanges may take to end.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub stop: Option<Duration>,
+    /// Instead of the profile's: the period of the heartbeat.
+    #[serde(default, deserialize_with = "some_duration")]
+    pub heartbeat: Option<Duration>,
 }
 
 /// The cluster services that can be named.
@@ -144,6 +164,10 @@ impl Resolved {
 /// A text that is no file, as one, so that errors in it have a place and a caret as well.
 fn pseudo_file(name: &str, text: impl Into<String>) -> Arc<SourceFile> {
     Arc::new(SourceFile { name: name.into(), text: text.into() })
+}
+
+fn some_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration(deserializer).map(Some)
 }
 
 fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

@@ -1,0 +1,100 @@
+//! The Leases of the group as they were last seen.
+//!
+//! A write replaces the whole object, so it starts from the one that is there: what others have put on it
+//! stays, and the uid goes along. The uid matters: a server may answer a replacement of an object that
+//! was deleted by making it anew, and only the uid makes that a conflict.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+
+use cluster_lease::{LockRecord, StoreEntry, StoreError, StoreRecord, Version, Write};
+use k8s_openapi::api::coordination::v1::Lease;
+
+use crate::codec::{Codec, Decoded, expected, version};
+
+#[derive(Default)]
+pub(crate) struct Cache(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    leases: HashMap<String, Seen>,
+    /// Locks that this process has seen with a record. If one is suddenly as if it had never been led,
+    /// it was deleted and made again, and its last leader may not know yet.
+    led: HashSet<String>,
+}
+
+struct Seen {
+    version: Version,
+    /// `None`: deleted at that version.
+    lease: Option<Lease>,
+}
+
+impl Cache {
+    /// What a Lease says. It is remembered.
+    pub(crate) fn note(&self, codec: &Codec, lease: &Lease) -> Result<Option<Decoded>, StoreError> {
+        let Some(mut decoded) = codec.decode(lease)? else { return Ok(None) };
+        let Some(name) = lease.metadata.name.clone() else { return Ok(None) };
+        let mut inner = self.lock();
+        if decoded.pristine {
+            if inner.led.contains(&name) {
+                let record = LockRecord { settled: false, ..LockRecord::FREE };
+                decoded.record = Some(StoreRecord::Lock { record, holder: None });
+            }
+        } else if matches!(decoded.record, Some(StoreRecord::Lock { .. })) {
+            inner.led.insert(name.clone());
+        }
+        inner.put(name, decoded.version, Some(lease.clone()));
+        Ok(Some(decoded))
+    }
+
+    /// A list is all there is, up to its version.
+    pub(crate) fn note_list(
+        &self,
+        codec: &Codec,
+        at: Version,
+        leases: &[Lease],
+    ) -> Result<Vec<StoreEntry>, StoreError> {
+        let mut entries = Vec::with_capacity(leases.len());
+        let mut names = HashSet::with_capacity(leases.len());
+        for lease in leases {
+            names.extend(lease.metadata.name.clone());
+            if let Some(Decoded { version, key, record: Some(record), .. }) = self.note(codec, lease)? {
+                entries.push(StoreEntry { version, key, record });
+            }
+        }
+        self.lock().leases.retain(|name, seen| seen.version > at || names.contains(name));
+        Ok(entries)
+    }
+
+    pub(crate) fn note_deleted(&self, lease: &Lease) {
+        if let (Some(name), Ok(version)) = (lease.metadata.name.clone(), version(&lease.metadata)) {
+            self.lock().put(name, version, None);
+        }
+    }
+
+    /// The Lease that a write starts from; `None`: it makes a new one.
+    pub(crate) fn base(&self, name: &str, write: &Write) -> Result<Option<Lease>, StoreError> {
+        let Some(expected) = expected(write) else { return Ok(None) };
+        match self.lock().leases.get(name) {
+            Some(Seen { version, lease: Some(lease) }) if *version == expected => Ok(Some(lease.clone())),
+            // The server has said itself that this version is gone.
+            Some(seen) if seen.version > expected => Err(StoreError::Conflict),
+            // It was listed since, and was not there.
+            None => Err(StoreError::Conflict),
+            Some(_) => Err(StoreError::unknown(format!("version {expected} of {name} was never seen"))),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Lists, the watch and answers overtake one another.
+    fn put(&mut self, name: String, version: Version, lease: Option<Lease>) {
+        if self.leases.get(&name).is_none_or(|seen| seen.version <= version) {
+            self.leases.insert(name, Seen { version, lease });
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! Records as Leases, and back.
+//!
+//! The fields of a Lease are for humans and for other tools: who holds, since when. What the election
+//! reads is one annotation, with a seal over it and over the holder. A Lease whose seal does not fit was
+//! edited by somebody else. Then nothing in it can be relied on, and it counts as what is safe: a session
+//! as deleted, a lock as held by somebody who is gone and whose wait is not over.
+
+use std::collections::BTreeMap;
+
+use cluster_lease::{
+    Death, LockRecord, Precondition, SessionId, SessionRecord, StoreError, StoreKey, StoreRecord, Version,
+    Write,
+};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
+use router_core::cluster::Member;
+
+use crate::names::{
+    GROUP_LABEL, Group, HOST_ANNOTATION, KIND_LABEL, LOCK_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL,
+    PID_ANNOTATION, RECORD_ANNOTATION, SEAL_ANNOTATION, SESSION_ANNOTATION, hash, parse_session,
+};
+
+/// Nobody's session: no process draws it.
+const NOBODY: SessionId = SessionId { incarnation: 0, generation: 0 };
+
+/// What a Lease says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Decoded {
+    pub(crate) version: Version,
+    pub(crate) key: StoreKey,
+    /// `None`: a session that was edited by hand.
+    pub(crate) record: Option<StoreRecord>,
+    /// The lock was made in advance and never led.
+    pub(crate) pristine: bool,
+}
+
+/// Makes Leases of records.
+pub(crate) struct Codec {
+    pub(crate) group: Group,
+    /// The own Pod: when it goes, its sessions go.
+    pub(crate) owner: Option<OwnerReference>,
+    /// The takeover wait, for humans.
+    pub(crate) takeover_wait_seconds: i32,
+}
+
+impl Codec {
+    /// The Lease that a write makes of the one before. What others have put on it stays.
+    pub(crate) fn encode(&self, write: &Write, before: Option<&Lease>, now: Timestamp) -> Lease {
+        let mut lease = before.cloned().unwrap_or_default();
+        let name = self.group.lease(&write.key);
+        if before.is_none() && matches!(write.key, StoreKey::Session(_)) {
+            lease.metadata.owner_references = self.owner.clone().map(|owner| vec![owner]);
+        }
+        let spec = lease.spec.take().unwrap_or_default();
+        let (spec, kind, text) = match &write.record {
+            StoreRecord::Session { record, member } => {
+                (self.session_spec(spec, member, now), "session", session_text(*record))
+            }
+            StoreRecord::Lock { record, holder } => {
+                (lock_spec(spec, holder.as_deref(), now), "lock", lock_text(*record))
+            }
+        };
+        let labels = lease.metadata.labels.get_or_insert_default();
+        labels.insert(MANAGED_BY_LABEL.into(), MANAGED_BY.into());
+        labels.insert(GROUP_LABEL.into(), self.group.to_string());
+        labels.insert(KIND_LABEL.into(), kind.into());
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        match (&write.key, &write.record) {
+            (StoreKey::Session(session), StoreRecord::Session { member, .. }) => {
+                annotations.insert(SESSION_ANNOTATION.into(), session.to_string());
+                note(annotations, HOST_ANNOTATION, member.host.as_ref());
+                note(annotations, PID_ANNOTATION, member.pid.as_ref());
+            }
+            (StoreKey::Lock(lock), _) => {
+                annotations.insert(LOCK_ANNOTATION.into(), lock.to_string());
+            }
+            _ => {}
+        }
+        annotations.insert(SEAL_ANNOTATION.into(), seal(&name, &text, spec.holder_identity.as_deref()));
+        annotations.insert(RECORD_ANNOTATION.into(), text);
+        lease.metadata.name = Some(name);
+        // The server keeps its own account of who wrote which field.
+        lease.metadata.managed_fields = None;
+        lease.spec = Some(spec);
+        lease
+    }
+
+    fn session_spec(&self, before: LeaseSpec, member: &Member, now: Timestamp) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(member.id.to_string()),
+            acquire_time: before.acquire_time.or(Some(MicroTime(now))),
+            renew_time: Some(MicroTime(now)),
+            lease_duration_seconds: Some(self.takeover_wait_seconds),
+            ..before
+        }
+    }
+
+    /// What a Lease says; `None`: it belongs to no lock or session of the group.
+    pub(crate) fn decode(&self, lease: &Lease) -> Result<Option<Decoded>, StoreError> {
+        let version = version(&lease.metadata)?;
+        let Some(name) = lease.metadata.name.as_deref() else { return Ok(None) };
+        let annotation = |key: &str| lease.metadata.annotations.as_ref()?.get(key).map(String::as_str);
+        let holder =
+            lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).filter(|id| !id.is_empty());
+        let text = annotation(RECORD_ANNOTATION);
+        let sealed = text.filter(|text| annotation(SEAL_ANNOTATION) == Some(&seal(name, text, holder)));
+        if let Some(session) = self.group.session_of(name) {
+            let record = sealed.and_then(parse_session_record).zip(holder).map(|(record, holder)| {
+                let host = annotation(HOST_ANNOTATION).map(Into::into);
+                let pid = annotation(PID_ANNOTATION).and_then(|pid| pid.parse().ok());
+                StoreRecord::Session { record, member: Member { id: holder.into(), host, pid } }
+            });
+            return Ok(Some(Decoded { version, key: StoreKey::Session(session), record, pristine: false }));
+        }
+        let Some(lock) = self.group.lock_of(name, annotation(LOCK_ANNOTATION)) else { return Ok(None) };
+        let pristine = text.is_none() && annotation(SEAL_ANNOTATION).is_none() && holder.is_none();
+        let record = match sealed.and_then(parse_lock_record) {
+            Some(record) => record,
+            None if pristine => LockRecord::FREE,
+            None => LockRecord { holder: Some(NOBODY), settled: false, ..LockRecord::FREE },
+        };
+        let record = StoreRecord::Lock { record, holder: holder.map(Into::into) };
+        Ok(Some(Decoded { version, key: StoreKey::Lock(lock), record: Some(record), pristine }))
+    }
+}
+
+/// The Lease of a lock as a manifest creates it in advance: free, and led at once by the first member that
+/// wants it. Create it when nobody leads the lock, that is before the first member is started; it has no
+/// record, so applying the manifest again changes nothing.
+#[must_use]
+pub fn free_lock(group: &Group, lock: &router_core::cluster::LockName) -> Lease {
+    let labels = [
+        (MANAGED_BY_LABEL, MANAGED_BY.to_owned()),
+        (GROUP_LABEL, group.to_string()),
+        (KIND_LABEL, "lock".into()),
+    ];
+    let annotations = [(LOCK_ANNOTATION, lock.to_string())];
+    let owned = |(key, value): (&str, String)| (key.to_owned(), value);
+    Lease {
+        metadata: ObjectMeta {
+            name: Some(group.lock_lease(lock)),
+            labels: Some(labels.into_iter().map(owned).collect()),
+            annotations: Some(annotations.into_iter().map(owned).collect()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(LeaseSpec::default()),
+    }
+}
+
+/// A lock has no duration and is not renewed, so those fields stay empty: what is renewed is the session.
+fn lock_spec(before: LeaseSpec, holder: Option<&str>, now: Timestamp) -> LeaseSpec {
+    let former = before.holder_identity.as_deref().filter(|holder| !holder.is_empty());
+    let taken = holder.is_some() && holder != former;
+    let transitions = before.lease_transitions.unwrap_or(0).saturating_add(i32::from(taken));
+    LeaseSpec {
+        holder_identity: holder.map(str::to_owned),
+        acquire_time: if taken {
+            Some(MicroTime(now))
+        } else {
+            before.acquire_time.filter(|_| holder.is_some())
+        },
+        lease_transitions: Some(transitions),
+        renew_time: None,
+        lease_duration_seconds: None,
+        ..before
+    }
+}
+
+/// The resourceVersion as a number.
+pub(crate) fn version(metadata: &ObjectMeta) -> Result<Version, StoreError> {
+    parse_version(metadata.resource_version.as_deref().unwrap_or_default())
+}
+
+pub(crate) fn parse_version(text: &str) -> Result<Version, StoreError> {
+    text.parse().map_err(|_| StoreError::unknown(format!("the resourceVersion {text:?} is not a number")))
+}
+
+/// The version that a write expects; `None`: that there is no record.
+pub(crate) fn expected(write: &Write) -> Option<Version> {
+    if let Precondition::Version(version) = write.expect { Some(version) } else { None }
+}
+
+fn note(annotations: &mut BTreeMap<String, String>, key: &str, value: Option<&impl ToString>) {
+    match value {
+        Some(value) => annotations.insert(key.into(), value.to_string()),
+        None => annotations.remove(key),
+    };
+}
+
+/// Not a secret: it protects from mistakes, not from malice.
+fn seal(lease: &str, record: &str, holder: Option<&str>) -> String {
+    hash(&format!("{lease}\n{record}\n{}", holder.unwrap_or_default()), 8)
+}
+
+fn session_text(record: SessionRecord) -> String {
+    let dead = match record.dead {
+        None => "",
+        Some(Death::Weak) => " dead=weak",
+        Some(Death::Expired) => " dead=expired",
+        Some(Death::Proof) => " dead=proof",
+    };
+    format!("seq={}{dead}", record.seq)
+}
+
+fn parse_session_record(text: &str) -> Option<SessionRecord> {
+    let fields = fields(text);
+    let dead = match fields.get("dead") {
+        None => None,
+        Some(&"weak") => Some(Death::Weak),
+        Some(&"expired") => Some(Death::Expired),
+        Some(&"proof") => Some(Death::Proof),
+        Some(_) => return None,
+    };
+    Some(SessionRecord { seq: fields.get("seq")?.parse().ok()?, dead })
+}
+
+fn lock_text(record: LockRecord) -> String {
+    let LockRecord { holder, epoch, claim, settled } = record;
+    let holder = holder.map(|holder| format!("holder={holder} ")).unwrap_or_default();
+    format!("{holder}epoch={epoch} claim={claim} settled={settled}")
+}
+
+fn parse_lock_record(text: &str) -> Option<LockRecord> {
+    let fields = fields(text);
+    let holder = match fields.get("holder") {
+        None => None,
+        Some(holder) => Some(parse_session(holder)?),
+    };
+    Some(LockRecord {
+        holder,
+        epoch: fields.get("epoch")?.parse().ok()?,
+        claim: fields.get("claim")?.parse().ok()?,
+        settled: fields.get("settled")?.parse().ok()?,
+    })
+}
+
+fn fields(text: &str) -> BTreeMap<&str, &str> {
+    text.split(' ').filter_map(|field| field.split_once('=')).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! Tests of the codec.
+
+use super::*;
+
+fn codec() -> Codec {
+    Codec { group: Group::default(), owner: None, takeover_wait_seconds: 15 }
+}
+
+fn session() -> SessionId {
+    SessionId { incarnation: 0x1a2b_3c4d << 96, generation: 1 }
+}
+
+fn lock_write(record: LockRecord, holder: Option<&str>) -> Write {
+    let key = StoreKey::Lock("Lock_1".parse().unwrap());
+    Write {
+        key,
+        expect: Precondition::Absent,
+        record: StoreRecord::Lock { record, holder: holder.map(Into::into) },
+    }
+}
+
+fn stored(write: &Write, before: Option<&Lease>, version: u64) -> Lease {
+    let mut lease = codec().encode(write, before, Timestamp::UNIX_EPOCH);
+    lease.metadata.resource_version = Some(version.to_string());
+    lease
+}
+
+const LED: LockRecord = LockRecord { holder: None, epoch: 4, claim: u64::MAX, settled: true };
+
+#[test]
+fn records_come_back_as_they_were_written() {
+    for dead in [None, Some(Death::Weak), Some(Death::Expired), Some(Death::Proof)] {
+        let member = Member { id: "pod-1_1a2b3c4d".into(), host: Some("pod-1".into()), pid: Some(7) };
+        let record = StoreRecord::Session { record: SessionRecord { seq: 3, dead }, member };
+        let write = Write { key: StoreKey::Session(session()), expect: Precondition::Absent, record };
+        let decoded = codec().decode(&stored(&write, None, 9)).unwrap().unwrap();
+        assert_eq!((decoded.version, decoded.key, decoded.record), (9, write.key, Some(write.record)));
+    }
+    for holder in [None, Some(session())] {
+        let write = lock_write(LockRecord { holder, ..LED }, holder.map(|_| "pod-1_1a2b3c4d"));
+        let decoded = codec().decode(&stored(&write, None, 9)).unwrap().unwrap();
+        assert_eq!((decoded.key, decoded.record), (write.key, Some(write.record)));
+    }
+}
+
+#[test]
+fn a_lock_shows_its_holder_and_counts_transitions() {
+    let held = lock_write(LockRecord { holder: Some(session()), ..LED }, Some("pod-1_1a2b3c4d"));
+    let first = stored(&held, None, 1);
+    let spec = first.spec.clone().unwrap();
+    assert_eq!(spec.holder_identity.as_deref(), Some("pod-1_1a2b3c4d"));
+    assert_eq!((spec.lease_transitions, spec.renew_time), (Some(1), None));
+    let free = stored(&lock_write(LED, None), Some(&first), 2);
+    assert_eq!(free.spec.as_ref().unwrap().holder_identity, None);
+    assert_eq!(free.spec.as_ref().unwrap().lease_transitions, Some(1));
+    let again = stored(&held, Some(&free), 3);
+    assert_eq!(again.spec.unwrap().lease_transitions, Some(2));
+}
+
+#[test]
+fn what_others_put_on_a_lease_stays() {
+    let mut before = stored(&lock_write(LED, None), None, 1);
+    before.metadata.uid = Some("u".into());
+    before.metadata.labels.get_or_insert_default().insert("team".into(), "a".into());
+    let after = stored(&lock_write(LED, None), Some(&before), 2);
+    assert_eq!(after.metadata.labels.unwrap()["team"], "a");
+    assert_eq!(after.metadata.uid.as_deref(), Some("u"));
+}
+
+#[test]
+fn a_lock_that_was_edited_by_hand_is_held_by_nobody_and_owes_a_wait() {
+    let held = lock_write(LockRecord { holder: Some(session()), ..LED }, Some("pod-1_1a2b3c4d"));
+    let lease = stored(&held, None, 1);
+    let mut edits = vec![lease.clone(), lease.clone(), lease.clone(), lease.clone()];
+    edits[0].spec.as_mut().unwrap().holder_identity = None;
+    edits[1].spec.as_mut().unwrap().holder_identity = Some("me".into());
+    edits[2].metadata.annotations.as_mut().unwrap().insert(RECORD_ANNOTATION.into(), lock_text(LED));
+    edits[3].metadata.annotations.as_mut().unwrap().remove(RECORD_ANNOTATION);
+    for edit in edits {
+        let decoded = codec().decode(&edit).unwrap().unwrap();
+        let Some(StoreRecord::Lock { record, .. }) = decoded.record else { panic!() };
+        assert_eq!((record.holder, record.settled, decoded.pristine), (Some(NOBODY), false, false));
+    }
+}
+
+#[test]
+fn a_session_that_was_edited_by_hand_counts_as_deleted() {
+    let record =
+        StoreRecord::Session { record: SessionRecord { seq: 3, dead: None }, member: Member::new("a_1") };
+    let write = Write { key: StoreKey::Session(session()), expect: Precondition::Absent, record };
+    let mut lease = stored(&write, None, 1);
+    lease.metadata.annotations.as_mut().unwrap().insert(RECORD_ANNOTATION.into(), "seq=4".into());
+    assert_eq!(codec().decode(&lease).unwrap().unwrap().record, None);
+}
+
+#[test]
+fn a_lock_that_was_made_in_advance_is_free() {
+    let mut lease = free_lock(&Group::default(), &"Lock_1".parse().unwrap());
+    lease.metadata.resource_version = Some("1".into());
+    let decoded = codec().decode(&lease).unwrap().unwrap();
+    assert!(decoded.pristine);
+    assert_eq!(decoded.record, Some(StoreRecord::Lock { record: LockRecord::FREE, holder: None }));
+}
+
+#[test]
+fn odd_versions_are_errors_and_strangers_are_none() {
+    let mut lease = stored(&lock_write(LED, None), None, 1);
+    lease.metadata.name = Some("something-else".into());
+    assert_eq!(codec().decode(&lease).unwrap(), None);
+    lease.metadata.resource_version = Some("1-2".into());
+    assert!(codec().decode(&lease).is_err());
+}

@@ -1,0 +1,198 @@
+//! The election over a server with faults, in virtual time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster_lease::{LeaseCluster, LeaseClusterSettings, Settings, TokioClock};
+use router_core::cluster::{ClusterService as _, ClusterView, Leadership, LockName, Member, Term};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::codec::{Codec, free_lock};
+use crate::fake::{FakeServer, Fault};
+use crate::names::Group;
+use crate::store::{KubernetesStore, Shared};
+
+const LEASE: &str = "bactrian.lock.lock1";
+
+fn lock() -> LockName {
+    "lock1".parse().unwrap()
+}
+
+/// A member, and its view of the one lock.
+struct Contender {
+    _cluster: Arc<LeaseCluster>,
+    view: ClusterView,
+}
+
+async fn contender(server: &Arc<FakeServer>, name: &str) -> Contender {
+    let codec = Codec { group: Group::default(), owner: None, takeover_wait_seconds: 15 };
+    let shared = Arc::new(Shared::new(server.clients(), "shop".into(), codec));
+    let settings = LeaseClusterSettings::new(Member::new(name))
+        .timing(Settings::default())
+        .strict(false)
+        .clock(Arc::new(TokioClock::default()));
+    let cluster = LeaseCluster::start(KubernetesStore::new(shared), settings).unwrap();
+    let view = cluster.view(&lock()).await.unwrap();
+    Contender { _cluster: cluster, view }
+}
+
+impl Contender {
+    fn term(&self) -> Option<Term> {
+        match self.view.leadership() {
+            Leadership::Leader(term) if term.is_valid() => Some(term),
+            _ => None,
+        }
+    }
+
+    async fn leads(&self) -> Term {
+        let patience = timeout(Duration::from_secs(60), async {
+            loop {
+                if let Some(term) = self.term() {
+                    return term;
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        patience.await.expect("it leads within a minute")
+    }
+}
+
+/// A server with a free lock.
+async fn server() -> Arc<FakeServer> {
+    let server = FakeServer::new();
+    let api = kube::Api::namespaced(server.client(), "shop");
+    api.create(&kube::api::PostParams::default(), &free_lock(&Group::default(), &lock())).await.unwrap();
+    server
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_free_lock_is_led_at_once_and_shown() {
+    let server = server().await;
+    let began = Instant::now();
+    let one = contender(&server, "pod-1_1").await;
+    let term = one.leads().await;
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    let lease = server.lease(LEASE).unwrap();
+    assert_eq!(lease["spec"]["holderIdentity"], "pod-1_1");
+    assert!(term.number() > 100, "the number of a term is a version of the server");
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_that_fail_for_a_while_cost_nothing() {
+    for fault in [
+        Fault::Refuse(429, "TooManyRequests"),
+        Fault::Refuse(500, "InternalError"),
+        Fault::Stall,
+        Fault::LoseAnswer,
+        Fault::Garble("<html>"),
+    ] {
+        let server = server().await;
+        let one = contender(&server, "pod-1_1").await;
+        let term = one.leads().await;
+        let asked = fault.clone();
+        server.script(move |seen| if seen.is_heartbeat() { asked.clone() } else { Fault::None });
+        sleep(Duration::from_secs(8)).await;
+        assert!(term.is_valid(), "{fault:?}");
+        server.script(|_| Fault::None);
+        sleep(Duration::from_secs(60)).await;
+        assert!(term.is_valid(), "{fault:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn heartbeats_that_go_on_failing_end_the_term_before_another_begins() {
+    for fault in [Fault::Refuse(500, "InternalError"), Fault::Refuse(403, "Forbidden"), Fault::Stall] {
+        let server = server().await;
+        let one = contender(&server, "pod-1_1").await;
+        let term = one.leads().await;
+        let two = contender(&server, "pod-2_2").await;
+        sleep(Duration::from_secs(10)).await;
+        // Whatever is about the session of the leader, also its end.
+        let session = term_session(&server);
+        let asked = fault.clone();
+        server.script(move |seen| if seen.path.contains(&session) { asked.clone() } else { Fault::None });
+        let began = Instant::now();
+        while term.is_valid() {
+            assert!(two.term().is_none(), "{fault:?}: two leaders");
+            sleep(Duration::from_millis(10)).await;
+        }
+        let ended = began.elapsed();
+        assert!(ended <= Duration::from_millis(12_600), "{fault:?}: {ended:?}");
+        server.script(|_| Fault::None);
+        let next = tokio::select! {
+            biased;
+            next = two.leads() => next,
+            next = one.leads() => next,
+        };
+        assert!(next.number() > term.number());
+    }
+}
+
+/// The name of the session that the lock names.
+fn term_session(server: &FakeServer) -> String {
+    let lease = server.lease(LEASE).unwrap();
+    let record = lease["metadata"]["annotations"]["bactrian/record"].as_str().unwrap();
+    record.split(' ').find_map(|field| field.strip_prefix("holder=")).unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_connection_is_left_for_a_new_one() {
+    let server = server().await;
+    let one = contender(&server, "pod-1_1").await;
+    let term = one.leads().await;
+    sleep(Duration::from_secs(5)).await;
+    // Half open: whatever goes over the connections that exist now is never answered, heartbeats and
+    // watch alike.
+    let made = server.clients_made();
+    server.script(move |seen| if seen.client < made { Fault::Stall } else { Fault::None });
+    sleep(Duration::from_secs(120)).await;
+    assert!(term.is_valid(), "a new connection would have done");
+    assert!(server.clients_made() > made);
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_that_are_no_longer_kept_are_listed() {
+    let server = server().await;
+    let one = contender(&server, "pod-1_1").await;
+    let term = one.leads().await;
+    let (mut lists, mut watches) = (0, 0);
+    for _ in 0..10 {
+        server.compact();
+        // The watch is refused as too old until it is opened after a list.
+        server.script(|seen| if seen.watch { Fault::Refuse(410, "Expired") } else { Fault::None });
+        sleep(Duration::from_secs(6)).await;
+        server.script(|_| Fault::None);
+        sleep(Duration::from_secs(6)).await;
+        let seen = server.seen.lock().unwrap();
+        lists = seen.iter().filter(|seen| seen.path.ends_with("/leases") && !seen.watch).count();
+        watches = seen.iter().filter(|seen| seen.watch).count();
+    }
+    assert!(term.is_valid(), "lists are as good as the watch");
+    println!("{lists} lists and {watches} watches in two minutes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_at_the_start_is_waited_for() {
+    let server = server().await;
+    server.script(|_| Fault::Stall);
+    let one = contender(&server, "pod-1_1").await;
+    sleep(Duration::from_secs(100)).await;
+    assert!(one.term().is_none());
+    server.script(|_| Fault::None);
+    one.leads().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_resigns_hands_over_at_once() {
+    let server = server().await;
+    let one = contender(&server, "pod-1_1").await;
+    let term = one.leads().await;
+    let two = contender(&server, "pod-2_2").await;
+    sleep(Duration::from_secs(1)).await;
+    let began = Instant::now();
+    one.view.resign(Duration::from_secs(5));
+    let next = two.leads().await;
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    assert!(next.number() > term.number() && !term.is_valid());
+    assert_eq!(server.lease(LEASE).unwrap()["spec"]["leaseTransitions"], 2);
+}

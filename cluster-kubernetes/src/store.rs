@@ -1,0 +1,184 @@
+//! [`KubernetesStore`]: the records of the election as Leases.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cluster_lease::{
+    Attempt, LeaseStore, LeaseWatch, Listing, LockRecord, StoreError, StoreKey, StoreRecord, Version, Write,
+};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{DeleteParams, ListParams, PostParams, WatchParams};
+use kube::{Api, Client};
+use router_core::cluster::LockName;
+use tokio::sync::Semaphore;
+
+use crate::cache::Cache;
+use crate::clients::Clients;
+use crate::codec::{Codec, expected, parse_version, version};
+use crate::errors::{self, Asked, LEASES};
+use crate::watch::GroupWatch;
+
+/// How many requests may be under way at once, without heartbeats. Each needs a connection, and a member
+/// that takes a thousand locks must not open a thousand.
+const PARALLEL_REQUESTS: usize = 4;
+
+/// The Leases of one group in one namespace, as [`LeaseStore`] has it.
+///
+/// # Guarantees
+///
+/// 1. *Compare and swap.* A record that must be absent is created by POST, which the server refuses when
+///    the object exists. All other writes are PUT with the resourceVersion and the uid of the object as it
+///    was seen: the server refuses them when the object has changed, was deleted, or was deleted and made
+///    again. Nothing is ever patched or forced.
+/// 2. *Consistent reads.* GET and LIST carry no resourceVersion, for which the server reads from a quorum
+///    of etcd, or from a cache that it has made sure is as new.
+/// 3. *One ordered watch.* One request with a label selector covers locks and sessions. A server sends the
+///    changes of one watch in the order of their versions, and answers 410 when some are no longer kept;
+///    then the group is listed again.
+/// 4. *Versions order everything.* The resourceVersion of every Lease is the revision of one etcd. That
+///    they are numbers that can be compared is documented since Kubernetes 1.35 and was true before.
+/// 5. *Deletion is a change.* The event of a deletion carries the version of the deletion.
+pub(crate) struct KubernetesStore {
+    shared: Arc<Shared>,
+}
+
+/// What the store, its watches and whoever closes it share.
+pub(crate) struct Shared {
+    pub(crate) clients: Clients,
+    pub(crate) namespace: String,
+    pub(crate) codec: Codec,
+    pub(crate) cache: Cache,
+    /// The own sessions that were made, by the names of their Leases.
+    pub(crate) own: std::sync::Mutex<Vec<String>>,
+    requests: Semaphore,
+}
+
+impl Shared {
+    pub(crate) fn new(clients: Clients, namespace: String, codec: Codec) -> Self {
+        let requests = Semaphore::new(PARALLEL_REQUESTS);
+        Self {
+            clients,
+            namespace,
+            codec,
+            cache: Cache::default(),
+            own: std::sync::Mutex::default(),
+            requests,
+        }
+    }
+
+    pub(crate) fn asked(&self, verb: &'static str) -> Asked<'_> {
+        Asked { verb, rule: &LEASES, namespace: &self.namespace }
+    }
+
+    fn api(&self, client: Result<Client, kube::Error>) -> Result<Api<Lease>, StoreError> {
+        let client = client.map_err(|error| {
+            StoreError::Unknown(
+                "the connection to the API server cannot be set up".into(),
+                Some(error.into()),
+            )
+        })?;
+        Ok(Api::namespaced(client, &self.namespace))
+    }
+
+    /// Deletes a Lease that nobody needs any more.
+    pub(crate) async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        let api = self.api(self.clients.ordinary())?;
+        match api.delete(name, &DeleteParams::default()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(errors::error(self.asked("delete"), error)),
+        }
+    }
+
+    async fn send(&self, write: &Write, api: &Api<Lease>) -> Result<Version, StoreError> {
+        let name = self.codec.group.lease(&write.key);
+        let before = self.cache.base(&name, write)?;
+        let lease = self.codec.encode(write, before.as_ref(), Timestamp::now());
+        let params = PostParams::default();
+        let written = if expected(write).is_some() {
+            api.replace(&name, &params, &lease)
+                .await
+                .map_err(|error| errors::error(self.asked("update"), error))?
+        } else {
+            self.remember(&write.key, &name);
+            api.create(&params, &lease).await.map_err(|error| errors::error(self.asked("create"), error))?
+        };
+        self.cache.note(&self.codec, &written)?;
+        version(&written.metadata)
+    }
+
+    /// A session that may have been made is remembered, so that it can be deleted in the end.
+    fn remember(&self, key: &StoreKey, name: &str) {
+        if matches!(key, StoreKey::Session(_)) {
+            let mut own = self.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if !own.iter().any(|known| known == name) {
+                own.push(name.to_owned());
+            }
+        }
+    }
+}
+
+impl KubernetesStore {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// One of the few turns for requests that are no heartbeats.
+    async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, StoreError> {
+        let turn = self.shared.requests.acquire().await;
+        turn.map_err(|_| StoreError::unknown("requests are no longer sent"))
+    }
+}
+
+#[async_trait]
+impl LeaseStore for KubernetesStore {
+    async fn list(&self) -> Result<Listing, StoreError> {
+        let shared = &self.shared;
+        let _turn = self.turn().await?;
+        let api = shared.api(shared.clients.ordinary())?;
+        let params = ListParams::default().labels(&shared.codec.group.selector());
+        let list = api.list(&params).await.map_err(|error| errors::error(shared.asked("list"), error))?;
+        if list.metadata.continue_.as_ref().is_some_and(|token| !token.is_empty()) {
+            return Err(StoreError::unknown("the API server has cut the list of Leases short"));
+        }
+        let at = parse_version(list.metadata.resource_version.as_deref().unwrap_or_default())?;
+        let entries = shared.cache.note_list(&shared.codec, at, &list.items)?;
+        Ok(Listing { version: at, entries })
+    }
+
+    async fn read(&self, lock: &LockName) -> Result<Option<LockRecord>, StoreError> {
+        let shared = &self.shared;
+        let _turn = self.turn().await?;
+        let api = shared.api(shared.clients.ordinary())?;
+        let name = shared.codec.group.lock_lease(lock);
+        let lease = api.get_opt(&name).await.map_err(|error| errors::error(shared.asked("get"), error))?;
+        let Some(lease) = lease else { return Ok(None) };
+        let decoded = shared.cache.note(&shared.codec, &lease)?;
+        Ok(decoded.and_then(|decoded| match decoded.record {
+            Some(StoreRecord::Lock { record, .. }) => Some(record),
+            _ => None,
+        }))
+    }
+
+    async fn write(&self, write: Write, attempt: Attempt) -> Result<Version, StoreError> {
+        let shared = &self.shared;
+        if attempt.heartbeat {
+            let api = shared.api(shared.clients.heartbeat(attempt.fresh_connection))?;
+            return shared.send(&write, &api).await;
+        }
+        let _turn = self.turn().await?;
+        let api = shared.api(shared.clients.ordinary())?;
+        shared.send(&write, &api).await
+    }
+
+    async fn watch(&self, version: Version) -> Result<Box<dyn LeaseWatch>, StoreError> {
+        let shared = &self.shared;
+        let api = shared.api(shared.clients.watch())?;
+        // The server ends the watch after some minutes, and it goes on from the last version.
+        let params = WatchParams::default().labels(&shared.codec.group.selector());
+        let events = api.watch(&params, &version.to_string()).await;
+        let events = events.map_err(|error| errors::error(shared.asked("watch"), error))?;
+        Ok(Box::new(GroupWatch { shared: Arc::clone(shared), events: Box::pin(events) }))
+    }
+}

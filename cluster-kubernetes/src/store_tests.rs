@@ -1,0 +1,186 @@
+//! The store against a server that answers in all the ways that servers do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster_lease::{
+    Attempt, Change, LeaseStore, LockRecord, Precondition, StoreError, StoreKey, StoreRecord, Version, Write,
+};
+use http::Method;
+
+use crate::codec::Codec;
+use crate::fake::{FakeServer, Fault};
+use crate::names::Group;
+use crate::store::{KubernetesStore, Shared};
+
+const FREE: StoreRecord = StoreRecord::Lock { record: LockRecord::FREE, holder: None };
+const LEASE: &str = "bactrian.lock.lock1";
+
+fn store(server: &Arc<FakeServer>) -> KubernetesStore {
+    let codec = Codec { group: Group::default(), owner: None, takeover_wait_seconds: 15 };
+    KubernetesStore::new(Arc::new(Shared::new(server.clients(), "shop".into(), codec)))
+}
+
+fn key() -> StoreKey {
+    StoreKey::Lock("lock1".parse().unwrap())
+}
+
+async fn write(store: &KubernetesStore, expect: Precondition, epoch: u64) -> Result<Version, StoreError> {
+    let record = StoreRecord::Lock { record: LockRecord { epoch, ..LockRecord::FREE }, holder: None };
+    store.write(Write { key: key(), expect, record }, Attempt::default()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_are_applied_only_to_what_was_seen() {
+    let server = FakeServer::new();
+    let (one, two) = (store(&server), store(&server));
+    let first = write(&one, Precondition::Absent, 1).await.unwrap();
+    assert!(matches!(write(&two, Precondition::Absent, 1).await, Err(StoreError::Conflict)));
+    let listed = two.list().await.unwrap();
+    assert_eq!((listed.version, listed.entries[0].version), (first, first));
+    let second = write(&two, Precondition::Version(first), 2).await.unwrap();
+    assert!(second > first);
+    assert!(matches!(write(&one, Precondition::Version(first), 3).await, Err(StoreError::Conflict)));
+    assert_eq!(one.read(&"lock1".parse().unwrap()).await.unwrap().unwrap().epoch, 2);
+    // One that was deleted is not made again by a write that belongs to the one before.
+    server.delete(LEASE);
+    assert!(matches!(write(&two, Precondition::Version(second), 4).await, Err(StoreError::Conflict)));
+    assert_eq!(server.lease(LEASE), None);
+    assert_eq!(two.read(&"lock1".parse().unwrap()).await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_watch_tells_changes_deletions_and_bookmarks_in_order() {
+    let server = FakeServer::new();
+    let store = store(&server);
+    let listed = store.list().await.unwrap();
+    let mut watch = store.watch(listed.version).await.unwrap();
+    let made = write(&store, Precondition::Absent, 1).await.unwrap();
+    server.delete(LEASE);
+    server.bookmark();
+    let record = StoreRecord::Lock { record: LockRecord { epoch: 1, ..LockRecord::FREE }, holder: None };
+    let mut next = async || format!("{:?}", watch.next().await.unwrap().unwrap());
+    let change = |version, record| format!("{:?}", Change::Record { version, key: key(), record });
+    assert_eq!(next().await, change(made, Some(record)));
+    assert_eq!(next().await, change(made + 1, None));
+    assert_eq!(next().await, format!("{:?}", Change::Bookmark { version: made + 2 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_from_a_forgotten_version_fails() {
+    let server = FakeServer::new();
+    let store = store(&server);
+    let listed = store.list().await.unwrap();
+    write(&store, Precondition::Absent, 1).await.unwrap();
+    server.compact();
+    let error = store.watch(listed.version).await.err().unwrap();
+    assert!(error.to_string().contains("410"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_is_no_word_of_the_state_is_unknown() {
+    let server = FakeServer::new();
+    let store = store(&server);
+    let faults = [
+        Fault::Refuse(429, "TooManyRequests"),
+        Fault::Refuse(500, "InternalError"),
+        Fault::Refuse(503, "ServiceUnavailable"),
+        Fault::Refuse(409, "SomethingElse"),
+        Fault::Refuse(403, "Forbidden"),
+        Fault::Garble("<html>it works</html>"),
+        Fault::Garble(""),
+        Fault::Garble("{}"),
+        Fault::Garble(r#"{"metadata": {"name": "bactrian.lock.lock1", "resourceVersion": "soon"}}"#),
+    ];
+    for fault in faults {
+        let asked = fault.clone();
+        server.script(move |_| asked.clone());
+        let error = write(&store, Precondition::Absent, 1).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unknown(..)), "{fault:?}: {error}");
+        let list = store.list().await;
+        assert!(matches!(list, Err(StoreError::Unknown(..))), "{fault:?}: {list:?}");
+        server.script(|_| Fault::None);
+        server.delete(LEASE);
+    }
+    // The library below must not try again by itself: what was sent when is the election's business.
+    server.seen.lock().unwrap().clear();
+    server.script(|_| Fault::Refuse(429, "TooManyRequests"));
+    assert!(write(&store, Precondition::Absent, 1).await.is_err());
+    assert_eq!(server.seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_lost_is_not_the_last_word() {
+    let server = FakeServer::new();
+    let store = store(&server);
+    server.script(|seen| if seen.method == Method::POST { Fault::LoseAnswer } else { Fault::None });
+    let patience = Duration::from_secs(3);
+    assert!(tokio::time::timeout(patience, write(&store, Precondition::Absent, 1)).await.is_err());
+    assert!(matches!(write(&store, Precondition::Version(1), 1).await, Err(StoreError::Conflict)));
+    let listed = store.list().await.unwrap();
+    assert_eq!(listed.entries.len(), 1);
+    write(&store, Precondition::Version(listed.entries[0].version), 2).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_take_turns_but_heartbeats_do_not_wait() {
+    let server = FakeServer::new();
+    let store = Arc::new(store(&server));
+    server.script(|seen| if seen.method == Method::GET { Fault::Stall } else { Fault::None });
+    let stalled = (0..4).map(|_| {
+        let store = Arc::clone(&store);
+        Box::pin(async move { store.list().await })
+    });
+    let stalled = futures_util::future::join_all(stalled);
+    let heartbeat = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let write = Write { key: key(), expect: Precondition::Absent, record: FREE };
+        let ordinary = store.write(write.clone(), Attempt::default());
+        assert!(tokio::time::timeout(Duration::from_secs(1), ordinary).await.is_err());
+        store.write(write, Attempt { heartbeat: true, fresh_connection: false }).await.unwrap();
+    };
+    tokio::select! {
+        biased;
+        () = heartbeat => {}
+        _ = stalled => panic!("nobody answers"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_connection_is_a_new_client() {
+    let server = FakeServer::new();
+    let store = store(&server);
+    let beat = async |version, fresh_connection| {
+        let expect = if version == 0 { Precondition::Absent } else { Precondition::Version(version) };
+        let record =
+            StoreRecord::Lock { record: LockRecord { epoch: version, ..LockRecord::FREE }, holder: None };
+        let attempt = Attempt { heartbeat: true, fresh_connection };
+        store.write(Write { key: key(), expect, record }, attempt).await.unwrap()
+    };
+    let first = beat(0, false).await;
+    let second = beat(first, false).await;
+    assert_eq!(server.clients_made(), 1);
+    beat(second, true).await;
+    assert_eq!(server.clients_made(), 2);
+    store.list().await.unwrap();
+    assert_eq!(server.clients_made(), 3, "a list goes over other connections than a heartbeat");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_was_led_and_looks_new_was_deleted_in_between() {
+    let server = FakeServer::new();
+    let store = store(&server);
+    write(&store, Precondition::Absent, 1).await.unwrap();
+    store.list().await.unwrap();
+    server.delete(LEASE);
+    let free = crate::codec::free_lock(&Group::default(), &"lock1".parse().unwrap());
+    let api = kube::Api::<k8s_openapi::api::coordination::v1::Lease>::namespaced(server.client(), "shop");
+    api.create(&kube::api::PostParams::default(), &free).await.unwrap();
+    let settled = async |store: &KubernetesStore| {
+        let listed = store.list().await.unwrap();
+        let StoreRecord::Lock { record, .. } = &listed.entries[0].record else { panic!() };
+        record.settled
+    };
+    assert!(!settled(&store).await, "its last leader may not know yet");
+    assert!(settled(&self::store(&server)).await, "to a member that starts now it is new");
+}

@@ -1,0 +1,71 @@
+//! The watch over the Leases of a group.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cluster_lease::{Change, LeaseWatch, StoreError, StoreKey};
+use futures_util::{Stream, StreamExt};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::core::WatchEvent;
+
+use crate::codec::{parse_version, version};
+use crate::errors;
+use crate::store::Shared;
+
+pub(crate) type Events = Pin<Box<dyn Stream<Item = Result<WatchEvent<Lease>, kube::Error>> + Send>>;
+
+/// An open watch.
+pub(crate) struct GroupWatch {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) events: Events,
+}
+
+#[async_trait]
+impl LeaseWatch for GroupWatch {
+    async fn next(&mut self) -> Result<Option<Change>, StoreError> {
+        loop {
+            let Some(event) = self.events.next().await else { return Ok(None) };
+            let event = event.map_err(|error| errors::error(self.shared.asked("watch"), error))?;
+            if let Some(change) = self.change(event)? {
+                return Ok(Some(change));
+            }
+        }
+    }
+}
+
+impl GroupWatch {
+    /// `None`: the event is of an object with our labels that is neither lock nor session. It must not
+    /// be lost, or a deadline could rest on a version that is never seen, but there is nothing to say.
+    fn change(&self, event: WatchEvent<Lease>) -> Result<Option<Change>, StoreError> {
+        let Shared { codec, cache, .. } = &*self.shared;
+        Ok(match event {
+            WatchEvent::Added(lease) | WatchEvent::Modified(lease) => match cache.note(codec, &lease)? {
+                Some(decoded) => Some(Change::Record {
+                    version: decoded.version,
+                    key: decoded.key,
+                    record: decoded.record,
+                }),
+                None => Some(Change::Bookmark { version: version(&lease.metadata)? }),
+            },
+            // Of an object that went, or that lost its labels. Its version is that of the change.
+            WatchEvent::Deleted(lease) => {
+                cache.note_deleted(&lease);
+                let version = version(&lease.metadata)?;
+                match self.key(&lease) {
+                    Some(key) => Some(Change::Record { version, key, record: None }),
+                    None => Some(Change::Bookmark { version }),
+                }
+            }
+            WatchEvent::Bookmark(bookmark) => {
+                Some(Change::Bookmark { version: parse_version(&bookmark.metadata.resource_version)? })
+            }
+            // 410 Gone among them: the changes since our version are no longer kept, so list again.
+            WatchEvent::Error(status) => return Err(errors::refusal(self.shared.asked("watch"), &status)),
+        })
+    }
+
+    fn key(&self, lease: &Lease) -> Option<StoreKey> {
+        self.shared.codec.decode(lease).ok()?.map(|decoded| decoded.key)
+    }
+}

@@ -1,0 +1,134 @@
+//! Somebody deletes or edits Leases while they are in use.
+
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+
+use super::judge::now;
+use super::proxy::Fault;
+use super::stage::{Stage, between, take_leader};
+
+const LOCK: &str = "bactrian.lock.lock1";
+
+fn patch(stage: &Stage, name: &str, patch: &serde_json::Value) -> u64 {
+    let at = now();
+    let params = PatchParams::default();
+    stage.block(async { stage.leases().patch(name, &params, &Patch::Merge(patch)).await }).unwrap();
+    at
+}
+
+fn delete(stage: &Stage, name: &str) -> u64 {
+    let at = now();
+    stage.block(async { stage.leases().delete(name, &DeleteParams::default()).await }).unwrap();
+    at
+}
+
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn a_lock_that_is_deleted_while_it_is_led_rests_for_the_takeover_wait() {
+    let stage = Stage::new("deleted");
+    let mut members = stage.members();
+    let led = stage.wait_for_term_after(0);
+    let deleted = delete(&stage, LOCK);
+    let next = stage.wait_for_term_after(led.term);
+    let time = between(deleted, next.start);
+    println!("lock deleted: the next exchange after {time:?}");
+    assert!(time > Duration::from_millis(4_900), "a deleted lock was taken after {time:?}");
+    // And while its leader cannot know.
+    let leader = take_leader(&mut members, &next);
+    leader.proxy.set(Fault::BlackHole);
+    let deleted = delete(&stage, LOCK);
+    let last = stage.wait_for_term_after(next.term);
+    println!("lock deleted while its leader was cut off: {:?}", between(deleted, last.start));
+    leader.proxy.set(Fault::None);
+    stage.let_pass(Duration::from_secs(1));
+    stage.judge();
+}
+
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn a_lock_that_is_deleted_and_made_anew_rests_for_the_takeover_wait() {
+    let stage = Stage::new("anew");
+    let mut members = stage.members();
+    let led = stage.wait_for_term_after(0);
+    stage.let_pass(Duration::from_secs(1));
+    let leader = take_leader(&mut members, &led);
+    leader.proxy.set(Fault::BlackHole);
+    let deleted = delete(&stage, LOCK);
+    stage.make_locks(1);
+    let next = stage.wait_for_term_after(led.term);
+    println!("lock deleted and made anew: {:?}", between(deleted, next.start));
+    leader.proxy.set(Fault::None);
+    stage.let_pass(Duration::from_secs(1));
+    stage.judge();
+}
+
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn a_session_that_is_deleted_costs_the_takeover_wait() {
+    let stage = Stage::new("session");
+    let mut members = stage.members();
+    let led = stage.wait_for_term_after(0);
+    let leader = take_leader(&mut members, &led);
+    let session = stage.session_of(&leader).name_any();
+    let deleted = delete(&stage, &session);
+    let next = stage.wait_for_term_after(led.term);
+    println!("session deleted: {:?}", between(deleted, next.start));
+    stage.judge();
+}
+
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn leases_that_are_edited_by_hand_are_not_believed() {
+    let stage = Stage::new("edited");
+    let members = stage.members();
+    let mut led = stage.wait_for_term_after(0);
+    let emptied = json!({"spec": {"holderIdentity": null}});
+    let stolen = json!({"spec": {"holderIdentity": "somebody-else"}});
+    for edit in [emptied, stolen] {
+        let edited = patch(&stage, LOCK, &edit);
+        let next = stage.wait_for_term_after(led.term);
+        println!("lock edited by hand: the next exchange after {:?}", between(edited, next.start));
+        led = next;
+    }
+    let leader = members.iter().find(|member| member.id() == led.member).unwrap();
+    let session = stage.session_of(leader).name_any();
+    let revived = json!({"metadata": {"annotations": {"bactrian/record": "seq=1000000"}}});
+    let edited = patch(&stage, &session, &revived);
+    let next = stage.wait_for_term_after(led.term);
+    println!("session edited by hand: the next exchange after {:?}", between(edited, next.start));
+    // What is no record of ours may be changed by anybody, once the leader has noted that its wait is over.
+    stage.let_pass(Duration::from_millis(500));
+    patch(&stage, LOCK, &json!({"metadata": {"annotations": {"team": "a"}, "labels": {"team": "a"}}}));
+    stage.let_pass(Duration::from_secs(2));
+    if stage.records().last().unwrap().term != next.term {
+        stage.show_logs();
+        panic!("a label cost leadership; {}", super::judge::show(&stage.records()));
+    }
+    let lock = stage.block(async { stage.leases().get(LOCK).await }).unwrap();
+    assert_eq!(lock.labels()["team"], "a");
+    stage.judge();
+}
+
+/// What the store relies on when it sends the uid along: some servers make what does not exist.
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn a_replacement_of_what_was_deleted_is_refused() {
+    let stage = Stage::new("replaced");
+    let read = stage.block(async { stage.leases().get(LOCK).await }).unwrap();
+    delete(&stage, LOCK);
+    let params = kube::api::PostParams::default();
+    let refused = stage.block(async { stage.leases().replace(LOCK, &params, &read).await }).unwrap_err();
+    let kube::Error::Api(status) = refused else { panic!("{refused}") };
+    println!("a replacement with the uid of what was deleted: {} {}", status.code, status.reason);
+    assert!(matches!(status.code, 404 | 409), "{status:?}");
+    let mut blind = read;
+    blind.metadata.uid = None;
+    let answer = stage.block(async { stage.leases().replace(LOCK, &params, &blind).await });
+    println!(
+        "the same without a uid: {}",
+        answer.map_or_else(|error| error.to_string(), |_| "it was made".into())
+    );
+}

@@ -1,0 +1,35 @@
+//! Several processes and a real API server: exactly one runs the route, whatever happens to them.
+//!
+//! `tests/kubernetes/api-server` finds or builds the server. Each test has a namespace, and each member a
+//! way to the server of its own, which can be spoilt.
+//!
+//! The quick set takes about two minutes. `KUBERNETES_ROUNDS=50` repeats what is measured fifty times as
+//! often; use it with a filter: `cargo test --all-features --test kubernetes -- --ignored --nocapture ends::`.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod api_server;
+mod by_hand;
+mod ends;
+mod faults;
+mod judge;
+mod load;
+mod member;
+mod pods;
+mod proxy;
+mod rights;
+mod stage;
+mod tool;
+mod work;
+
+/// Looking again costs a moment; what is looked for is in a file or a server.
+#[expect(clippy::disallowed_methods, reason = "a test program has no runtime to block")]
+fn pause() {
+    std::thread::sleep(std::time::Duration::from_millis(2));
+}
+
+/// How often to do what is done this often in the quick set.
+fn rounds(quick: usize) -> usize {
+    let times = std::env::var("KUBERNETES_ROUNDS").ok().and_then(|times| times.parse::<usize>().ok());
+    quick * times.unwrap_or(1)
+}

@@ -1,0 +1,264 @@
+//! A namespace with members, and one file in which they write down what they do.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bactrian::cluster_kubernetes::{Group, free_lock};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt as _};
+use tokio::runtime::Runtime;
+
+use super::api_server::{ApiServer, user_name};
+use super::judge::{self, Record, show};
+use super::member::{Member, MemberSettings};
+use super::pause;
+use super::proxy::Proxy;
+
+/// The verbs that a member needs on Leases.
+pub(crate) const VERBS: &[&str] = &["get", "list", "watch", "create", "update"];
+
+pub(crate) struct Stage {
+    pub(crate) server: Arc<ApiServer>,
+    pub(crate) namespace: String,
+    pub(crate) admin: Client,
+    pub(crate) runtime: Runtime,
+    folder: tempfile::TempDir,
+    pub(crate) settings: MemberSettings,
+}
+
+impl Stage {
+    /// A namespace whose members may do what they need, with its lock made in advance.
+    pub(crate) fn new(name: &str) -> Self {
+        Self::on(ApiServer::shared(), name)
+    }
+
+    pub(crate) fn on(server: Arc<ApiServer>, name: &str) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let admin = runtime.block_on(async { Client::try_from(server.admin()).unwrap() });
+        let namespace = format!("{name}-{:06x}", fastrand::u32(..0x100_0000));
+        let folder = tempfile::tempdir().unwrap();
+        let settings = MemberSettings {
+            pod: String::new(),
+            pod_uid: None,
+            namespace: namespace.clone(),
+            kubeconfig: PathBuf::new(),
+            records: folder.path().join("records"),
+            locks: 1,
+            work: Duration::from_millis(2),
+            period: Duration::from_millis(5),
+            pod_labels: None,
+            termination_log: None,
+            profile: "fast",
+            log: PathBuf::new(),
+        };
+        let stage = Self { server, namespace, admin, runtime, folder, settings };
+        let object = serde_json::json!({"metadata": {"name": stage.namespace}});
+        let namespaces = Api::<Namespace>::all(stage.admin.clone());
+        let object = serde_json::from_value(object).unwrap();
+        stage.block(async { namespaces.create(&PostParams::default(), &object).await }).unwrap();
+        stage.allow(VERBS);
+        stage.make_locks(1);
+        stage
+    }
+
+    pub(crate) fn block<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    pub(crate) fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.admin.clone(), &self.namespace)
+    }
+
+    pub(crate) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.admin.clone(), &self.namespace)
+    }
+
+    /// The Leases of sessions.
+    pub(crate) fn sessions(&self) -> Vec<Lease> {
+        let params = ListParams::default().labels("bactrian/kind=session");
+        self.block(async { self.leases().list(&params).await }).unwrap().items
+    }
+
+    pub(crate) fn session_of(&self, member: &Member) -> Lease {
+        let holder = format!("{}_", member.settings.pod);
+        let of_member = |lease: &Lease| {
+            let id = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
+            id.is_some_and(|id| id.starts_with(&holder))
+        };
+        self.sessions().into_iter().filter(of_member).max_by_key(|lease| lease.creation_timestamp()).unwrap()
+    }
+
+    /// Makes the Leases of locks in advance, as a manifest would.
+    pub(crate) fn make_locks(&self, count: usize) {
+        for lock in 1..=count {
+            let lease = free_lock(&Group::default(), &format!("lock{lock}").parse().unwrap());
+            // Those that exist already are as good.
+            let _ = self.block(async { self.leases().create(&PostParams::default(), &lease).await });
+        }
+    }
+
+    /// What members may do with Leases, from now on.
+    pub(crate) fn allow(&self, verbs: &[&str]) {
+        let rule = |groups: &[&str], resource: &str, verbs: &[&str]| PolicyRule {
+            api_groups: Some(groups.iter().map(ToString::to_string).collect()),
+            resources: Some(vec![resource.into()]),
+            verbs: verbs.iter().map(ToString::to_string).collect(),
+            ..PolicyRule::default()
+        };
+        let mut role = Role {
+            rules: Some(vec![
+                rule(&["coordination.k8s.io"], "leases", verbs),
+                rule(&[""], "pods", &["list", "watch"]),
+            ]),
+            ..Role::default()
+        };
+        role.metadata.name = Some("members".into());
+        let mut binding = RoleBinding {
+            role_ref: RoleRef {
+                api_group: "rbac.authorization.k8s.io".into(),
+                kind: "Role".into(),
+                name: "members".into(),
+            },
+            subjects: Some(
+                (0..3)
+                    .map(|user| Subject {
+                        api_group: Some("rbac.authorization.k8s.io".into()),
+                        kind: "User".into(),
+                        name: user_name(user),
+                        namespace: None,
+                    })
+                    .collect(),
+            ),
+            ..RoleBinding::default()
+        };
+        binding.metadata.name = Some("members".into());
+        let params = PatchParams::apply("test").force();
+        self.block(async {
+            let roles = Api::<Role>::namespaced(self.admin.clone(), &self.namespace);
+            roles.patch("members", &params, &Patch::Apply(&role)).await.unwrap();
+            let bindings = Api::<RoleBinding>::namespaced(self.admin.clone(), &self.namespace);
+            bindings.patch("members", &params, &Patch::Apply(&binding)).await.unwrap();
+        });
+    }
+
+    /// Starts the member with this number, of 0, 1 and 2, behind a proxy of its own.
+    pub(crate) fn member(&self, user: usize) -> Member {
+        self.member_with(user, self.settings.clone())
+    }
+
+    pub(crate) fn member_with(&self, user: usize, settings: MemberSettings) -> Member {
+        let proxy = Proxy::start(&self.runtime, self.server.port());
+        let kubeconfig = self.folder.path().join(format!("kubeconfig-{}", proxy.port));
+        std::fs::write(&kubeconfig, self.server.kubeconfig(proxy.port, user, &self.namespace)).unwrap();
+        let pod = if settings.pod.is_empty() { format!("pod-{user}") } else { settings.pod.clone() };
+        let log = self.folder.path().join(format!("log-{pod}"));
+        Member::start(MemberSettings { pod, kubeconfig, log, ..settings }, proxy)
+    }
+
+    pub(crate) fn members(&self) -> Vec<Member> {
+        (0..3).map(|user| self.member(user)).collect()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn records(&self) -> Vec<Record> {
+        judge::read(&self.settings.records)
+    }
+
+    /// Waits until the records are as `wanted`.
+    pub(crate) fn wait(&self, what: &str, wanted: impl Fn(&[Record]) -> bool) -> Vec<Record> {
+        let patience = Instant::now() + Duration::from_secs(40);
+        loop {
+            let records = self.records();
+            if wanted(&records) {
+                return records;
+            }
+            if Instant::now() >= patience {
+                self.show_logs();
+                panic!("waited 40 s for {what}; {}", show(&records));
+            }
+            pause();
+        }
+    }
+
+    pub(crate) fn show_logs(&self) {
+        for entry in std::fs::read_dir(self.folder.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_string_lossy().starts_with("log-") {
+                let text = std::fs::read_to_string(&path).unwrap_or_default();
+                let lines = text.lines().collect::<Vec<_>>();
+                println!("{}:\n{}", path.display(), lines[lines.len().saturating_sub(25)..].join("\n"));
+            }
+        }
+    }
+
+    /// The first exchange of a term of `lock1` after `term`.
+    pub(crate) fn wait_for_term_after(&self, term: u64) -> Record {
+        let next = |record: &&Record| record.lock == "lock1" && record.term > term;
+        let records = self.wait("a new term", |records| records.iter().any(|record| next(&record)));
+        records.iter().find(next).cloned().unwrap()
+    }
+
+    /// Lets `time` pass while members do what they do.
+    pub(crate) fn let_pass(&self, time: Duration) {
+        self.block(async { tokio::time::sleep(time).await });
+    }
+
+    /// Judges, with the logs in the case of a mistake.
+    pub(crate) fn judge(&self) {
+        self.judge_with_pauses(&[]);
+    }
+
+    /// The same, where members, by their process ids, were paused at these times. While a process is paused
+    /// it does not work, and the one step that was past its check may end when it goes on; no step may
+    /// start then.
+    pub(crate) fn judge_with_pauses(&self, pauses: &[(u32, u64)]) {
+        let mut records = self.records();
+        for (member, paused) in pauses {
+            for record in
+                records.iter_mut().filter(|record| record.member == *member && record.start < *paused)
+            {
+                record.end = record.end.map(|end| end.min(*paused));
+            }
+        }
+        match std::panic::catch_unwind(|| judge::assert_exclusive(&records)) {
+            Ok(terms) => {
+                println!("{}: {} exchanges in {terms} terms, no overlap", self.namespace, records.len())
+            }
+            Err(panic) => {
+                self.show_logs();
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+/// Takes the leader out of the members.
+pub(crate) fn take_leader(members: &mut Vec<Member>, leads: &Record) -> Member {
+    let index =
+        members.iter().position(|member| member.id() == leads.member).expect("the leader is a member");
+    members.swap_remove(index)
+}
+
+/// The number of a member, by its pod.
+pub(crate) fn number(member: &Member) -> usize {
+    member.settings.pod.rsplit('-').next().unwrap().parse().unwrap()
+}
+
+/// Prints a distribution.
+pub(crate) fn report(what: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
+    println!("{what}: n={} p50={:?} p99={:?} max={:?}", times.len(), at(50), at(99), at(100));
+}
+
+pub(crate) fn between(from: u64, to: u64) -> Duration {
+    Duration::from_nanos(to.saturating_sub(from))
+}
