@@ -13,6 +13,7 @@ pub mod http_poll;
 pub mod https;
 pub mod log;
 pub mod master;
+#[cfg(feature = "state")]
 mod missed;
 pub mod mock;
 pub mod seda;

@@ -17,13 +17,16 @@
 //! before its exchange starts, and below `master:` it travels with the lock. Whoever leads next goes on at
 //! the same multiples of the period, knows which were missed, and fires none twice. The first time is
 //! counted from the first start of all; `delay` is then of no importance any more. Within one process,
-//! setting the clock changes nothing.
+//! setting the clock changes nothing. The last three options belong to the feature `state` of this crate, which
+//! `cron` and `http` bring with them.
 //!
 //! Each exchange has an empty body and the headers `timer.name`, `timer.counter` (from 1) and
 //! `timer.fired_time` (milliseconds since 1970-01-01 UTC); with `missed` also `timer.scheduled_time`, and
 //! `timer.missed`: whether it makes up for a time that was missed.
 
-use std::path::PathBuf;
+#[cfg(feature = "state")]
+mod grid;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -32,13 +35,13 @@ use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind};
 use router_core::pipeline::Pipeline;
-use router_core::state::{RouteState, StateError};
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use smol_str::SmolStr;
 use tokio::time::{Instant, sleep_until};
 
-use crate::missed::{self, Missed};
+#[cfg(feature = "state")]
+use crate::missed;
 
 /// The component.
 pub struct TimerComponent;
@@ -75,6 +78,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             default: None,
             summary: "how many exchanges there are; unset or `0` means no end",
         },
+        #[cfg(feature = "state")]
         OptionDescription {
             name: "missed",
             kind: OptionKind::Choice(missed::WORDS),
@@ -82,7 +86,9 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             summary: "with `fixed_rate`: the times go on over restarts and failovers, and this becomes of \
                       those that were missed: none of them fires, the latest one does, or each",
         },
+        #[cfg(feature = "state")]
         missed::MAX_OPTION,
+        #[cfg(feature = "state")]
         missed::STATE_OPTION,
     ],
 };
@@ -94,17 +100,9 @@ impl Component for TimerComponent {
 
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         let options = DESCRIPTION.read(uri)?;
-        let missed = Missed::read(&options);
-        if missed.is_some() && (!options.boolean("fixed_rate") || options.duration("period").as_millis() == 0)
-        {
-            let error = uri.error_in_whole("option `missed` needs `fixed_rate=true` and a period");
-            return Err(error
-                .help("a period that counts from the last exchange has no times to miss")
-                .into());
-        }
         Ok(Box::new(Timer {
-            missed,
-            state: options.text("state").map(PathBuf::from),
+            #[cfg(feature = "state")]
+            catch_up: grid::CatchUp::read(uri, &options)?,
             name: uri.required_path("a timer needs a name: `timer:clock`")?,
             delay: options.duration("delay"),
             period: options.duration("period"),
@@ -122,8 +120,8 @@ struct Timer {
     fixed_rate: bool,
     repeat_count: Option<u64>,
     /// `None`: times that were missed are forgotten, and nothing is stored.
-    missed: Option<Missed>,
-    state: Option<PathBuf>,
+    #[cfg(feature = "state")]
+    catch_up: Option<grid::CatchUp>,
 }
 
 impl Endpoint for Timer {
@@ -135,8 +133,9 @@ impl Endpoint for Timer {
 #[async_trait]
 impl Consumer for Timer {
     async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
-        if let Some(policy) = self.missed {
-            return self.run_on_grid(policy, &pipeline, &stop).await;
+        #[cfg(feature = "state")]
+        if let Some(catch_up) = &self.catch_up {
+            return catch_up.run(&self, &pipeline, &stop).await;
         }
         let mut due = Instant::now() + self.delay;
         for counter in 1.. {
@@ -157,101 +156,7 @@ impl Consumer for Timer {
     }
 }
 
-/// Times that are multiples of a period on the wall clock, whoever fires them.
-struct Grid {
-    /// The wall clock of this process: read once, and counted on by the clock that nobody sets.
-    started: Instant,
-    start: Duration,
-    period: Duration,
-    /// The last time that was fired or skipped.
-    settled: Duration,
-    state: RouteState,
-}
-
-impl Grid {
-    fn now(&self) -> Duration {
-        self.start + self.started.elapsed()
-    }
-
-    /// When the time after the last one is.
-    fn next(&self) -> Instant {
-        self.started + (self.settled + self.period).saturating_sub(self.start)
-    }
-
-    /// How many times have passed since the last one.
-    fn passed(&self) -> u64 {
-        let passed = self.now().saturating_sub(self.settled).as_nanos() / self.period.as_nanos();
-        u64::try_from(passed).unwrap_or(u64::MAX)
-    }
-
-    /// Passes over so many times, and stores that before anything is fired.
-    async fn settle(&mut self, times: u64) -> Result<(), StateError> {
-        let nanoseconds = self.period.as_nanos().saturating_mul(times.into());
-        self.settled += Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
-        self.state.store(&serde_json::json!({ "settled": milliseconds(self.settled) })).await
-    }
-}
-
 impl Timer {
-    async fn run_on_grid(&self, policy: Missed, pipeline: &Pipeline, stop: &Stop) -> Result<(), BoxError> {
-        let mut grid = self.grid(pipeline).await?;
-        // Missed, reported, and about to fire one after the other.
-        let mut pending = 0;
-        for counter in 1.. {
-            let passed = grid.passed();
-            if passed > pending {
-                policy.report(
-                    pipeline.route_id(),
-                    passed - pending,
-                    "when nobody led, or it was busy or paused",
-                );
-                pending = policy.fires(passed);
-                grid.settle(passed - pending).await?;
-            }
-            tokio::select! {
-                biased;
-                () = stop.requested() => break,
-                () = sleep_until(grid.next()) => {}
-            }
-            if let Some(term) = pipeline.term() {
-                // Nothing would start any more: this time is for the next leader.
-                term.admit()?;
-            }
-            grid.settle(1).await?;
-            let mut exchange = self.exchange(counter);
-            let headers = &mut exchange.message.headers;
-            headers.set(const { SmolStr::new_static("timer.scheduled_time") }, milliseconds(grid.settled));
-            headers.set(const { SmolStr::new_static("timer.missed") }, pending > 0);
-            pending = pending.saturating_sub(1);
-            // The pipeline has logged a failure; the next tick is a new chance.
-            let _ = pipeline.process(&mut exchange).await;
-            if self.repeat_count == Some(counter) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    async fn grid(&self, pipeline: &Pipeline) -> Result<Grid, BoxError> {
-        let state = missed::state(pipeline, self.state.as_ref());
-        let stored = state.load().await?.and_then(|value| value["settled"].as_u64());
-        let (started, start) = (Instant::now(), now());
-        let mut grid = Grid { started, start, period: self.period, settled: Duration::ZERO, state };
-        match stored {
-            Some(settled) => {
-                grid.settled = Duration::from_millis(settled);
-                missed::warn_if_ahead(pipeline.route_id(), grid.settled.saturating_sub(start));
-            }
-            None => {
-                // The first time is after the delay, and strictly after now: nothing is missed yet.
-                let delay = self.delay.max(Duration::from_millis(1));
-                grid.settled = (start + delay).saturating_sub(self.period);
-                grid.settle(0).await?;
-            }
-        }
-        Ok(grid)
-    }
-
     fn exchange(&self, counter: u64) -> Exchange {
         let now = now();
         let mut exchange = Exchange::new(());
@@ -294,8 +199,8 @@ mod tests {
             period: Duration::from_secs(1),
             fixed_rate: true,
             repeat_count: None,
-            missed: None,
-            state: None,
+            #[cfg(feature = "state")]
+            catch_up: None,
         };
         let start = Instant::now();
         tokio::time::advance(Duration::from_millis(3_400)).await;

@@ -1,5 +1,6 @@
 //! What `timer:` promises about times that were missed.
 
+#![cfg(feature = "state")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
