@@ -96,6 +96,10 @@ pub(crate) fn state(pipeline: &Pipeline, file: Option<&PathBuf>) -> RouteState {
 
 /// The state, and what is in it; no state at all where the cluster service keeps none and it was not
 /// asked for by name.
+#[cfg_attr(
+    not(any(feature = "cron", feature = "http")),
+    expect(dead_code, reason = "only components of these features can do without a state")
+)]
 pub(crate) async fn load_if_kept(
     state: RouteState,
     required: bool,
