@@ -173,9 +173,10 @@ impl Settings {
             DataSource::parse(&data_source, options.secret("password")).map_err(ConfigError::new)?;
         let path = uri.required_path("a sql endpoint needs a statement: `sql:select * from x`")?;
         let mut errors = ConfigErrors::default();
-        let statement = Statement::parse(&path)
+        let statement = Statement::parse(&path, data_source.foreign_parameters())
             .map_err(|(range, message)| errors.push(uri.error_in_decoded_path(range, message)));
-        let mut after = |name| match Statement::parse(&options.text(name)?) {
+        let mut after = |name| match Statement::parse(&options.text(name)?, data_source.foreign_parameters())
+        {
             Ok(statement) => Some(statement),
             Err((range, message)) => {
                 errors.push(uri.error_in_option(name, range, message));

@@ -439,6 +439,15 @@ async fn a_wrong_password_is_not_shown_and_a_new_one_is_used() {
     assert_eq!(database.rows("select 1 as a").await, json!([{ "a": 1 }]));
 }
 
+#[tokio::test]
+async fn a_database_that_may_only_be_read_is_polled() {
+    let database = Database::sqlite();
+    database.tasks("x", 2).await;
+    let select = format!("sql:select id from x order by id?{}%3Fmode=ro&initial_delay=0", database.source);
+    database.run_route(from(select).to("mock:out"), database.mock.endpoint("out").wait_for(2)).await;
+    assert_eq!(database.received_ids(), [1, 2]);
+}
+
 #[test]
 fn mistakes_point_at_the_characters() {
     let mistakes = |uri: &str| {
@@ -454,6 +463,8 @@ fn mistakes_point_at_the_characters() {
     assert!(mistakes(&format!("sql:?{source}")).contains("needs a statement"));
     let two = mistakes(&format!("sql:select%20:#a?{source}&on_consume=update x set a = $1"));
     assert!(two.contains("a parameter looks like `:name`") && two.contains("write `:name`"), "{two}");
+    let shown = two.lines().filter(|line| line.contains("^")).map(|line| line.matches('^').count());
+    assert_eq!(shown.collect::<Vec<_>>(), [2, 1], "{two}");
     let secret = mistakes("sql:select :#a?data_source=postgres://me:hunter2@host/db");
     assert!(secret.contains("cannot contain a password") && !secret.contains("hunter2"), "{secret}");
     assert!(mistakes("sql:select 1?data_source=oracle:x").contains("takes `sqlite:path`"));

@@ -88,7 +88,9 @@ impl SqlConsumer {
         let Some(transaction) = shared.lock().await.take() else { return Ok(()) };
         if lost || pipeline.term().is_some_and(|term| term.check().is_err()) {
             let route = pipeline.route_id();
-            info!(route, "route `{route}` rolls back {count} rows: this member does not lead any more");
+            if count > 0 {
+                info!(route, "route `{route}` rolls back {count} rows: this member does not lead any more");
+            }
             return transaction.rollback().await;
         }
         transaction.commit().await

@@ -61,6 +61,15 @@ impl DataSource {
         Ok(Self { url: url.into(), password, product })
     }
 
+    /// The characters with which the database lets parameters begin, beside `:`, and which have no other
+    /// meaning there.
+    pub(super) fn foreign_parameters(&self) -> &'static str {
+        match self.product {
+            Product::Sqlite => "?@$",
+            Product::Postgres => "",
+        }
+    }
+
     fn open(&self) -> Result<Pool, BoxError> {
         Ok(match self.product {
             Product::Sqlite => Pool::Sqlite(sqlite::pool(&self.url, sqlite::options(&self.url)?)),
@@ -105,6 +114,9 @@ impl Databases {
     /// cannot always become one for writing.
     pub(super) async fn begin(&self, source: &DataSource) -> Result<Transaction, BoxError> {
         let transaction = match self.pool(source)? {
+            Pool::Sqlite(pool) if source.url.contains("mode=ro") => {
+                pool.begin().await.map(Transaction::Sqlite)
+            }
             Pool::Sqlite(pool) => pool.begin_with("begin immediate").await.map(Transaction::Sqlite),
             Pool::Postgres(pool) => pool.begin().await.map(Transaction::Postgres),
         };

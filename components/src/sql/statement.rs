@@ -14,9 +14,12 @@ pub(super) struct Statement {
 /// What is wrong with a statement, and with which bytes of it.
 pub(super) type Mistake = (Range<usize>, String);
 
+const UNNAMED: &str = "parameters have names here: write `:name`";
+
 impl Statement {
-    /// Finds the parameters: `:name` outside of texts, quoted names, comments and casts.
-    pub(super) fn parse(text: &str) -> Result<Self, Mistake> {
+    /// Finds the parameters: `:name` outside of texts, quoted names, comments and casts. The characters
+    /// `foreign` begin parameters of the database's own, which nobody would set.
+    pub(super) fn parse(text: &str, foreign: &str) -> Result<Self, Mistake> {
         let (mut pieces, mut parameters) = (Vec::new(), Vec::new());
         let (mut place, mut piece_start, mut end) = (0, 0, None);
         while let Some(first) = text[place..].chars().next() {
@@ -44,9 +47,9 @@ impl Statement {
                     piece_start = place;
                     continue;
                 }
-                // They would be parameters that nobody sets.
+                sign if foreign.contains(sign) => return Err(at(place, 1, UNNAMED)),
                 '$' if rest[1..].starts_with(|next: char| next.is_ascii_digit()) => {
-                    return Err(at(place, 2, "parameters have names here: write `:name`"));
+                    return Err(at(place, 2, UNNAMED));
                 }
                 // A whole word: a `$` in it begins no quote.
                 letter if is_name(letter) => {
@@ -141,7 +144,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> (String, Vec<String>) {
-        let statement = Statement::parse(text).unwrap();
+        let statement = Statement::parse(text, "").unwrap();
         (statement.text(|index| format!("${}", index + 1)), statement.parameters)
     }
 
@@ -175,9 +178,13 @@ mod tests {
             (" ; ", 0..3, "no statement"),
             ("select 1; 'a'", 8..13, "more than one"),
         ] {
-            let Err((place, found)) = Statement::parse(text) else { panic!("{text}") };
+            let Err((place, found)) = Statement::parse(text, "") else { panic!("{text}") };
             assert!(found.contains(message), "{text}: {found}");
             assert_eq!(place, range, "{text}");
         }
+        for text in ["select ?", "select @a", "select $a"] {
+            assert_eq!(Statement::parse(text, "?@$").unwrap_err().0, 7..8, "{text}");
+        }
+        assert!(Statement::parse("select a$b, '?'", "?@$").is_ok());
     }
 }
