@@ -108,6 +108,34 @@ async fn the_poller_logs_new_orders() {
     tokio::task::spawn_blocking(|| run_until(command, "order 7: a camel")).await.unwrap();
 }
 
+/// Sessions that have expired, and one that has not.
+async fn sessions(database: &str) {
+    let router = bactrian::router().build().unwrap();
+    for statement in [
+        "create table session (id integer primary key, expires text)",
+        "insert into session (expires) values ('2001-01-01'), ('2002-02-02'), ('2999-01-01')",
+    ] {
+        let sql = router.producer(format!("sql:{statement}?data_source={database}")).unwrap();
+        sql.process(&mut bactrian::prelude::Exchange::new(())).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_nightly_job_deletes_what_has_expired() {
+    for in_rust in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let database = format!("sqlite:{}", folder.path().join("test.db").display());
+        sessions(&database).await;
+        let mut command = if in_rust { example("nightly") } else { bactrian() };
+        if !in_rust {
+            command.arg("run").arg(root().join("examples/nightly.toml"));
+        }
+        command.env("SCHEDULE", "*+*+*+*+*+*").env("DATABASE", &database);
+        let running = || run_until(command, "deleted 2 expired sessions, in term 1");
+        tokio::task::spawn_blocking(running).await.unwrap();
+    }
+}
+
 fn readme() -> String {
     std::fs::read_to_string(root().join("README.md")).unwrap()
 }

@@ -17,6 +17,8 @@ pub mod master;
 mod missed;
 pub mod mock;
 pub mod seda;
+#[cfg(feature = "sql")]
+pub mod sql;
 #[cfg(feature = "http")]
 pub mod telegram;
 pub mod timer;
@@ -36,6 +38,8 @@ pub use log::LogComponent;
 pub use master::MasterComponent;
 pub use mock::MockComponent;
 pub use seda::SedaComponent;
+#[cfg(feature = "sql")]
+pub use sql::SqlComponent;
 #[cfg(feature = "http")]
 pub use telegram::TelegramComponent;
 pub use timer::TimerComponent;
@@ -61,5 +65,7 @@ pub fn register(registry: &mut Registry) {
     registry.add_component(MasterComponent::default());
     registry.add_component(MockComponent::default());
     registry.add_component(SedaComponent::default());
+    #[cfg(feature = "sql")]
+    registry.add_component(SqlComponent::default());
     registry.add_component(TimerComponent);
 }

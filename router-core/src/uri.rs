@@ -116,6 +116,30 @@ impl EndpointUri {
         self.error(self.path.start + range.start..self.path.start + range.end, message)
     }
 
+    /// A mistake in the given bytes of the decoded path.
+    #[must_use]
+    pub fn error_in_decoded_path(&self, range: Range<usize>, message: impl Into<String>) -> ConfigError {
+        self.error_in_path(written(self.path(), &range), message)
+    }
+
+    /// A mistake in the given bytes of the decoded value of an option; in the whole URI where the option
+    /// is not written.
+    #[must_use]
+    pub fn error_in_option(
+        &self,
+        name: &str,
+        range: Range<usize>,
+        message: impl Into<String>,
+    ) -> ConfigError {
+        match self.options.iter().find(|option| self.slice(&option.name) == name) {
+            None => self.error_in_whole(message),
+            Some(option) => {
+                let range = written(self.slice(&option.value), &range);
+                self.error(option.value.start + range.start..option.value.start + range.end, message)
+            }
+        }
+    }
+
     /// A mistake in the scheme.
     #[must_use]
     pub fn error_in_scheme(&self, message: impl Into<String>) -> ConfigError {
@@ -150,6 +174,22 @@ impl fmt::Display for EndpointUri {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.as_str().fmt(formatter)
     }
+}
+
+/// Which bytes of a text with `%XX` stand for the given bytes of the decoded one.
+fn written(text: &str, decoded: &Range<usize>) -> Range<usize> {
+    let bytes = text.as_bytes();
+    let (mut place, mut index, mut start) = (0, 0, text.len());
+    while place < bytes.len() && index < decoded.end {
+        if index == decoded.start {
+            start = place;
+        }
+        let digits =
+            bytes.get(place + 1..place + 3).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        place += if bytes[place] == b'%' && digits.is_some() { 3 } else { 1 };
+        index += 1;
+    }
+    start.min(place)..place
 }
 
 /// RFC 3986, section 3.1, in lower case.
@@ -193,6 +233,16 @@ mod tests {
         assert_eq!((uri.scheme(), uri.path()), ("timer", "clock"));
         let values = uri.options().iter().map(|option| uri.decoded_value(option)).collect::<Vec<_>>();
         assert_eq!(values, ["1s", "a b&c"]);
+    }
+
+    #[test]
+    fn bytes_of_a_decoded_text_are_found_in_the_written_one() {
+        for (text, decoded, place) in
+            [("a%20b", 2..3, 4..5), ("a%20b", 1..2, 1..4), ("a%b", 1..2, 1..2), ("a%20", 0..2, 0..4)]
+        {
+            assert_eq!(written(text, &decoded), place, "{text}");
+        }
+        assert_eq!(written("ab", &(2..2)), 2..2);
     }
 
     #[test]

@@ -1,0 +1,220 @@
+//! `sql:statement`: runs a statement for each exchange, or makes an exchange of each row that it yields.
+//!
+//! | option | takes | default | meaning |
+//! |---|---|---|---|
+//! | `data_source` | text |  | required: `sqlite:path`, `sqlite::memory:`, or `postgres://user@host:port/database` |
+//! | `password` | secret |  | the password of the user in the URL of the data source |
+//! | `output_type` | list, one | `list` | `list`: the body becomes an array of all rows; `one`: it becomes the only row, or empty |
+//! | `initial_delay` | duration | `1s` | the time before the first poll |
+//! | `delay` | duration | `500ms` | the time from the end of one poll to the next |
+//! | `max_messages_per_poll` | integer |  | how many rows of a poll become exchanges; unset or `0` means all |
+//! | `on_consume` | text |  | the statement that is run for a row when its exchange is done |
+//! | `on_consume_failed` | text |  | the statement that is run for a row when its exchange failed |
+//!
+//! For example `sql:select * from person where id = :id?data_source=sqlite:people.db&output_type=one`. The
+//! statement stands in the URI as it is, except that `?` is written `%3F`, and `%` as `%25` where two
+//! hexadecimal digits follow. In an option, `&` is `%26`, `+` is `%2B` and `%` is `%25`. A file of `SQLite`
+//! is made where it does not exist. Dots in the path of the file are taken from the current directory.
+//!
+//! **Parameters** are `:name`, outside of texts, quoted names and comments; they are never put into the
+//! text of the statement. A value comes from the field of that name when the body is a JSON object (also
+//! as text; `:address.city` is a field of a field), else from the header of that name; `:body` is the
+//! whole body. `:term` and `:lock` are those of the `master:` route, whatever fields and headers say. A
+//! parameter that is not found is a failure; JSON `null` is a null. With `PostgreSQL` a value is read as
+//! the type that the parameter has where it stands; where that is not clear, say so: `:since::timestamptz`.
+//!
+//! **In `to`.** A statement that yields rows (also one with `returning`) replaces the body and sets the
+//! header `sql.row_count`. Any other leaves the body as it is and sets `sql.update_count`: how many rows it
+//! has changed.
+//!
+//! **In `from`.** Each poll is one transaction. It reads the rows, sends them through the route one after
+//! the other, each as a JSON object, runs `on_consume` or `on_consume_failed` after each with its columns as
+//! parameters, and commits at the end. Without such a statement a row is read again by the next poll, and so
+//! is one whose exchange failed, if there is no `on_consume_failed`. Steps `sql:` of such an exchange with the
+//! same data source and password take part in the transaction: what they write is there when the row is
+//! done, is not there when it is not, and is undone when the exchange fails.
+//!
+//! When a stop is asked for, what is done is committed, and the rest left. When the member does not lead any
+//! more, or crashes, all rows of the poll are rolled back, and read again by the next leader: at least once,
+//! for steps outside of the database. `max_messages_per_poll=1` makes that one row. To share the rows among
+//! consumers that work at the same time, without `master:`, let the statement claim them:
+//! `select ... order by id limit 10 for update skip locked` in `PostgreSQL`.
+//!
+//! A transaction of `SQLite` locks the whole database for all others that write, for as long as the
+//! exchanges take; they wait five seconds and then fail. Keep polls short there.
+//!
+//! **Values** of columns become numbers, texts, booleans and JSON as far as JSON has them. Times become
+//! text in the form of ISO 8601, `numeric` becomes text so that nothing is lost, bytes become text like
+//! `\x00ff`. Other types of `PostgreSQL` are an error that says so: cast them in the statement.
+//!
+//! **Refusing older leaders.** A statement can compare the term, so that a leader that was held up
+//! somewhere writes nothing any more once the next one has written:
+//!
+//! ```sql
+//! update job set last_run = :cron.scheduled_time, term = :term where name = 'nightly' and term <= :term
+//! ```
+
+mod consumer;
+mod database;
+mod parameters;
+mod postgres;
+mod postgres_values;
+mod producer;
+mod sqlite;
+mod statement;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
+use router_core::error::{ConfigError, ConfigErrors};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options};
+use router_core::uri::EndpointUri;
+
+use consumer::SqlConsumer;
+use database::{DataSource, Databases};
+use producer::SqlProducer;
+use statement::Statement;
+
+/// The component. Its routes share the connections to each database.
+#[derive(Default)]
+pub struct SqlComponent {
+    databases: Databases,
+}
+
+const fn option(
+    name: &'static str,
+    kind: OptionKind,
+    default: Option<&'static str>,
+    summary: &'static str,
+) -> OptionDescription {
+    OptionDescription { name, kind, default, summary }
+}
+
+static DESCRIPTION: ComponentDescription = ComponentDescription {
+    scheme: "sql",
+    summary: "runs a statement for each exchange, or makes an exchange of each row that it yields",
+    syntax: "sql:statement",
+    consumes: true,
+    produces: true,
+    options: &[
+        option(
+            "data_source",
+            OptionKind::Text,
+            None,
+            "required: `sqlite:path`, `sqlite::memory:`, or `postgres://user@host:port/database`",
+        ),
+        option(
+            "password",
+            OptionKind::Secret,
+            None,
+            "the password of the user in the URL of the data source",
+        ),
+        option(
+            "output_type",
+            OptionKind::Choice(&["list", "one"]),
+            Some("list"),
+            "`list`: the body becomes an array of all rows; `one`: it becomes the only row, or empty",
+        ),
+        option("initial_delay", OptionKind::Duration, Some("1s"), "the time before the first poll"),
+        option("delay", OptionKind::Duration, Some("500ms"), "the time from the end of one poll to the next"),
+        option(
+            "max_messages_per_poll",
+            OptionKind::Integer,
+            None,
+            "how many rows of a poll become exchanges; unset or `0` means all",
+        ),
+        option(
+            "on_consume",
+            OptionKind::Text,
+            None,
+            "the statement that is run for a row when its exchange is done",
+        ),
+        option(
+            "on_consume_failed",
+            OptionKind::Text,
+            None,
+            "the statement that is run for a row when its exchange failed",
+        ),
+    ],
+};
+
+impl Component for SqlComponent {
+    fn description(&self) -> &'static ComponentDescription {
+        &DESCRIPTION
+    }
+
+    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        let options = DESCRIPTION.read(uri)?;
+        let settings = Arc::new(Settings::read(&options, uri)?);
+        Ok(Box::new(SqlEndpoint { databases: self.databases.clone(), settings }))
+    }
+}
+
+/// The checked options.
+struct Settings {
+    statement: Statement,
+    data_source: DataSource,
+    one: bool,
+    initial_delay: Duration,
+    delay: Duration,
+    max_messages_per_poll: usize,
+    on_consume: Option<Statement>,
+    on_consume_failed: Option<Statement>,
+}
+
+impl Settings {
+    fn read(options: &Options, uri: &EndpointUri) -> Result<Self, ConfigErrors> {
+        let data_source = options.text("data_source").ok_or_else(|| {
+            uri.error_in_whole("a sql endpoint needs a database: `data_source=sqlite:path`")
+        })?;
+        // Without a place, and before all other mistakes: the URI may contain a password.
+        let data_source =
+            DataSource::parse(&data_source, options.secret("password")).map_err(ConfigError::new)?;
+        let path = uri.required_path("a sql endpoint needs a statement: `sql:select * from x`")?;
+        let mut errors = ConfigErrors::default();
+        let statement = Statement::parse(&path, data_source.foreign_parameters())
+            .map_err(|(range, message)| errors.push(uri.error_in_decoded_path(range, message)));
+        let mut after = |name| match Statement::parse(&options.text(name)?, data_source.foreign_parameters())
+        {
+            Ok(statement) => Some(statement),
+            Err((range, message)) => {
+                errors.push(uri.error_in_option(name, range, message));
+                None
+            }
+        };
+        let (on_consume, on_consume_failed) = (after("on_consume"), after("on_consume_failed"));
+        let Ok(statement) = statement else { return Err(errors) };
+        errors.into_result()?;
+        Ok(Self {
+            statement,
+            data_source,
+            one: options.text("output_type").as_deref() == Some("one"),
+            initial_delay: options.duration("initial_delay"),
+            delay: options.duration("delay"),
+            max_messages_per_poll: match options.integer("max_messages_per_poll") {
+                None | Some(0) => usize::MAX,
+                Some(count) => usize::try_from(count).unwrap_or(usize::MAX),
+            },
+            on_consume,
+            on_consume_failed,
+        })
+    }
+}
+
+struct SqlEndpoint {
+    databases: Databases,
+    settings: Arc<Settings>,
+}
+
+impl Endpoint for SqlEndpoint {
+    fn consumer(&self) -> Option<Box<dyn Consumer>> {
+        let (databases, settings) = (self.databases.clone(), Arc::clone(&self.settings));
+        Some(Box::new(SqlConsumer { databases, settings }))
+    }
+
+    fn processor(&self) -> Option<Arc<dyn Processor>> {
+        let (databases, settings) = (self.databases.clone(), Arc::clone(&self.settings));
+        Some(Arc::new(SqlProducer { databases, settings }))
+    }
+}

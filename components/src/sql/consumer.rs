@@ -1,0 +1,154 @@
+//! [`SqlConsumer`]: polls a database, and settles what was read in the transaction that read it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use router_core::component::Consumer;
+use router_core::error::BoxError;
+use router_core::exchange::Exchange;
+use router_core::pipeline::Pipeline;
+use router_core::stop::Stop;
+use serde_json::Value as Json;
+use tokio::time::sleep;
+use tracing::info;
+
+use super::Settings;
+use super::database::{Databases, Outcome, SharedTransaction, Transaction};
+use super::parameters::{Parameters, Source};
+use super::statement::Statement;
+
+pub(super) struct SqlConsumer {
+    pub(super) databases: Databases,
+    pub(super) settings: Arc<Settings>,
+}
+
+/// What came of the exchange of a row.
+enum Consumed {
+    Settled,
+    LeadershipLost,
+}
+
+#[async_trait]
+impl Consumer for SqlConsumer {
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+        let mut pause = self.settings.initial_delay;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.requested() => return Ok(()),
+                () = sleep(pause) => {}
+            }
+            pause = self.settings.delay;
+            // Nothing is done yet with rows that are still being read.
+            let (transaction, rows) = tokio::select! {
+                biased;
+                () = stop.requested() => return Ok(()),
+                read = self.read(&pipeline) => read?,
+            };
+            self.poll(transaction, rows, &pipeline, &stop).await?;
+        }
+    }
+}
+
+impl SqlConsumer {
+    /// The rows of this poll, and the transaction that has read them.
+    async fn read(&self, pipeline: &Pipeline) -> Result<(Transaction, Vec<Json>), BoxError> {
+        let settings = &self.settings;
+        let parameters = Parameters { term: pipeline.term(), source: Source::Nothing };
+        let values = parameters.of(&settings.statement)?;
+        let mut transaction = self.databases.begin(&settings.data_source).await?;
+        let mut rows = match transaction.run(&settings.statement, &values).await? {
+            Outcome::Rows(rows) => rows,
+            Outcome::Changed(_) => return Err("the statement of a consumer must yield rows".into()),
+        };
+        rows.truncate(settings.max_messages_per_poll);
+        Ok((transaction, rows))
+    }
+
+    /// Sends the rows through the route, one after the other, and commits what became of them.
+    async fn poll(
+        &self,
+        transaction: Transaction,
+        rows: Vec<Json>,
+        pipeline: &Pipeline,
+        stop: &Stop,
+    ) -> Result<(), BoxError> {
+        let shared = SharedTransaction::new(tokio::sync::Mutex::new(Some(transaction)));
+        let (mut lost, count) = (false, rows.len());
+        for row in rows {
+            // The rest is for whoever polls next; what is done is committed.
+            if stop.is_requested() {
+                break;
+            }
+            if let Consumed::LeadershipLost = self.consume(row, &shared, pipeline).await? {
+                lost = true;
+                break;
+            }
+        }
+        let Some(transaction) = shared.lock().await.take() else { return Ok(()) };
+        if lost || pipeline.term().is_some_and(|term| term.check().is_err()) {
+            let route = pipeline.route_id();
+            if count > 0 {
+                info!(route, "route `{route}` rolls back {count} rows: this member does not lead any more");
+            }
+            return transaction.rollback().await;
+        }
+        transaction.commit().await
+    }
+
+    async fn consume(
+        &self,
+        row: Json,
+        shared: &SharedTransaction,
+        pipeline: &Pipeline,
+    ) -> Result<Consumed, BoxError> {
+        let settings = &self.settings;
+        in_transaction(shared, async |transaction| transaction.command("savepoint bactrian_row").await)
+            .await?;
+        let mut exchange = Exchange::new(row.clone());
+        let lent = self.databases.lend(exchange.id, &settings.data_source, shared);
+        let result = pipeline.process(&mut exchange).await;
+        drop(lent);
+        let failed = match result {
+            Ok(()) => false,
+            Err(error) if error.is_leadership_lost() => return Ok(Consumed::LeadershipLost),
+            Err(_) => true,
+        };
+        in_transaction(shared, async |transaction| {
+            if failed {
+                // What the exchange has written in this transaction is not to stay.
+                transaction.command("rollback to savepoint bactrian_row").await?;
+            }
+            transaction.command("release savepoint bactrian_row").await?;
+            let after = if failed { &settings.on_consume_failed } else { &settings.on_consume };
+            match after {
+                Some(statement) => settle(transaction, statement, &row, pipeline).await,
+                None => Ok(()),
+            }
+        })
+        .await?;
+        Ok(Consumed::Settled)
+    }
+}
+
+/// Runs the statement that settles a row.
+async fn settle(
+    transaction: &mut Transaction,
+    statement: &Statement,
+    row: &Json,
+    pipeline: &Pipeline,
+) -> Result<(), BoxError> {
+    let parameters = Parameters { term: pipeline.term(), source: Source::Row(row) };
+    transaction.run(statement, &parameters.of(statement)?).await.map(drop)
+}
+
+/// Works in the transaction, which nobody has ended as long as the consumer polls.
+async fn in_transaction(
+    shared: &SharedTransaction,
+    work: impl AsyncFnOnce(&mut Transaction) -> Result<(), BoxError>,
+) -> Result<(), BoxError> {
+    match shared.lock().await.as_mut() {
+        Some(transaction) => work(transaction).await,
+        None => Err("the transaction has ended".into()),
+    }
+}

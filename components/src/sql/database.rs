@@ -1,0 +1,298 @@
+//! [`Databases`]: one pool of connections for each distinct data source, and the transactions that
+//! consumers share with the steps of their exchanges.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use router_core::error::BoxError;
+use router_core::exchange::ExchangeId;
+use router_core::secret::Secret;
+use router_core::value::Value;
+use serde_json::Value as Json;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
+
+use super::statement::Statement;
+use super::{postgres, sqlite};
+
+/// How long connecting, or waiting for a connection that others use, may take.
+pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A database, and how to log in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct DataSource {
+    url: String,
+    password: Option<Secret>,
+    product: Product,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Product {
+    Sqlite,
+    Postgres,
+}
+
+impl DataSource {
+    /// Checks a URL. The messages contain nothing of it: it may hold a password.
+    pub(super) fn parse(url: &str, password: Option<Secret>) -> Result<Self, &'static str> {
+        let (product, parses) = match url.split_once(':') {
+            Some(("sqlite", path)) if !path.is_empty() => (Product::Sqlite, sqlite::options(url).is_ok()),
+            Some(("postgres" | "postgresql", rest)) => {
+                let authority =
+                    rest.trim_start_matches('/').split(['/', '?', '#']).next().unwrap_or_default();
+                let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+                if user.contains(':') || rest.contains("password=") {
+                    return Err("option `data_source` cannot contain a password: use `password=env:NAME`");
+                }
+                (Product::Postgres, postgres::options(url).is_ok())
+            }
+            _ => (Product::Sqlite, false),
+        };
+        if !parses {
+            return Err("option `data_source` takes `sqlite:path`, `sqlite::memory:` or \
+                        `postgres://user@host/database`");
+        }
+        if product == Product::Sqlite && password.is_some() {
+            return Err("a SQLite database has no password");
+        }
+        Ok(Self { url: url.into(), password, product })
+    }
+
+    /// The characters with which the database lets parameters begin, beside `:`, and which have no other
+    /// meaning there.
+    pub(super) fn foreign_parameters(&self) -> &'static str {
+        match self.product {
+            Product::Sqlite => "?@$",
+            Product::Postgres => "",
+        }
+    }
+
+    fn open(&self) -> Result<Pool, BoxError> {
+        Ok(match self.product {
+            Product::Sqlite => Pool::Sqlite(sqlite::pool(&self.url, sqlite::options(&self.url)?)),
+            Product::Postgres => {
+                let mut options = postgres::options(&self.url)?;
+                if let Some(password) = &self.password {
+                    options = options.password(&password.reveal()?);
+                }
+                Pool::Postgres(postgres::pool(options))
+            }
+        })
+    }
+}
+
+#[derive(Clone)]
+enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// A transaction that a consumer shares with the steps of its exchange; `None` when it has ended.
+pub(super) type SharedTransaction = Arc<tokio::sync::Mutex<Option<Transaction>>>;
+
+/// The databases that were needed so far. Clones share them.
+#[derive(Clone, Default)]
+pub(super) struct Databases {
+    pools: Arc<Mutex<HashMap<DataSource, Pool>>>,
+    lent: Arc<Mutex<HashMap<(ExchangeId, DataSource), SharedTransaction>>>,
+}
+
+impl Databases {
+    /// A connection for one statement.
+    pub(super) async fn connection(&self, source: &DataSource) -> Result<Connection, BoxError> {
+        let connection = match self.pool(source)? {
+            Pool::Sqlite(pool) => pool.acquire().await.map(Connection::Sqlite),
+            Pool::Postgres(pool) => pool.acquire().await.map(Connection::Postgres),
+        };
+        connection.map_err(|error| self.no_connection(source, &error))
+    }
+
+    /// A new transaction. That of `SQLite` is one that writes from the beginning: a lock for reading
+    /// cannot always become one for writing.
+    pub(super) async fn begin(&self, source: &DataSource) -> Result<Transaction, BoxError> {
+        let transaction = match self.pool(source)? {
+            Pool::Sqlite(pool) if source.url.contains("mode=ro") => {
+                pool.begin().await.map(Transaction::Sqlite)
+            }
+            Pool::Sqlite(pool) => pool.begin_with("begin immediate").await.map(Transaction::Sqlite),
+            Pool::Postgres(pool) => pool.begin().await.map(Transaction::Postgres),
+        };
+        transaction.map_err(|error| self.no_connection(source, &error))
+    }
+
+    /// Lets the steps of an exchange take part in a transaction, until the returned value is dropped.
+    pub(super) fn lend(&self, id: ExchangeId, source: &DataSource, transaction: &SharedTransaction) -> Lent {
+        let key = (id, source.clone());
+        locked(&self.lent).insert(key.clone(), Arc::clone(transaction));
+        Lent { databases: self.clone(), key }
+    }
+
+    /// The transaction in which an exchange began, if it began in this database.
+    pub(super) fn lent(&self, id: ExchangeId, source: &DataSource) -> Option<SharedTransaction> {
+        locked(&self.lent).get(&(id, source.clone())).cloned()
+    }
+
+    fn pool(&self, source: &DataSource) -> Result<Pool, BoxError> {
+        let mut pools = locked(&self.pools);
+        if let Some(pool) = pools.get(source) {
+            return Ok(pool.clone());
+        }
+        let pool = source.open()?;
+        pools.insert(source.clone(), pool.clone());
+        Ok(pool)
+    }
+
+    fn no_connection(&self, source: &DataSource, error: &sqlx::Error) -> BoxError {
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        // Not let in: the next use asks for the password anew, which may have been changed.
+        if code.is_some_and(|code| code.starts_with("28")) {
+            locked(&self.pools).remove(source);
+        }
+        format!("no connection to the database: {error}").into()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// While it exists, the steps of an exchange take part in a transaction.
+pub(super) struct Lent {
+    databases: Databases,
+    key: (ExchangeId, DataSource),
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        locked(&self.databases.lent).remove(&self.key);
+    }
+}
+
+/// What a statement has done.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The rows that it yielded, as JSON objects.
+    Rows(Vec<Json>),
+    /// It yields no rows; how many it has changed.
+    Changed(u64),
+}
+
+/// A connection out of a pool. Each statement is a transaction of its own.
+pub(super) enum Connection {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+}
+
+impl Connection {
+    pub(super) async fn run(&mut self, statement: &Statement, values: &[Value]) -> Result<Outcome, BoxError> {
+        let outcome = match self {
+            Self::Sqlite(connection) => sqlite::run(connection, statement, values).await,
+            Self::Postgres(connection) => postgres::run(connection, statement, values).await,
+        };
+        outcome.map_err(|error| failed(&error))
+    }
+}
+
+/// A transaction. It is rolled back when it is dropped.
+pub(super) enum Transaction {
+    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Postgres(sqlx::Transaction<'static, Postgres>),
+}
+
+impl Transaction {
+    /// Runs a statement. After a failure, only a return to a savepoint helps.
+    pub(super) async fn run(&mut self, statement: &Statement, values: &[Value]) -> Result<Outcome, BoxError> {
+        let outcome = match self {
+            Self::Sqlite(transaction) => sqlite::run(transaction, statement, values).await,
+            Self::Postgres(transaction) => postgres::run(transaction, statement, values).await,
+        };
+        outcome.map_err(|error| failed(&error))
+    }
+
+    /// Runs a statement, and undoes what it has done if it fails.
+    pub(super) async fn run_or_undo(
+        &mut self,
+        statement: &Statement,
+        values: &[Value],
+    ) -> Result<Outcome, BoxError> {
+        self.command("savepoint bactrian_step").await?;
+        let outcome = self.run(statement, values).await;
+        if outcome.is_err() {
+            self.command("rollback to savepoint bactrian_step").await?;
+        }
+        self.command("release savepoint bactrian_step").await?;
+        outcome
+    }
+
+    /// Runs a statement that has no parameters and yields nothing.
+    pub(super) async fn command(&mut self, text: &'static str) -> Result<(), BoxError> {
+        let done = match self {
+            Self::Sqlite(transaction) => sqlx::raw_sql(text).execute(&mut **transaction).await.map(drop),
+            Self::Postgres(transaction) => sqlx::raw_sql(text).execute(&mut **transaction).await.map(drop),
+        };
+        done.map_err(|error| failed(&error))
+    }
+
+    pub(super) async fn commit(self) -> Result<(), BoxError> {
+        let done = match self {
+            Self::Sqlite(transaction) => transaction.commit().await,
+            Self::Postgres(transaction) => transaction.commit().await,
+        };
+        done.map_err(|error| failed(&error))
+    }
+
+    pub(super) async fn rollback(self) -> Result<(), BoxError> {
+        let done = match self {
+            Self::Sqlite(transaction) => transaction.rollback().await,
+            Self::Postgres(transaction) => transaction.rollback().await,
+        };
+        done.map_err(|error| failed(&error))
+    }
+}
+
+/// The text of an error, which says all: its source would say it again.
+fn failed(error: &sqlx::Error) -> BoxError {
+    format!("the statement failed: {error}").into()
+}
+
+/// Bytes as text, in the form of `PostgreSQL`.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::from("\\x"), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_url_is_refused_and_not_shown() {
+        for url in
+            ["postgres://me:hunter2@host/db", "postgresql://host/db?password=hunter2", "oracle:hunter2"]
+        {
+            let message = DataSource::parse(url, None).unwrap_err();
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+        for url in
+            ["sqlite:a.db", "sqlite::memory:", "sqlite:///var/a.db?mode=ro", "postgres://me@[::1]:5432/db"]
+        {
+            assert!(DataSource::parse(url, None).is_ok(), "{url}");
+        }
+        assert!(DataSource::parse("sqlite:", None).is_err());
+        assert!(DataSource::parse("sqlite:a", Secret::parse("env:X")).is_err());
+    }
+
+    #[tokio::test]
+    async fn equal_sources_share_a_pool_and_different_ones_do_not() {
+        let databases = Databases::default();
+        for url in ["sqlite::memory:", "sqlite:a.db", "sqlite::memory:"] {
+            databases.clone().pool(&DataSource::parse(url, None).unwrap()).unwrap();
+        }
+        assert_eq!(locked(&databases.pools).len(), 2);
+    }
+}
