@@ -166,6 +166,20 @@ impl Settings {
         self.heartbeat.min(Duration::from_secs(3))
     }
 
+    /// What is left, by the leader's clock, between the latest end of its work and the earliest start of a
+    /// successor.
+    pub(crate) fn slack(&self) -> Duration {
+        let (slow, fast) = self.rates();
+        let waited = nanos(self.takeover_wait.as_nanos() * slow / fast);
+        waited.saturating_sub(self.deadline.saturating_add(self.stop))
+    }
+
+    /// The rates of a clock that is as slow, and as fast, as it may be.
+    fn rates(&self) -> (u128, u128) {
+        let error = u128::from(self.rate_error_ppm);
+        (MILLION.saturating_sub(error), MILLION + error)
+    }
+
     /// The pause after a request that failed at once, so that a store that refuses is not hammered.
     pub fn retry_pause(&self) -> Duration {
         self.heartbeat / 8
