@@ -226,3 +226,29 @@ impl Drop for Participant {
         self.office.tell(Input::Unview { lock: self.lock.clone(), generation: self.generation });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::clock::TokioClock;
+    use crate::memory::MemoryStore;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_view_that_begins_before_the_end_of_the_one_before_is_reported_leads() {
+        let (store, lock) = (MemoryStore::new(), "lock1".parse().unwrap());
+        store.create_free(&lock);
+        let settings = LeaseClusterSettings::new(Member::new("a")).clock(Arc::new(TokioClock::default()));
+        let cluster = LeaseCluster::start(store.handle(1), settings).unwrap();
+        let first = cluster.view(&lock).await.unwrap();
+        let number = first.lead().await.unwrap().term().number();
+        // What another thread sees between the last drop of a view and the report of its end.
+        cluster.participants.lock().unwrap().clear();
+        let second = cluster.view(&lock).await.unwrap();
+        drop(first);
+        let scope = tokio::time::timeout(Duration::from_secs(60), second.lead()).await.unwrap().unwrap();
+        assert!(scope.term().number() > number);
+        assert!(scope.term().is_valid());
+        drop((scope, second));
+        cluster.close().await;
+    }
+}

@@ -151,6 +151,12 @@ impl<'a> Election<'a> {
     fn told(&mut self, input: Input) {
         match input {
             Input::View { lock, generation, publisher } => {
+                // The end of an earlier participation may be reported later than this beginning. Its term
+                // ends as if it had been told in order, because nobody can lead on behalf of it any more.
+                let earlier = self.wishes.participations.get(&lock).map(|earlier| earlier.generation);
+                if let Some(earlier) = earlier.filter(|earlier| *earlier != generation) {
+                    self.unwant(&lock, earlier);
+                }
                 self.wishes.participations.insert(lock.clone(), Participation { generation, publisher });
                 self.want(&lock);
             }
