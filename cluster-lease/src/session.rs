@@ -199,6 +199,10 @@ impl Context {
     pub(crate) fn own_session_seen(&mut self, version: Version, record: SessionRecord, listed: bool) -> bool {
         let may_claim = self.session.may_claim(self);
         let lapsed = self.session.lapsed;
+        // R2: whoever sent this is not this process, whatever became of the session since.
+        if record.seq > self.session.last_seq {
+            return self.lose_session(SessionLoss::Shared);
+        }
         if record.dead.is_some() {
             covered!(self, SessionKilled);
             return self.lose_session(SessionLoss::Killed);

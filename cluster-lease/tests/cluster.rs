@@ -471,3 +471,77 @@ async fn a_panic_of_the_election_ends_all_terms_and_it_begins_anew() {
     drop(second);
     cluster.close().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_member_whose_store_is_gone_closes_and_drains_when_its_deadline_has_passed() {
+    for close in [true, false] {
+        let store = store();
+        let a = Process::start(&store, "a");
+        let view = a.view().await;
+        let scope = view.lead().await.unwrap();
+        sleep(seconds(100)).await;
+        a.handle.link().cut();
+        let asked = Instant::now();
+        let end = async { if close { a.cluster.close().await } else { a.cluster.drain().await } };
+        let (ended, ()) = tokio::join!(timeout(seconds(60), end), async {
+            // Work that is running is waited for all the same.
+            sleep(seconds(13)).await;
+            drop(scope);
+        });
+        ended.unwrap();
+        let elapsed = asked.elapsed();
+        assert!(seconds(13) <= elapsed && elapsed <= seconds(14), "{elapsed:?}");
+        let b = Process::start(&store, "b");
+        b.lead().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_closes_ends_its_session_and_a_leader_removes_what_ended_long_ago() {
+    let store = store();
+    let sessions = || {
+        let entries = store.listing().entries.into_iter();
+        entries.filter(|entry| matches!(entry.key, StoreKey::Session(_))).count()
+    };
+    for _ in 0..20 {
+        let a = Process::start(&store, "a");
+        drop(a.lead().await);
+        a.cluster.close().await;
+    }
+    assert_eq!(sessions(), 20);
+    let b = Process::start(&store, "b");
+    let scope = b.lead().await;
+    sleep(seconds(1)).await;
+    let listed = b.cluster.sessions().borrow().clone();
+    assert_eq!(listed.len(), 1, "the dead are not listed: {listed:?}");
+    assert_eq!(sessions(), 21, "they are not removed before everybody has seen that they are dead");
+    sleep(X * 10 + T * 25).await;
+    assert_eq!(sessions(), 1);
+    assert!(scope.term().is_valid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_draws_the_number_of_another_draws_again() {
+    let store = store();
+    let start = |name: &str, numbers: &'static [u128]| {
+        let drawn = std::sync::atomic::AtomicUsize::new(0);
+        let settings = LeaseClusterSettings::new(Member::new(name))
+            .clock(Arc::new(TokioClock::default()))
+            .strict(false)
+            .incarnations(move || numbers[drawn.fetch_add(1, Ordering::Relaxed).min(numbers.len() - 1)]);
+        LeaseCluster::start(store.handle(1), settings).unwrap()
+    };
+    let a = start("a", &[42]);
+    let scope = a.view(&lock()).await.unwrap().lead().await.unwrap();
+    let b = start("b", &[42, 42, 43]);
+    let standing_by = b.view(&lock()).await.unwrap();
+    assert!(timeout(seconds(300), standing_by.lead()).await.is_err());
+    assert!(scope.term().is_valid(), "the first one notices nothing");
+    drop(scope);
+    a.close().await;
+    let scope = timeout(seconds(1), standing_by.lead()).await.unwrap().unwrap();
+    let sessions = b.sessions().borrow().clone();
+    assert_eq!(sessions.len(), 1);
+    assert_eq!(sessions[0].0.incarnation, 43);
+    assert!(scope.term().is_valid());
+}
