@@ -220,7 +220,15 @@ impl Context {
             self.own_change_seen();
         }
         self.session.note_version(version);
+        #[cfg(debug_assertions)]
+        let sent = self.session.sent.iter().find(|(seq, _)| *seq == record.seq).map(|(_, at)| *at);
         if self.session.note_echo(record.seq, self.settings.deadline()) {
+            #[cfg(debug_assertions)]
+            invariant!(
+                self,
+                self.session.deadline == sent.map(|at| at + self.settings.deadline()),
+                "I6: a deadline is the sending of a heartbeat that the view has shown, plus y"
+            );
             covered!(self, if listed => EchoByList else EchoByWatch);
             if mutated!(self, DeadlineFromEchoArrival) {
                 self.session.deadline = Some(self.now.leader + self.settings.deadline());

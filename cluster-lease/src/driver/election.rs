@@ -420,9 +420,9 @@ impl<'a> Election<'a> {
         };
         let (store, patience) = (Arc::clone(&self.around.store), self.around.timing.attempt_timeout());
         self.tasks.spawn(async move {
-            match timeout(patience, store.delete(StoreKey::Session(session), version)).await {
-                Ok(Err(error)) => debug!(%session, "a session is not removed: {}", Chain(&error)),
-                Ok(Ok(())) | Err(_) => {}
+            let removed = timeout(patience, store.delete(StoreKey::Session(session), version)).await;
+            if let Ok(Err(error)) = removed {
+                debug!(%session, "a session is not removed: {}", Chain(&error));
             }
             Done::Buried
         });

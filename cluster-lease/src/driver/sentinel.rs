@@ -47,6 +47,7 @@ fn watch_in_thread(holds: &Holds, quit: &CancellationToken) {
             Ok(None) if quit.is_cancelled() => return,
             Ok(None) => {}
             Err(Panicked) => {
+                #[expect(clippy::disallowed_methods, reason = "this thread is no runtime's")]
                 thread::sleep(SOON);
                 holds.alarm.ring();
             }
