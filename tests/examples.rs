@@ -74,7 +74,12 @@ fn every_route_file_is_sound_and_the_clock_ticks() {
     assert!(!files.is_empty());
     for file in &files {
         let output = bactrian().arg("check").arg(file).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let printed = String::from_utf8_lossy(&output.stderr);
+        if file.ends_with("nightly.toml") && cfg!(not(feature = "sql")) {
+            assert!(printed.contains("unknown component `sql`"), "{printed}");
+        } else {
+            assert!(output.status.success(), "{printed}");
+        }
     }
     let mut command = bactrian();
     command.arg("run").arg(root().join("examples/clock.toml"));
@@ -109,6 +114,7 @@ async fn the_poller_logs_new_orders() {
 }
 
 /// Sessions that have expired, and one that has not.
+#[cfg(feature = "sql")]
 async fn sessions(database: &str) {
     let router = bactrian::router().build().unwrap();
     for statement in [
@@ -120,6 +126,7 @@ async fn sessions(database: &str) {
     }
 }
 
+#[cfg(feature = "sql")]
 #[tokio::test]
 async fn the_nightly_job_deletes_what_has_expired() {
     for in_rust in [true, false] {

@@ -105,6 +105,10 @@ pub enum SessionLoss {
     Deleted,
     /// Its record was deleted and made again by a late copy of its own first write.
     Recreated,
+    /// Its record shows a heartbeat that this process never sent: another process has drawn the same
+    /// incarnation, or is a copy of this one. The driver must go on with a new incarnation, because the
+    /// other may lose its session too, and both would meet again in the next one.
+    Shared,
 }
 
 /// Names one request.

@@ -237,7 +237,7 @@ impl Core {
             }),
             Event::Drain => self.set_draining(true),
             Event::Undrain => self.set_draining(false),
-            Event::Joined { lock, epoch } => self.change(lock, |lock, _| lock.joined(epoch)),
+            Event::Joined { lock, epoch } => self.change(lock, |lock, context| lock.joined(epoch, context)),
             Event::Changed { version, key, record } => self.changed(version, key, record),
             Event::Progress { version } => {
                 self.context.advance(version);

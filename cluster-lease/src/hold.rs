@@ -167,9 +167,10 @@ impl Lock {
     }
 
     /// All work of a hold has ended: the lock may be released (R10) or campaigned for again.
-    pub(crate) fn joined(&mut self, epoch: u64) {
+    /// Of this very hold: word of an earlier one may come late, or twice.
+    pub(crate) fn joined(&mut self, epoch: u64, context: &Context) {
         if let Hold::Draining(grant) | Hold::Fenced { grant, .. } = self.hold
-            && grant.epoch == epoch
+            && (grant.epoch == epoch || mutated!(context, JoinedOfAnyEpoch))
         {
             self.hold = Hold::None;
             self.ended = Some(grant);

@@ -43,6 +43,9 @@ macro_rules! covered {
 }
 
 /// Asserts one of the invariants I1-I8 in debug builds, unless a rule is being broken on purpose.
+///
+/// I4 needs no assertion, because the type says it: without the mutants, a
+/// [`Precondition`](crate::Precondition) names a version or the absence of the record.
 macro_rules! invariant {
     ($context:expr, $condition:expr, $text:literal) => {
         #[cfg(feature = "mutants")]
@@ -112,6 +115,8 @@ mod enabled {
             ReusableNonce,
             /// R10: a lock is released before its work has ended.
             ReleaseBeforeJoin,
+            /// R10: the end of the work of an earlier term is taken for that of the present one.
+            JoinedOfAnyEpoch,
             /// R10: a lock is released without naming the version that was seen.
             ReleaseWithoutVersion,
             /// R2: a session that was deleted and made again by a late copy of its first write goes on.

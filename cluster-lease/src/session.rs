@@ -199,6 +199,10 @@ impl Context {
     pub(crate) fn own_session_seen(&mut self, version: Version, record: SessionRecord, listed: bool) -> bool {
         let may_claim = self.session.may_claim(self);
         let lapsed = self.session.lapsed;
+        // R2: whoever sent this is not this process, whatever became of the session since.
+        if record.seq > self.session.last_seq {
+            return self.lose_session(SessionLoss::Shared);
+        }
         if record.dead.is_some() {
             covered!(self, SessionKilled);
             return self.lose_session(SessionLoss::Killed);
@@ -216,7 +220,15 @@ impl Context {
             self.own_change_seen();
         }
         self.session.note_version(version);
+        #[cfg(debug_assertions)]
+        let sent = self.session.sent.iter().find(|(seq, _)| *seq == record.seq).map(|(_, at)| *at);
         if self.session.note_echo(record.seq, self.settings.deadline()) {
+            #[cfg(debug_assertions)]
+            invariant!(
+                self,
+                self.session.deadline == sent.map(|at| at + self.settings.deadline()),
+                "I6: a deadline is the sending of a heartbeat that the view has shown, plus y"
+            );
             covered!(self, if listed => EchoByList else EchoByWatch);
             if mutated!(self, DeadlineFromEchoArrival) {
                 self.session.deadline = Some(self.now.leader + self.settings.deadline());

@@ -50,9 +50,15 @@ pub enum SettingsError {
     /// A rate error of 100 % or more is no clock.
     #[error("a clock rate error of {0} parts per million is not a clock")]
     Rate(u32),
+    /// Nobody would ever take over.
+    #[error("a takeover wait of {0:?} never ends; it may be a year at most")]
+    Endless(Duration),
 }
 
 const MILLION: u128 = 1_000_000;
+
+/// Readings of clocks can be added to anything up to this, and to what it implies for the other numbers.
+const LONGEST_WAIT: Duration = Duration::from_secs(366 * 86_400);
 
 impl Settings {
     /// Checks and keeps the timing: takeover wait x, deadline y, stop, heartbeat period T and the bound
@@ -72,13 +78,15 @@ impl Settings {
         if u128::from(rate_error_ppm) >= MILLION {
             return Err(SettingsError::Rate(rate_error_ppm));
         }
-        if heartbeat.is_zero() || heartbeat * 2 > deadline {
+        if takeover_wait > LONGEST_WAIT {
+            return Err(SettingsError::Endless(takeover_wait));
+        }
+        if heartbeat.is_zero() || heartbeat > deadline / 2 {
             return Err(SettingsError::Heartbeat { heartbeat, deadline });
         }
         let settings = Self { takeover_wait, deadline, stop, heartbeat, rate_error_ppm };
-        let slow = MILLION - u128::from(rate_error_ppm);
-        let fast = MILLION + u128::from(rate_error_ppm);
-        let needed = deadline + stop;
+        let (slow, fast) = settings.rates();
+        let needed = deadline.saturating_add(stop);
         if takeover_wait.as_nanos() * slow < needed.as_nanos() * fast {
             return Err(SettingsError::Overlap {
                 takeover_wait,
@@ -166,6 +174,20 @@ impl Settings {
         self.heartbeat.min(Duration::from_secs(3))
     }
 
+    /// What is left, by the leader's clock, between the latest end of its work and the earliest start of a
+    /// successor.
+    pub(crate) fn slack(&self) -> Duration {
+        let (slow, fast) = self.rates();
+        let waited = nanos(self.takeover_wait.as_nanos() * slow / fast);
+        waited.saturating_sub(self.deadline.saturating_add(self.stop))
+    }
+
+    /// The rates of a clock that is as slow, and as fast, as it may be.
+    fn rates(&self) -> (u128, u128) {
+        let error = u128::from(self.rate_error_ppm);
+        (MILLION.saturating_sub(error), MILLION + error)
+    }
+
     /// The pause after a request that failed at once, so that a store that refuses is not hammered.
     pub fn retry_pause(&self) -> Duration {
         self.heartbeat / 8
@@ -214,6 +236,20 @@ mod tests {
         assert!(text.contains("15s * (1 - 0.01) / (1 + 0.01) = 14.702970297s"), "{text}");
         assert!(text.contains("deadline 14s + stop 2s = 16s"), "{text}");
         assert!(text.contains("at least 16.323232324s"), "{text}");
+    }
+
+    #[test]
+    fn numbers_without_bounds_are_refused() {
+        let (seconds, ever) = (Duration::from_secs, Duration::MAX);
+        let refused = |x, y, stop, t| Settings::new(x, y, stop, t, 10_000).unwrap_err();
+        let text = refused(seconds(15), ever, seconds(2), seconds(3)).to_string();
+        assert!(text.contains("+ stop 2s = 18446744073709551615.999999999s"), "{text}");
+        assert!(matches!(refused(seconds(15), seconds(12), ever, seconds(3)), SettingsError::Overlap { .. }));
+        assert!(matches!(
+            refused(seconds(15), seconds(12), seconds(2), ever),
+            SettingsError::Heartbeat { .. }
+        ));
+        assert_eq!(refused(ever, ever, ever, ever), SettingsError::Endless(ever));
     }
 
     #[test]

@@ -50,6 +50,17 @@ pub trait LeaseStore: Send + Sync + 'static {
     /// [`StoreError::Conflict`] when the precondition did not hold, [`StoreError::Unknown`] for all else.
     async fn write(&self, write: Write, attempt: Attempt) -> Result<Version, StoreError>;
 
+    /// Removes a record if it is still as of `version`. Only sessions that ended long ago are removed, so
+    /// that they do not pile up. A store that cannot remove anything leaves this as it is: it does nothing,
+    /// and the records stay.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write).
+    async fn delete(&self, key: StoreKey, version: Version) -> Result<(), StoreError> {
+        let _ = (key, version);
+        Ok(())
+    }
+
     /// Watches the group from just after `version`.
     ///
     /// # Errors

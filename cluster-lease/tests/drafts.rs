@@ -198,3 +198,32 @@ fn a_holder_that_is_another_incarnation_of_the_same_name_is_a_stranger() {
     assert!(!group.leads(0));
     assert_eq!(group.lock().holder, Some(stranger));
 }
+
+#[test]
+fn a_heartbeat_that_this_process_never_sent_costs_it_its_session() {
+    let mut group = Group::new(1);
+    group.pass(8.0);
+    let session = group.members[0].core.session();
+    let seq = group.session_record(session).seq;
+    // A copy of this very process sends the next one.
+    group.set(Key::Session(session), Record::Session(SessionRecord { seq: seq + 1, dead: None }));
+    group.settle();
+    assert!(matches!(group.members[0].told[1], Told::Fence(_, FenceCause::SessionLost, _)));
+    assert_ne!(group.members[0].core.session(), session);
+}
+
+#[test]
+fn the_end_of_an_earlier_term_that_is_told_late_or_twice_is_not_that_of_the_present_one() {
+    let mut group = Group::new(1);
+    group.pass(1.0);
+    let first = group.epochs(0)[0];
+    group.tell(0, Event::Resign { lock: LOCK, stay_out: seconds(0.5) });
+    group.join_work(0);
+    group.pass(2.0);
+    group.tell(0, Event::Resign { lock: LOCK, stay_out: seconds(0.5) });
+    group.tell(0, Event::Joined { lock: LOCK, epoch: first });
+    assert!(group.members[0].core.guard(LOCK).is_some(), "the work of the second term is running");
+    assert_eq!(group.lock().holder, Some(group.members[0].core.session()));
+    group.join_work(0);
+    assert_eq!(group.lock().holder, None);
+}

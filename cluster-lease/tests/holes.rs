@@ -6,7 +6,7 @@ use cluster_lease::{
     Death, Event, FenceCause, Identity, IdentityError, Key, LockRecord, Operation, Outcome, Precondition,
     Record, SessionId, Target,
 };
-use support::{Group, LOCK, Told, seconds};
+use support::{Group, LOCK, Sent, Told, seconds};
 
 /// A group of two in which member 0 leads.
 fn led_by_the_first() -> Group {
@@ -250,24 +250,32 @@ fn h16_one_conflict_or_one_error_is_not_a_loss() {
 
 #[test]
 fn h18_a_release_by_a_candidate_that_lost_the_race_touches_nothing() {
-    let mut group = Group::empty();
-    group.set(Key::Lock(LOCK), Record::Lock(LockRecord::FREE));
-    group.join();
-    group.join();
-    // Both are about to claim; the claim of the second is applied late.
+    let mut group = Group::new(2);
+    let is_claim = |sent: &Sent| sent.member == 1 && sent.request.target == Target::Lock(LOCK);
+    // The second one's session is alive, and then its claim is long on its way.
+    let session = group.members[1].core.session();
+    while group.session_record(session).seq < 2 {
+        assert!(group.deliver_next(1));
+    }
     group.cut(1);
+    while !group.stranded.iter().any(is_claim) {
+        assert!(group.deliver_next(1));
+    }
     group.pass(0.2);
     assert!(group.leads(0));
+    let (version, record) = group.records[&Key::Lock(LOCK)];
     group.tell(1, Event::Unview { lock: LOCK });
-    for sent in group.stranded.clone() {
-        if sent.request.target == Target::Lock(LOCK) {
-            assert_eq!(group.apply(sent), Outcome::Conflict);
-        }
+    let late: Vec<Sent> = group.stranded.iter().copied().filter(is_claim).collect();
+    assert!(!late.is_empty());
+    for sent in late {
+        assert_eq!(group.apply(sent), Outcome::Conflict);
+        group.tell(1, Event::Answer { request: sent.request, outcome: Outcome::Conflict });
     }
     group.heal(1);
     group.pass(20.0);
     assert!(group.leads(0));
-    assert_eq!(group.lock().holder, Some(group.members[0].core.session()));
+    assert_eq!(group.records[&Key::Lock(LOCK)], (version, record), "nobody has written it since");
+    assert!(!group.served.iter().any(is_claim));
 }
 
 #[test]

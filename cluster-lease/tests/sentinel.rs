@@ -3,11 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and blocks on purpose")]
 
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cluster_lease::{Faults, LeaseCluster, LeaseClusterSettings, MemoryStore, Settings, Span};
+use cluster_lease::{
+    Clock, Clocks, Faults, LeaseCluster, LeaseClusterSettings, MemoryStore, Settings, Span, SystemClock,
+};
 use router_core::cluster::{ClusterService, LockName, Member};
 use tokio::runtime::Builder;
 
@@ -77,27 +82,53 @@ fn child_that_blocks_its_runtime_under_a_term() {
     store.create_free(&lock());
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        let settings = settings("a").strict(strict == "true");
+        let mut settings = settings("a").strict(strict == "true");
+        if std::env::var("BLOCKED_CHILD_CLOCK").is_ok() {
+            settings = settings.clock(Arc::new(ClockThatPanics::default()));
+        }
         let cluster = LeaseCluster::start(store.handle(1), settings).unwrap();
         let view = cluster.view(&lock()).await.unwrap();
-        let _scope = view.lead().await.unwrap();
+        let scope = view.lead().await.unwrap();
         thread::sleep(X * 2);
+        assert!(!scope.term().is_valid());
     });
+}
+
+/// The clock of this machine, which panics three times in the sentinel, early in a term.
+#[derive(Default)]
+struct ClockThatPanics {
+    asked: AtomicU32,
+}
+
+impl Clock for ClockThatPanics {
+    fn now(&self) -> Clocks {
+        SystemClock.now()
+    }
+
+    fn leader(&self) -> Duration {
+        let in_sentinel = thread::current().name() == Some("lease-sentinel");
+        let asked = if in_sentinel { self.asked.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        assert!(!(10..13).contains(&asked), "this clock is broken");
+        SystemClock.leader()
+    }
+}
+
+fn child(strict: bool) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "child_that_blocks_its_runtime_under_a_term", "--nocapture"])
+        .env("BLOCKED_CHILD_STRICT", strict.to_string());
+    command
 }
 
 fn run_child(strict: bool) -> (std::process::Output, Duration) {
     let started = Instant::now();
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_that_blocks_its_runtime_under_a_term", "--nocapture"])
-        .env("BLOCKED_CHILD_STRICT", strict.to_string())
-        .output()
-        .unwrap();
+    let output = child(strict).output().unwrap();
     (output, started.elapsed())
 }
 
 #[test]
 fn a_strict_process_does_not_outlive_its_term_and_another_does() {
-    use std::os::unix::process::ExitStatusExt;
     let (output, lived) = run_child(true);
     assert_eq!(output.status.signal(), Some(6), "it was aborted: {output:?}");
     assert!(lived < X * 2, "{lived:?}");
@@ -105,4 +136,44 @@ fn a_strict_process_does_not_outlive_its_term_and_another_does() {
     assert!(text.contains("work under `lock1`, term ") && text.contains("outlives its leadership"), "{text}");
     let (output, _) = run_child(false);
     assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_strict_process_whose_standard_error_is_closed_does_not_outlive_its_term() {
+    let started = Instant::now();
+    let mut child = child(true).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().signal(), Some(6));
+    assert!(started.elapsed() < X * 2, "{:?}", started.elapsed());
+}
+
+/// Also what a process without strictness needs: its sentinel goes on with the other terms.
+#[test]
+fn a_process_whose_standard_error_is_full_does_not_outlive_its_term_if_it_is_strict() {
+    for strict in [true, false] {
+        let started = Instant::now();
+        let mut child = child(strict).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let fill = format!("timeout 0.5 head -c 1000000 /dev/zero > /proc/{}/fd/2", child.id());
+        // Ends by its time limit, because nobody reads.
+        assert_eq!(Command::new("sh").arg("-c").arg(fill).status().unwrap().code(), Some(124));
+        let status = child.wait().unwrap();
+        if strict {
+            assert_eq!(status.signal(), Some(6), "{status:?}");
+            assert!(started.elapsed() < X * 2, "{:?}", started.elapsed());
+        } else {
+            assert!(status.success(), "{status:?}");
+        }
+    }
+}
+
+#[test]
+fn a_sentinel_that_panics_ends_a_strict_process_and_looks_again_in_another() {
+    let run = |strict| child(strict).env("BLOCKED_CHILD_CLOCK", "1").output().unwrap();
+    let (strict, other) = (run(true), run(false));
+    for output in [&strict, &other] {
+        assert!(String::from_utf8_lossy(&output.stderr).contains("this clock is broken"), "{output:?}");
+    }
+    assert_eq!(strict.status.signal(), Some(6), "{strict:?}");
+    assert!(!String::from_utf8_lossy(&strict.stderr).contains("outlives"), "{strict:?}");
+    assert!(other.status.success(), "{other:?}");
 }

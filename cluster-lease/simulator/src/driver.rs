@@ -144,7 +144,14 @@ impl World<'_> {
             let text = format!("work of {id} under lock {lock} outlives its deadline and the stop time");
             self.judge.report(Invariant::I2, now, text);
         }
-        self.deliver(id, Event::Joined { lock: LockId(lock), epoch });
+        let joined = Event::Joined { lock: LockId(lock), epoch };
+        self.deliver(id, joined.clone());
+        // Sometimes it is said once more, at once or so late that another term may have begun.
+        if now < self.plan.heal && self.rng.u8(..4) == 0 {
+            let longest = if self.rng.bool() { SECOND / 10 } else { 25 * SECOND };
+            let again = now + self.rng.u64(..longest);
+            self.schedule(again, Happening::Event { process: id, event: joined });
+        }
     }
 
     fn woke_just_now(&self, id: ProcessId) -> bool {

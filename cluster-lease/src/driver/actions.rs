@@ -44,6 +44,10 @@ impl Election<'_> {
     }
 
     fn send(&mut self, request: RequestId, operation: Operation) {
+        if self.shared {
+            // The core has gone on to the next session of an incarnation that is not this process's own.
+            return;
+        }
         let store = Arc::clone(&self.around.store);
         let patience = self.around.timing.attempt_timeout();
         let Operation::Write { key, expect, record } = operation else {
@@ -124,6 +128,10 @@ impl Election<'_> {
             SessionLoss::Killed => "another member declared it dead",
             SessionLoss::Deleted => "its record was deleted",
             SessionLoss::Recreated => "its record was deleted and made again",
+            SessionLoss::Shared => {
+                self.shared = true;
+                "another process uses it too, so this one draws a new number"
+            }
         };
         warn!(%session, "the session of this member has ended, it goes on with a new one: {why}");
     }

@@ -146,10 +146,14 @@ mod tests {
         let clock = SystemClock;
         let mut former = clock.now();
         for _ in 0..10_000 {
+            let started = std::time::Instant::now();
             let check = clock.leader();
+            // An interruption between its readings makes a check too late, which is its safe side.
+            let undisturbed = started.elapsed() < TOGETHER;
             let now = clock.now();
             // The sums of a check and of a stamp may each err by a little, in opposite directions.
-            assert!(check + TOGETHER >= former.leader && now.leader + TOGETHER >= check);
+            assert!(check + TOGETHER >= former.leader);
+            assert!(!undisturbed || now.leader + TOGETHER >= check);
             assert!(now.standby >= former.standby);
             former = now;
         }

@@ -42,6 +42,12 @@ use crate::store::LeaseStore;
 /// the timing allows; their offsets do not matter. All members have the same timing. Nobody else writes a
 /// holder into a record; deleting records is allowed. The store's history is not rolled back.
 ///
+/// Processes are told apart by random numbers of 122 bits that each draws at its start. A process that
+/// sees a heartbeat of its session that it never sent gives up everything and draws a new number, so two
+/// equal ones do not stay unnoticed for long. Until then both copies of a process whose memory was cloned
+/// while it led may work, and two that send in step see nothing: do not resume a snapshot of a virtual
+/// machine while the original, or another copy, runs.
+///
 /// A side effect that is already past its check when the process is suspended may still happen, and the
 /// clocks of a virtual machine may stand still while it is paused. [`Term::confirm`] narrows the second
 /// gap; only a sink that refuses smaller term numbers closes both.
@@ -114,7 +120,8 @@ impl LeaseCluster {
     }
 
     /// Gives up all locks and takes none. Returns when none is held any more, or after
-    /// [`undrain`](Self::undrain).
+    /// [`undrain`](Self::undrain). Where the store does not answer, that is when no work is left and the
+    /// session's deadline has passed.
     ///
     /// # Cancellation
     /// Dropping the future does not end the draining.
@@ -191,7 +198,8 @@ impl ClusterService for LeaseCluster {
         Ok(ClusterView::new(lock.clone(), self.local.clone(), leadership, participant))
     }
 
-    /// Waits for the work under all locks, however long that takes, and for the answers of the store.
+    /// Waits for the work under all locks, however long that takes, and for the answers of the store, but
+    /// for these no longer than until the session's deadline, after which others take over by expiry.
     async fn close(&self) {
         self.closing.cancel();
         let (done, closed) = oneshot::channel();
@@ -224,5 +232,31 @@ impl Participation for Participant {
 impl Drop for Participant {
     fn drop(&mut self) {
         self.office.tell(Input::Unview { lock: self.lock.clone(), generation: self.generation });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::clock::TokioClock;
+    use crate::memory::MemoryStore;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_view_that_begins_before_the_end_of_the_one_before_is_reported_leads() {
+        let (store, lock) = (MemoryStore::new(), "lock1".parse().unwrap());
+        store.create_free(&lock);
+        let settings = LeaseClusterSettings::new(Member::new("a")).clock(Arc::new(TokioClock::default()));
+        let cluster = LeaseCluster::start(store.handle(1), settings).unwrap();
+        let first = cluster.view(&lock).await.unwrap();
+        let number = first.lead().await.unwrap().term().number();
+        // What another thread sees between the last drop of a view and the report of its end.
+        cluster.participants.lock().unwrap().clear();
+        let second = cluster.view(&lock).await.unwrap();
+        drop(first);
+        let scope = tokio::time::timeout(Duration::from_secs(60), second.lead()).await.unwrap().unwrap();
+        assert!(scope.term().number() > number);
+        assert!(scope.term().is_valid());
+        drop((scope, second));
+        cluster.close().await;
     }
 }

@@ -23,6 +23,9 @@ pub(crate) struct Directory {
 struct Peer {
     member: Member,
     record: SessionRecord,
+    version: Version,
+    /// It ended long ago, and this process has asked for its removal.
+    buried: bool,
     /// When it was last heard of, by the standby's clock.
     heard: Duration,
 }
@@ -120,7 +123,10 @@ impl Directory {
             StoreKey::Session(session) => {
                 let record = match record {
                     Some(StoreRecord::Session { record, member }) => {
-                        self.sessions.insert(session, Peer { member, record, heard: now.standby });
+                        self.sessions.insert(
+                            session,
+                            Peer { member, record, version, buried: false, heard: now.standby },
+                        );
                         Some(Record::Session(record))
                     }
                     _ => {
@@ -213,6 +219,25 @@ impl Directory {
             }
         }
         members
+    }
+
+    /// A session that has been dead for at least this long and that no lock names, and its version. Each
+    /// is given once, until a list shows that it still exists.
+    pub(crate) fn bury(&mut self, now: Clocks, rest: Duration) -> Option<(SessionId, Version)> {
+        let locks = &self.locks;
+        let (session, peer) = self.sessions.iter_mut().find(|(session, peer)| {
+            let rested = now.standby.saturating_sub(peer.heard) >= rest;
+            let is_named = || locks.values().any(|lock| lock.record.holder == Some(**session));
+            peer.record.dead.is_some() && rested && !peer.buried && !is_named()
+        })?;
+        peer.buried = true;
+        Some((*session, peer.version))
+    }
+
+    /// A session that exists and is not dead.
+    pub(crate) fn live(&self, session: SessionId) -> Option<(Version, SessionRecord)> {
+        let peer = self.sessions.get(&session).filter(|peer| peer.record.dead.is_none())?;
+        Some((peer.version, peer.record))
     }
 
     /// The sessions that exist and are not dead.

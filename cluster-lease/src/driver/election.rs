@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use router_core::cluster::{LockName, Member};
+use router_core::error::Chain;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{self, JoinSet};
-use tokio::time::{Instant, sleep_until};
-use tracing::error;
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, error};
 
 use super::directory::Directory;
 use super::holds::{Hold, Holds};
@@ -20,10 +21,10 @@ use super::wishes::{Participation, Wishes};
 use crate::action::RequestId;
 use crate::core::{Core, Identity};
 use crate::event::{Event, Outcome};
-use crate::record::{LockId, SessionId, Version};
+use crate::record::{Death, Key, LockId, Precondition, Record, SessionId, SessionRecord, Version};
 use crate::rendezvous::name_hash;
 use crate::settings::Settings;
-use crate::store::LeaseStore;
+use crate::store::{Attempt, LeaseStore, StoreKey, Write};
 
 /// What the loop shares with the rest of the process.
 pub(crate) struct Surroundings {
@@ -34,6 +35,9 @@ pub(crate) struct Surroundings {
     pub(crate) members: tokio::sync::watch::Sender<Vec<Member>>,
     pub(crate) sessions: tokio::sync::watch::Sender<Vec<(SessionId, Member)>>,
 }
+
+/// For how many takeover waits the record of an ended session is kept.
+const REST: u32 = 10;
 
 /// How many changes of the watch may wait for the loop before the watch itself waits.
 const WATCH_BUFFER: usize = 1024;
@@ -53,6 +57,8 @@ pub(crate) struct Election<'a> {
     watcher: Option<task::Id>,
     /// The heartbeat that was not answered yet, or not at all: the next one takes a fresh connection.
     pub(super) unanswered: Option<RequestId>,
+    /// Another process has drawn the same incarnation.
+    pub(super) shared: bool,
     /// The newest version that this process has written.
     written: Version,
     /// The newest version that the watch has delivered.
@@ -62,11 +68,20 @@ pub(crate) struct Election<'a> {
     distrusted: Arc<Notify>,
 }
 
+/// Why the loop has ended in good order.
+pub(crate) enum End {
+    /// The cluster is closed.
+    Closed,
+    /// The incarnation is not this process's alone.
+    Shared,
+}
+
 /// A task of the loop has ended.
 pub(crate) enum Done {
     Request(RequestId, Fate),
     Joined(LockName, u64),
     Watcher,
+    Buried,
 }
 
 impl<'a> Election<'a> {
@@ -80,6 +95,7 @@ impl<'a> Election<'a> {
             tasks: JoinSet::new(),
             watcher: None,
             unanswered: None,
+            shared: false,
             written: 0,
             delivered: 0,
             owed: None,
@@ -90,7 +106,7 @@ impl<'a> Election<'a> {
     }
 
     /// Runs until the cluster is closed and nothing is held.
-    pub(crate) async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Input>) {
+    pub(crate) async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Input>) -> End {
         let (sender, mut watch) = mpsc::channel(WATCH_BUFFER);
         let watcher = Watcher {
             store: Arc::clone(&self.around.store),
@@ -106,6 +122,9 @@ impl<'a> Election<'a> {
         self.watcher = Some(watcher.id());
         self.begin();
         while !self.is_done() {
+            if self.shared {
+                return End::Shared;
+            }
             let wakeup = self.wakeup();
             let timer = async {
                 match wakeup {
@@ -120,6 +139,26 @@ impl<'a> Election<'a> {
                 Some(done) = self.tasks.join_next() => self.done(done),
                 () = timer => self.tick(),
             }
+        }
+        self.end_session().await;
+        End::Closed
+    }
+
+    /// Nothing is held any more, nor will be: the record of the session says so, and need not be watched
+    /// by anybody. If this does not come through, the session is as one that has crashed.
+    async fn end_session(&self) {
+        let session = self.core.session();
+        let Some((version, record)) = self.directory.live(session).filter(|_| !self.is_forsaken()) else {
+            return;
+        };
+        let ended = Record::Session(SessionRecord { dead: Some(Death::Proof), ..record });
+        let Some((key, record)) = self.directory.for_store(Key::Session(session), ended) else { return };
+        let write = Write { key, expect: Precondition::Version(version), record };
+        let request = self.around.store.write(write, Attempt::default());
+        match timeout(self.around.timing.attempt_timeout(), request).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => debug!("the end of the session could not be written: {}", Chain(&error)),
+            Err(_) => debug!("the end of the session could not be written in time"),
         }
     }
 
@@ -151,6 +190,12 @@ impl<'a> Election<'a> {
     fn told(&mut self, input: Input) {
         match input {
             Input::View { lock, generation, publisher } => {
+                // The end of an earlier participation may be reported later than this beginning. Its term
+                // ends as if it had been told in order, because nobody can lead on behalf of it any more.
+                let earlier = self.wishes.participations.get(&lock).map(|earlier| earlier.generation);
+                if let Some(earlier) = earlier.filter(|earlier| *earlier != generation) {
+                    self.unwant(&lock, earlier);
+                }
                 self.wishes.participations.insert(lock.clone(), Participation { generation, publisher });
                 self.want(&lock);
             }
@@ -180,7 +225,7 @@ impl<'a> Election<'a> {
             }
             Input::Evidence { session, death } => self.step(Event::Evidence { session, death }),
             Input::Confirm { lock, epoch, record, reply } => {
-                let record = record.map(crate::record::Record::Lock);
+                let record = record.map(Record::Lock);
                 let stands = self.directory.known_id(&lock).is_some_and(|id| {
                     let same = self.core.guard(id).is_some_and(|guard| guard.epoch == epoch);
                     same && self.core.confirms(id, record.as_ref())
@@ -215,6 +260,7 @@ impl<'a> Election<'a> {
 
     fn drain(&mut self) {
         self.wishes.draining = true;
+        self.wishes.patience = self.around.holds.clock.leader() + self.around.timing.deadline();
         self.step(Event::Drain);
     }
 
@@ -270,8 +316,8 @@ impl<'a> Election<'a> {
                     self.want(&lock);
                 }
             }
-            // It runs for as long as we listen, and we do.
-            Ok(Done::Watcher) => {}
+            // The one runs for as long as we listen, and we do; what the other did, the watch tells.
+            Ok(Done::Watcher | Done::Buried) => {}
             // Everything rests on the watch: begin anew.
             Err(error) if error.is_panic() && Some(error.id()) == self.watcher => {
                 std::panic::resume_unwind(error.into_panic())
@@ -317,12 +363,15 @@ impl<'a> Election<'a> {
             self.distrusted.notify_one();
         }
         self.step(Event::Tick);
+        self.bury();
     }
 
     /// When to tick, in tokio's time.
     fn wakeup(&self) -> Option<Instant> {
         let now = self.around.holds.clock.now();
-        let core = self.core.next_wakeup().map(|at| Instant::now() + at.saturating_sub(now.leader));
+        let forsaken = self.forsaken_at();
+        let at = self.core.next_wakeup().into_iter().chain(forsaken).min();
+        let core = at.map(|at| Instant::now() + at.saturating_sub(now.leader));
         let owed = self.owed.map(|(_, until)| until);
         core.into_iter().chain(owed).min()
     }
@@ -334,13 +383,49 @@ impl<'a> Election<'a> {
         }
         let settled = self.core.view_version() >= self.written && self.core.is_idle();
         // Whatever is on its way to a lock must have ended too: a claim could still come through.
-        if !settled || !self.around.holds.is_empty() || self.tasks.len() > 1 {
+        let quiet = settled && self.around.holds.is_empty() && self.tasks.len() <= 1;
+        if !quiet && !self.is_forsaken() {
             return false;
         }
         for waiting in self.wishes.waiting.drain(..) {
             let _ = waiting.send(());
         }
         self.wishes.closing
+    }
+
+    /// When there is no more to wait for although the store does not answer: no work runs here, none will,
+    /// and the deadline has passed, so that the locks pass to others by expiry. Sooner there is no reason
+    /// to give up, even for a session that was never heard of: a claim may still come through.
+    fn forsaken_at(&self) -> Option<Duration> {
+        let waits = self.wishes.closing || !self.wishes.waiting.is_empty();
+        (waits && self.around.holds.is_empty()).then(|| self.wishes.patience.max(self.deadline.get()))
+    }
+
+    fn is_forsaken(&self) -> bool {
+        self.forsaken_at().is_some_and(|at| self.around.holds.clock.leader() >= at)
+    }
+
+    /// Removes the record of a session that ended long ago. Those who lead do it, one at a time, because
+    /// a standby sends nothing. R7 takes care of whoever would still be named by a lock: that a record is
+    /// missing is never a reason to lead at once.
+    fn bury(&mut self) {
+        if self.around.holds.is_empty() {
+            return;
+        }
+        let now = self.around.holds.clock.now();
+        let Some((session, version)) =
+            self.directory.bury(now, self.around.timing.takeover_wait().saturating_mul(REST))
+        else {
+            return;
+        };
+        let (store, patience) = (Arc::clone(&self.around.store), self.around.timing.attempt_timeout());
+        self.tasks.spawn(async move {
+            let removed = timeout(patience, store.delete(StoreKey::Session(session), version)).await;
+            if let Ok(Err(error)) = removed {
+                debug!(%session, "a session is not removed: {}", Chain(&error));
+            }
+            Done::Buried
+        });
     }
 
     /// Waits for the work of a term that has ended, beside the loop.

@@ -1,8 +1,11 @@
 //! The holds of this process: what guarded work asks, and what ends it in time.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -155,19 +158,47 @@ impl Holds {
         if !hold.control.has_work() || hold.overdue.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (lock, term) = (&hold.lock, hold.epoch);
-        error!(%lock, term, "work under `{lock}`, term {term}, outlives its leadership: another member may work now");
+        let said = report(hold.lock.clone(), hold.epoch, self.strict);
         if self.strict {
-            // The log may be buffered, and this process has no time left.
-            eprintln!("work under `{lock}`, term {term}, outlives its leadership: aborting the process");
+            // Whether it could be said or not: this process has no time left.
+            let _ = said.recv_timeout(self.timing.slack().min(LAST_WORDS));
             std::process::abort();
         }
+    }
+
+    /// Whether nothing may outlive its term, whatever that costs.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.strict
     }
 
     /// Whether the sentinel has nothing left to watch over.
     pub(crate) fn is_quiet(&self) -> bool {
         self.all().iter().all(|hold| hold.overdue.load(Ordering::Acquire) || !hold.control.has_work())
     }
+}
+
+/// How long the end of the process waits for the words that explain it.
+const LAST_WORDS: Duration = Duration::from_millis(20);
+
+/// Reports work that outlives its term, on a thread of its own: the log and the standard error may block
+/// for as long as they like, or fail, and neither may keep the sentinel from its work. The receiver hears
+/// when it is said, or that it cannot be.
+fn report(lock: LockName, term: u64, aborting: bool) -> Receiver<()> {
+    let (said, heard) = sync_channel(1);
+    let speaker = thread::Builder::new().name("lease-report".into());
+    // Without a thread, nothing is said.
+    let _ = speaker.spawn(move || {
+        if aborting {
+            // The log may be buffered. A standard error that is closed is no reason to panic.
+            let _ = writeln!(
+                std::io::stderr(),
+                "work under `{lock}`, term {term}, outlives its leadership: aborting the process"
+            );
+        }
+        error!(%lock, term, "work under `{lock}`, term {term}, outlives its leadership: another member may work now");
+        let _ = said.send(());
+    });
+    heard
 }
 
 /// The authority of one hold.

@@ -29,6 +29,11 @@ impl SessionDeadline {
     pub(crate) fn set(&self, deadline: Duration) {
         self.0.store(nanos(deadline), Ordering::Release);
     }
+
+    /// For its writer; zero until it is known.
+    pub(crate) fn get(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Acquire))
+    }
 }
 
 impl HoldDeadline {

@@ -3,8 +3,10 @@
 //! It is a thread of its own with a timer of the kernel, because what it guards against is that the
 //! runtime is starved or blocked, or that the host was suspended. It touches no store and no file.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -35,18 +37,44 @@ fn watch_in_thread(holds: &Holds, quit: &CancellationToken) {
             return;
         }
         holds.alarm.forget();
-        match holds.inspect() {
-            Some(left) => holds.alarm.ring_by(holds.clock.leader() + left, &*holds.clock),
-            None if quit.is_cancelled() => return,
-            None => {}
+        let look = || {
+            let left = holds.inspect()?;
+            holds.alarm.ring_by(holds.clock.leader() + left, &*holds.clock);
+            Some(())
+        };
+        match contain_panic(holds, look) {
+            Ok(Some(())) => {}
+            Ok(None) if quit.is_cancelled() => return,
+            Ok(None) => {}
+            Err(Panicked) => {
+                #[expect(clippy::disallowed_methods, reason = "this thread is no runtime's")]
+                thread::sleep(SOON);
+                holds.alarm.ring();
+            }
         }
     }
+}
+
+/// After a panic it looks again this soon.
+const SOON: Duration = Duration::from_millis(10);
+
+struct Panicked;
+
+/// A panic in here, of a waker for one, must not end the watch: a strict process ends, because nobody can
+/// say what still runs, and any other looks again.
+fn contain_panic<T>(holds: &Holds, look: impl FnOnce() -> T) -> Result<T, Panicked> {
+    // Unwind safety: the holds are atomics and a map that is only read here, and the alarm is set anew.
+    let looked = catch_unwind(AssertUnwindSafe(look));
+    if looked.is_err() && holds.is_strict() {
+        std::process::abort();
+    }
+    looked.map_err(|_| Panicked)
 }
 
 async fn watch_in_task(holds: Arc<Holds>, quit: CancellationToken) {
     loop {
         holds.alarm.forget();
-        let left = holds.inspect();
+        let left = contain_panic(&holds, || holds.inspect()).unwrap_or(Some(SOON));
         let timer = async {
             match left {
                 Some(left) => sleep(approach(left)).await,

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::election::{Election, Surroundings};
+use super::election::{Election, End, Surroundings};
 use super::holds::Holds;
 use super::inbox::Input;
 use super::settings::LeaseClusterSettings;
@@ -30,11 +30,15 @@ pub(crate) async fn supervise(
     let mut wishes = Wishes::default();
     loop {
         let run = async { Election::new(&around, &mut wishes, identity).run(&mut inbox).await };
-        let Err(panic) = contain_panic(run).await else { break };
+        let why = match contain_panic(run).await {
+            Ok(End::Closed) => break,
+            Ok(End::Shared) => "another process took part under the same number".to_owned(),
+            Err(panic) => format!("the election panicked: {panic}"),
+        };
         around.holds.fence_all();
-        error!("the election panicked; all leadership has ended, and it begins anew: {panic}");
+        error!("all leadership has ended, and the election begins anew: {why}");
         for participation in wishes.participations.values() {
-            participation.publisher.follow(None, "the election panicked");
+            participation.publisher.follow(None, &why);
         }
         // The old incarnation's heartbeats are over. The new one must not be taken for it.
         loop {

@@ -1,6 +1,7 @@
 //! What the process wants of the election. It outlives the loop that carries it out.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use router_core::cluster::{LeadershipPublisher, LockName};
 use tokio::sync::oneshot;
@@ -13,6 +14,9 @@ pub(crate) struct Wishes {
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) draining: bool,
     pub(crate) closing: bool,
+    /// Until when, by the leader's clock, whoever waits is at least given the chance that the store
+    /// answers.
+    pub(crate) patience: Duration,
     /// Who waits until nothing is held.
     pub(crate) waiting: Vec<oneshot::Sender<()>>,
 }

@@ -11,7 +11,7 @@ use super::Hub;
 use super::faults::{Fate, Link};
 use super::watch::MemoryWatch;
 use crate::record::{LockRecord, Version};
-use crate::store::{Attempt, LeaseStore, LeaseWatch, Listing, StoreError, Write};
+use crate::store::{Attempt, LeaseStore, LeaseWatch, Listing, StoreError, StoreKey, Write};
 
 /// One member's access to a [`MemoryStore`](super::MemoryStore), over a link that may have faults.
 #[derive(Clone)]
@@ -100,6 +100,11 @@ impl LeaseStore for MemoryHandle {
             requests.fresh_connections += u64::from(attempt.fresh_connection);
         });
         self.carry(move |hub| hub.apply(write.clone())).await
+    }
+
+    async fn delete(&self, key: StoreKey, version: Version) -> Result<(), StoreError> {
+        self.link.count(|requests| requests.writes += 1);
+        self.carry(move |hub| hub.delete(&key, version)).await
     }
 
     async fn watch(&self, version: Version) -> Result<Box<dyn LeaseWatch>, StoreError> {

@@ -151,6 +151,17 @@ impl Hub {
         self.version.send_replace(version);
         Ok(version)
     }
+
+    fn delete(&self, key: &StoreKey, version: Version) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if state.records.get(key).is_none_or(|(present, _)| *present != version) {
+            return Err(StoreError::Conflict);
+        }
+        state.records.remove(key);
+        state.log(Some((key.clone(), None)));
+        self.version.send_replace(state.version);
+        Ok(())
+    }
 }
 
 impl State {
