@@ -56,7 +56,7 @@ use regex::{Regex, RegexBuilder};
 use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigErrors};
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options};
+use router_core::options::{ComponentDescription, OptionKind, Options, flag, option};
 use router_core::uri::EndpointUri;
 
 use consumer::FileConsumer;
@@ -65,19 +65,6 @@ use producer::FileProducer;
 
 /// The component.
 pub struct FileComponent;
-
-const fn option(
-    name: &'static str,
-    kind: OptionKind,
-    default: Option<&'static str>,
-    summary: &'static str,
-) -> OptionDescription {
-    OptionDescription { name, kind, default, summary }
-}
-
-const fn flag(name: &'static str, default: &'static str, summary: &'static str) -> OptionDescription {
-    option(name, OptionKind::Boolean, Some(default), summary)
-}
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "file",

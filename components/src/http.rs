@@ -51,7 +51,7 @@ use reqwest::{Method, Request, Response, Url};
 use router_core::component::{BuildContext, Component, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
 use router_core::exchange::{Body, Exchange};
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options, option};
 use router_core::secret::Secret;
 use router_core::uri::EndpointUri;
 
@@ -72,15 +72,6 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     produces: true,
     options: OPTIONS,
 };
-
-const fn option(
-    name: &'static str,
-    kind: OptionKind,
-    default: Option<&'static str>,
-    summary: &'static str,
-) -> OptionDescription {
-    OptionDescription { name, kind, default, summary }
-}
 
 const METHODS: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 

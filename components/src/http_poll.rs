@@ -57,7 +57,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_
 use reqwest::{Method, Request, StatusCode, Url};
 use router_core::component::{BuildContext, Component, Consumer, Endpoint};
 use router_core::error::{BoxError, Chain, ConfigError, ConfigErrors};
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options};
+use router_core::options::{ComponentDescription, OptionKind, Options, option};
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
@@ -83,15 +83,6 @@ impl HttpPollComponent {
     pub fn beside(http: &HttpComponent) -> Self {
         Self { clients: http.clients.clone() }
     }
-}
-
-const fn option(
-    name: &'static str,
-    kind: OptionKind,
-    default: Option<&'static str>,
-    summary: &'static str,
-) -> OptionDescription {
-    OptionDescription { name, kind, default, summary }
 }
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {

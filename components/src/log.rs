@@ -24,7 +24,7 @@ use router_core::component::{BuildContext, Component, Endpoint, Processor};
 use router_core::definition::LogLevel;
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::{Body, Exchange};
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind, flag};
 use router_core::pipeline::log_line;
 use router_core::uri::EndpointUri;
 use router_core::value::ValueMap;
@@ -32,10 +32,6 @@ use smol_str::SmolStr;
 
 /// The component.
 pub struct LogComponent;
-
-const fn flag(name: &'static str, default: &'static str, summary: &'static str) -> OptionDescription {
-    OptionDescription { name, kind: OptionKind::Boolean, default: Some(default), summary }
-}
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "log",

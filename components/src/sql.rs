@@ -68,7 +68,7 @@ use std::time::Duration;
 
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{ConfigError, ConfigErrors};
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options};
+use router_core::options::{ComponentDescription, OptionKind, Options, option};
 use router_core::uri::EndpointUri;
 
 use consumer::SqlConsumer;
@@ -80,15 +80,6 @@ use statement::Statement;
 #[derive(Default)]
 pub struct SqlComponent {
     databases: Databases,
-}
-
-const fn option(
-    name: &'static str,
-    kind: OptionKind,
-    default: Option<&'static str>,
-    summary: &'static str,
-) -> OptionDescription {
-    OptionDescription { name, kind, default, summary }
 }
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {

@@ -61,7 +61,7 @@ use std::time::Duration;
 use reqwest::Url;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{ConfigError, ConfigErrors};
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options};
+use router_core::options::{ComponentDescription, OptionKind, Options, option};
 use router_core::uri::EndpointUri;
 
 use crate::http::{Clients, HttpComponent, refuse_credentials};
@@ -82,15 +82,6 @@ impl TelegramComponent {
     pub fn beside(http: &HttpComponent) -> Self {
         Self { clients: http.clients.clone() }
     }
-}
-
-const fn option(
-    name: &'static str,
-    kind: OptionKind,
-    default: Option<&'static str>,
-    summary: &'static str,
-) -> OptionDescription {
-    OptionDescription { name, kind, default, summary }
 }
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {

@@ -38,6 +38,23 @@ pub struct OptionDescription {
     pub summary: &'static str,
 }
 
+/// An option of a component, in one line of its list.
+#[must_use]
+pub const fn option(
+    name: &'static str,
+    kind: OptionKind,
+    default: Option<&'static str>,
+    summary: &'static str,
+) -> OptionDescription {
+    OptionDescription { name, kind, default, summary }
+}
+
+/// An option that is `true` or `false`.
+#[must_use]
+pub const fn flag(name: &'static str, default: &'static str, summary: &'static str) -> OptionDescription {
+    option(name, OptionKind::Boolean, Some(default), summary)
+}
+
 /// What values an option takes.
 #[derive(Clone, Copy, Debug)]
 pub enum OptionKind {
