@@ -54,6 +54,17 @@ pub async fn open(service: Service, settings: &Settings) -> Result<Arc<dyn Clust
     }
 }
 
+/// How a process that takes no part in the election finds its records, for the service `kubernetes`.
+///
+/// # Errors
+/// When the group has no valid name.
+#[cfg(feature = "kubernetes")]
+pub fn kubernetes_settings(
+    settings: &Settings,
+) -> Result<cluster_kubernetes::KubernetesClusterSettings, BoxError> {
+    kubernetes::kubernetes_settings(settings)
+}
+
 #[cfg(feature = "file")]
 async fn open_file(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
     let cluster = &settings.cluster;
@@ -103,15 +114,20 @@ mod kubernetes {
         if let Some(member) = &cluster.member {
             identity.name = Some(member.as_str().into());
         }
-        let kubernetes = KubernetesClusterSettings {
+        let kubernetes =
+            KubernetesClusterSettings { identity: Some(identity), ..kubernetes_settings(settings)? };
+        Ok(KubernetesCluster::open(kubernetes).await?)
+    }
+
+    pub(super) fn kubernetes_settings(settings: &Settings) -> Result<KubernetesClusterSettings, BoxError> {
+        let cluster = &settings.cluster;
+        Ok(KubernetesClusterSettings {
             namespace: cluster.namespace.clone(),
             group: cluster.group.parse()?,
             timing: timing(cluster),
             pod_labels: cluster.pod_labels.clone(),
-            identity: Some(identity),
             ..KubernetesClusterSettings::default()
-        };
-        Ok(KubernetesCluster::open(kubernetes).await?)
+        })
     }
 
     fn timing(cluster: &ClusterSettings) -> Timing {

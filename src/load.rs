@@ -1,12 +1,12 @@
 //! [`load`]: from files to routes and settings that have no mistakes. The one loader of `check` and
 //! `run`, so that what one accepts, the other accepts.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use components::MasterComponent;
-use router_core::cluster::MemoryCluster;
+use router_core::cluster::{LockName, MemoryCluster};
 use router_core::error::{ConfigError, ConfigErrors};
 use router_core::registry::Registry;
 use router_core::router::RouterBuilder;
@@ -74,6 +74,21 @@ pub fn load(
 }
 
 impl Loaded {
+    /// The locks that the routes use, by name, and the ids of the routes that use each.
+    #[must_use]
+    pub fn locks(&self) -> BTreeMap<LockName, Vec<String>> {
+        let mut locks = BTreeMap::<_, Vec<_>>::new();
+        let routes = self.files.iter().flat_map(|file| &file.routes);
+        for (index, route) in routes.enumerate() {
+            // As the router numbers them.
+            let id = route.id.as_ref().map_or_else(|| format!("route{}", index + 1), ToString::to_string);
+            for lock in route.from.iter().flat_map(components::master::locks) {
+                locks.entry(lock).or_default().push(id.clone());
+            }
+        }
+        locks
+    }
+
     /// A builder with all components, settings and routes, still without a cluster service.
     pub fn builder(&self) -> RouterBuilder {
         let Settings { router, master, .. } = &self.settings;
@@ -85,6 +100,20 @@ impl Loaded {
             .shutdown_timeout(router.shutdown_timeout)
             .routes(self.files.iter().flat_map(|file| file.routes.iter().cloned()))
     }
+}
+
+/// The settings of a process that has no files, checked, and the cluster service that they name.
+///
+/// # Errors
+/// Every mistake in the environment and the `key=value` pairs.
+pub fn load_settings(
+    command_line: &[String],
+    environment: &Environment,
+) -> Result<(Settings, Option<Service>), ConfigErrors> {
+    let (resolved, mut errors) = Settings::resolve(&[], environment, command_line);
+    let service = errors.collect(cluster::service(&resolved, environment)).flatten();
+    errors.into_result()?;
+    Ok((resolved.settings, service))
 }
 
 /// Reads all files, once each.

@@ -37,7 +37,8 @@ mod terms;
 mod watch;
 
 pub use cluster::{FileCluster, FileClusterSettings};
-pub use record::{LeaderRecord, leaders};
+pub use members::members;
+pub use record::{LeaderRecord, leaders, locks};
 
 use router_core::cluster::ClusterError;
 

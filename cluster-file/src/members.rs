@@ -18,6 +18,9 @@ use crate::root::{cannot_use, remove};
 /// list the members hold it for microseconds.
 const ATTEMPTS: u32 = 20;
 
+/// The folder of the members' files.
+pub(crate) const DIRECTORY: &str = "members";
+
 /// What a member writes about itself.
 #[derive(Serialize, Deserialize)]
 struct MemberRecord {
@@ -98,6 +101,13 @@ pub(crate) fn list(directory: &Path) -> Vec<Member> {
     let mut members: Vec<Member> = entries.flatten().filter_map(|entry| look_at(&entry.path())).collect();
     members.sort_by(|one, other| one.id.cmp(&other.id));
     members
+}
+
+/// The members that live and share `root`, sorted by id; for tools. What dead members left behind is
+/// removed.
+#[must_use]
+pub fn members(root: impl AsRef<Path>) -> Vec<Member> {
+    list(&root.as_ref().join(DIRECTORY))
 }
 
 fn look_at(path: &Path) -> Option<Member> {

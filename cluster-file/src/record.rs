@@ -109,6 +109,15 @@ pub(crate) fn is_locked(file: &File) -> io::Result<bool> {
 /// # Errors
 /// When the directory or a file in it cannot be read.
 pub fn leaders(root: impl AsRef<Path>) -> io::Result<Vec<LeaderRecord>> {
+    Ok(locks(root)?.into_iter().filter(|record| record.leading).collect())
+}
+
+/// The locks under `root` that were ever led, sorted by lock; for tools. `leading` is true of those that are
+/// led now.
+///
+/// # Errors
+/// As [`leaders`].
+pub fn locks(root: impl AsRef<Path>) -> io::Result<Vec<LeaderRecord>> {
     let mut records = Vec::new();
     for entry in fs::read_dir(root)? {
         let path = entry?.path();
@@ -120,11 +129,9 @@ pub fn leaders(root: impl AsRef<Path>) -> io::Result<Vec<LeaderRecord>> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        if let Some(record) = LeaderRecord::read_any(&file)?
-            && record.leading
-            && is_locked(&file)?
-        {
-            records.push(record);
+        if let Some(record) = LeaderRecord::read_any(&file)? {
+            let leading = record.leading && is_locked(&file)?;
+            records.push(LeaderRecord { leading, ..record });
         }
     }
     records.sort_by(|one, other| one.lock.cmp(&other.lock));

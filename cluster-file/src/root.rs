@@ -10,6 +10,7 @@ use router_core::cluster::ClusterError;
 use tracing::warn;
 
 use crate::lock_file::identity;
+use crate::members::DIRECTORY;
 
 /// How often a lock that others hold for microseconds only is tried, a millisecond apart.
 pub(crate) const PRESENCE_ATTEMPTS: u32 = 2000;
@@ -29,7 +30,7 @@ impl Root {
     pub(crate) fn open(path: &Path) -> Result<Self, ClusterError> {
         let open = || {
             let path = std::path::absolute(path)?;
-            DirBuilder::new().recursive(true).mode(0o755).create(path.join("members"))?;
+            DirBuilder::new().recursive(true).mode(0o755).create(path.join(DIRECTORY))?;
             let directory = File::open(&path)?;
             let identity = identity(&directory.metadata()?);
             Ok(Self { path, directory, identity })
@@ -42,7 +43,7 @@ impl Root {
     }
 
     pub(crate) fn members(&self) -> PathBuf {
-        self.path.join("members")
+        self.path.join(DIRECTORY)
     }
 
     /// Shows that this member is there until it ends or [`leave`](Self::leave)s, and says whether nobody

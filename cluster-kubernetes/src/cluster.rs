@@ -70,18 +70,7 @@ impl KubernetesCluster {
     /// [`ClusterError::Unusable`] when there is no way to an API server, when the member has no name, when
     /// the timing is not safe, or when the API server says that rights are missing; the text says which.
     pub async fn open(settings: KubernetesClusterSettings) -> Result<Arc<Self>, ClusterError> {
-        let config = match settings.api_server.clone() {
-            Some(config) => config,
-            None => Config::infer().await.map_err(|error| {
-                let text = "there is no API server of Kubernetes to be found: this is no pod with a service \
-                            account, and neither KUBECONFIG nor ~/.kube/config names one";
-                ClusterError::Unusable(text.into(), Some(error.into()))
-            })?,
-        };
-        let identity = settings.identity.clone().unwrap_or_else(PodIdentity::of_process);
-        let of_pod = identity.namespace.as_ref().map(ToString::to_string).filter(|name| !name.is_empty());
-        let namespace =
-            settings.namespace.clone().or(of_pod).unwrap_or_else(|| config.default_namespace.clone());
+        let (config, identity, namespace) = reach(&settings).await?;
         Self::start(settings, Clients::of_config(config), identity, namespace).await
     }
 
@@ -171,6 +160,24 @@ impl ClusterService for KubernetesCluster {
         self.cluster.close().await;
         self.delete_sessions().await;
     }
+}
+
+/// The way to the API server, who this process is, and the namespace of the Leases.
+pub(crate) async fn reach(
+    settings: &KubernetesClusterSettings,
+) -> Result<(Config, PodIdentity, String), ClusterError> {
+    let config = match settings.api_server.clone() {
+        Some(config) => config,
+        None => Config::infer().await.map_err(|error| {
+            let text = "there is no API server of Kubernetes to be found: this is no pod with a service \
+                        account, and neither KUBECONFIG nor ~/.kube/config names one";
+            ClusterError::Unusable(text.into(), Some(error.into()))
+        })?,
+    };
+    let identity = settings.identity.clone().unwrap_or_else(PodIdentity::of_process);
+    let of_pod = identity.namespace.as_ref().map(ToString::to_string).filter(|name| !name.is_empty());
+    let namespace = settings.namespace.clone().or(of_pod).unwrap_or_else(|| config.default_namespace.clone());
+    Ok((config, identity, namespace))
 }
 
 /// Refuses to start without the rights that every election needs. Returns whether sessions may be deleted,

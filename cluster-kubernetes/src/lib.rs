@@ -33,12 +33,14 @@ mod errors;
 mod fake;
 mod identity;
 mod last_words;
+mod manifest;
 mod names;
 mod pods;
 mod settings;
 mod store;
 #[cfg(test)]
 mod store_tests;
+mod survey;
 mod watch;
 
 pub use cluster::KubernetesCluster;
@@ -46,8 +48,11 @@ pub use cluster_lease::Timing;
 pub use codec::free_lock;
 pub use identity::PodIdentity;
 pub use kube::Config;
+pub use manifest::{Document, Election, InvalidManifest, MANIFEST_MARK, Manifest};
 pub use names::{
     GROUP_LABEL, Group, HOST_ANNOTATION, InvalidGroup, KIND_LABEL, LOCK_ANNOTATION, MANAGED_BY,
-    MANAGED_BY_LABEL, PID_ANNOTATION, RECORD_ANNOTATION, SEAL_ANNOTATION, SESSION_ANNOTATION,
+    MANAGED_BY_LABEL, PID_ANNOTATION, RECORD_ANNOTATION, ROUTES_ANNOTATION, SEAL_ANNOTATION,
+    SESSION_ANNOTATION,
 };
 pub use settings::KubernetesClusterSettings;
+pub use survey::{LockHolder, LockStatus, Seen, Survey};

@@ -18,6 +18,8 @@ pub const GROUP_LABEL: &str = "bactrian/group";
 pub const KIND_LABEL: &str = "bactrian/kind";
 /// The annotation with the name of a lock as the routes write it.
 pub const LOCK_ANNOTATION: &str = "bactrian/lock";
+/// The annotation with the routes that use a lock, as a manifest knows them.
+pub const ROUTES_ANNOTATION: &str = "bactrian/routes";
 /// The annotation with what the election reads.
 pub const RECORD_ANNOTATION: &str = "bactrian/record";
 /// The annotation that shows whether a Lease was edited by hand.
@@ -134,7 +136,7 @@ fn escape(name: &str) -> String {
     format!("{escaped}-{}", hash(name, HASH_DIGITS))
 }
 
-fn is_dns_label(name: &str) -> bool {
+pub(crate) fn is_dns_label(name: &str) -> bool {
     let sound = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let (Some(first), Some(last)) = (name.bytes().next(), name.bytes().last()) else { return false };
     sound(first) && sound(last) && name.bytes().all(|byte| sound(byte) || byte == b'-')

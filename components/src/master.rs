@@ -24,6 +24,7 @@ use router_core::component::{BuildContext, Component, Consumer, Endpoint, run_co
 use router_core::error::{BoxError, Chain, ConfigErrors};
 use router_core::options::ComponentDescription;
 use router_core::pipeline::Pipeline;
+use router_core::source::SourceText;
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use tokio::time::Instant;
@@ -91,8 +92,7 @@ impl Component for MasterComponent {
             )
         });
         let cluster = errors.collect(cluster);
-        let nested = uri.path().find(':').and_then(|colon| Some((colon, uri.nested(colon + 1).ok()?)));
-        let Some((colon, delegate)) = nested else {
+        let Some((colon, delegate)) = split(uri) else {
             let message = "`master:` takes a lock and the URI of an endpoint";
             errors.push(uri.error_in_whole(message).help("for example `master:lock1:timer:clock?period=1s`"));
             errors.into_result()?;
@@ -112,6 +112,26 @@ impl Component for MasterComponent {
             settings: self.settings,
         }))
     }
+}
+
+/// Where the name of the lock ends, and the URI of the delegate.
+fn split(uri: &EndpointUri) -> Option<(usize, EndpointUri)> {
+    let colon = uri.path().find(':')?;
+    Some((colon, uri.nested(colon + 1).ok()?))
+}
+
+/// The locks under which a route with this source works, outermost first: those of `master:`, and of each
+/// `master:` in it. Only of sources without mistakes; of others it may be some of them.
+#[must_use]
+pub fn locks(from: &SourceText) -> Vec<LockName> {
+    let mut locks = Vec::new();
+    let mut source = EndpointUri::parse(from).ok();
+    while let Some(uri) = source.filter(|uri| uri.scheme() == DESCRIPTION.scheme) {
+        let Some((colon, delegate)) = split(&uri) else { break };
+        locks.extend(uri.decoded_path_part(0..colon).parse::<LockName>());
+        source = Some(delegate);
+    }
+    locks
 }
 
 #[derive(Clone)]

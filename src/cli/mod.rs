@@ -5,8 +5,12 @@
 
 mod check;
 mod doc;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+mod leaders;
 mod list;
 mod output;
+mod plugin;
 mod run;
 
 use std::path::PathBuf;
@@ -32,6 +36,9 @@ enum Verb {
     #[command(after_help = "Example:\n  bactrian list")]
     List,
     Doc(doc::Arguments),
+    Leaders(leaders::Arguments),
+    #[cfg(feature = "kubernetes")]
+    Kubernetes(kubernetes::Arguments),
 }
 
 /// Run the routes of files until SIGINT or SIGTERM.
@@ -66,17 +73,29 @@ struct Sources {
 impl Sources {
     /// Everything, checked, or the exit code after all mistakes were printed.
     fn load(&self) -> Result<Loaded, ExitCode> {
-        load(&self.paths, &self.set, &Environment::of_process(), bactrian::registry())
+        self.load_in(&self.pairs(), &Environment::of_process())
+    }
+
+    fn load_in(&self, pairs: &[String], environment: &Environment) -> Result<Loaded, ExitCode> {
+        load(&self.paths, pairs, environment, bactrian::registry())
             .map_err(|errors| output::config_errors(&errors))
+    }
+
+    /// The settings of the command line: what the name of the program stands for, then `--set`.
+    fn pairs(&self) -> Vec<String> {
+        plugin::pairs().into_iter().chain(self.set.iter().cloned()).collect()
     }
 }
 
 /// Runs the verb of the command line.
 pub(crate) fn main() -> ExitCode {
-    match Command::parse().verb {
+    match plugin::parse::<Command>().verb {
         Verb::Run(RunArguments { sources }) => run::run(&sources),
         Verb::Check(CheckArguments { sources }) => check::run(&sources),
         Verb::List => list::run(),
         Verb::Doc(arguments) => doc::run(&arguments),
+        Verb::Leaders(arguments) => leaders::run(&arguments),
+        #[cfg(feature = "kubernetes")]
+        Verb::Kubernetes(arguments) => kubernetes::run(&arguments),
     }
 }

@@ -11,10 +11,16 @@ const BAD_CONFIGURATION: u8 = 78;
 
 /// Writes data to stdout. A reader that has gone away (`bactrian list | head -1`) is no failure.
 pub(super) fn data(text: &str) -> ExitCode {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => failure(&format!("cannot write: {error}")),
+    try_data(text).err().unwrap_or(ExitCode::SUCCESS)
+}
+
+/// The same for verbs that go on: `Err` is how to end when nothing more can be written.
+pub(super) fn try_data(text: &str) -> Result<(), ExitCode> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(ExitCode::SUCCESS),
+        Err(error) => Err(failure(&format!("cannot write: {error}"))),
     }
 }
 
@@ -24,6 +30,13 @@ pub(super) fn config_errors(errors: &ConfigErrors) -> ExitCode {
     let count = errors.iter().len();
     let problems = if count == 1 { "problem" } else { "problems" };
     diagnostic(&format!("{printed}\n\n{count} {problems}, nothing was started"));
+    ExitCode::from(BAD_CONFIGURATION)
+}
+
+/// Says what is wrong with the configuration as a whole.
+#[cfg(feature = "kubernetes")]
+pub(super) fn misconfigured(message: &str) -> ExitCode {
+    diagnostic(&format!("error: {message}"));
     ExitCode::from(BAD_CONFIGURATION)
 }
 

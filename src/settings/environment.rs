@@ -6,6 +6,9 @@ use super::layer::{Layers, Place};
 use super::list::{SETTINGS, VARIABLE_PREFIX};
 use super::pseudo_file;
 
+/// What Kubernetes sets in every container.
+const POD_VARIABLE: &str = "KUBERNETES_SERVICE_HOST";
+
 /// The environment of a process, or of a test.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
@@ -28,10 +31,19 @@ impl Environment {
         self.variables.get(name).map(String::as_str)
     }
 
+    /// As a pod would have it that was given no settings: the variables for routes are those of this
+    /// process, and the settings of this process are its own.
+    #[must_use]
+    pub fn for_pod(mut self) -> Self {
+        self.variables.retain(|name, _| !name.starts_with(VARIABLE_PREFIX));
+        self.variables.insert(POD_VARIABLE.into(), String::new());
+        self
+    }
+
     /// Whether this process runs in a pod of Kubernetes.
     #[must_use]
     pub fn is_pod(&self) -> bool {
-        self.get("KUBERNETES_SERVICE_HOST").is_some()
+        self.get(POD_VARIABLE).is_some()
     }
 }
 

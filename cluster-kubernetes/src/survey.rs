@@ -1,0 +1,280 @@
+//! [`Survey`]: who leads, for people and tools that take no part in the election.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::time::Duration;
+
+use cluster_lease::{LockRecord, SessionId, StoreError, StoreKey, StoreRecord};
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, WatchParams};
+use kube::client::Body;
+use kube::core::{ObjectList, WatchEvent};
+use kube::{Api, Resource as _};
+use router_core::cluster::{ClusterError, LockName};
+use tokio::time::timeout;
+
+use crate::clients::Clients;
+use crate::cluster::reach;
+use crate::codec::{Codec, Decoded};
+use crate::errors::{self, Asked, LEASES, PODS, Rule};
+use crate::names::{KIND_LABEL, ROUTES_ANNOTATION};
+use crate::settings::KubernetesClusterSettings;
+
+/// How long an answer of the API server may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A watch that says nothing for this long may have died without a word.
+const LONGEST_WATCH: Duration = Duration::from_secs(60);
+
+/// Looks at the locks of a group. It writes nothing, and needs the rights to list and watch its Leases;
+/// with that to list pods it also sees members that have never led.
+pub struct Survey {
+    clients: Clients,
+    namespace: String,
+    codec: Codec,
+    pod_labels: String,
+}
+
+/// What was seen at one time.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The locks, by name.
+    pub locks: BTreeMap<LockName, LockStatus>,
+    /// Why pods were not seen, so that members which have never led are missing among the standbys.
+    pub without_pods: Option<String>,
+    version: String,
+}
+
+/// One lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockStatus {
+    /// Who holds it.
+    pub holder: Option<LockHolder>,
+    /// The live members of the group that do not hold it: pods that run, and sessions with a heartbeat.
+    pub standbys: BTreeSet<String>,
+    /// The routes that use it, as the manifest had it that made the lock.
+    pub routes: Vec<String>,
+}
+
+/// Who holds a lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockHolder {
+    /// The member: pod and incarnation.
+    pub member: String,
+    /// Its pod or host.
+    pub host: String,
+    /// The number of the term. A Lease that somebody edits while it is held shows too high a number until
+    /// the next term: the store knows the version of its last change only.
+    pub term: u64,
+    /// Whether the wait that a claim may owe is known to be over.
+    pub settled: bool,
+    /// When it took the lock, as its own clock said.
+    pub since: Option<Timestamp>,
+    /// How long it has had the lock: from `since` to the time of the API server, so as true as the clock of
+    /// the member.
+    pub held: Option<Duration>,
+    /// How long ago the API server saw its last heartbeat. Both times are those of the API server, which
+    /// tells whole seconds; no clock of a member or of this process is part of it. `None`: its session is
+    /// gone.
+    pub heartbeat_age: Option<Duration>,
+    /// Whether its session lives: nobody has ended it, and the last heartbeat is younger than the takeover
+    /// wait.
+    pub alive: bool,
+}
+
+/// A session, and what the API server knows of its last heartbeat.
+struct SessionStatus {
+    member: String,
+    host: String,
+    age: Duration,
+    alive: bool,
+}
+
+impl Survey {
+    /// Finds the API server and the namespace as [`KubernetesCluster`](crate::KubernetesCluster) does.
+    ///
+    /// # Errors
+    /// When there is no way to an API server.
+    pub async fn open(settings: &KubernetesClusterSettings) -> Result<Self, ClusterError> {
+        let (config, _, namespace) = reach(settings).await?;
+        let group = settings.group.clone();
+        // The labels that a manifest gives to pods.
+        let pod_labels = settings.pod_labels.clone().unwrap_or_else(|| group.selector());
+        let codec = Codec { group, owner: None, takeover_wait_seconds: 0 };
+        Ok(Self { clients: Clients::of_config(config), namespace, codec, pod_labels })
+    }
+
+    /// The namespace of the Leases.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Looks once.
+    ///
+    /// # Errors
+    /// When the API server cannot be asked or refuses; the text names a right that is missing.
+    pub async fn look(&self) -> Result<Seen, StoreError> {
+        let (leases, now) = self.leases().await?;
+        let (pods, without_pods) = match self.pods().await {
+            Ok(pods) => (pods, None),
+            Err(error) => (BTreeSet::new(), Some(error.to_string())),
+        };
+        let sessions = leases.items.iter().filter_map(|lease| self.session(lease, now));
+        let sessions = sessions.collect::<BTreeMap<_, _>>();
+        let hosts = sessions.values().filter(|session| session.alive).map(|session| session.host.clone());
+        let members = hosts.chain(pods).collect::<BTreeSet<_>>();
+        let locks = leases.items.iter().filter_map(|lease| self.lock(lease, now, &sessions, &members));
+        let version = leases.metadata.resource_version.unwrap_or_default();
+        Ok(Seen { locks: locks.collect(), without_pods, version })
+    }
+
+    /// Waits until a lock has changed since `seen`, or for a minute: looking again tells. Heartbeats are no
+    /// changes.
+    ///
+    /// # Errors
+    /// As [`look`](Self::look).
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub async fn changed(&self, seen: &Seen) -> Result<(), StoreError> {
+        let asked = self.asked("watch", &LEASES);
+        let client = self.clients.watch().map_err(|error| errors::error(asked, error))?;
+        let api = Api::<Lease>::namespaced(client, &self.namespace);
+        let labels = format!("{},{KIND_LABEL}=lock", self.codec.group.selector());
+        let params = WatchParams::default().labels(&labels).disable_bookmarks();
+        let next = async {
+            let events = api.watch(&params, &seen.version).await;
+            let mut events = pin!(events.map_err(|error| errors::error(asked, error))?);
+            match events.next().await {
+                // It is no longer known what has changed since.
+                Some(Ok(WatchEvent::Error(status))) if status.code == 410 => Ok(()),
+                Some(Ok(WatchEvent::Error(status))) => Err(errors::refusal(asked, &status)),
+                Some(Err(error)) => Err(errors::error(asked, error)),
+                Some(Ok(_)) | None => Ok(()),
+            }
+        };
+        timeout(LONGEST_WATCH, next).await.unwrap_or(Ok(()))
+    }
+
+    fn asked(&self, verb: &'static str, rule: &'static Rule) -> Asked<'_> {
+        Asked { verb, rule, namespace: &self.namespace }
+    }
+
+    /// The Leases of the group, and the time of the API server.
+    async fn leases(&self) -> Result<(ObjectList<Lease>, Timestamp), StoreError> {
+        let asked = self.asked("list", &LEASES);
+        let client = self.clients.ordinary().map_err(|error| errors::error(asked, error))?;
+        let list = async {
+            let params = ListParams::default().labels(&self.codec.group.selector());
+            let request = kube::core::Request::new(Lease::url_path(&(), Some(&self.namespace)));
+            let request = request.list(&params).map_err(kube::Error::BuildRequest)?;
+            let response = client.send(request.map(Body::from)).await?;
+            let (head, body) = response.into_parts();
+            let text = body.collect_bytes().await?;
+            if !head.status.is_success() {
+                let status = serde_json::from_slice(&text).map_err(kube::Error::SerdeError)?;
+                return Err(kube::Error::Api(status));
+            }
+            let date = head.headers.get("date").and_then(|date| date.to_str().ok());
+            let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+            let leases = serde_json::from_slice(&text).map_err(kube::Error::SerdeError)?;
+            Ok((leases, date.map_or_else(Timestamp::now, |date| date.timestamp())))
+        };
+        let late = |_| StoreError::unknown("the API server did not answer in time");
+        timeout(PATIENCE, list).await.map_err(late)?.map_err(|error| errors::error(asked, error))
+    }
+
+    /// The names of the members' pods that run and are not asked to stop.
+    async fn pods(&self) -> Result<BTreeSet<String>, StoreError> {
+        let asked = self.asked("list", &PODS);
+        let client = self.clients.ordinary().map_err(|error| errors::error(asked, error))?;
+        let api = Api::<Pod>::namespaced(client, &self.namespace);
+        let params = ListParams::default().labels(&self.pod_labels);
+        let late = |_| StoreError::unknown("the API server did not answer in time");
+        let pods = timeout(PATIENCE, api.list(&params)).await.map_err(late)?;
+        let pods = pods.map_err(|error| errors::error(asked, error))?;
+        let runs = |pod: &Pod| {
+            let status = pod.status.as_ref();
+            let containers = status.and_then(|status| status.container_statuses.as_ref());
+            let running = containers.into_iter().flatten().filter_map(|container| container.state.as_ref());
+            pod.metadata.deletion_timestamp.is_none()
+                && status.and_then(|status| status.phase.as_deref()) == Some("Running")
+                && running.into_iter().any(|state| state.running.is_some())
+        };
+        Ok(pods.items.into_iter().filter(runs).filter_map(|pod| pod.metadata.name).collect())
+    }
+
+    fn session(&self, lease: &Lease, now: Timestamp) -> Option<(SessionId, SessionStatus)> {
+        let Decoded { key: StoreKey::Session(id), record, .. } = self.codec.decode(lease).ok()?? else {
+            return None;
+        };
+        let Some(StoreRecord::Session { record, member }) = record else { return None };
+        let wait = lease.spec.as_ref()?.lease_duration_seconds?;
+        let age = between(heartbeat(lease)?, now);
+        let alive = record.dead.is_none() && age.as_secs() <= u64::try_from(wait).unwrap_or(0);
+        let host = member.host.as_deref().unwrap_or(&member.id).to_owned();
+        Some((id, SessionStatus { member: member.id.to_string(), host, age, alive }))
+    }
+
+    fn lock(
+        &self,
+        lease: &Lease,
+        now: Timestamp,
+        sessions: &BTreeMap<SessionId, SessionStatus>,
+        members: &BTreeSet<String>,
+    ) -> Option<(LockName, LockStatus)> {
+        let Decoded { version, key: StoreKey::Lock(lock), record, .. } = self.codec.decode(lease).ok()??
+        else {
+            return None;
+        };
+        let Some(StoreRecord::Lock { record: LockRecord { holder, epoch, settled, .. }, .. }) = record else {
+            return None;
+        };
+        let spec = lease.spec.as_ref();
+        let shown = spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
+        let since = spec.and_then(|spec| spec.acquire_time.as_ref()).map(|time| time.0);
+        let holder = holder.map(|session| {
+            let session = sessions.get(&session);
+            let member = session.map_or(shown, |session| session.member.clone());
+            // A member is called by its pod and the beginning of its incarnation.
+            let host = member.rsplit_once('_').map_or(member.as_str(), |(host, _)| host).to_owned();
+            LockHolder {
+                host: session.map_or(host, |session| session.host.clone()),
+                member,
+                term: version.max(epoch),
+                settled,
+                since,
+                held: since.map(|since| between(since, now)),
+                heartbeat_age: session.map(|session| session.age),
+                alive: session.is_some_and(|session| session.alive),
+            }
+        });
+        let mut standbys = members.clone();
+        if let Some(holder) = &holder {
+            standbys.remove(&holder.host);
+        }
+        let routes = lease.metadata.annotations.as_ref().and_then(|notes| notes.get(ROUTES_ANNOTATION));
+        let routes = routes.into_iter().flat_map(|routes| routes.split(", ")).map(str::to_owned).collect();
+        Some((lock, LockStatus { holder, standbys, routes }))
+    }
+}
+
+/// When the last heartbeat reached the API server: the server notes when a field was last changed. Where it
+/// does not, the time that the member wrote.
+fn heartbeat(lease: &Lease) -> Option<Timestamp> {
+    let entries = lease.metadata.managed_fields.iter().flatten();
+    let wrote = entries.filter(|entry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0["f:spec"]["f:renewTime"]);
+        fields.is_some_and(|field| !field.is_null())
+    });
+    let noted = wrote.filter_map(|entry| entry.time.as_ref()).map(|time| time.0).max();
+    noted.or_else(|| Some(lease.spec.as_ref()?.renew_time.as_ref()?.0))
+}
+
+/// The time between two of one clock; nothing where they are in the wrong order.
+fn between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}

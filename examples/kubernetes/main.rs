@@ -1,0 +1,45 @@
+//! The clock of `clock.toml` under `lock1`, and a service of your own under `lock2`: each runs in one of the
+//! processes that run this, and not always in the same one. On a laptop:
+//! `cargo run --example kubernetes -- run examples/kubernetes/clock.toml`.
+//!
+//! In pods it is called the same way, by the Deployment in `manifest.yaml`, which is what
+//! `bactrian kubernetes manifest examples/kubernetes/clock.toml --image registry.example/clock:1 --lock lock2`
+//! prints.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bactrian::cluster;
+use bactrian::load::load;
+use bactrian::logging::init_logging_as;
+use bactrian::prelude::*;
+use bactrian::settings::Environment;
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let files = std::env::args_os().skip(2).map(PathBuf::from).collect::<Vec<_>>();
+    let loaded = load(&files, &[], &Environment::of_process(), bactrian::registry())?;
+    init_logging_as(loaded.settings.log.format);
+    let service = loaded.service.ok_or("the files name no cluster service")?;
+    let cluster = cluster::open(service, &loaded.settings).await?;
+    let view = cluster.view(&"lock2".parse()?).await?;
+    let router = loaded.builder().cluster(cluster.clone()).build()?;
+    tokio::select! {
+        biased;
+        // Until the process is asked to stop, and the clock has.
+        _ = bactrian::run(&router) => {}
+        ended = view.while_leading(singleton) => ended?,
+    }
+    // The singleton was dropped, so `lock2` may go; this waits until it has.
+    drop(view);
+    cluster.close().await;
+    Ok(())
+}
+
+/// Runs while this process leads `lock2`, and is dropped when it does not.
+async fn singleton(term: Term) {
+    loop {
+        println!("the singleton works in term {}", term.number());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

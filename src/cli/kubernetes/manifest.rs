@@ -1,0 +1,141 @@
+//! `bactrian kubernetes manifest`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bactrian::cluster_kubernetes::{Election, Manifest};
+use bactrian::load::Loaded;
+use bactrian::settings::{Environment, SETTINGS};
+use clap::Args;
+use router_core::cluster::LockName;
+
+use super::kustomize;
+use crate::cli::{Sources, output};
+
+/// Print everything that a cluster of Kubernetes needs to run the routes, as YAML.
+///
+/// That is a service account with the rights that the routes need and no others, the route files, the
+/// locks, a Deployment and a disruption budget. The files are checked as by `bactrian check`. Applying it
+/// again never takes a lock from who holds it.
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  bactrian kubernetes manifest routes.toml --image clock:1 | kubectl apply -f -"
+)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    sources: Sources,
+    /// The image that runs the routes
+    #[arg(long)]
+    image: String,
+    /// The name of the Deployment and of what belongs to it [default: that of the first file]
+    #[arg(long)]
+    name: Option<String>,
+    /// The namespace [default: `cluster.namespace`, or `default`]
+    #[arg(long)]
+    namespace: Option<String>,
+    /// How many pods run
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    replicas: u16,
+    /// Another lock, for a service of your own in the same image; can be repeated
+    #[arg(long = "lock", value_name = "LOCK")]
+    locks: Vec<LockName>,
+    /// Write files and a kustomization.yaml into this folder instead
+    #[arg(long, value_name = "DIR")]
+    kustomize: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let manifest = match manifest(arguments) {
+        Ok(manifest) => manifest,
+        Err(code) => return code,
+    };
+    let documents = match manifest.documents() {
+        Ok(documents) => documents,
+        Err(error) => return output::misconfigured(&error.to_string()),
+    };
+    match &arguments.kustomize {
+        Some(folder) => kustomize::write(folder, &documents),
+        None => {
+            let texts = documents.into_iter().map(|document| document.text).collect::<Vec<_>>();
+            output::data(&texts.join("---\n"))
+        }
+    }
+}
+
+fn manifest(arguments: &Arguments) -> Result<Manifest, ExitCode> {
+    let environment = Environment::of_process().for_pod();
+    let mut pairs = arguments.sources.set.clone();
+    let mut loaded = arguments.sources.load_in(&pairs, &environment)?;
+    if loaded.service.is_some() {
+        // Whatever the file says for a laptop: lock files in three pods are three leaders.
+        pairs.push("cluster.service=kubernetes".into());
+        loaded = arguments.sources.load_in(&pairs, &environment)?;
+    } else if !arguments.locks.is_empty() {
+        let text = "`--lock` needs a cluster service: add a table `[cluster]` with `service = \"auto\"`";
+        return Err(output::misconfigured(text));
+    }
+    let files = loaded.files.iter().map(|file| {
+        let name = file.file.name.rsplit('/').next().unwrap_or_default();
+        (name.to_owned(), file.file.text.clone())
+    });
+    let files = files.collect::<Vec<_>>();
+    let of_file =
+        || files.first().and_then(|(name, _)| name.split('.').next()).unwrap_or_default().to_owned();
+    Ok(Manifest {
+        name: arguments.name.clone().unwrap_or_else(of_file),
+        namespace: namespace(arguments, &loaded)?,
+        image: arguments.image.clone(),
+        replicas: arguments.replicas,
+        secret: files.iter().any(|(_, text)| text.contains("env:")),
+        files,
+        variables: variables(&pairs),
+        drain: loaded.settings.router.shutdown_timeout,
+        election: election(arguments, &loaded)?,
+    })
+}
+
+fn election(arguments: &Arguments, loaded: &Loaded) -> Result<Option<Election>, ExitCode> {
+    let cluster = &loaded.settings.cluster;
+    if loaded.service.is_none() {
+        return Ok(None);
+    }
+    if cluster.member.is_some() {
+        let text = "`cluster.member` would give all pods one name: leave it out, each pod has a name already";
+        return Err(output::misconfigured(text));
+    }
+    let group = cluster.group.parse();
+    let group = group.map_err(|error| output::misconfigured(&format!("cluster.group: {error}")))?;
+    let mut locks = loaded.locks();
+    for lock in &arguments.locks {
+        locks.entry(lock.clone()).or_default();
+    }
+    let locks = locks.into_iter().collect();
+    Ok(Some(Election { group, locks, pod_labels: cluster.pod_labels.clone() }))
+}
+
+/// The Leases are in `cluster.namespace`, and the rights to them must be there too.
+fn namespace(arguments: &Arguments, loaded: &Loaded) -> Result<String, ExitCode> {
+    let set = loaded.settings.cluster.namespace.clone();
+    match (&arguments.namespace, set) {
+        (Some(wanted), Some(set)) if *wanted != set => {
+            let text = format!(
+                "`--namespace {wanted}` and `cluster.namespace = \"{set}\"` differ: members would look for \
+                 their locks where they have no rights; leave one of them out"
+            );
+            Err(output::misconfigured(&text))
+        }
+        (wanted, set) => Ok(wanted.clone().or(set).unwrap_or_else(|| "default".into())),
+    }
+}
+
+/// The settings of the command line as variables of the environment. Of two for one setting, the last
+/// counts.
+fn variables(pairs: &[String]) -> Vec<(String, String)> {
+    let mut variables = BTreeMap::new();
+    for (path, value) in pairs.iter().filter_map(|pair| pair.split_once('=')) {
+        let setting = SETTINGS.iter().find(|setting| setting.path() == path);
+        variables.extend(setting.map(|setting| (setting.variable(), value.to_owned())));
+    }
+    variables.into_iter().collect()
+}

@@ -1,0 +1,75 @@
+//! The locks of the processes of a host.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bactrian::settings::Settings;
+use router_core::error::BoxError;
+
+use super::Lock;
+#[cfg(feature = "file")]
+use super::State;
+
+/// How often to look for changes. A look reads a line per lock.
+const PERIOD: Duration = Duration::from_millis(200);
+
+pub(super) struct Directory {
+    #[cfg_attr(not(feature = "file"), expect(dead_code, reason = "there is nothing to look at"))]
+    root: PathBuf,
+}
+
+impl Directory {
+    pub(super) fn open(settings: &Settings) -> Result<Self, BoxError> {
+        let root = std::path::absolute(&settings.cluster.root)?;
+        if cfg!(not(feature = "file")) {
+            return Err("the cluster service `file` is not built into this program".into());
+        }
+        if !root.is_dir() {
+            return Err(format!(
+                "there is no directory `{}`, so no member has run here; go where the members are started, or use \
+                 `--set cluster.root=DIR` or `--set cluster.service=kubernetes`",
+                root.display()
+            )
+            .into());
+        }
+        Ok(Self { root })
+    }
+
+    pub(super) async fn changed(&self) {
+        tokio::time::sleep(PERIOD).await;
+    }
+
+    #[cfg(not(feature = "file"))]
+    pub(super) fn look(&self) -> Result<(BTreeMap<String, Lock>, Vec<String>), BoxError> {
+        Ok((BTreeMap::new(), Vec::new()))
+    }
+
+    /// The locks, and the members that live. The kernel tells who leads: no heartbeat, and nobody is silent.
+    #[cfg(feature = "file")]
+    pub(super) fn look(&self) -> Result<(BTreeMap<String, Lock>, Vec<String>), BoxError> {
+        let members = bactrian::cluster_file::members(&self.root);
+        let members = members.into_iter().map(|member| member.id.to_string()).collect::<Vec<_>>();
+        let now = jiff::Timestamp::now();
+        let mut locks = BTreeMap::new();
+        for record in bactrian::cluster_file::locks(&self.root)? {
+            let mut lock = Lock::free(&record.lock, members.clone());
+            if record.leading {
+                lock.standbys.retain(|member| *member != record.member);
+                let since = record.since.parse::<jiff::Timestamp>().ok();
+                let held = since.map(|since| now.duration_since(since).as_secs());
+                lock = Lock {
+                    state: State::Led,
+                    holder: Some(record.member.clone()),
+                    member: Some(record.member),
+                    term: Some(record.term),
+                    held_since: since.map(|since| since.to_string()),
+                    held_seconds: held.map(|held| u64::try_from(held).unwrap_or(0)),
+                    ..lock
+                };
+            }
+            locks.insert(record.lock, lock);
+        }
+        Ok((locks, members))
+    }
+}

@@ -1,0 +1,260 @@
+//! `bactrian leaders`.
+
+mod file;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[cfg(feature = "kubernetes")]
+use bactrian::cluster::kubernetes_settings;
+use bactrian::load::{DEFAULT_FILE, load_settings};
+use bactrian::settings::{Environment, Service, Settings};
+use clap::{Args, ValueEnum};
+use router_core::cluster::LockName;
+use router_core::error::{BoxError, Chain};
+use serde::Serialize;
+
+use super::{Sources, output};
+
+/// Show who leads: each lock, its holder and since when, who stands by, and the routes that use it.
+///
+/// It takes no part in the election and writes nothing. With route files, also their locks that nobody has
+/// led yet are shown.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  bactrian leaders routes.toml --watch\n  kubectl bactrian leaders -o json"
+)]
+pub(super) struct Arguments {
+    /// Files of routes, or folders of `*.toml` files [default: routes.toml, where there is one]
+    #[arg(value_name = "FILE|DIR")]
+    paths: Vec<PathBuf>,
+    /// Set a setting, over the files and the environment; can be repeated
+    #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
+    set: Vec<String>,
+    /// The namespace, for `kubernetes`
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// Go on, with a line for each change, until interrupted
+    #[arg(short, long)]
+    watch: bool,
+    /// In which form
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Form,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// A table
+    #[default]
+    Table,
+    /// JSON; with `--watch`, a line of it for each change
+    Json,
+    /// The pods or processes that lead, one per line
+    Holder,
+}
+
+/// How a lock stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "the kernel knows fewer states"))]
+enum State {
+    /// Somebody leads.
+    Led,
+    /// Somebody has claimed it and may owe a wait before it leads.
+    Taking,
+    /// Somebody holds it who has ended, or has been silent for longer than a leader may be.
+    Silent,
+    /// Nobody holds it.
+    Free,
+}
+
+/// One lock. Its serialisation is the JSON that the guide describes: fields are added, never changed.
+#[derive(Clone, Debug, Serialize)]
+struct Lock {
+    lock: String,
+    state: State,
+    holder: Option<String>,
+    member: Option<String>,
+    term: Option<u64>,
+    held_since: Option<String>,
+    held_seconds: Option<u64>,
+    heartbeat_age_seconds: Option<u64>,
+    standbys: Vec<String>,
+    routes: Vec<String>,
+}
+
+impl Lock {
+    fn free(lock: &str, standbys: Vec<String>) -> Self {
+        Self {
+            lock: lock.to_owned(),
+            state: State::Free,
+            holder: None,
+            member: None,
+            term: None,
+            held_since: None,
+            held_seconds: None,
+            heartbeat_age_seconds: None,
+            standbys,
+            routes: Vec::new(),
+        }
+    }
+
+    /// What is a change to those who watch.
+    fn leadership(&self) -> (State, Option<&str>, Option<u64>) {
+        (self.state, self.member.as_deref(), self.term)
+    }
+}
+
+/// Where the locks are.
+enum Cluster {
+    File(file::Directory),
+    #[cfg(feature = "kubernetes")]
+    Kubernetes(Box<kubernetes::Group>),
+}
+
+type Routes = BTreeMap<LockName, Vec<String>>;
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let (settings, service, routes) = match configuration(arguments) {
+        Ok(configuration) => configuration,
+        Err(code) => return code,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let shown = runtime.map_err(BoxError::from).and_then(|runtime| {
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = bactrian::shutdown_signal(), if arguments.watch => Ok(ExitCode::SUCCESS),
+                shown = show(arguments, &settings, service, &routes) => shown,
+            }
+        })
+    });
+    shown.unwrap_or_else(|error| output::failure(&Chain(&*error).to_string()))
+}
+
+/// The settings, the service, and the locks of the routes: all as the members have them.
+fn configuration(arguments: &Arguments) -> Result<(Settings, Service, Routes), ExitCode> {
+    let mut set = arguments.set.clone();
+    set.extend(arguments.namespace.iter().map(|namespace| format!("cluster.namespace={namespace}")));
+    let sources = Sources { paths: arguments.paths.clone(), set };
+    let (settings, service, routes) = if sources.paths.is_empty() && !Path::new(DEFAULT_FILE).exists() {
+        let settings = load_settings(&sources.pairs(), &Environment::of_process());
+        let (settings, service) = settings.map_err(|errors| output::config_errors(&errors))?;
+        (settings, service, Routes::new())
+    } else {
+        let loaded = sources.load()?;
+        let routes = loaded.locks();
+        (loaded.settings, loaded.service, routes)
+    };
+    // Where nothing is said, as `auto` would have it.
+    let pod = Environment::of_process().is_pod();
+    let service = service.unwrap_or(if pod { Service::Kubernetes } else { Service::File });
+    Ok((settings, service, routes))
+}
+
+async fn show(
+    arguments: &Arguments,
+    settings: &Settings,
+    service: Service,
+    routes: &Routes,
+) -> Result<ExitCode, BoxError> {
+    let mut cluster = match service {
+        Service::File | Service::Auto => Cluster::File(file::Directory::open(settings)?),
+        #[cfg(feature = "kubernetes")]
+        Service::Kubernetes => {
+            let group = kubernetes::Group::open(kubernetes_settings(settings)?).await?;
+            Cluster::Kubernetes(Box::new(group))
+        }
+        #[cfg(not(feature = "kubernetes"))]
+        Service::Kubernetes => return Err("the cluster service `kubernetes` is not built in".into()),
+        Service::Memory => return Err("the locks of the cluster service `memory` are in one process".into()),
+    };
+    let locks = cluster.look(routes).await?;
+    if !arguments.watch {
+        return Ok(output::data(&match arguments.output {
+            Form::Table => table::table(&locks),
+            Form::Json => format!("{:#}\n", serde_json::json!({ "locks": locks })),
+            Form::Holder => table::holders(&locks),
+        }));
+    }
+    watch(&mut cluster, arguments.output, routes, locks).await
+}
+
+/// How long to wait after an error before looking again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A line for each lock, then one for each change of its leadership.
+async fn watch(
+    cluster: &mut Cluster,
+    form: Form,
+    routes: &Routes,
+    locks: Vec<Lock>,
+) -> Result<ExitCode, BoxError> {
+    let mut known = BTreeMap::<String, Lock>::new();
+    let mut seen = Ok::<_, BoxError>(locks);
+    let mut complaint = String::new();
+    loop {
+        match seen {
+            Ok(locks) => {
+                complaint.clear();
+                for lock in locks {
+                    let before = known.insert(lock.lock.clone(), lock.clone());
+                    if before.is_some_and(|before| before.leadership() == lock.leadership()) {
+                        continue;
+                    }
+                    let line = match form {
+                        Form::Table => table::line(&lock),
+                        Form::Json => format!("{}\n", serde_json::to_string(&lock)?),
+                        Form::Holder => table::holders(&[lock]),
+                    };
+                    if let Err(code) = output::try_data(&line) {
+                        return Ok(code);
+                    }
+                }
+            }
+            Err(error) => {
+                // Once, however long it lasts.
+                let text = Chain(&*error).to_string();
+                if text != complaint {
+                    output::diagnostic(&format!("error: {text}"));
+                    complaint = text;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        seen = match cluster.changed().await {
+            Ok(()) => cluster.look(routes).await,
+            Err(error) => Err(error),
+        };
+    }
+}
+
+impl Cluster {
+    /// All locks, by name, with what the route files know.
+    async fn look(&mut self, routes: &Routes) -> Result<Vec<Lock>, BoxError> {
+        let (mut locks, members) = match self {
+            Self::File(directory) => directory.look()?,
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(group) => group.look().await?,
+        };
+        for (name, routes) in routes {
+            let lock = locks.entry(name.to_string());
+            lock.or_insert_with(|| Lock::free(name.as_str(), members.clone())).routes.clone_from(routes);
+        }
+        Ok(locks.into_values().collect())
+    }
+
+    async fn changed(&mut self) -> Result<(), BoxError> {
+        match self {
+            Self::File(directory) => directory.changed().await,
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(group) => group.changed().await?,
+        }
+        Ok(())
+    }
+}

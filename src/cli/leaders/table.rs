@@ -1,0 +1,107 @@
+//! Locks as text for people.
+
+use std::fmt::Write as _;
+
+use super::{Lock, State};
+
+const HEAD: [&str; 8] = ["LOCK", "STATE", "HOLDER", "TERM", "HELD", "HEARTBEAT", "STANDBYS", "ROUTES"];
+
+pub(super) fn table(locks: &[Lock]) -> String {
+    let mut rows = vec![HEAD.map(str::to_owned)];
+    rows.extend(locks.iter().map(row));
+    let mut widths = [0; HEAD.len()];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut table = String::new();
+    for row in rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        table.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        table.push('\n');
+    }
+    table
+}
+
+fn row(lock: &Lock) -> [String; HEAD.len()] {
+    let nothing = || "-".to_owned();
+    let ago = |seconds: Option<u64>| seconds.map_or_else(nothing, time);
+    [
+        lock.lock.clone(),
+        word(lock.state).to_owned(),
+        lock.holder.clone().unwrap_or_else(nothing),
+        lock.term.map_or_else(nothing, |term| term.to_string()),
+        ago(lock.held_seconds),
+        ago(lock.heartbeat_age_seconds),
+        lock.standbys.len().to_string(),
+        if lock.routes.is_empty() { nothing() } else { lock.routes.join(", ") },
+    ]
+}
+
+/// One change, with the time of this process.
+pub(super) fn line(lock: &Lock) -> String {
+    let time = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
+    let mut line = format!("{time}  {}  {}", lock.lock, word(lock.state));
+    if let (Some(holder), Some(term)) = (&lock.holder, lock.term) {
+        // Writing into a string cannot fail.
+        let _ = write!(line, "  {holder}  term {term}");
+    }
+    line + "\n"
+}
+
+/// Who leads anything, each once.
+pub(super) fn holders(locks: &[Lock]) -> String {
+    let led = locks.iter().filter(|lock| lock.state == State::Led);
+    let mut holders = led.filter_map(|lock| lock.holder.as_deref()).collect::<Vec<_>>();
+    holders.sort_unstable();
+    holders.dedup();
+    holders.iter().map(|holder| format!("{holder}\n")).collect()
+}
+
+fn word(state: State) -> &'static str {
+    match state {
+        State::Led => "led",
+        State::Taking => "taking",
+        State::Silent => "silent",
+        State::Free => "free",
+    }
+}
+
+/// Two units are enough: `45s`, `3m20s`, `5h12m`, `3d4h`.
+fn time(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{}s", seconds % 60),
+        (0, ..) => format!("{hours}h{}m", minutes % 60),
+        _ => format!("{days}d{}h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_two_units() {
+        let times = [0, 59, 61, 3_599, 3_600, 86_399, 90_000].map(time);
+        assert_eq!(times, ["0s", "59s", "1m1s", "59m59s", "1h0m", "23h59m", "1d1h"]);
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_they_must_be() {
+        let mut led = Lock::free("lock1", vec!["b".into()]);
+        led.state = State::Led;
+        (led.holder, led.term, led.held_seconds) = (Some("pod-a".into()), Some(7), Some(65));
+        (led.heartbeat_age_seconds, led.routes) = (Some(1), vec!["clock".into(), "report".into()]);
+        let free = Lock::free("long-name", Vec::new());
+        let expected = "\
+LOCK       STATE  HOLDER  TERM  HELD  HEARTBEAT  STANDBYS  ROUTES
+lock1      led    pod-a   7     1m5s  1s         1         clock, report
+long-name  free   -       -     -     -          0         -
+";
+        assert_eq!(table(&[led.clone(), free.clone()]), expected);
+        assert_eq!(holders(&[led.clone(), free, led]), "pod-a\n");
+    }
+}

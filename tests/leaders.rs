@@ -1,0 +1,114 @@
+//! The promise: `bactrian leaders` shows who leads, who stands by and which routes use a lock, also those
+//! that nobody has led yet, and with `--watch` every change. For pods, `tests/kubernetes/leaders.rs`.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+const ROUTES: &str = "[cluster]\nservice = 'auto'\n[[route]]\nid = 'clock'\n\
+    from = 'master:lock1:timer:clock?delay=0&period=20ms'\nsteps = [{ log = 'tick' }]\n";
+/// With a lock that no member leads.
+const MORE_ROUTES: &str =
+    "[[route]]\nid = 'late'\nfrom = 'master:lock2:timer:late'\nsteps = [{ log = 'late' }]\n";
+
+fn bactrian(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
+    command.current_dir(folder).args(arguments).env_clear().stdin(Stdio::null());
+    command
+}
+
+fn leaders(folder: &Path, arguments: &[&str]) -> Output {
+    bactrian(folder, &[&["leaders"], arguments].concat()).output().unwrap()
+}
+
+#[track_caller]
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    let output = leaders(folder, &[&["-o", "json"], arguments].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice::<Value>(&output.stdout).unwrap()["locks"].clone()
+}
+
+/// A child whose end is the end of the test's interest in it.
+struct Running(Child);
+
+impl Running {
+    fn stop(mut self) {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a member, and returns when its log says `wanted`.
+fn member(folder: &Path, name: &str, wanted: &str) -> Running {
+    let mut command = bactrian(folder, &["run", "routes.toml", "--set", &format!("cluster.member={name}")]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let running = Running(child);
+    let mut text = String::new();
+    while !text.contains(wanted) {
+        assert!(log.read_line(&mut text).unwrap() > 0, "{text}");
+    }
+    // What else it says is read, so that it is not held up.
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    running
+}
+
+#[test]
+fn who_leads_who_stands_by_and_what_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let nobody = leaders(folder, &[]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("so no member has run here"));
+    std::fs::write(folder.join("routes.toml"), ROUTES).unwrap();
+    let first = member(folder, "a", "tick");
+    let second = member(folder, "b", "stand");
+    std::fs::write(folder.join("more.toml"), MORE_ROUTES).unwrap();
+
+    let locks = json(folder, &["routes.toml", "more.toml"]);
+    let expected = [
+        serde_json::json!(["lock1", "led", "a", "a", 1, ["b"], ["clock"]]),
+        serde_json::json!(["lock2", "free", null, null, null, ["a", "b"], ["late"]]),
+    ];
+    for (lock, expected) in locks.as_array().unwrap().iter().zip(&expected) {
+        let keys = ["lock", "state", "holder", "member", "term", "standbys", "routes"];
+        assert_eq!(Value::from(keys.map(|key| lock[key].clone()).to_vec()), *expected);
+    }
+    assert!(locks[0]["held_since"].as_str().unwrap().ends_with('Z'));
+    assert_eq!(locks[0]["heartbeat_age_seconds"], Value::Null, "the kernel needs no heartbeat");
+    let table = String::from_utf8(leaders(folder, &[]).stdout).unwrap();
+    let cells = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect::<Vec<_>>();
+    assert_eq!(cells[0], ["LOCK", "STATE", "HOLDER", "TERM", "HELD", "HEARTBEAT", "STANDBYS", "ROUTES"]);
+    assert_eq!((&cells[1][..4], &cells[1][5..]), (&["lock1", "led", "a", "1"][..], &["-", "1", "clock"][..]));
+    assert_eq!(leaders(folder, &["-o", "holder"]).stdout, b"a\n");
+
+    let mut watch = bactrian(folder, &["leaders", "--watch", "-o", "json"]);
+    let mut watch = Running(watch.stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(watch.0.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(next()["member"], "a");
+    first.stop();
+    // In between, nobody may have been seen to lead.
+    let after = std::iter::repeat_with(&mut next).find(|lock| lock["state"] == "led").unwrap();
+    assert_eq!((&after["member"], &after["standbys"]), (&"b".into(), &serde_json::json!([])));
+    assert!(after["term"].as_u64() > Some(1));
+    // A member that was killed stands by no more.
+    drop(second);
+    assert_eq!(next()["state"], "free");
+    let locks = json(folder, &[]);
+    assert_eq!((&locks[0]["state"], &locks[0]["standbys"]), (&"free".into(), &serde_json::json!([])));
+    watch.stop();
+}

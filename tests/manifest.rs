@@ -1,0 +1,185 @@
+//! The promise: `bactrian kubernetes manifest` prints what the example shows, says what is wrong with its
+//! input as `bactrian check` does, and writes over no file that it did not make. That what it prints works
+//! is tested with an API server (`tests/kubernetes/manifest.rs`).
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// The program, in a folder and an environment that say nothing.
+fn bactrian(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
+    command.current_dir(folder).args(arguments).env_clear().output().unwrap()
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap()
+}
+
+#[track_caller]
+fn printed(folder: &Path, arguments: &[&str]) -> String {
+    let output = bactrian(folder, &[&["kubernetes", "manifest"], arguments].concat());
+    assert!(output.status.success(), "{}", text(output.stderr));
+    text(output.stdout)
+}
+
+#[track_caller]
+fn refused(folder: &Path, arguments: &[&str]) -> String {
+    let output = bactrian(folder, &[&["kubernetes", "manifest"], arguments].concat());
+    assert_eq!(output.status.code(), Some(78), "{}", text(output.stdout));
+    assert_eq!(output.stdout, b"");
+    text(output.stderr)
+}
+
+fn folder(routes: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("routes.toml"), routes).unwrap();
+    folder
+}
+
+fn documents(yaml: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(yaml).unwrap()
+}
+
+fn of_kind(documents: &[Value], kind: &str) -> Vec<Value> {
+    documents.iter().filter(|document| document["kind"] == kind).cloned().collect()
+}
+
+fn names(documents: &[Value]) -> Vec<&str> {
+    documents.iter().map(|document| document["metadata"]["name"].as_str().unwrap()).collect()
+}
+
+const ROUTES: &str = "[cluster]\nservice = 'file'\n[[route]]\nfrom = 'master:Ü 1:timer:a'\n\
+    steps = [{ log = 'a' }]\n[[route]]\nid = 'b'\nfrom = 'master:x%3Ay:master:z:timer:b?period=1s'\n\
+    steps = [{ log = 'b' }]\n[[route]]\nid = 'c'\nfrom = 'master:z:timer:c'\nsteps = [{ log = 'c' }]\n\
+    [[route]]\nid = 'd'\nfrom = 'timer:d'\nsteps = [{ log = 'd' }]\n";
+
+/// `UPDATE_MANIFEST=1` writes the file anew.
+#[test]
+fn the_manifest_of_the_example_is_what_is_printed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let arguments =
+        ["examples/kubernetes/clock.toml", "--image", "registry.example/clock:1", "--lock", "lock2"];
+    let printed = printed(root, &arguments);
+    let file = root.join("examples/kubernetes/manifest.yaml");
+    if std::env::var_os("UPDATE_MANIFEST").is_some() {
+        fs::write(&file, &printed).unwrap();
+    }
+    let shown = fs::read_to_string(&file).unwrap();
+    assert!(printed == shown, "examples/kubernetes/manifest.yaml differs; this is printed:\n{printed}");
+    let program = fs::read_to_string(root.join("examples/kubernetes/main.rs")).unwrap();
+    assert!(program.contains(&format!("bactrian kubernetes manifest {}", arguments.join(" "))));
+}
+
+#[test]
+fn all_locks_are_made_also_those_inside_others() {
+    let folder = folder(ROUTES);
+    let printed = printed(folder.path(), &["--image", "a", "--lock", "own"]);
+    let leases = of_kind(&documents(&printed), "Lease");
+    let note = |lease: &Value, key: &str| lease["metadata"]["annotations"][key].as_str().map(str::to_owned);
+    let locks =
+        leases.iter().map(|lease| (note(lease, "bactrian/lock").unwrap(), note(lease, "bactrian/routes")));
+    let expected = [("own", None), ("x:y", Some("b")), ("z", Some("b, c")), ("Ü 1", Some("route1"))];
+    let expected = expected.map(|(lock, routes)| (lock.to_owned(), routes.map(str::to_owned)));
+    assert_eq!(locks.collect::<Vec<_>>(), expected);
+    assert!(names(&leases).contains(&"bactrian.lock.z"));
+}
+
+#[test]
+fn settings_of_the_command_line_are_variables_of_the_pods_and_those_of_this_process_are_not() {
+    let folder = folder(ROUTES);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
+    command.args(["kubernetes", "manifest", "--image", "a", "--set", "cluster.profile=fast"]);
+    command.args([
+        "--set",
+        "router.shutdown_timeout=2m",
+        "--set",
+        "cluster.service=file",
+        "--namespace",
+        "time",
+    ]);
+    command.current_dir(folder.path()).env("BACTRIAN_CLUSTER__GROUP", "laptop");
+    let yaml = text(command.output().unwrap().stdout);
+    assert!(!yaml.contains("laptop"));
+    let documents = documents(&yaml);
+    assert!(documents.iter().all(|document| document["metadata"]["namespace"] == "time"));
+    let pod = &of_kind(&documents, "Deployment")[0]["spec"]["template"]["spec"];
+    assert_eq!(pod["terminationGracePeriodSeconds"], 135);
+    let variables = pod["containers"][0]["env"].as_array().unwrap()[3..].iter().map(|variable| {
+        format!("{}={}", variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap())
+    });
+    let expected = [
+        "BACTRIAN_CLUSTER__PROFILE=fast",
+        "BACTRIAN_CLUSTER__SERVICE=kubernetes",
+        "BACTRIAN_ROUTER__SHUTDOWN_TIMEOUT=2m",
+    ];
+    assert_eq!(variables.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn routes_that_elect_nobody_get_no_rights() {
+    let folder = folder("[[route]]\nfrom = 'timer:a'\nsteps = [{ log = 'a' }]\n");
+    let documents = documents(&printed(folder.path(), &["--image", "a"]));
+    let kinds = documents.iter().map(|document| document["kind"].as_str().unwrap()).collect::<Vec<_>>();
+    assert_eq!(kinds, ["ServiceAccount", "ConfigMap", "Deployment", "PodDisruptionBudget"]);
+    let refused = refused(folder.path(), &["--image", "a", "--lock", "own"]);
+    assert!(refused.contains("service = \"auto\""), "{refused}");
+}
+
+#[test]
+fn what_the_environment_gives_to_routes_comes_from_a_secret_and_is_not_printed() {
+    let folder = folder("[[route]]\nfrom = 'timer:a'\nsteps = [{ to = 'log:${env:WHO}' }]\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
+    command.args(["kubernetes", "manifest", "--image", "a"]).current_dir(folder.path());
+    let yaml = text(command.env("WHO", "hunter2").output().unwrap().stdout);
+    assert!(!yaml.contains("hunter2"));
+    let pod = &of_kind(&documents(&yaml), "Deployment")[0]["spec"]["template"]["spec"];
+    let secret = &pod["containers"][0]["envFrom"][0]["secretRef"];
+    assert_eq!((&secret["name"], &secret["optional"]), (&"routes".into(), &true.into()));
+}
+
+#[test]
+fn mistakes_are_those_of_check() {
+    let folder = folder("[[route]]\nfrom = 'master:l:tmer:a'\nsteps = []\n[cluster]\nprofil = 'fast'\n");
+    let check = bactrian(folder.path(), &["check"]);
+    assert_eq!(refused(folder.path(), &["--image", "a"]), text(check.stderr));
+}
+
+#[test]
+fn what_pods_could_not_use_is_refused() {
+    let folder = folder(ROUTES);
+    let refused = |arguments: &[&str]| refused(folder.path(), &[&["--image", "a"], arguments].concat());
+    assert!(refused(&["--name", "My_Clock"]).contains(r#"the name "My_Clock" is no label of DNS"#));
+    assert!(refused(&["--set", "cluster.member=me"]).contains("give all pods one name"));
+    assert!(refused(&["--set", "cluster.group=No"]).contains("a group has 1 to 63"));
+    assert!(refused(&["--set", "cluster.pod_labels=a in (b)"]).contains("app=clock,tier=back"));
+    let differ = refused(&["--set", "cluster.namespace=a", "--namespace", "b"]);
+    assert!(differ.contains("`--namespace b` and `cluster.namespace = \"a\"` differ"), "{differ}");
+}
+
+#[test]
+fn kustomize_gets_files_and_those_of_others_stay() {
+    let folder = folder(ROUTES);
+    let arguments = ["--image", "a", "--kustomize", "base"];
+    printed(folder.path(), &arguments);
+    let base = folder.path().join("base");
+    let read = |name: &str| fs::read_to_string(base.join(name)).unwrap();
+    let kustomization = documents(&read("kustomization.yaml")).remove(0);
+    let resources = kustomization["resources"].as_array().unwrap();
+    let files = resources.iter().map(|name| read(name.as_str().unwrap())).collect::<Vec<_>>();
+    assert_eq!(files.join("---\n"), printed(folder.path(), &arguments[..2]));
+    // Its own files are written anew ...
+    printed(folder.path(), &["--image", "other", "--kustomize", "base"]);
+    assert!(read("deployment.yaml").contains("image: other"));
+    // ... and when one of them is somebody else's, none is.
+    fs::write(base.join("role.yaml"), "mine").unwrap();
+    let output = bactrian(folder.path(), &[&["kubernetes", "manifest"], &arguments[..]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(output.stderr).contains("`base/role.yaml` was not made by this command"));
+    assert_eq!(read("role.yaml"), "mine");
+    assert!(read("deployment.yaml").contains("image: other"));
+}
