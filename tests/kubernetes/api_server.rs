@@ -16,6 +16,8 @@ use super::pause;
 /// The users whose tokens the server knows, beside the administrator. None has any rights by itself.
 const USERS: usize = 6;
 
+const ADMIN_TOKEN: &str = "admin-token";
+
 /// A running server; dropping it stops it.
 pub(crate) struct ApiServer {
     folder: tempfile::TempDir,
@@ -49,7 +51,7 @@ impl ApiServer {
         let folder = tempfile::tempdir().unwrap();
         let (port, etcd_port) = (free_port(), free_port());
         let programs = find_programs();
-        let mut tokens = "admin-token,admin,1,\"system:masters\"\n".to_owned();
+        let mut tokens = format!("{ADMIN_TOKEN},admin,1,\"system:masters\"\n");
         for user in 0..USERS {
             tokens.push_str(&format!("{},{},{}\n", token(user), user_name(user), user + 2));
         }
@@ -120,7 +122,7 @@ impl ApiServer {
     }
 
     async fn is_ready(&self) -> bool {
-        let Some(config) = self.try_config(self.port, "admin-token") else { return false };
+        let Some(config) = self.try_config(self.port, ADMIN_TOKEN) else { return false };
         let Ok(client) = kube::Client::try_from(config) else { return false };
         get(&client, "/readyz").await.is_ok_and(|text| text == "ok")
     }
@@ -140,7 +142,7 @@ impl ApiServer {
 
     /// For the administrator.
     pub(crate) fn admin(&self) -> Config {
-        self.try_config(self.port, "admin-token").unwrap()
+        self.try_config(self.port, ADMIN_TOKEN).unwrap()
     }
 
     fn try_config(&self, port: u16, token: &str) -> Option<Config> {
@@ -152,13 +154,22 @@ impl ApiServer {
 
     /// The kubeconfig of a user whose way to the server leads over this port.
     pub(crate) fn kubeconfig(&self, port: u16, user: usize, namespace: &str) -> String {
+        self.kubeconfig_of(port, &token(user), namespace)
+    }
+
+    /// The kubeconfig of the administrator.
+    pub(crate) fn admin_kubeconfig(&self, namespace: &str) -> String {
+        self.kubeconfig_of(self.port, ADMIN_TOKEN, namespace)
+    }
+
+    /// The kubeconfig of whoever has this token.
+    pub(crate) fn kubeconfig_of(&self, port: u16, token: &str, namespace: &str) -> String {
         let authority = self.path("certs/apiserver.crt");
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
              clusters: [{{name: c, cluster: {{server: \"https://127.0.0.1:{port}\", certificate-authority: \"{authority}\"}}}}]\n\
-             users: [{{name: u, user: {{token: {}}}}}]\n\
-             contexts: [{{name: c, context: {{cluster: c, user: u, namespace: {namespace}}}}}]\n",
-            token(user)
+             users: [{{name: u, user: {{token: {token}}}}}]\n\
+             contexts: [{{name: c, context: {{cluster: c, user: u, namespace: {namespace}}}}}]\n"
         )
     }
 }

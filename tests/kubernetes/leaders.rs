@@ -1,0 +1,98 @@
+//! `bactrian leaders`, on pods that come and go.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use super::member::Running;
+use super::operator::{Operator, succeeded};
+
+const ROUTES: &str = r#"
+[cluster]
+service = "auto"
+profile = "fast"
+
+[[route]]
+id = "clock"
+from = "master:a:timer:clock?delay=0&period=20ms"
+steps = [{ log = "Hello" }]
+
+[[route]]
+id = "late"
+from = "master:b:master:never led:timer:clock?delay=0&period=20ms"
+steps = [{ log = "Hello" }]
+"#;
+
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn who_leads_who_stands_by_and_every_change() {
+    let operator = Operator::new("leaders", ROUTES, &[]);
+    let manifest = operator.manifest();
+    operator.apply(&manifest);
+    let free = operator.lock("a");
+    assert_eq!(
+        (&free["state"], &free["holder"], &free["standbys"]),
+        (&json!("free"), &Value::Null, &json!([]))
+    );
+
+    let mut watch = operator.command(env!("CARGO_BIN_EXE_bactrian"), &["leaders", "--watch", "-o", "json"]);
+    watch.args(["--set", "cluster.service=kubernetes", "routes.toml"]).stdout(Stdio::piped());
+    let mut watch = Running(watch.spawn().unwrap());
+    let mut lines = BufReader::new(watch.0.stdout.take().unwrap()).lines();
+    // Reading waits for the next change.
+    let mut next_of = |lock: &str| loop {
+        let line = serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+        if line["lock"] == lock {
+            return line;
+        }
+    };
+    assert_eq!(next_of("a")["state"], "free");
+
+    let mut replicas = (0..3).map(|number| operator.start(&manifest, number)).collect::<Vec<_>>();
+    let led = std::iter::repeat_with(|| next_of("a")).find(|lock| lock["state"] == "led").unwrap();
+    let seen = operator.wait_for("a", "all members", |lock| lock["standbys"].as_array().unwrap().len() == 2);
+    let keys = ["state", "holder", "member", "term", "held_since", "routes"];
+    for key in keys {
+        assert_eq!(seen[key], led[key], "{key}");
+    }
+    assert!(seen["member"].as_str().unwrap().starts_with(&format!("{}_", led["holder"].as_str().unwrap())));
+    assert!(seen["heartbeat_age_seconds"].as_u64().unwrap() <= 3, "{seen}");
+
+    // As kubectl calls it: the name is enough, in the namespace of the context.
+    let plugin = operator.stage.path("kubectl-bactrian");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_bactrian"), &plugin).unwrap();
+    std::fs::rename(operator.stage.path("routes.toml"), operator.stage.path("elsewhere.toml")).unwrap();
+    let plugin = plugin.display().to_string();
+    let table = succeeded(operator.command(&plugin, &["leaders"]).output().unwrap());
+    println!("{table}");
+    let row =
+        table.lines().find(|line| line.starts_with("a ")).unwrap().split_whitespace().collect::<Vec<_>>();
+    assert_eq!((row[1], row[2], row[6], row[7]), ("led", led["holder"].as_str().unwrap(), "2", "clock"));
+    let holders = succeeded(operator.command(&plugin, &["leaders", "-o", "holder"]).output().unwrap());
+    assert!(holders.lines().any(|holder| led["holder"] == holder), "{holders}");
+    std::fs::rename(operator.stage.path("elsewhere.toml"), operator.stage.path("routes.toml")).unwrap();
+
+    // The leader is killed, and its kubelet says so.
+    let index = replicas.iter().position(|replica| led["holder"] == replica.name.as_str()).unwrap();
+    let killed = replicas.swap_remove(index);
+    drop(killed.process);
+    operator.set_status(&killed.name, &json!({"terminated": {"exitCode": 137}}));
+    let next = std::iter::repeat_with(|| next_of("a"));
+    let next = next.filter(|lock| lock["holder"] != killed.name.as_str());
+    let next = next.into_iter().find(|lock| lock["state"] == "led").unwrap();
+    assert!(next["term"].as_u64() > led["term"].as_u64(), "{next}");
+    let seen = operator.lock("a");
+    assert_eq!((&seen["holder"], seen["standbys"].as_array().unwrap().len()), (&next["holder"], 1), "{seen}");
+    watch.stop();
+
+    // Without pods, sessions tell, as far as they have led; an old one is no standby, and no holder.
+    let pods = operator.stage.pods();
+    let delete = kube::api::DeleteParams::default().grace_period(0);
+    for replica in &replicas {
+        operator.stage.block(async { pods.delete(&replica.name, &delete).await }).unwrap();
+    }
+    drop(replicas);
+    let silent = operator.wait_for("a", "a silent holder", |lock| lock["state"] == "silent");
+    assert_eq!((&silent["holder"], &silent["standbys"]), (&next["holder"], &json!([])));
+}

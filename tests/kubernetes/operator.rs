@@ -1,0 +1,202 @@
+//! What an operator does: prints a manifest, applies it, runs its pods, and looks who leads.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt as _;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use super::member::Running;
+use super::pause;
+use super::stage::Stage;
+
+/// Where objects of a kind are, in their namespace.
+const PATHS: &[(&str, &str)] = &[
+    ("ServiceAccount", "api/v1/namespaces/{}/serviceaccounts"),
+    ("ConfigMap", "api/v1/namespaces/{}/configmaps"),
+    ("Role", "apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles"),
+    ("RoleBinding", "apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings"),
+    ("Lease", "apis/coordination.k8s.io/v1/namespaces/{}/leases"),
+    ("Deployment", "apis/apps/v1/namespaces/{}/deployments"),
+    ("PodDisruptionBudget", "apis/policy/v1/namespaces/{}/poddisruptionbudgets"),
+];
+
+pub(crate) struct Operator {
+    pub(crate) stage: Stage,
+    routes: PathBuf,
+    arguments: Vec<String>,
+}
+
+/// A pod of the Deployment, and its process.
+pub(crate) struct Replica {
+    pub(crate) name: String,
+    pub(crate) process: Option<Running>,
+    log: PathBuf,
+}
+
+impl Operator {
+    pub(crate) fn new(name: &str, routes: &str, arguments: &[&str]) -> Self {
+        let stage = Stage::new(name);
+        let path = stage.path("routes.toml");
+        std::fs::write(&path, routes).unwrap();
+        std::fs::write(stage.path("kubeconfig-admin"), stage.server.admin_kubeconfig(&stage.namespace))
+            .unwrap();
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        Self { stage, routes: path, arguments }
+    }
+
+    /// The tool, with the rights of the administrator.
+    pub(crate) fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        let file = self.stage.path("kubeconfig-admin");
+        command.args(arguments).env("KUBECONFIG", file).current_dir(self.stage.path("")).stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn manifest(&self) -> String {
+        let mut command = self.command(env!("CARGO_BIN_EXE_bactrian"), &["kubernetes", "manifest"]);
+        command.arg(&self.routes).args(["--image", "clock:1", "--namespace", &self.stage.namespace]);
+        succeeded(command.args(&self.arguments).output().unwrap())
+    }
+
+    /// Applies each document as it was printed, by the server, without force: a conflict is a failure.
+    pub(crate) fn apply(&self, manifest: &str) {
+        for text in manifest.split("---\n") {
+            let object = serde_saphyr::from_str::<Value>(text).unwrap();
+            let (kind, name) =
+                (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
+            let path = PATHS.iter().find(|(known, _)| *known == kind).expect("a kind that is known").1;
+            let (mut path, mut text) = (path.replace("{}", &self.stage.namespace), text.to_owned());
+            if kind == "PodDisruptionBudget" && !self.knows("policy/v1") {
+                // It has the same form there; the oldest server of the tests knows no other.
+                path = path.replace("policy/v1/", "policy/v1beta1/");
+                text = text.replace("apiVersion: policy/v1\n", "apiVersion: policy/v1beta1\n");
+            }
+            let request = http::Request::patch(format!("/{path}/{name}?fieldManager=operator"))
+                .header("content-type", "application/apply-patch+yaml")
+                .body(text.into_bytes())
+                .unwrap();
+            let applied = self.stage.block(self.stage.admin.request::<Value>(request));
+            applied.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+        }
+    }
+
+    fn knows(&self, version: &str) -> bool {
+        self.stage.block(self.stage.admin.list_api_group_resources(version)).is_ok()
+    }
+
+    /// A token with the rights of a service account, as a pod gets it.
+    fn token(&self, account: &str) -> String {
+        let path = format!("/api/v1/namespaces/{}/serviceaccounts/{account}/token", self.stage.namespace);
+        let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}});
+        let request = http::Request::post(path).header("content-type", "application/json");
+        let request = request.body(body.to_string().into_bytes()).unwrap();
+        let answer = self.stage.block(self.stage.admin.request::<TokenRequest>(request)).unwrap();
+        answer.status.unwrap().token
+    }
+
+    /// Does what the controller of Deployments, the scheduler and a kubelet do: makes a pod of the template,
+    /// and runs its container, with the rights of its service account and nothing else.
+    pub(crate) fn start(&self, manifest: &str, number: usize) -> Replica {
+        let documents = serde_saphyr::from_multiple::<Value>(manifest).unwrap();
+        let of_kind = |kind: &str| documents.iter().find(|document| document["kind"] == kind).unwrap();
+        let template = &of_kind("Deployment")["spec"]["template"];
+        let container = &template["spec"]["containers"][0];
+        let pod = json!({"metadata": {"name": format!("clock-{number}"), "labels": template["metadata"]["labels"]}, "spec": template["spec"]});
+        let pod = serde_json::from_value::<Pod>(pod).unwrap();
+        let pod =
+            self.stage.block(async { self.stage.pods().create(&PostParams::default(), &pod).await }).unwrap();
+        let name = pod.name_any();
+        let folder = self.stage.path(&name);
+        std::fs::create_dir(&folder).unwrap();
+        for (file, text) in of_kind("ConfigMap")["data"].as_object().unwrap() {
+            std::fs::write(folder.join(file), text.as_str().unwrap()).unwrap();
+        }
+        let kubeconfig = folder.join("kubeconfig");
+        let token = self.token(template["spec"]["serviceAccountName"].as_str().unwrap());
+        let port = self.stage.server.port();
+        std::fs::write(&kubeconfig, self.stage.server.kubeconfig_of(port, &token, &self.stage.namespace))
+            .unwrap();
+        let log = self.stage.path(&format!("log-{name}"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
+        for argument in container["args"].as_array().unwrap() {
+            command.arg(argument.as_str().unwrap().replace("/etc/bactrian", &folder.display().to_string()));
+        }
+        command.env_clear().env("KUBECONFIG", kubeconfig).env("RUST_LOG", "info");
+        for variable in container["env"].as_array().unwrap() {
+            let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+                Some("metadata.name") => name.clone(),
+                Some("metadata.namespace") => self.stage.namespace.clone(),
+                Some("metadata.uid") => pod.uid().unwrap(),
+                Some(other) => panic!("{other}"),
+                None => variable["value"].as_str().unwrap().to_owned(),
+            };
+            command.env(variable["name"].as_str().unwrap(), value);
+        }
+        let output = std::fs::File::create(&log).unwrap();
+        command.current_dir(&folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
+        let process = Some(Running(command.spawn().unwrap()));
+        let running = json!({"running": {}});
+        self.set_status(&name, &running);
+        Replica { name, process, log }
+    }
+
+    /// What the kubelet says of the container.
+    pub(crate) fn set_status(&self, pod: &str, state: &Value) {
+        let patch = Patch::Merge(json!({"status": {"phase": "Running", "containerStatuses": [{
+            "name": "clock", "image": "clock", "imageID": "", "ready": true, "restartCount": 0, "state": state,
+        }]}}));
+        let params = PatchParams::default();
+        self.stage.block(async { self.stage.pods().patch_status(pod, &params, &patch).await }).unwrap();
+    }
+
+    /// What `bactrian leaders -o json` prints of a lock.
+    pub(crate) fn lock(&self, name: &str) -> Value {
+        let mut command = self.command(env!("CARGO_BIN_EXE_bactrian"), &["leaders", "-o", "json"]);
+        let printed =
+            succeeded(command.args(["--set", "cluster.service=kubernetes", "routes.toml"]).output().unwrap());
+        let printed = serde_json::from_str::<Value>(&printed).unwrap();
+        let mut locks = printed["locks"].as_array().unwrap().iter();
+        locks.find(|lock| lock["lock"] == name).cloned().unwrap_or(Value::Null)
+    }
+
+    /// Waits until a lock is `wanted`.
+    pub(crate) fn wait_for(&self, lock: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let patience = Instant::now() + Duration::from_secs(30);
+        loop {
+            let seen = self.lock(lock);
+            if wanted(&seen) {
+                return seen;
+            }
+            if Instant::now() > patience {
+                self.stage.show_logs();
+                panic!("waited 30 s for {what}: {seen}");
+            }
+            pause();
+        }
+    }
+}
+
+impl Replica {
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits for a text in its log.
+    pub(crate) fn wait_for(&self, text: &str) {
+        let patience = Instant::now() + Duration::from_secs(30);
+        while !self.log().replace('\\', "").contains(text) {
+            assert!(Instant::now() < patience, "waited 30 s for `{text}`:\n{}", self.log());
+            pause();
+        }
+    }
+}
+
+pub(crate) fn succeeded(output: Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
