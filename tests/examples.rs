@@ -86,31 +86,47 @@ fn every_route_file_is_sound_and_the_clock_ticks() {
     run_until(command, "Hello World!");
 }
 
-#[tokio::test]
-async fn the_echo_bot_answers() {
-    let server = testkit::TelegramServer::start("123:test").await.unwrap();
-    server.receive_text(5, "Hello").unwrap();
+/// An example in both forms: the route file, run by the command line, and the program.
+#[cfg(any(feature = "http", feature = "sql"))]
+fn both(name: &str) -> [Command; 2] {
     let mut command = bactrian();
-    command.arg("run").arg(root().join("examples/telegram.toml"));
-    command.env("BOT_TOKEN", "123:test").env("BOT_API", server.base_uri());
-    let running = tokio::task::spawn_blocking(|| run_until(command, "answered in chat 5"));
-    let rest = running.await.unwrap();
-    assert!(!rest.contains("123:test"), "{rest}");
-    assert_eq!(server.calls("sendMessage")[0].parameters["text"], "You said: Hello");
-    assert!(server.unacknowledged().is_empty());
+    command.arg("run").arg(root().join(format!("examples/{name}.toml")));
+    [command, example(name)]
 }
 
+#[cfg(feature = "http")]
+#[tokio::test]
+async fn the_echo_bot_answers() {
+    for mut command in both("telegram") {
+        let server = testkit::TelegramServer::start("123:test").await.unwrap();
+        server.receive_text(5, "Hello").unwrap();
+        command.env("BOT_TOKEN", "123:test").env("BOT_API", server.base_uri());
+        let running = tokio::task::spawn_blocking(|| run_until(command, "answered in chat 5"));
+        let rest = running.await.unwrap();
+        assert!(!rest.contains("123:test"), "{rest}");
+        assert_eq!(server.calls("sendMessage")[0].parameters["text"], "You said: Hello");
+        assert!(server.unacknowledged().is_empty());
+    }
+}
+
+#[test]
+fn the_echo_bot_is_under_twenty_lines() {
+    let file = std::fs::read_to_string(root().join("examples/telegram.toml")).unwrap();
+    assert!(file.lines().count() < 20);
+}
+
+#[cfg(feature = "http")]
 #[tokio::test]
 async fn the_poller_logs_new_orders() {
-    let answer = |path: &str| match path {
-        "/orders" => serde_json::json!({ "orders": [{ "id": 7, "text": "a camel" }], "next": 7 }),
-        _ => serde_json::json!({ "orders": [] }),
-    };
-    let server = testkit::JsonServer::start(answer).await.unwrap();
-    let mut command = bactrian();
-    command.arg("run").arg(root().join("examples/http_poll.toml"));
-    command.env("ORDERS", format!("{}/orders", server.uri()));
-    tokio::task::spawn_blocking(|| run_until(command, "order 7: a camel")).await.unwrap();
+    for mut command in both("http_poll") {
+        let answer = |path: &str| match path {
+            "/orders" => serde_json::json!({ "orders": [{ "id": 7, "text": "a camel" }], "next": 7 }),
+            _ => serde_json::json!({ "orders": [] }),
+        };
+        let server = testkit::JsonServer::start(answer).await.unwrap();
+        command.env("ORDERS", format!("{}/orders", server.uri()));
+        tokio::task::spawn_blocking(|| run_until(command, "order 7: a camel")).await.unwrap();
+    }
 }
 
 /// Sessions that have expired, and one that has not.
@@ -129,14 +145,10 @@ async fn sessions(database: &str) {
 #[cfg(feature = "sql")]
 #[tokio::test]
 async fn the_nightly_job_deletes_what_has_expired() {
-    for in_rust in [true, false] {
+    for mut command in both("nightly") {
         let folder = tempfile::tempdir().unwrap();
         let database = format!("sqlite:{}", folder.path().join("test.db").display());
         sessions(&database).await;
-        let mut command = if in_rust { example("nightly") } else { bactrian() };
-        if !in_rust {
-            command.arg("run").arg(root().join("examples/nightly.toml"));
-        }
         command.env("SCHEDULE", "*+*+*+*+*+*").env("DATABASE", &database);
         let running = || run_until(command, "deleted 2 expired sessions, in term 1");
         tokio::task::spawn_blocking(running).await.unwrap();

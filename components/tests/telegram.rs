@@ -290,7 +290,7 @@ async fn a_bot_answers_in_the_chat_it_was_asked_in() {
     let calls = stage.server.calls("sendMessage");
     assert_eq!(calls[0].parameters, json!({ "chat_id": "7", "text": "You said: message 0" }));
     let received = stage.mock.endpoint("out").received();
-    assert_eq!(received[0].message.headers.get("telegram.message_id").unwrap().to_string(), "1");
+    assert_eq!(received[0].message.headers.get("telegram.message_id").unwrap().to_string(), "2");
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub(crate) mod troupe;
+
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;

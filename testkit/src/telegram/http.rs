@@ -1,18 +1,18 @@
-//! The outside: `https://host/bot<token>/<method>`, parameters in the query or as JSON.
+//! The outside: `https://host/bot<token>/<method>`, parameters in the query, as JSON or as a form.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{FromRequest, Multipart, Request, State};
 use axum::response::Response;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
 use super::polls::{Refusal, get_updates};
-use super::{Call, Fault, Shared};
+use super::{Call, DATE, Fault, Shared};
 
 /// More than any message.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -61,7 +61,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
 async fn call(shared: Arc<Shared>, method: &str, parameters: &Value) -> Result<Value, Refusal> {
     match method {
         "getupdates" => get_updates(shared, parameters).await,
-        "getme" => Ok(json!({ "id": 1, "is_bot": true, "first_name": "Double", "username": "double_bot" })),
+        "getme" => Ok(me()),
         "sendmessage" if parameters["chat_id"].is_null() => {
             Err(Refusal { code: 400, description: "Bad Request: chat_id is empty" })
         }
@@ -72,8 +72,11 @@ async fn call(shared: Arc<Shared>, method: &str, parameters: &Value) -> Result<V
             let mut bot = shared.bot();
             let id = bot.next_message;
             bot.next_message += 1;
-            let chat = json!({ "id": parameters["chat_id"], "type": "private" });
-            Ok(json!({ "message_id": id, "date": 1_767_225_600, "chat": chat, "text": parameters["text"] }))
+            let chat = &parameters["chat_id"];
+            // A number, also where the caller wrote its text.
+            let number = chat.as_str().and_then(|text| text.parse::<i64>().ok());
+            let chat = json!({ "id": number.map_or(chat.clone(), Value::from), "type": "private" });
+            Ok(json!({ "message_id": id, "date": DATE, "chat": chat, "text": parameters["text"] }))
         }
         "sendchataction" => Ok(true.into()),
         "setwebhook" => {
@@ -97,19 +100,52 @@ async fn call(shared: Arc<Shared>, method: &str, parameters: &Value) -> Result<V
     }
 }
 
-/// The parameters of the query, and over them those of a body of JSON.
+/// The bot, with all that a bot says of itself.
+fn me() -> Value {
+    json!({
+        "id": 1,
+        "is_bot": true,
+        "first_name": "Double",
+        "username": "double_bot",
+        "can_join_groups": true,
+        "can_read_all_group_messages": false,
+        "supports_inline_queries": false,
+        "can_connect_to_business": false,
+        "has_main_web_app": false,
+    })
+}
+
+/// The parameters of the query, and over them those of the body.
 async fn parameters(request: Request) -> Value {
-    let mut parameters = Map::new();
-    for pair in request.uri().query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned();
-        parameters.insert(name.to_owned(), value.into());
+    let mut parameters = pairs(request.uri().query().unwrap_or_default());
+    let kind = request.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind.starts_with("multipart/form-data") {
+        if let Ok(mut form) = Multipart::from_request(request, &()).await {
+            while let Ok(Some(field)) = form.next_field().await {
+                let name = field.name().unwrap_or_default().to_owned();
+                parameters.insert(name, field.text().await.unwrap_or_default().into());
+            }
+        }
+        return parameters.into();
     }
+    let form = kind.starts_with("application/x-www-form-urlencoded");
     let body = to_bytes(request.into_body(), MAX_BODY_BYTES).await.unwrap_or_default();
-    if let Ok(Value::Object(body)) = serde_json::from_slice(&body) {
+    if form {
+        parameters.extend(pairs(&String::from_utf8_lossy(&body)));
+    } else if let Ok(Value::Object(body)) = serde_json::from_slice(&body) {
         parameters.extend(body);
     }
     parameters.into()
+}
+
+/// The parameters of a query or of a form.
+fn pairs(text: &str) -> Map<String, Value> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = percent_decode_str(&value.replace('+', " ")).decode_utf8_lossy().into_owned();
+        (name.to_owned(), value.into())
+    });
+    pairs.collect()
 }
 
 fn failure(code: u16, description: &str, retry_after: Option<u64>) -> Response {

@@ -21,6 +21,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 
+/// When all messages were sent, in seconds since 1970.
+const DATE: u64 = 1_767_225_600;
+
 /// A server on a free port of this host, for one bot. It ends when it is dropped.
 pub struct TelegramServer {
     address: String,
@@ -111,7 +114,16 @@ impl TelegramServer {
 
     /// Somebody writes to the bot. Returns the id of the update, or `None` when the bot wants no messages.
     pub fn receive_text(&self, chat: i64, text: &str) -> Option<i64> {
-        self.receive("message", &json!({ "chat": { "id": chat, "type": "private" }, "text": text }))
+        let number = {
+            let mut bot = self.shared.bot();
+            bot.next_message += 1;
+            bot.next_message - 1
+        };
+        let person = json!({ "id": chat, "is_bot": false, "first_name": "Somebody" });
+        let chat = json!({ "id": chat, "type": "private", "first_name": "Somebody" });
+        let message =
+            json!({ "message_id": number, "date": DATE, "from": person, "chat": chat, "text": text });
+        self.receive("message", &message)
     }
 
     /// Something of this kind happens. Returns the id of the update, or `None` when the bot does not want to
@@ -167,8 +179,13 @@ impl TelegramServer {
     }
 
     /// Completes when a poll is blocked, waiting for updates.
+    ///
+    /// # Panics
+    /// When there is none for half a minute: a test is to end.
     pub async fn polled(&self) {
+        let patience = Instant::now() + Duration::from_secs(30);
         while self.shared.bot().blocked.is_none() {
+            assert!(Instant::now() < patience, "nobody polls");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
