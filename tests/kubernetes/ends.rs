@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::judge::now;
 use super::rounds;
 use super::scenarios::{crashes, stops};
 use super::stage::{Stage, VERBS, between, number, report};
@@ -28,6 +29,27 @@ fn a_leader_that_is_asked_to_stop_hands_over_at_once() {
     let times = stops(&stage, rounds(25));
     stage.judge();
     report("graceful: from SIGTERM to the next leader's first exchange", times);
+}
+
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn a_released_lock_is_led_at_once_by_a_member_that_starts_later() {
+    let stage = Stage::new("later");
+    let mut last = 0;
+    let mut times = Vec::new();
+    for _ in 0..rounds(5) {
+        let started = now();
+        let member = stage.member(0);
+        let led = stage.wait_for_term_after(last);
+        times.push(between(started, led.start));
+        last = led.term;
+        member.signal(Signal::TERM);
+        assert!(member.wait().success());
+    }
+    stage.judge();
+    // Less than the takeover wait of five seconds.
+    assert!(times.iter().all(|time| *time < Duration::from_secs(4)), "{times:?}");
+    report("released before: from the start of a process to its first exchange", times);
 }
 
 #[test]

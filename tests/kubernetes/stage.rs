@@ -25,6 +25,9 @@ use super::seed;
 /// The verbs that a member needs on Leases.
 pub(crate) const VERBS: &[&str] = &["get", "list", "watch", "create", "update"];
 
+/// How long to wait for what has to come.
+const PATIENCE: Duration = Duration::from_secs(40);
+
 pub(crate) struct Stage {
     pub(crate) server: Arc<ApiServer>,
     pub(crate) namespace: String,
@@ -174,8 +177,15 @@ impl Stage {
         Member::start(MemberSettings { pod, kubeconfig, log, ..settings }, proxy)
     }
 
+    /// Three of them, each of which has reached the server.
     pub(crate) fn members(&self) -> Vec<Member> {
-        (0..3).map(|user| self.member(user)).collect()
+        let members = (0..3).map(|user| self.member(user)).collect::<Vec<_>>();
+        let patience = Instant::now() + PATIENCE;
+        while members.iter().any(|member| member.proxy.connections() == 0) {
+            assert!(Instant::now() < patience, "a member does not reach the server");
+            pause();
+        }
+        members
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -188,7 +198,7 @@ impl Stage {
 
     /// Waits until the records are as `wanted`.
     pub(crate) fn wait(&self, what: &str, mut wanted: impl FnMut(&[Record]) -> bool) -> Vec<Record> {
-        let patience = Instant::now() + Duration::from_secs(40);
+        let patience = Instant::now() + PATIENCE;
         loop {
             let mut reader = self.reader.borrow_mut();
             let records = reader.read(&self.settings.records);
@@ -197,7 +207,7 @@ impl Stage {
             }
             if Instant::now() >= patience {
                 self.show_logs();
-                panic!("waited 40 s for {what}; {}", show(records));
+                panic!("waited {PATIENCE:?} for {what}; {}", show(records));
             }
             drop(reader);
             pause();
@@ -239,7 +249,12 @@ impl Stage {
     /// past its check may end when it goes on; no step may start then.
     pub(crate) fn pause(&self, member: &Member) -> u64 {
         let at = member.signal(Signal::STOP);
-        self.pauses.borrow_mut().push((member.id(), at));
+        // The signal is sent before it has an effect, and a step may still start between.
+        let status = format!("/proc/{}/status", member.id());
+        while !std::fs::read_to_string(&status).unwrap().contains("State:\tT") {
+            pause();
+        }
+        self.pauses.borrow_mut().push((member.id(), now()));
         at
     }
 

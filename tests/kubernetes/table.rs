@@ -59,13 +59,15 @@ pub(crate) fn play(scenarios: &[Scenario]) -> Vec<String> {
             }
         }
         let count = times.len();
-        let [p50, p99, max] = distribution(times).map(|time| format!("{:.3} s", time.as_secs_f64()));
+        let seconds = |time: Duration| format!("{:.3} s", time.as_secs_f64());
+        let [p50, p99, max] =
+            distribution(times).map(|time| if count == 0 { "".into() } else { seconds(time) });
         println!(
-            "| {} | {} | {} | {overlaps} | {:.1} s | {count} | {p50} | {p99} | {max} |",
+            "| {} | {} | {} | {overlaps} | {} | {count} | {p50} | {p99} | {max} |",
             scenario.name,
             scenario.peer.unwrap_or("bactrian"),
             scenario.lanes * scenario.rounds,
-            overlap.as_secs_f64(),
+            seconds(overlap),
         );
     }
     println!("\nKUBERNETES_SEED={}", *seed::SEED);
