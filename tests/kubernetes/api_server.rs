@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use kube::config::{AuthInfo, Config};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::pause;
+use super::{gateway, pause};
 
 /// The users whose tokens the server knows, beside the administrator. None has any rights by itself.
 const USERS: usize = 6;
@@ -56,9 +56,11 @@ impl ApiServer {
             tokens.push_str(&format!("{},{},{}\n", token(user), user_name(user), user + 2));
         }
         std::fs::write(folder.path().join("tokens.csv"), tokens).unwrap();
-        let mut openssl = Command::new("openssl");
-        openssl.args(["genrsa", "-out"]).arg(folder.path().join("sa.key")).stderr(Stdio::null());
-        assert!(openssl.status().expect("openssl is needed").success());
+        // The server signs the tokens of service accounts with it. It reads PKCS#8 where it signs, but not
+        // where it verifies, so that it gets the public half for that.
+        let key = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(folder.path().join("sa.key"), key.serialize_pem()).unwrap();
+        std::fs::write(folder.path().join("sa.pub"), key.public_key_pem()).unwrap();
         let server =
             Self { folder, port, etcd_port, programs, etcd: Mutex::default(), server: Mutex::default() };
         server.start_etcd();
@@ -102,7 +104,7 @@ impl ApiServer {
             format!("--cert-dir={}", self.path("certs")),
             format!("--token-auth-file={}", self.path("tokens.csv")),
             "--authorization-mode=RBAC".into(),
-            format!("--service-account-key-file={}", self.path("sa.key")),
+            format!("--service-account-key-file={}", self.path("sa.pub")),
             format!("--service-account-signing-key-file={}", self.path("sa.key")),
             "--service-account-issuer=https://kubernetes.default.svc".into(),
             "--service-cluster-ip-range=10.0.0.0/24".into(),
@@ -119,6 +121,8 @@ impl ApiServer {
             assert!(Instant::now() < patience, "the API server did not become ready: {end:#?}");
             pause();
         }
+        let own = std::fs::read_to_string(self.path("certs/apiserver.crt")).unwrap();
+        std::fs::write(self.path("trusted.crt"), own + gateway::certificate()).unwrap();
     }
 
     async fn is_ready(&self) -> bool {
@@ -152,7 +156,8 @@ impl ApiServer {
         Some(config)
     }
 
-    /// The kubeconfig of a user whose way to the server leads over this port.
+    /// The kubeconfig of a user whose way to the server leads over this port, where the server answers or
+    /// the gateway of a proxy does.
     pub(crate) fn kubeconfig(&self, port: u16, user: usize, namespace: &str) -> String {
         self.kubeconfig_of(port, &token(user), namespace)
     }
@@ -164,7 +169,7 @@ impl ApiServer {
 
     /// The kubeconfig of whoever has this token.
     pub(crate) fn kubeconfig_of(&self, port: u16, token: &str, namespace: &str) -> String {
-        let authority = self.path("certs/apiserver.crt");
+        let authority = self.path("trusted.crt");
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
              clusters: [{{name: c, cluster: {{server: \"https://127.0.0.1:{port}\", certificate-authority: \"{authority}\"}}}}]\n\

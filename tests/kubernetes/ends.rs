@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::judge::now;
 use super::rounds;
-use super::stage::{Stage, VERBS, between, number, report, take_leader};
+use super::scenarios::{crashes, stops};
+use super::stage::{Stage, VERBS, between, number, report};
 
 /// x of the profile `fast`, and half a second.
 pub(crate) const TAKEOVER: Duration = Duration::from_millis(5_500);
@@ -14,19 +16,7 @@ pub(crate) const TAKEOVER: Duration = Duration::from_millis(5_500);
 #[ignore = "needs an API server; `tests/run` brings one"]
 fn after_kill_9_another_member_leads_within_the_takeover_wait() {
     let stage = Stage::new("crash");
-    let mut members = stage.members();
-    let mut led = stage.wait_for_term_after(0);
-    let mut times = Vec::new();
-    for _ in 0..rounds(4) {
-        // Anywhere between two heartbeats.
-        stage.let_pass(Duration::from_millis(fastrand::u64(0..1_000)));
-        let leader = take_leader(&mut members, &led);
-        let user = number(&leader);
-        let killed = leader.kill();
-        members.push(stage.member(user));
-        led = stage.wait_for_term_after(led.term);
-        times.push(between(killed, led.start));
-    }
+    let times = crashes(&stage, rounds(4));
     stage.judge();
     assert!(times.iter().all(|time| *time < TAKEOVER), "{times:?}");
     report("crash: from kill -9 to the next leader's first exchange", times);
@@ -36,21 +26,30 @@ fn after_kill_9_another_member_leads_within_the_takeover_wait() {
 #[ignore = "needs an API server; `tests/run` brings one"]
 fn a_leader_that_is_asked_to_stop_hands_over_at_once() {
     let stage = Stage::new("graceful");
-    let mut members = stage.members();
-    let mut led = stage.wait_for_term_after(0);
-    let mut times = Vec::new();
-    for _ in 0..rounds(25) {
-        let leader = take_leader(&mut members, &led);
-        let user = number(&leader);
-        let asked = leader.signal(Signal::TERM);
-        led = stage.wait_for_term_after(led.term);
-        times.push(between(asked, led.start));
-        assert!(leader.wait().success());
-        members.push(stage.member(user));
-        stage.let_pass(Duration::from_millis(500));
-    }
+    let times = stops(&stage, rounds(25));
     stage.judge();
     report("graceful: from SIGTERM to the next leader's first exchange", times);
+}
+
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn a_released_lock_is_led_at_once_by_a_member_that_starts_later() {
+    let stage = Stage::new("later");
+    let mut last = 0;
+    let mut times = Vec::new();
+    for _ in 0..rounds(5) {
+        let started = now();
+        let member = stage.member(0);
+        let led = stage.wait_for_term_after(last);
+        times.push(between(started, led.start));
+        last = led.term;
+        member.signal(Signal::TERM);
+        assert!(member.wait().success());
+    }
+    stage.judge();
+    // Less than the takeover wait of five seconds.
+    assert!(times.iter().all(|time| *time < Duration::from_secs(4)), "{times:?}");
+    report("released before: from the start of a process to its first exchange", times);
 }
 
 #[test]

@@ -10,36 +10,17 @@ use super::ends::TAKEOVER;
 use super::judge::now;
 use super::proxy::Fault;
 use super::rounds;
+use super::scenarios::{late_answers, partitions, pauses, random_faults};
 use super::stage::{Stage, between, report, take_leader};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 #[ignore = "needs an API server; `tests/run` brings one"]
 fn a_paused_leader_starts_nothing_when_it_goes_on() {
     let stage = Stage::new("pause");
-    let mut members = stage.members();
-    let mut led = stage.wait_for_term_after(0);
-    let (mut times, mut pauses) = (Vec::new(), Vec::new());
-    for _ in 0..rounds(2) {
-        stage.let_pass(Duration::from_millis(fastrand::u64(0..1_000)));
-        let mut leader = take_leader(&mut members, &led);
-        let paused = leader.signal(Signal::STOP);
-        pauses.push((leader.id(), paused));
-        let next = stage.wait_for_term_after(led.term);
-        times.push(between(paused, next.start));
-        stage.let_pass(Duration::from_secs(1));
-        leader.signal(Signal::CONT);
-        stage.let_pass(Duration::from_secs(2));
-        if leader.has_ended() {
-            println!(
-                "pause: the leader ended its process, because it woke up after its work had to have ended"
-            );
-            members.push(stage.member(super::stage::number(&leader)));
-        } else {
-            members.push(leader);
-        }
-        led = next;
-    }
-    stage.judge_with_pauses(&pauses);
+    let times = pauses(&stage, rounds(3), 1_000..12_000);
+    stage.judge();
     assert!(times.iter().all(|time| *time < TAKEOVER), "{times:?}");
     report("SIGSTOP: to the next leader's first exchange", times);
 }
@@ -47,47 +28,40 @@ fn a_paused_leader_starts_nothing_when_it_goes_on() {
 #[test]
 #[ignore = "needs an API server; `tests/run` brings one"]
 fn a_leader_that_loses_the_server_ends_before_the_next_one_begins() {
-    let stage = Stage::new("black-hole");
-    let mut members = stage.members();
-    let mut led = stage.wait_for_term_after(0);
-    let mut times = Vec::new();
-    for round in 0..rounds(3) {
-        let fault = if round % 2 == 0 { Fault::BlackHole } else { Fault::Cut };
-        stage.let_pass(Duration::from_millis(fastrand::u64(0..1_000)));
-        let leader = take_leader(&mut members, &led);
-        let lost = now();
-        leader.proxy.set(fault);
-        let next = stage.wait_for_term_after(led.term);
-        times.push(between(lost, next.start));
-        stage.let_pass(Duration::from_secs(1));
-        leader.proxy.set(Fault::None);
-        stage.let_pass(Duration::from_secs(2));
-        let same = stage.records().iter().map(|record| record.term).max();
-        assert_eq!(same, Some(next.term), "the return of the old leader deposed the new one");
-        members.push(leader);
-        led = next;
-    }
-    stage.judge();
+    let stage = Stage::new("partition");
+    let times = partitions(&stage, rounds(2), &[Fault::BlackHole, Fault::Cut], SECOND);
+    assert_eq!(stage.judge(), times.len() + 1, "the return of an old leader deposed a new one");
     assert!(times.iter().all(|time| *time < TAKEOVER), "{times:?}");
     report("partition: to the next leader's first exchange", times);
 }
 
 #[test]
 #[ignore = "needs an API server; `tests/run` brings one"]
+fn a_leader_whose_connections_died_without_a_word_or_are_refused_gives_way() {
+    let stage = Stage::new("refused");
+    let faults = [Fault::HalfOpen, Fault::Refuse(429), Fault::Refuse(500)];
+    let times = partitions(&stage, rounds(3), &faults, SECOND);
+    stage.judge();
+    // The server may have got one more heartbeat, whose answer the leader has not.
+    assert!(times.iter().all(|time| *time < TAKEOVER + SECOND), "{times:?}");
+    report("half-open, 429, 500: to the next leader's first exchange", times);
+}
+
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn faults_at_random_never_make_two_leaders() {
+    let stage = Stage::new("random");
+    random_faults(&stage, rounds(5));
+    stage.judge();
+}
+
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
 fn answers_that_come_late_do_not_prolong_a_term() {
     let stage = Stage::new("late");
-    let mut members = stage.members();
-    let led = stage.wait_for_term_after(0);
-    let leader = take_leader(&mut members, &led);
-    // Just in time for each heartbeat, so that what counts from the arrival would count too much.
-    leader.proxy.set(Fault::DelayAnswers(Duration::from_millis(850)));
-    stage.let_pass(Duration::from_secs(6));
-    let cut = now();
-    leader.proxy.set(Fault::Cut);
-    let next = stage.wait_for_term_after(stage.records().last().unwrap().term.max(led.term));
-    println!("late answers, then cut: the next leader's first exchange after {:?}", between(cut, next.start));
-    stage.let_pass(Duration::from_secs(1));
+    let times = late_answers(&stage, rounds(1), SECOND);
     stage.judge();
+    report("late answers, then cut: to the next leader's first exchange", times);
 }
 
 #[test]

@@ -3,25 +3,34 @@
 //! `tests/kubernetes/api-server` finds or builds the server. Each test has a namespace, and each member a
 //! way to the server of its own, which can be spoilt.
 //!
-//! The quick set takes about two minutes. `KUBERNETES_ROUNDS=50` repeats what is measured fifty times as
-//! often; use it with a filter: `cargo test --all-features --test kubernetes -- --ignored --nocapture ends::`.
+//! `tests/run` runs the quick set, `tests/long` the long one, `tests/peers` the comparison with other crates.
+//! `KUBERNETES_ROUNDS=50` repeats what is measured fifty times as often; use it with a filter:
+//! `cargo test --all-features --test kubernetes -- --ignored --nocapture ends::`. Random choices are those of
+//! `KUBERNETES_SEED`, which each run prints.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod api_server;
 mod by_hand;
+mod clocks;
 mod ends;
 mod faults;
+mod gateway;
 mod judge;
 mod leaders;
 mod load;
+mod long;
 mod manifest;
 mod member;
 mod operator;
+mod peers;
 mod pods;
 mod proxy;
 mod rights;
+mod scenarios;
+mod seed;
 mod stage;
+mod table;
 mod tool;
 mod work;
 

@@ -9,6 +9,7 @@ use bactrian::prelude::*;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::judge::{Note, now};
+use super::peers;
 use super::proxy::Proxy;
 
 /// What a member is told.
@@ -27,6 +28,10 @@ pub(crate) struct MemberSettings {
     pub(crate) termination_log: Option<PathBuf>,
     pub(crate) profile: &'static str,
     pub(crate) log: PathBuf,
+    /// The crate that elects instead of ours.
+    pub(crate) peer: Option<&'static str>,
+    /// More of the environment.
+    pub(crate) variables: Vec<(&'static str, String)>,
 }
 
 /// A member process; dropping it kills it.
@@ -39,9 +44,12 @@ pub(crate) struct Member {
 impl Member {
     pub(crate) fn start(settings: MemberSettings, proxy: Proxy) -> Self {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&settings.log).unwrap();
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut command = match settings.peer {
+            None => this_program(),
+            Some(peer) => peers::program(peer),
+        };
         command
-            .args(["member::member_process", "--exact", "--ignored", "--nocapture"])
+            .envs(settings.variables.iter().map(|(name, value)| (name, value)))
             .env("POD_NAME", &settings.pod)
             .env("POD_NAMESPACE", &settings.namespace)
             .env("KUBECONFIG", &settings.kubeconfig)
@@ -96,6 +104,12 @@ impl Member {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.settings.log).unwrap_or_default()
     }
+}
+
+fn this_program() -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["member::member_process", "--exact", "--ignored", "--nocapture"]);
+    command
 }
 
 impl Drop for Member {

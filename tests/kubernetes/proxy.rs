@@ -10,6 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use super::gateway;
+
 /// What happens to the bytes that pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -21,6 +23,12 @@ pub(crate) enum Fault {
     DelayAnswers(Duration),
     /// Connections are closed, also new ones.
     Cut,
+    /// Connections are closed, and requests on new ones are answered with this status, as an overloaded
+    /// server (429) or a broken one (500) would.
+    Refuse(u16),
+    /// Requests arrive, and the connection that should bring the answer is dead without a word. It stays
+    /// dead when the fault has ended.
+    HalfOpen,
 }
 
 /// The proxy; it ends with its runtime.
@@ -64,10 +72,14 @@ impl Proxy {
 }
 
 async fn carry(near: TcpStream, target: u16, faults: watch::Receiver<Fault>) {
+    let fault = *faults.borrow();
+    if let Fault::Refuse(status) = fault {
+        return gateway::refuse(near, status).await;
+    }
     let mut cut = faults.clone();
     tokio::select! {
         biased;
-        _ = cut.wait_for(|fault| *fault == Fault::Cut) => {}
+        _ = cut.wait_for(|fault| matches!(fault, Fault::Cut | Fault::Refuse(_))) => {}
         () = carry_both_ways(near, target, faults) => {}
     }
 }
@@ -90,6 +102,7 @@ async fn carry_one_way(
     answers: bool,
 ) {
     let mut buffer = vec![0; 16 * 1024];
+    let mut dead = false;
     loop {
         let Ok(length) = from.read(&mut buffer).await else { return };
         if length == 0 {
@@ -98,7 +111,11 @@ async fn carry_one_way(
         let fault = *faults.borrow();
         match fault {
             Fault::DelayAnswers(delay) if answers => tokio::time::sleep(delay).await,
+            Fault::HalfOpen if answers => dead = true,
             _ => {}
+        }
+        if dead {
+            continue;
         }
         // Also what was on its way when the hole opened falls into it.
         if faults.wait_for(|fault| *fault != Fault::BlackHole).await.is_err()

@@ -1,7 +1,9 @@
 //! A namespace with members, and one file in which they write down what they do.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bactrian::cluster_kubernetes::{Group, free_lock};
@@ -10,16 +12,21 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt as _};
+use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
 use super::api_server::{ApiServer, user_name};
-use super::judge::{self, Record, show};
+use super::judge::{self, Reader, Record, now, show};
 use super::member::{Member, MemberSettings};
 use super::pause;
 use super::proxy::Proxy;
+use super::seed;
 
 /// The verbs that a member needs on Leases.
 pub(crate) const VERBS: &[&str] = &["get", "list", "watch", "create", "update"];
+
+/// How long to wait for what has to come.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(crate) struct Stage {
     pub(crate) server: Arc<ApiServer>,
@@ -28,6 +35,9 @@ pub(crate) struct Stage {
     pub(crate) runtime: Runtime,
     folder: tempfile::TempDir,
     pub(crate) settings: MemberSettings,
+    reader: RefCell<Reader>,
+    /// Which members, by their process ids, were paused, and when.
+    pauses: RefCell<Vec<(u32, u64)>>,
 }
 
 impl Stage {
@@ -36,11 +46,15 @@ impl Stage {
         Self::on(ApiServer::shared(), name)
     }
 
+    /// The same on this server. What is random on this stage, if it is chosen in this thread, is determined
+    /// by the seed of the run and the name.
     pub(crate) fn on(server: Arc<ApiServer>, name: &str) -> Self {
+        static STAGES: AtomicUsize = AtomicUsize::new(0);
+        fastrand::seed(seed::of(name));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let admin = runtime.block_on(async { Client::try_from(server.admin()).unwrap() });
-        let namespace = format!("{name}-{:06x}", fastrand::u32(..0x100_0000));
+        let namespace = format!("{name}-{}", STAGES.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::tempdir().unwrap();
         let settings = MemberSettings {
             pod: String::new(),
@@ -55,8 +69,11 @@ impl Stage {
             termination_log: None,
             profile: "fast",
             log: PathBuf::new(),
+            peer: None,
+            variables: Vec::new(),
         };
-        let stage = Self { server, namespace, admin, runtime, folder, settings };
+        let (reader, pauses) = (RefCell::default(), RefCell::default());
+        let stage = Self { server, namespace, admin, runtime, folder, settings, reader, pauses };
         let object = serde_json::json!({"metadata": {"name": stage.namespace}});
         let namespaces = Api::<Namespace>::all(stage.admin.clone());
         let object = serde_json::from_value(object).unwrap();
@@ -160,8 +177,15 @@ impl Stage {
         Member::start(MemberSettings { pod, kubeconfig, log, ..settings }, proxy)
     }
 
+    /// Three of them, each of which has reached the server.
     pub(crate) fn members(&self) -> Vec<Member> {
-        (0..3).map(|user| self.member(user)).collect()
+        let members = (0..3).map(|user| self.member(user)).collect::<Vec<_>>();
+        let patience = Instant::now() + PATIENCE;
+        while members.iter().any(|member| member.proxy.connections() == 0) {
+            assert!(Instant::now() < patience, "a member does not reach the server");
+            pause();
+        }
+        members
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -169,21 +193,23 @@ impl Stage {
     }
 
     pub(crate) fn records(&self) -> Vec<Record> {
-        judge::read(&self.settings.records)
+        self.reader.borrow_mut().read(&self.settings.records).to_vec()
     }
 
     /// Waits until the records are as `wanted`.
-    pub(crate) fn wait(&self, what: &str, wanted: impl Fn(&[Record]) -> bool) -> Vec<Record> {
-        let patience = Instant::now() + Duration::from_secs(40);
+    pub(crate) fn wait(&self, what: &str, mut wanted: impl FnMut(&[Record]) -> bool) -> Vec<Record> {
+        let patience = Instant::now() + PATIENCE;
         loop {
-            let records = self.records();
-            if wanted(&records) {
-                return records;
+            let mut reader = self.reader.borrow_mut();
+            let records = reader.read(&self.settings.records);
+            if wanted(records) {
+                return records.to_vec();
             }
             if Instant::now() >= patience {
                 self.show_logs();
-                panic!("waited 40 s for {what}; {}", show(&records));
+                panic!("waited {PATIENCE:?} for {what}; {}", show(records));
             }
+            drop(reader);
             pause();
         }
     }
@@ -211,32 +237,51 @@ impl Stage {
         self.block(async { tokio::time::sleep(time).await });
     }
 
-    /// Judges, with the logs in the case of a mistake.
-    pub(crate) fn judge(&self) {
-        self.judge_with_pauses(&[]);
+    /// Waits for an exchange that starts from now on: its member leads.
+    pub(crate) fn wait_for_work(&self) -> Record {
+        let from = now();
+        let next = |record: &&Record| record.lock == "lock1" && record.start > from;
+        let records = self.wait("work", |records| records.iter().rev().any(|record| next(&record)));
+        records.iter().find(next).cloned().unwrap()
     }
 
-    /// The same, where members, by their process ids, were paused at these times. While a process is paused
-    /// it does not work, and the one step that was past its check may end when it goes on; no step may
-    /// start then.
-    pub(crate) fn judge_with_pauses(&self, pauses: &[(u32, u64)]) {
+    /// SIGSTOP, at the returned time. While a process is paused it does not work, and the one step that was
+    /// past its check may end when it goes on; no step may start then.
+    pub(crate) fn pause(&self, member: &Member) -> u64 {
+        let at = member.signal(Signal::STOP);
+        // The signal is sent before it has an effect, and a step may still start between.
+        let status = format!("/proc/{}/status", member.id());
+        while !std::fs::read_to_string(&status).unwrap().contains("State:\tT") {
+            pause();
+        }
+        self.pauses.borrow_mut().push((member.id(), now()));
+        at
+    }
+
+    /// All exchanges so far, where a step under way in a pause ends with its beginning.
+    pub(crate) fn records_with_pauses(&self) -> Vec<Record> {
         let mut records = self.records();
-        for (member, paused) in pauses {
+        for (member, paused) in self.pauses.borrow().iter() {
             for record in
                 records.iter_mut().filter(|record| record.member == *member && record.start < *paused)
             {
                 record.end = record.end.map(|end| end.min(*paused));
             }
         }
-        match std::panic::catch_unwind(|| judge::assert_exclusive(&records)) {
-            Ok(terms) => {
-                println!("{}: {} exchanges in {terms} terms, no overlap", self.namespace, records.len())
-            }
-            Err(panic) => {
-                self.show_logs();
-                std::panic::resume_unwind(panic);
-            }
+        records
+    }
+
+    /// Judges, with the logs in the case of a mistake. Returns the number of terms.
+    pub(crate) fn judge(&self) -> usize {
+        let records = self.records_with_pauses();
+        assert!(!records.is_empty(), "there is nothing to judge");
+        let (mistakes, terms) = judge::judge(&records);
+        if !mistakes.is_empty() {
+            self.show_logs();
+            panic!("{mistakes:#?}; {}", show(&records));
         }
+        println!("{}: {} exchanges in {terms} terms, no overlap", self.namespace, records.len());
+        terms
     }
 }
 
@@ -253,10 +298,18 @@ pub(crate) fn number(member: &Member) -> usize {
 }
 
 /// Prints a distribution.
-pub(crate) fn report(what: &str, mut times: Vec<Duration>) {
+pub(crate) fn report(what: &str, times: Vec<Duration>) {
+    let count = times.len();
+    let [p50, p99, max] = distribution(times);
+    println!("{what}: n={count} p50={p50:?} p99={p99:?} max={max:?}");
+}
+
+/// The median, the 99th percentile and the maximum; zero where there is nothing.
+pub(crate) fn distribution(mut times: Vec<Duration>) -> [Duration; 3] {
     times.sort_unstable();
-    let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
-    println!("{what}: n={} p50={:?} p99={:?} max={:?}", times.len(), at(50), at(99), at(100));
+    let last = times.len().saturating_sub(1);
+    [50, 99, 100]
+        .map(|percent| times.get((times.len() * percent / 100).min(last)).copied().unwrap_or_default())
 }
 
 pub(crate) fn between(from: u64, to: u64) -> Duration {

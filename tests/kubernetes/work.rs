@@ -1,5 +1,6 @@
 //! A slow exchange is under way when its leader has to go.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -54,5 +55,33 @@ fn a_slow_exchange_of_a_leader_that_is_cut_off_ends_before_the_next_one_begins()
     );
     leader.proxy.set(Fault::None);
     stage.let_pass(Duration::from_secs(1));
+    stage.judge();
+}
+
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn a_slow_exchange_of_a_paused_leader_does_not_run_in_the_next_term() {
+    let stage = Stage::new("slow-pause");
+    let mut members = slow(&stage);
+    let led = stage.wait_for_work();
+    let mut leader = take_leader(&mut members, &led);
+    let paused = stage.pause(&leader);
+    let next = stage.wait_for_term_after(led.term);
+    // It sleeps for two more seconds of its eight when it goes on.
+    let resumed = leader.signal(Signal::CONT);
+    stage.wait("the end of the old exchange, or of its process", |records| {
+        leader.has_ended() || records.iter().any(|record| record.term == led.term && record.end.is_some())
+    });
+    let old = stage.records().into_iter().filter(|record| record.member == led.member).collect::<Vec<_>>();
+    assert_eq!(old.len(), 1, "the old leader started something: {old:?}");
+    match old[0].end {
+        Some(end) => {
+            let time = between(resumed, end);
+            println!("slow exchange at SIGSTOP: dropped {time:?} after SIGCONT");
+            assert!(time < Duration::from_secs(1), "it went on for {time:?} in the next term");
+        }
+        None => assert_eq!(leader.wait().signal(), Some(Signal::ABORT.as_raw())),
+    }
+    println!("slow exchange at SIGSTOP: the next one started {:?} after it", between(paused, next.start));
     stage.judge();
 }
