@@ -49,5 +49,6 @@ pub use kube::Config;
 pub use names::{
     GROUP_LABEL, Group, HOST_ANNOTATION, InvalidGroup, KIND_LABEL, LOCK_ANNOTATION, MANAGED_BY,
     MANAGED_BY_LABEL, PID_ANNOTATION, RECORD_ANNOTATION, SEAL_ANNOTATION, SESSION_ANNOTATION,
+    STATES_ANNOTATION,
 };
 pub use settings::KubernetesClusterSettings;
