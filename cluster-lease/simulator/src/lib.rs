@@ -9,6 +9,7 @@ pub mod clock;
 mod driver;
 pub mod exhaustive;
 mod faults;
+mod keeping;
 pub mod judge;
 pub mod plan;
 pub mod process;
