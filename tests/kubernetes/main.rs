@@ -16,6 +16,7 @@ mod judge;
 mod load;
 mod member;
 mod pods;
+mod positions;
 mod proxy;
 mod rights;
 mod stage;

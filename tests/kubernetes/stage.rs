@@ -54,6 +54,7 @@ impl Stage {
             pod_labels: None,
             termination_log: None,
             profile: "fast",
+            bot: None,
             log: PathBuf::new(),
         };
         let stage = Self { server, namespace, admin, runtime, folder, settings };

@@ -74,7 +74,9 @@ impl World<'_> {
             }
             Step::Write(expect, record, state) => {
                 let outcome = self.apply(key, expect, Record::Lock(record), Some(state));
-                self.note(|| format!("{} keeps {state:?} with lock {}: {outcome:?}", turn.process, turn.lock));
+                self.note(|| {
+                    format!("{} keeps {state:?} with lock {}: {outcome:?}", turn.process, turn.lock)
+                });
                 self.answer_keeper(turn, Step::Outcome(outcome, record));
             }
             _ => self.keeper_hears(turn, step),

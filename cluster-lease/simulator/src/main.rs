@@ -109,7 +109,10 @@ fn print_summary(summary: &Summary, seconds: f64) {
     }
     let Summary { schedules, terms, stores, happenings, simulated, slowest, tightest, .. } = summary;
     println!("{schedules} schedules in {seconds:.1} s ({:.0} per second)", *schedules as f64 / seconds);
-    println!("{terms} terms, {stores} states stored, {happenings} happenings, {:.1} simulated days", simulated / 86_400.0);
+    println!(
+        "{terms} terms, {stores} states stored, {happenings} happenings, {:.1} simulated days",
+        simulated / 86_400.0
+    );
     println!(
         "slowest to lead after healing: {:.3} s (seed {}); at most {:.1} % of the time allowed",
         slowest.0 as f64 / 1e9,
@@ -139,7 +142,9 @@ fn replay(seed: u64, mutant: Option<Breakage>, whole: bool) -> bool {
 }
 
 fn mutants(schedules: u64, harm: u64, seed: u64, threads: usize) -> bool {
-    println!("| mutant | caught by | schedules until caught | two leaders, a falling epoch or a lost state |");
+    println!(
+        "| mutant | caught by | schedules until caught | two leaders, a falling epoch or a lost state |"
+    );
     println!("|---|---|---|---|");
     let (mut caught, mut total) = (0, 0);
     for breakage in Breakage::all() {

@@ -10,8 +10,8 @@ use cluster_lease::{
 use fastrand::Rng;
 
 use crate::clock::{MachineClock, Stretch, Time};
-use crate::keeping::{Step, Turn};
 use crate::judge::{Invariant, Judge, ProcessId, Violation};
+use crate::keeping::{Step, Turn};
 use crate::plan::{Breakage, Plan, SECOND};
 use crate::process::Process;
 use crate::store::{State, Store};
@@ -342,7 +342,8 @@ impl<'a> World<'a> {
         let former = self.store.state(key);
         let outcome = self.store.write(key, expect, record);
         if matches!(outcome, Outcome::Written { .. }) {
-            let claims = matches!(record, Record::Lock(LockRecord { holder: Some(_), .. })) && state.is_none();
+            let claims =
+                matches!(record, Record::Lock(LockRecord { holder: Some(_), .. })) && state.is_none();
             let dropped = self.plan.breakage == Some(Breakage::ClaimWithoutStates) && claims;
             if let Some(state) = state.or(dropped.then(State::default)) {
                 self.store.keep(key, state);
