@@ -1,7 +1,7 @@
 //! Records as Leases, and back.
 //!
 //! The fields of a Lease are for humans and for other tools: who holds, since when. What the election
-//! reads is one annotation, with a seal over it and over the holder. A Lease whose seal does not fit was
+//! reads is one annotation, with a seal over it and over the holder. What routes keep with a lock is another one. A Lease whose seal does not fit was
 //! edited by somebody else. Then nothing in it can be relied on, and it counts as what is safe: a session
 //! as deleted, a lock as held by somebody who is gone and whose wait is not over.
 
@@ -18,7 +18,8 @@ use router_core::cluster::Member;
 
 use crate::names::{
     GROUP_LABEL, Group, HOST_ANNOTATION, KIND_LABEL, LOCK_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL,
-    PID_ANNOTATION, RECORD_ANNOTATION, SEAL_ANNOTATION, SESSION_ANNOTATION, hash, parse_session,
+    PID_ANNOTATION, RECORD_ANNOTATION, SEAL_ANNOTATION, SESSION_ANNOTATION, STATES_ANNOTATION, hash,
+    parse_session,
 };
 
 /// Nobody's session: no process draws it.
@@ -77,6 +78,10 @@ impl Codec {
             }
             _ => {}
         }
+        // Where the write says nothing of states, those of the Lease that it starts from stay.
+        if let Some(states) = &write.states {
+            annotations.insert(STATES_ANNOTATION.into(), states.clone());
+        }
         annotations.insert(SEAL_ANNOTATION.into(), seal(&name, &text, spec.holder_identity.as_deref()));
         annotations.insert(RECORD_ANNOTATION.into(), text);
         lease.metadata.name = Some(name);
@@ -123,6 +128,11 @@ impl Codec {
         let record = StoreRecord::Lock { record, holder: holder.map(Into::into) };
         Ok(Some(Decoded { version, key: StoreKey::Lock(lock), record: Some(record), pristine }))
     }
+}
+
+/// The states that are kept with a lock.
+pub(crate) fn states(lease: &Lease) -> Option<String> {
+    lease.metadata.annotations.as_ref()?.get(STATES_ANNOTATION).cloned()
 }
 
 /// The Lease of a lock as a manifest creates it in advance: free, and led at once by the first member that

@@ -52,7 +52,7 @@ pub use manifest::{Document, Election, InvalidManifest, MANIFEST_MARK, Manifest}
 pub use names::{
     GROUP_LABEL, Group, HOST_ANNOTATION, InvalidGroup, KIND_LABEL, LOCK_ANNOTATION, MANAGED_BY,
     MANAGED_BY_LABEL, PID_ANNOTATION, RECORD_ANNOTATION, ROUTES_ANNOTATION, SEAL_ANNOTATION,
-    SESSION_ANNOTATION,
+    SESSION_ANNOTATION, STATES_ANNOTATION,
 };
 pub use settings::KubernetesClusterSettings;
 pub use survey::{LockHolder, LockStatus, Seen, Survey};

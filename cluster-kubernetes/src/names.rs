@@ -24,6 +24,8 @@ pub const ROUTES_ANNOTATION: &str = "bactrian/routes";
 pub const RECORD_ANNOTATION: &str = "bactrian/record";
 /// The annotation that shows whether a Lease was edited by hand.
 pub const SEAL_ANNOTATION: &str = "bactrian/seal";
+/// The annotation with the states of the routes under a lock: JSON, by the ids of the routes.
+pub const STATES_ANNOTATION: &str = "bactrian/states";
 /// The annotation with the session of a member.
 pub const SESSION_ANNOTATION: &str = "bactrian/session";
 /// The annotation with the host or pod of a member.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cluster_lease::{
-    Attempt, LeaseStore, LeaseWatch, Listing, LockRecord, StoreError, StoreKey, StoreRecord, Version, Write,
+    Attempt, LeaseStore, LeaseWatch, Listing, LockEntry, StoreError, StoreKey, StoreRecord, Version, Write,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::cache::Cache;
 use crate::clients::Clients;
-use crate::codec::{Codec, expected, parse_version, version};
+use crate::codec::{self, Codec, expected, parse_version, version};
 use crate::errors::{self, Asked, LEASES};
 use crate::watch::GroupWatch;
 
@@ -39,6 +39,8 @@ const PARALLEL_REQUESTS: usize = 4;
 /// 4. *Versions order everything.* The resourceVersion of every Lease is the revision of one etcd. That
 ///    they are numbers that can be compared is documented since Kubernetes 1.35 and was true before.
 /// 5. *Deletion is a change.* The event of a deletion carries the version of the deletion.
+/// 6. *States stay with their lock.* They are an annotation of its Lease. A write starts from the whole
+///    object at the version that it names, so an annotation that it does not set goes along unchanged.
 pub(crate) struct KubernetesStore {
     shared: Arc<Shared>,
 }
@@ -147,7 +149,7 @@ impl LeaseStore for KubernetesStore {
         Ok(Listing { version: at, entries })
     }
 
-    async fn read(&self, lock: &LockName) -> Result<Option<LockRecord>, StoreError> {
+    async fn read(&self, lock: &LockName) -> Result<Option<LockEntry>, StoreError> {
         let shared = &self.shared;
         let _turn = self.turn().await?;
         let api = shared.api(shared.clients.ordinary())?;
@@ -156,7 +158,9 @@ impl LeaseStore for KubernetesStore {
         let Some(lease) = lease else { return Ok(None) };
         let decoded = shared.cache.note(&shared.codec, &lease)?;
         Ok(decoded.and_then(|decoded| match decoded.record {
-            Some(StoreRecord::Lock { record, .. }) => Some(record),
+            Some(StoreRecord::Lock { record, .. }) => {
+                Some(LockEntry { version: decoded.version, record, states: codec::states(&lease) })
+            }
             _ => None,
         }))
     }

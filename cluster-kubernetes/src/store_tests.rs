@@ -27,7 +27,7 @@ fn key() -> StoreKey {
 
 async fn write(store: &KubernetesStore, expect: Precondition, epoch: u64) -> Result<Version, StoreError> {
     let record = StoreRecord::Lock { record: LockRecord { epoch, ..LockRecord::FREE }, holder: None };
-    store.write(Write { key: key(), expect, record }, Attempt::default()).await
+    store.write(Write::new(key(), expect, record), Attempt::default()).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -41,7 +41,7 @@ async fn writes_are_applied_only_to_what_was_seen() {
     let second = write(&two, Precondition::Version(first), 2).await.unwrap();
     assert!(second > first);
     assert!(matches!(write(&one, Precondition::Version(first), 3).await, Err(StoreError::Conflict)));
-    assert_eq!(one.read(&"lock1".parse().unwrap()).await.unwrap().unwrap().epoch, 2);
+    assert_eq!(one.read(&"lock1".parse().unwrap()).await.unwrap().unwrap().record.epoch, 2);
     // One that was deleted is not made again by a write that belongs to the one before.
     server.delete(LEASE);
     assert!(matches!(write(&two, Precondition::Version(second), 4).await, Err(StoreError::Conflict)));
@@ -134,7 +134,7 @@ async fn requests_take_turns_but_heartbeats_do_not_wait() {
     let stalled = futures_util::future::join_all(stalled);
     let heartbeat = async {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        let write = Write { key: key(), expect: Precondition::Absent, record: FREE };
+        let write = Write::new(key(), Precondition::Absent, FREE);
         let ordinary = store.write(write.clone(), Attempt::default());
         assert!(tokio::time::timeout(Duration::from_secs(1), ordinary).await.is_err());
         store.write(write, Attempt { heartbeat: true, fresh_connection: false }).await.unwrap();
@@ -155,7 +155,7 @@ async fn a_fresh_connection_is_a_new_client() {
         let record =
             StoreRecord::Lock { record: LockRecord { epoch: version, ..LockRecord::FREE }, holder: None };
         let attempt = Attempt { heartbeat: true, fresh_connection };
-        store.write(Write { key: key(), expect, record }, attempt).await.unwrap()
+        store.write(Write::new(key(), expect, record), attempt).await.unwrap()
     };
     let first = beat(0, false).await;
     let second = beat(first, false).await;

@@ -12,6 +12,7 @@ use crate::lock::Lock;
 use crate::record::{Entry, Key, LockId, Record, SessionId, Version};
 use crate::rendezvous::name_hash;
 use crate::settings::Settings;
+use crate::tenure::Tenure;
 
 /// Who this process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -154,6 +155,14 @@ impl Core {
                 let deadline = abort_at.saturating_sub(self.context.settings.stop());
                 Some(Guard { epoch: grant.epoch, deadline, draining: true, fenced: true })
             }
+        }
+    }
+
+    /// What work under the present hold may write into the lock's record; `None` when no work can be left.
+    pub fn tenure(&self, lock: LockId) -> Option<Tenure> {
+        match self.locks.get(&lock)?.hold {
+            Hold::Leading(grant) | Hold::Draining(grant) | Hold::Fenced { grant, .. } => Some(grant.tenure()),
+            Hold::None | Hold::Waiting(_) => None,
         }
     }
 

@@ -28,7 +28,7 @@ pub enum Event {
     Resign {
         /// Which lock.
         lock: LockId,
-        /// How long to stay out, from now.
+        /// How long to stay out, from when the lock is free, or held by somebody else.
         stay_out: Duration,
     },
     /// Give up all locks and take none (the process is about to stop).

@@ -7,6 +7,7 @@ use crate::clocks::Clocks;
 use crate::context::{Context, remaining};
 use crate::lock::Lock;
 use crate::record::{LockId, LockRecord, SessionId, Version};
+use crate::tenure::Tenure;
 use crate::view::Seen;
 
 /// From when on a hold may lead.
@@ -31,16 +32,20 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    /// Whether the record is still the one that was granted, or that one settled by this hold. If it is
-    /// neither, it was deleted and made again by a late copy of the claim that created it, and whoever
-    /// held the lock in between is not known. A settled record cannot have come about like that, because
-    /// only a claim on an absent record can be applied twice, and such a claim is never settled.
+    /// What whoever works under the hold knows of its record.
+    pub(crate) fn tenure(&self) -> Tenure {
+        let record =
+            LockRecord { holder: Some(self.session), epoch: self.epoch, claim: self.claim, settled: true };
+        Tenure { granted: self.version, record }
+    }
+
+    /// Whether the record is still that of this hold.
     fn is_named_by(&self, seen: &Seen<LockRecord>) -> bool {
-        self.is_like(&seen.record) && (seen.version == self.version || seen.record.settled)
+        self.tenure().is_named_by(seen.version, &seen.record)
     }
 
     fn is_like(&self, record: &LockRecord) -> bool {
-        record.holder == Some(self.session) && record.claim == self.claim
+        self.tenure().is_like(record)
     }
 
     /// What is left of the wait before this hold may lead.

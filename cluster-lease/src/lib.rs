@@ -44,6 +44,7 @@ mod session;
 mod settings;
 mod store;
 mod takeover;
+mod tenure;
 mod view;
 
 /// What `driver/mirror.rs` is made of. `tests/loom.rs` includes that file with those of loom instead.
@@ -69,5 +70,7 @@ pub use record::{
 pub use rendezvous::{Candidate, name_hash};
 pub use settings::{Settings, SettingsError};
 pub use store::{
-    Attempt, Change, LeaseStore, LeaseWatch, Listing, StoreEntry, StoreError, StoreKey, StoreRecord, Write,
+    Attempt, Change, LeaseStore, LeaseWatch, Listing, LockEntry, StoreEntry, StoreError, StoreKey,
+    StoreRecord, Write,
 };
+pub use tenure::Tenure;

@@ -15,7 +15,7 @@ pub(crate) struct Lock {
     /// The hash of the lock's name, for the order of candidates.
     pub(crate) name: u64,
     pub(crate) wanted: bool,
-    /// Not campaigned for until this much time after this reading.
+    /// Not campaigned for until this much time after this reading, which moves on until the lock is free.
     pub(crate) stay_out: Option<(Clocks, Duration)>,
     pub(crate) seen: Option<Seen<LockRecord>>,
     /// The holder whose session is absent, and since when this process has seen it so.
@@ -78,6 +78,10 @@ impl Lock {
 
     /// Whether this process wants to lead the lock now.
     pub(crate) fn is_wanted(&mut self, context: &mut Context) -> bool {
+        // Staying out lets others be first, so it counts from when the lock is theirs to take.
+        if self.hold != Hold::None || self.holder() == Some(context.session.id) {
+            self.stay_out = self.stay_out.map(|(_, span)| (context.now, span));
+        }
         if let Some((since, span)) = self.stay_out {
             match remaining(span, context.now.leader_since(since)) {
                 Some(time) => context.wake_lock_in(time),

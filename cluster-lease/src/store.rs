@@ -23,6 +23,9 @@ use crate::record::{LockRecord, Precondition, SessionId, SessionRecord, Version}
 ///    Where changes were missed, the watch fails instead.
 /// 4. *Versions order everything.* They are compared as numbers, and survive the deletion of records.
 /// 5. *Deletion is a change* with a version of its own.
+/// 6. *States stay with their lock.* A write that says nothing of them leaves them as they are at the version
+///    that it names; one that does replaces them together with the record. They go with the record when it is
+///    deleted.
 ///
 /// What a store need not give: answers. Requests may be lost, answers too, and a request whose caller has
 /// long given up may still be applied.
@@ -38,11 +41,11 @@ pub trait LeaseStore: Send + Sync + 'static {
     /// [`StoreError::Unknown`].
     async fn list(&self) -> Result<Listing, StoreError>;
 
-    /// The record of a lock, read consistently. For [`Term::confirm`](router_core::cluster::Term::confirm).
+    /// The record of a lock and the states that are kept with it, read consistently.
     ///
     /// # Errors
     /// [`StoreError::Unknown`].
-    async fn read(&self, lock: &LockName) -> Result<Option<LockRecord>, StoreError>;
+    async fn read(&self, lock: &LockName) -> Result<Option<LockEntry>, StoreError>;
 
     /// Writes a record if its precondition holds, and returns the version that this made.
     ///
@@ -115,6 +118,27 @@ pub struct Write {
     pub expect: Precondition,
     /// Its new content.
     pub record: StoreRecord,
+    /// What is kept with a lock from now on; `None`: what is there stays.
+    pub states: Option<String>,
+}
+
+impl Write {
+    /// A write that leaves what is kept with a lock as it is.
+    #[must_use]
+    pub fn new(key: StoreKey, expect: Precondition, record: StoreRecord) -> Self {
+        Self { key, expect, record, states: None }
+    }
+}
+
+/// A lock, read consistently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockEntry {
+    /// The version of its last change.
+    pub version: Version,
+    /// What the election reads.
+    pub record: LockRecord,
+    /// The states of the routes under it: a text that the store does not look into.
+    pub states: Option<String>,
 }
 
 /// How a write is to be sent.

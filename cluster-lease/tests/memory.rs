@@ -21,7 +21,7 @@ fn lock() -> LockName {
 
 fn write(expect: Precondition, epoch: u64) -> Write {
     let record = StoreRecord::Lock { record: LockRecord { epoch, ..LockRecord::FREE }, holder: None };
-    Write { key: StoreKey::Lock(lock()), expect, record }
+    Write::new(StoreKey::Lock(lock()), expect, record)
 }
 
 async fn put(handle: &MemoryHandle, expect: Precondition, epoch: u64) -> Result<Version, StoreError> {
@@ -29,7 +29,7 @@ async fn put(handle: &MemoryHandle, expect: Precondition, epoch: u64) -> Result<
 }
 
 async fn epoch(handle: &MemoryHandle) -> Option<u64> {
-    handle.read(&lock()).await.unwrap().map(|record| record.epoch)
+    handle.read(&lock()).await.unwrap().map(|entry| entry.record.epoch)
 }
 
 async fn next(watch: &mut Box<dyn LeaseWatch>) -> (Version, Option<u64>) {

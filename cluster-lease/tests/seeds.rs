@@ -5,7 +5,8 @@
 //! members resign, drain, close and restart, their elections panic, clocks are up to 1 % wrong, hosts are
 //! suspended. Two things
 //! must hold at every moment: no two members work under one lock, judged by true time, which is that of
-//! tokio; and the numbers of terms rise. When all is healed, every lock must have a leader again.
+//! tokio; and the numbers of terms rise. Each leader also keeps a position with the lock: none that was
+//! acknowledged is lost to a later leader, unless the record is deleted. When all is healed, every lock must have a leader again.
 //!
 //! ```text
 //! cargo test -p bactrian-cluster-lease --test seeds                          # the usual number
@@ -22,9 +23,11 @@ use std::time::Duration;
 
 use cluster_lease::{
     Clock, Clocks, Faults, LeaseCluster, LeaseClusterSettings, MemoryHandle, MemoryStore, Settings, Span,
-    TokioClock,
+    StoreKey, TokioClock,
 };
 use router_core::cluster::{ClusterService, LeaderScope, LockName, Member, Term};
+use router_core::state::RouteState;
+use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -38,6 +41,11 @@ struct Judge {
     working: HashMap<LockName, (usize, u64)>,
     newest: HashMap<LockName, u64>,
     terms: u64,
+    /// By lock: the newest position that a store was acknowledged for.
+    stored: HashMap<LockName, (u64, u64)>,
+    /// How often the records of locks were deleted, and their states with them.
+    deletions: u64,
+    stores: u64,
     verdicts: Vec<String>,
 }
 
@@ -56,6 +64,30 @@ impl Judge {
         }
         self.terms += u64::from(*newest < term.number());
         *newest = term.number();
+    }
+
+    /// What a load that is sent now must at least find, as far as nothing is deleted meanwhile.
+    fn acknowledged(&self, lock: &LockName) -> (u64, (u64, u64)) {
+        (self.deletions, self.stored.get(lock).copied().unwrap_or_default())
+    }
+
+    fn loaded(&mut self, term: &Term, position: (u64, u64), least: (u64, (u64, u64))) {
+        let (lock, number) = (term.lock(), term.number());
+        if position < least.1 && least.0 == self.deletions {
+            self.verdicts
+                .push(format!("{lock}: term {number} loads {position:?} after {:?} was stored", least.1));
+        }
+        if position.0 > number {
+            self.verdicts.push(format!("{lock}: term {number} loads {position:?} of a later term"));
+        }
+    }
+
+    fn stored(&mut self, term: &Term, position: (u64, u64), deletions: u64) {
+        self.stores += 1;
+        if deletions == self.deletions {
+            let newest = self.stored.entry(term.lock().clone()).or_default();
+            *newest = position.max(*newest);
+        }
     }
 
     fn leave(&mut self, member: usize, term: &Term) {
@@ -97,7 +129,25 @@ async fn lead(cluster: Arc<LeaseCluster>, lock: LockName, member: usize, judge: 
 
 async fn work(scope: &LeaderScope, member: usize, judge: &Mutex<Judge>) {
     let term = scope.term();
+    let state = RouteState::new("poll", term.states());
+    let mut count = 0;
+    let least = judge.lock().unwrap().acknowledged(term.lock());
+    if let Ok(position) = state.load().await {
+        let position = position.map(|value| serde_json::from_value(value).unwrap()).unwrap_or_default();
+        if term.is_valid() {
+            judge.lock().unwrap().loaded(term, position, least);
+        }
+    }
     while term.admits_work() {
+        count += 1;
+        let position = (term.number(), count);
+        let deletions = judge.lock().unwrap().deletions;
+        if state.store(&json!(position)).await.is_ok() {
+            judge.lock().unwrap().stored(term, position, deletions);
+        }
+        if !term.admits_work() {
+            return;
+        }
         let _work = Work::begin(judge, member, term);
         let step = async {
             // A graceful end lets a step of up to three seconds finish; a loss drops it.
@@ -233,6 +283,12 @@ impl World {
     fn delete_something(&mut self) {
         let entries = self.store.listing().entries;
         if let Some(entry) = self.random.choice(&entries) {
+            if let StoreKey::Lock(lock) = &entry.key {
+                // The states go with the record of a lock.
+                let mut judge = self.judge.lock().unwrap();
+                judge.deletions += 1;
+                judge.stored.remove(lock);
+            }
             self.store.delete(&entry.key);
         }
     }
@@ -277,8 +333,8 @@ impl World {
     }
 }
 
-/// Returns how many terms there were.
-async fn run(seed: u64) -> Result<u64, String> {
+/// Returns how many terms and stores there were.
+async fn run(seed: u64) -> Result<(u64, u64), String> {
     let mut world = World::new(seed);
     for member in 0..MEMBERS {
         let process = world.start(member);
@@ -308,8 +364,8 @@ async fn run(seed: u64) -> Result<u64, String> {
         timeout(Duration::from_secs(30), closing).await.map_err(|_| "a member does not close")?;
     }
     verdict(&world)?;
-    let terms = world.judge.lock().unwrap().terms;
-    Ok(terms)
+    let judge = world.judge.lock().unwrap();
+    Ok((judge.terms, judge.stores))
 }
 
 fn verdict(world: &World) -> Result<(), String> {
@@ -325,14 +381,16 @@ fn variable(name: &str) -> Option<u64> {
 fn random_schedules_never_have_two_leaders_and_always_get_one() {
     let first = variable("SEED").unwrap_or(1);
     let seeds = variable("SEEDS").unwrap_or(200);
-    let mut terms = 0;
+    let (mut terms, mut stores) = (0, 0);
     for seed in first..first + seeds {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         match runtime.block_on(run(seed)) {
-            Ok(count) => terms += count,
+            Ok((more_terms, more_stores)) => (terms, stores) = (terms + more_terms, stores + more_stores),
             Err(error) => panic!("seed {seed}: {error}"),
         }
     }
-    println!("{seeds} seeds from {first}: {terms} terms, no overlap, no number that fell");
+    println!(
+        "{seeds} seeds from {first}: {terms} terms, no overlap, no number that fell, {stores} stores, none lost"
+    );
 }

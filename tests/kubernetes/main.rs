@@ -25,6 +25,7 @@ mod member;
 mod operator;
 mod peers;
 mod pods;
+mod positions;
 mod proxy;
 mod rights;
 mod scenarios;

@@ -27,6 +27,8 @@ pub(crate) struct MemberSettings {
     pub(crate) pod_labels: Option<String>,
     pub(crate) termination_log: Option<PathBuf>,
     pub(crate) profile: &'static str,
+    /// The address of a bot's server: what it receives is what the member works on under `lock1`.
+    pub(crate) bot: Option<String>,
     pub(crate) log: PathBuf,
     /// The crate that elects instead of ours.
     pub(crate) peer: Option<&'static str>,
@@ -67,6 +69,9 @@ impl Member {
         }
         if let Some(labels) = &settings.pod_labels {
             command.env("MEMBER_POD_LABELS", labels);
+        }
+        if let Some(bot) = &settings.bot {
+            command.env("MEMBER_BOT", bot).env("MEMBER_TOKEN", super::positions::TOKEN);
         }
         if let Some(log) = &settings.termination_log {
             command.env("MEMBER_TERMINATION_LOG", log);
@@ -158,6 +163,10 @@ fn member_process() {
     let outcome = runtime.block_on(async {
         let cluster = KubernetesCluster::open(settings).await.unwrap();
         let mut builder = bactrian::router().cluster(cluster);
+        if let Some(bot) = variable("MEMBER_BOT") {
+            let router = builder.route(super::positions::poller(&bot, &records, work)).build().unwrap();
+            return bactrian::run(&router).await;
+        }
         for lock in 1..=number("MEMBER_LOCKS") {
             let (records, name) = (records.clone(), format!("lock{lock}"));
             let uri = format!("master:{name}:timer:{name}?delay=0&period={period}ms");

@@ -68,6 +68,7 @@ impl Stage {
             pod_labels: None,
             termination_log: None,
             profile: "fast",
+            bot: None,
             log: PathBuf::new(),
             peer: None,
             variables: Vec::new(),

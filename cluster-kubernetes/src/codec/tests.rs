@@ -12,11 +12,7 @@ fn session() -> SessionId {
 
 fn lock_write(record: LockRecord, holder: Option<&str>) -> Write {
     let key = StoreKey::Lock("Lock_1".parse().unwrap());
-    Write {
-        key,
-        expect: Precondition::Absent,
-        record: StoreRecord::Lock { record, holder: holder.map(Into::into) },
-    }
+    Write::new(key, Precondition::Absent, StoreRecord::Lock { record, holder: holder.map(Into::into) })
 }
 
 fn stored(write: &Write, before: Option<&Lease>, version: u64) -> Lease {
@@ -32,7 +28,7 @@ fn records_come_back_as_they_were_written() {
     for dead in [None, Some(Death::Weak), Some(Death::Expired), Some(Death::Proof)] {
         let member = Member { id: "pod-1_1a2b3c4d".into(), host: Some("pod-1".into()), pid: Some(7) };
         let record = StoreRecord::Session { record: SessionRecord { seq: 3, dead }, member };
-        let write = Write { key: StoreKey::Session(session()), expect: Precondition::Absent, record };
+        let write = Write::new(StoreKey::Session(session()), Precondition::Absent, record);
         let decoded = codec().decode(&stored(&write, None, 9)).unwrap().unwrap();
         assert_eq!((decoded.version, decoded.key, decoded.record), (9, write.key, Some(write.record)));
     }
@@ -87,7 +83,7 @@ fn a_lock_that_was_edited_by_hand_is_held_by_nobody_and_owes_a_wait() {
 fn a_session_that_was_edited_by_hand_counts_as_deleted() {
     let record =
         StoreRecord::Session { record: SessionRecord { seq: 3, dead: None }, member: Member::new("a_1") };
-    let write = Write { key: StoreKey::Session(session()), expect: Precondition::Absent, record };
+    let write = Write::new(StoreKey::Session(session()), Precondition::Absent, record);
     let mut lease = stored(&write, None, 1);
     lease.metadata.annotations.as_mut().unwrap().insert(RECORD_ANNOTATION.into(), "seq=4".into());
     assert_eq!(codec().decode(&lease).unwrap().unwrap().record, None);
@@ -109,4 +105,17 @@ fn odd_versions_are_errors_and_strangers_are_none() {
     assert_eq!(codec().decode(&lease).unwrap(), None);
     lease.metadata.resource_version = Some("1-2".into());
     assert!(codec().decode(&lease).is_err());
+}
+
+#[test]
+fn states_stay_with_a_lock_whoever_writes_it() {
+    let held = lock_write(LockRecord { holder: Some(session()), ..LED }, Some("pod-1_1a2b3c4d"));
+    let storing = Write { states: Some(r#"{"poll":7}"#.into()), ..held.clone() };
+    let mut lease = stored(&storing, Some(&stored(&held, None, 1)), 2);
+    let settled = codec().decode(&lease).unwrap().unwrap();
+    assert_eq!(settled.record, Some(held.record.clone()), "it is the same record");
+    for (version, write) in [(3, held), (4, lock_write(LED, None)), (5, lock_write(LED, Some("pod-2_1")))] {
+        lease = stored(&write, Some(&lease), version);
+        assert_eq!(states(&lease).as_deref(), Some(r#"{"poll":7}"#));
+    }
 }

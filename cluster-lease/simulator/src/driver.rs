@@ -102,6 +102,7 @@ impl World<'_> {
         let Some(process) = self.process(id) else { return };
         process.deadline = deadline;
         process.work.insert(lock, Work { epoch, end_by: None, scheduled: 0 });
+        self.begin_keeping(id, lock, epoch);
         self.judge.work_runs(self.now, id, lock, epoch);
     }
 

@@ -126,6 +126,9 @@ impl World<'_> {
     fn delete(&mut self, key: Key) {
         let before = self.store.get(key);
         if self.store.delete(key) {
+            if let Key::Lock(lock) = key {
+                self.judge.lock_deleted(lock.0, self.store.version);
+            }
             if let (Key::Session(session), Some((_, Record::Session(record)))) = (key, before) {
                 self.judge.session_deleted(self.now, session, record.seq, self.store.version);
             }

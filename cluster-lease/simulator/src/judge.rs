@@ -1,13 +1,13 @@
-//! The judge: knows true time and the store's whole history, and holds I1-I8 against what members do.
+//! The judge: knows true time and the store's whole history, and holds I1-I9 against what members do.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use cluster_lease::{Death, Key, LockRecord, Precondition, Record, SessionId, Version};
+use cluster_lease::{Death, Key, LockId, LockRecord, Precondition, Record, SessionId, Version};
 
 use crate::clock::Time;
-use crate::store::Store;
+use crate::store::{State, Store};
 
 /// What was violated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +28,8 @@ pub enum Invariant {
     I7,
     /// A wait that is owed is served.
     I8,
+    /// A state that was stored is not lost, and not replaced by one of an earlier term.
+    I9,
     /// Once everything is well again, somebody leads in time.
     Liveness,
 }
@@ -100,6 +102,12 @@ pub struct Judge {
     /// By process and reading of its clock: what was sent then. A process that wakes may send several.
     heartbeats: BTreeMap<(ProcessId, Duration), Vec<(SessionId, u64)>>,
     applied: BTreeMap<(SessionId, u64), Version>,
+    /// By lock: the newest state whose storing its leader has heard of.
+    stored: BTreeMap<u32, State>,
+    /// By lock: in which version its record was last deleted, with all that was kept there.
+    lock_deleted: BTreeMap<u32, Version>,
+    /// How many states were stored, as their leaders have heard.
+    pub stores: u64,
     /// How many terms started.
     pub terms: u64,
     /// The first violation of each invariant, in order.
@@ -118,6 +126,9 @@ impl Judge {
             debts: BTreeMap::new(),
             heartbeats: BTreeMap::new(),
             applied: BTreeMap::new(),
+            stored: BTreeMap::new(),
+            lock_deleted: BTreeMap::new(),
+            stores: 0,
             terms: 0,
             violations: Vec::new(),
         }
@@ -293,6 +304,36 @@ impl Judge {
             self.report(Invariant::I7, now, format!("lock {lock} is taken from the live session {old}"));
         }
         None
+    }
+
+    /// A write of a lock was applied (I9); `before` is the state that was kept until then.
+    pub fn state_applied(&mut self, now: Time, lock: u32, before: State, store: &Store) {
+        let after = store.state(Key::Lock(LockId(lock)));
+        if after < before {
+            let text = format!("state {after:?} of lock {lock} replaces {before:?}");
+            self.report(Invariant::I9, now, text);
+        }
+    }
+
+    /// A leader hears that a state is stored, in this version (I9).
+    pub fn state_stored(&mut self, now: Time, lock: u32, state: State, version: Version, store: &Store) {
+        self.stores += 1;
+        if self.lock_deleted.get(&lock).is_some_and(|deleted| *deleted > version) {
+            return;
+        }
+        let newest = self.stored.entry(lock).or_default();
+        *newest = state.max(*newest);
+        let (newest, present) = (*newest, store.state(Key::Lock(LockId(lock))));
+        if present < newest {
+            let text = format!("state {newest:?} of lock {lock} was stored, and there is {present:?}");
+            self.report(Invariant::I9, now, text);
+        }
+    }
+
+    /// A lock's record was deleted, in this version.
+    pub fn lock_deleted(&mut self, lock: u32, version: Version) {
+        self.lock_deleted.insert(lock, version);
+        self.stored.remove(&lock);
     }
 
     /// A session's record was deleted, in this version; `seq` is what its counter had reached.

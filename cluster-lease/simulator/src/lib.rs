@@ -10,6 +10,7 @@ mod driver;
 pub mod exhaustive;
 mod faults;
 pub mod judge;
+mod keeping;
 pub mod plan;
 pub mod process;
 pub mod runs;

@@ -52,7 +52,7 @@ enum Verb {
         /// After how many schedules to give up on one.
         #[arg(long, default_value_t = 200_000)]
         schedules: u64,
-        /// How many schedules to spend on seeing the harm itself: two leaders, or an epoch that falls.
+        /// How many schedules to spend on seeing the harm itself: two leaders, an epoch that falls, a state that is lost.
         #[arg(long, default_value_t = 20_000)]
         harm: u64,
         /// The seed of the first schedule.
@@ -107,9 +107,12 @@ fn print_summary(summary: &Summary, seconds: f64) {
     for (branch, count) in Branch::ALL.iter().zip(&summary.coverage) {
         println!("  {:<28} {count:>12}", branch.name());
     }
-    let Summary { schedules, terms, happenings, simulated, slowest, tightest, .. } = summary;
+    let Summary { schedules, terms, stores, happenings, simulated, slowest, tightest, .. } = summary;
     println!("{schedules} schedules in {seconds:.1} s ({:.0} per second)", *schedules as f64 / seconds);
-    println!("{terms} terms, {happenings} happenings, {:.1} simulated days", simulated / 86_400.0);
+    println!(
+        "{terms} terms, {stores} states stored, {happenings} happenings, {:.1} simulated days",
+        simulated / 86_400.0
+    );
     println!(
         "slowest to lead after healing: {:.3} s (seed {}); at most {:.1} % of the time allowed",
         slowest.0 as f64 / 1e9,
@@ -139,7 +142,9 @@ fn replay(seed: u64, mutant: Option<Breakage>, whole: bool) -> bool {
 }
 
 fn mutants(schedules: u64, harm: u64, seed: u64, threads: usize) -> bool {
-    println!("| mutant | caught by | schedules until caught | two leaders or a falling epoch |");
+    println!(
+        "| mutant | caught by | schedules until caught | two leaders, a falling epoch or a lost state |"
+    );
     println!("|---|---|---|---|");
     let (mut caught, mut total) = (0, 0);
     for breakage in Breakage::all() {

@@ -23,14 +23,27 @@ pub enum Breakage {
     SettingsForBetterClocks,
     /// The leader's clock is the larger of two running totals instead of the sum of intervals.
     ClockTotals,
+    /// A claim leaves out the states that are kept with the lock.
+    ClaimWithoutStates,
+    /// A state is stored without naming the version that was seen.
+    StoreWithoutVersion,
+    /// A state is stored with whatever record is there.
+    StoreWithoutTenure,
 }
 
 impl Breakage {
     /// Everything that can be broken.
     pub fn all() -> Vec<Self> {
         let rules = Mutant::ALL.iter().map(|mutant| Self::Rule(*mutant));
-        let others =
-            [Self::DeadlineTooLong, Self::RateBeyondBound, Self::SettingsForBetterClocks, Self::ClockTotals];
+        let others = [
+            Self::DeadlineTooLong,
+            Self::RateBeyondBound,
+            Self::SettingsForBetterClocks,
+            Self::ClockTotals,
+            Self::ClaimWithoutStates,
+            Self::StoreWithoutVersion,
+            Self::StoreWithoutTenure,
+        ];
         rules.chain(others).collect()
     }
 

@@ -7,6 +7,7 @@ use cluster_lease::{Core, Event, Version};
 
 use crate::clock::Time;
 use crate::judge::ProcessId;
+use crate::keeping::Keeping;
 
 /// Guarded work of one hold, from its start until nothing of it runs any more.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,8 @@ pub struct Process {
     pub core: Core,
     /// Guarded work by lock.
     pub work: BTreeMap<u32, Work>,
+    /// What work keeps with its lock, by lock.
+    pub(crate) keeping: BTreeMap<u32, Keeping>,
     /// The deadline as the guards of the work know it.
     pub deadline: Duration,
     /// What arrived while the process did not run.
@@ -65,6 +68,7 @@ impl Process {
             id,
             core,
             work: BTreeMap::new(),
+            keeping: BTreeMap::new(),
             deadline: Duration::ZERO,
             queue: VecDeque::new(),
             paused_until: None,

@@ -20,11 +20,12 @@ pub const ALL: &[Invariant] = &[
     Invariant::I6,
     Invariant::I7,
     Invariant::I8,
+    Invariant::I9,
     Invariant::Liveness,
 ];
 
 /// What does harm by itself, and not only as the first step towards it.
-pub const HARM: &[Invariant] = &[Invariant::I1, Invariant::I3];
+pub const HARM: &[Invariant] = &[Invariant::I1, Invariant::I3, Invariant::I9];
 
 /// What many schedules came to.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub struct Summary {
     pub schedules: u64,
     /// How many terms started.
     pub terms: u64,
+    /// How many states were stored.
+    pub stores: u64,
     /// How many things happened.
     pub happenings: u64,
     /// The longest time from healing to leading, in true nanoseconds, and its seed.
@@ -52,6 +55,7 @@ impl Summary {
         Self {
             schedules: 0,
             terms: 0,
+            stores: 0,
             happenings: 0,
             slowest: (0, 0),
             tightest: 0.0,
@@ -64,6 +68,7 @@ impl Summary {
     fn add(&mut self, other: Self) {
         self.schedules += other.schedules;
         self.terms += other.terms;
+        self.stores += other.stores;
         self.happenings += other.happenings;
         self.slowest = self.slowest.max(other.slowest);
         self.tightest = self.tightest.max(other.tightest);
@@ -126,6 +131,7 @@ fn run_one(batch: Batch<'_>, seed: u64, part: &mut Summary) {
     let verdict = World::run(&plan, false, batch.wanted);
     part.schedules += 1;
     part.terms += verdict.terms;
+    part.stores += verdict.stores;
     part.happenings += verdict.happenings;
     part.slowest = part.slowest.max((verdict.slowest, seed));
     part.tightest = part.tightest.max(verdict.slowest as f64 / (plan.end() - plan.heal) as f64);

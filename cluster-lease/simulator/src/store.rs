@@ -21,8 +21,13 @@ pub struct Store {
     /// The version of the last change.
     pub version: Version,
     records: BTreeMap<Key, (Version, Record)>,
+    /// What is kept with locks.
+    states: BTreeMap<Key, State>,
     log: Vec<Change>,
 }
+
+/// A state that a leader keeps with a lock: its term, and a counter within it.
+pub type State = (u64, u64);
 
 impl Store {
     /// What is in a record now.
@@ -47,8 +52,19 @@ impl Store {
         Outcome::Written { version: self.version }
     }
 
+    /// The state that is kept with a lock.
+    pub fn state(&self, key: Key) -> State {
+        self.states.get(&key).copied().unwrap_or_default()
+    }
+
+    /// Replaces it, in the same moment as the write that was just applied.
+    pub fn keep(&mut self, key: Key, state: State) {
+        self.states.insert(key, state);
+    }
+
     /// Deletes a record, as an operator may do at any time.
     pub fn delete(&mut self, key: Key) -> bool {
+        self.states.remove(&key);
         if self.records.remove(&key).is_none() {
             return false;
         }

@@ -11,9 +11,10 @@ use fastrand::Rng;
 
 use crate::clock::{MachineClock, Stretch, Time};
 use crate::judge::{Invariant, Judge, ProcessId, Violation};
+use crate::keeping::{Step, Turn};
 use crate::plan::{Breakage, Plan, SECOND};
 use crate::process::Process;
-use crate::store::Store;
+use crate::store::{State, Store};
 
 /// What is due at some moment.
 #[derive(Clone, Debug)]
@@ -24,6 +25,7 @@ pub(crate) enum Happening {
     Watch { process: ProcessId, stream: u32, event: Event },
     Reconnect { process: ProcessId, stream: u32 },
     WorkEnds { process: ProcessId, lock: u32, epoch: u64, scheduled: u32 },
+    Keep(Turn, Step),
     FaultBegins(usize),
     FaultEnds(usize),
     Resume { process: ProcessId },
@@ -47,6 +49,8 @@ pub struct Verdict {
     pub terms: u64,
     /// How often each branch of the rules ran, in the order of [`Branch::ALL`].
     pub coverage: Vec<u64>,
+    /// How many states were stored.
+    pub stores: u64,
     /// How many things happened.
     pub happenings: u64,
     /// The longest time from the healing until a lock was led, in true nanoseconds.
@@ -97,6 +101,7 @@ impl<'a> World<'a> {
         let healed = world.led_at.iter().flatten().map(|at| at.saturating_sub(plan.heal));
         Verdict {
             terms: world.judge.terms,
+            stores: world.judge.stores,
             happenings: happened,
             slowest: healed.max().unwrap_or_default(),
             coverage: world.coverage,
@@ -181,6 +186,7 @@ impl<'a> World<'a> {
             Happening::WorkEnds { process, lock, epoch, scheduled } => {
                 self.work_ends(process, lock, epoch, scheduled);
             }
+            Happening::Keep(turn, step) => self.keep(turn, step),
             Happening::FaultBegins(index) => self.fault_begins(self.plan.faults[index]),
             Happening::FaultEnds(index) => self.fault_ends(self.plan.faults[index]),
             Happening::Resume { process } => self.resume(process),
@@ -312,7 +318,7 @@ impl<'a> World<'a> {
         let event = match operation {
             Operation::List => Event::Snapshot { version: self.store.version, entries: self.store.list() },
             Operation::Write { key, expect, record } => {
-                let outcome = self.apply(key, expect, record);
+                let outcome = self.apply(key, expect, record, None);
                 self.note(|| format!("{process} #{}: {key:?} {record:?}: {outcome:?}", request.number));
                 Event::Answer { request, outcome }
             }
@@ -324,10 +330,27 @@ impl<'a> World<'a> {
         }
     }
 
-    pub(crate) fn apply(&mut self, key: Key, expect: Precondition, record: Record) -> Outcome {
+    /// Applies a write if its precondition holds. What is kept with a lock stays, unless it is replaced.
+    pub(crate) fn apply(
+        &mut self,
+        key: Key,
+        expect: Precondition,
+        record: Record,
+        state: Option<State>,
+    ) -> Outcome {
         let before = self.store.get(key).map(|(_, record)| record);
+        let former = self.store.state(key);
         let outcome = self.store.write(key, expect, record);
         if matches!(outcome, Outcome::Written { .. }) {
+            let claims =
+                matches!(record, Record::Lock(LockRecord { holder: Some(_), .. })) && state.is_none();
+            let dropped = self.plan.breakage == Some(Breakage::ClaimWithoutStates) && claims;
+            if let Some(state) = state.or(dropped.then(State::default)) {
+                self.store.keep(key, state);
+            }
+            if let Key::Lock(lock) = key {
+                self.judge.state_applied(self.now, lock.0, former, &self.store);
+            }
             self.judge.applied(self.now, key, before, record, &self.store);
             self.feed_watches();
         }

@@ -60,16 +60,16 @@ impl Election<'_> {
         if heartbeat {
             self.unanswered = Some(request);
         }
-        let write = Write { key, expect, record };
+        let write = Write::new(key, expect, record);
         self.tasks.spawn(async move {
             Done::Request(request, requests::write(store, request, write, attempt, patience).await)
         });
     }
 
     fn lead(&mut self, lock: LockId, epoch: u64, deadline: Duration) {
-        let Some(name) = self.name(lock) else { return };
+        let (Some(name), Some(tenure)) = (self.name(lock), self.core.tenure(lock)) else { return };
         self.deadline.set(deadline);
-        let hold = self.around.holds.begin(&name, epoch, self.around.local.clone(), &self.deadline);
+        let hold = self.around.holds.begin(&name, epoch, self.around.local.clone(), &self.deadline, tenure);
         if let Some(publisher) = self.wishes.publisher(&name) {
             publisher.lead(hold.control.term().clone(), &self.directory.why(lock));
         }

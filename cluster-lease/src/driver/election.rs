@@ -153,7 +153,7 @@ impl<'a> Election<'a> {
         };
         let ended = Record::Session(SessionRecord { dead: Some(Death::Proof), ..record });
         let Some((key, record)) = self.directory.for_store(Key::Session(session), ended) else { return };
-        let write = Write { key, expect: Precondition::Version(version), record };
+        let write = Write::new(key, Precondition::Version(version), record);
         let request = self.around.store.write(write, Attempt::default());
         match timeout(self.around.timing.attempt_timeout(), request).await {
             Ok(Ok(_)) => {}

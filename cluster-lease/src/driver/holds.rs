@@ -18,8 +18,10 @@ use super::alarm::Alarm;
 use super::clock::Clock;
 use super::inbox::Input;
 use super::mirror::{HoldDeadline, SessionDeadline};
+use super::states::{Place, TermStates};
 use crate::settings::Settings;
 use crate::store::LeaseStore;
+use crate::tenure::Tenure;
 
 /// One term of one lock, from when it was granted until its work has ended.
 pub(crate) struct Hold {
@@ -67,6 +69,7 @@ impl Holds {
         epoch: u64,
         holder: Member,
         session: &SessionDeadline,
+        tenure: Tenure,
     ) -> Arc<Hold> {
         let authority = Arc::new(LeaseAuthority {
             lock: lock.clone(),
@@ -79,10 +82,22 @@ impl Holds {
             patience: self.timing.attempt_timeout(),
         });
         let shared = Arc::clone(&authority) as Arc<dyn Authority>;
+        let control = TermControl::new(lock.clone(), epoch, holder.clone(), Some(Arc::clone(&shared)));
+        control.keep_states_in(Arc::new(TermStates::new(
+            Place {
+                lock: lock.clone(),
+                term: epoch,
+                holder: holder.id,
+                tenure,
+                store: Arc::clone(&self.store),
+            },
+            shared,
+            &self.timing,
+        )));
         let hold = Arc::new(Hold {
             lock: lock.clone(),
             epoch,
-            control: TermControl::new(lock.clone(), epoch, holder, Some(shared)),
+            control,
             authority,
             lapsed: AtomicBool::new(false),
             overdue: AtomicBool::new(false),
@@ -235,7 +250,7 @@ impl Authority for LeaseAuthority {
 impl LeaseAuthority {
     async fn ask(&self) -> bool {
         let record = match self.store.read(&self.lock).await {
-            Ok(record) => record,
+            Ok(entry) => entry.map(|entry| entry.record),
             Err(error) => {
                 debug!(lock = %self.lock, "`{}` could not be confirmed: {}", self.lock, Chain(&error));
                 return false;

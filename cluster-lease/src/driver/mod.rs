@@ -16,6 +16,7 @@ mod mirror;
 mod requests;
 mod sentinel;
 mod settings;
+mod states;
 mod supervisor;
 mod watcher;
 mod wishes;

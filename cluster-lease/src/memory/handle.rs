@@ -10,8 +10,8 @@ use tokio::time::sleep;
 use super::Hub;
 use super::faults::{Fate, Link};
 use super::watch::MemoryWatch;
-use crate::record::{LockRecord, Version};
-use crate::store::{Attempt, LeaseStore, LeaseWatch, Listing, StoreError, StoreKey, Write};
+use crate::record::Version;
+use crate::store::{Attempt, LeaseStore, LeaseWatch, Listing, LockEntry, StoreError, StoreKey, Write};
 
 /// One member's access to a [`MemoryStore`](super::MemoryStore), over a link that may have faults.
 #[derive(Clone)]
@@ -88,7 +88,7 @@ impl LeaseStore for MemoryHandle {
         self.carry(|hub| Ok(hub.list())).await
     }
 
-    async fn read(&self, lock: &LockName) -> Result<Option<LockRecord>, StoreError> {
+    async fn read(&self, lock: &LockName) -> Result<Option<LockEntry>, StoreError> {
         self.link.count(|requests| requests.reads += 1);
         let lock = lock.clone();
         self.carry(move |hub| Ok(hub.read(&lock))).await

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::record::{LockRecord, Precondition, Version};
-use crate::store::{Listing, StoreEntry, StoreError, StoreKey, StoreRecord, Write};
+use crate::store::{Listing, LockEntry, StoreEntry, StoreError, StoreKey, StoreRecord, Write};
 
 pub use faults::{Faults, Link, Requests, Span};
 pub use handle::MemoryHandle;
@@ -44,6 +44,8 @@ struct Hub {
 struct State {
     version: Version,
     records: BTreeMap<StoreKey, (Version, StoreRecord)>,
+    /// The states that are kept with locks.
+    states: BTreeMap<StoreKey, String>,
     /// Every change, for the watches.
     log: Vec<Logged>,
     /// Changes up to this version are no longer kept.
@@ -74,7 +76,7 @@ impl MemoryStore {
     /// Creates the record of a lock that nobody holds, as a manifest would.
     pub fn create_free(&self, lock: &LockName) {
         let record = StoreRecord::Lock { record: LockRecord::FREE, holder: None };
-        let write = Write { key: StoreKey::Lock(lock.clone()), expect: Precondition::Absent, record };
+        let write = Write::new(StoreKey::Lock(lock.clone()), Precondition::Absent, record);
         // If there is one already, that is as good.
         let _ = self.hub.apply(write);
     }
@@ -84,6 +86,7 @@ impl MemoryStore {
         let mut state = self.hub.state();
         let existed = state.records.remove(key).is_some();
         if existed {
+            state.states.remove(key);
             state.log(Some((key.clone(), None)));
             self.hub.version.send_replace(state.version);
         }
@@ -126,9 +129,14 @@ impl Hub {
         Listing { version: state.version, entries: state.records.iter().map(entry).collect() }
     }
 
-    fn read(&self, lock: &LockName) -> Option<LockRecord> {
-        match self.state().records.get(&StoreKey::Lock(lock.clone())) {
-            Some((_, StoreRecord::Lock { record, .. })) => Some(*record),
+    fn read(&self, lock: &LockName) -> Option<LockEntry> {
+        let (state, key) = (self.state(), StoreKey::Lock(lock.clone()));
+        match state.records.get(&key)? {
+            (version, StoreRecord::Lock { record, .. }) => Some(LockEntry {
+                version: *version,
+                record: *record,
+                states: state.states.get(&key).cloned(),
+            }),
             _ => None,
         }
     }
@@ -147,6 +155,9 @@ impl Hub {
         }
         state.log(Some((write.key.clone(), Some(write.record.clone()))));
         let version = state.version;
+        if let Some(states) = write.states {
+            state.states.insert(write.key.clone(), states);
+        }
         state.records.insert(write.key, (version, write.record));
         self.version.send_replace(version);
         Ok(version)
@@ -158,6 +169,7 @@ impl Hub {
             return Err(StoreError::Conflict);
         }
         state.records.remove(key);
+        state.states.remove(key);
         state.log(Some((key.clone(), None)));
         self.version.send_replace(state.version);
         Ok(())

@@ -57,7 +57,7 @@ pub enum StateError {
     #[error("the state of a route has at most {max} bytes, not {0}", max = RouteState::MAX_BYTES)]
     TooLarge(usize),
     /// The cluster service has no place for states.
-    #[error("this cluster service keeps no state yet")]
+    #[error("this cluster service keeps no states")]
     NotKept,
     /// The place is out of order; the text says which and what to do.
     #[error("{0}")]
