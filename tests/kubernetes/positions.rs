@@ -93,7 +93,7 @@ fn leaders_that_are_killed_stopped_and_paused_hand_over_how_far_they_have_come()
             }
             _ => {
                 *disturbed.entry(leader.id()).or_default() += 1;
-                paused.push((leader.id(), leader.signal(Signal::STOP)));
+                paused.push((leader.id(), stage.pause(&leader)));
                 // Until another leads, and has come further.
                 let before = done(&stage).len();
                 stage.wait_for_term_after(term);
@@ -114,7 +114,7 @@ fn leaders_that_are_killed_stopped_and_paused_hand_over_how_far_they_have_come()
         member.signal(Signal::TERM);
         assert!(member.wait().success() || was_paused);
     }
-    stage.judge_with_pauses(&paused);
+    stage.judge();
     let done = done(&stage);
     let all = done.iter().map(|(.., update)| *update).collect::<BTreeSet<_>>();
     assert_eq!(all.len(), updates, "an update was lost");
