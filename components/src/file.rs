@@ -17,7 +17,8 @@
 //! | `sort_by` | name, modified | `name` | the order in which files are read |
 //! | `file_name` | text |  | `from`: the only file to read; `to`: the name where the header is not set |
 //! | `done_file_name` | text |  | a name with `${file.name}` in it: files are read once that other file exists, which is deleted with them; `to` makes it when the file is complete |
-//! | `file_exist` | override, append, fail, ignore | `override` | what happens to a file that exists already |
+//! | `file_exist` | override, append, fail, ignore, move, try_rename | `override` | what happens to a file that exists already |
+//! | `move_existing` | text |  | the directory, beside the file, where an existing one goes with `file_exist=move` |
 //! | `temp_prefix` | text | `.tmp-` | how the temporary name begins |
 //! | `force_writes` | boolean | `true` | whether a written file is on the disk before the route goes on |
 //! | `allow_null_body` | boolean | `false` | whether an empty body makes an empty file; without it, it is a failure |
@@ -36,8 +37,11 @@
 //!
 //! **Writing.** The name is the header `file.name`, else the option, else the id of the exchange. The
 //! content is written under a temporary name and then takes its place in one step, so that no reader sees
-//! half a file; `append` alone writes into the file itself. When the step is done, `force_writes` has seen
-//! file and directory on the disk, and the header `file.name_produced` holds the path.
+//! half a file; `append` alone writes into the file itself. `override` and `try_rename` are the same here,
+//! because taking a place does not look whether it is free. With `move`, what exists is kept in `move_existing`
+//! under its name, over what was kept there before, and its place is empty at no time. When the step is
+//! done, `force_writes` has seen file and directory on the disk, and the header `file.name_produced` holds
+//! the path.
 //!
 //! **Nothing outside.** Names that are absolute or contain `..` are refused, and symbolic links below the
 //! directory are neither read nor followed. The directory itself may be one, and is made where it does
@@ -131,9 +135,15 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
         ),
         option(
             "file_exist",
-            OptionKind::Choice(&["override", "append", "fail", "ignore"]),
+            OptionKind::Choice(&["override", "append", "fail", "ignore", "move", "try_rename"]),
             Some("override"),
             "what happens to a file that exists already",
+        ),
+        option(
+            "move_existing",
+            OptionKind::Text,
+            None,
+            "the directory, beside the file, where an existing one goes with `file_exist=move`",
         ),
         option("temp_prefix", OptionKind::Text, Some(".tmp-"), "how the temporary name begins"),
         flag("force_writes", "true", "whether a written file is on the disk before the route goes on"),
@@ -194,12 +204,30 @@ enum After {
 }
 
 /// What happens to a file that a written one would replace.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 enum Exist {
     Override,
     Append,
     Fail,
     Ignore,
+    Move(PathBuf),
+}
+
+impl Exist {
+    fn read(options: &Options, move_existing: Option<PathBuf>) -> Result<Self, String> {
+        Ok(match (options.text("file_exist").as_deref(), move_existing) {
+            (Some("move"), Some(directory)) => Self::Move(directory),
+            (Some("move"), None) => {
+                return Err("`file_exist=move` needs the option `move_existing`, for example `.old`".into());
+            }
+            (_, Some(_)) => return Err("option `move_existing` goes with `file_exist=move`".into()),
+            (Some("append"), None) => Self::Append,
+            (Some("fail"), None) => Self::Fail,
+            (Some("ignore"), None) => Self::Ignore,
+            // Also `try_rename`: a rename does not look whether the place is free.
+            (_, None) => Self::Override,
+        })
+    }
 }
 
 /// The name of the file that says that another one is complete.
@@ -271,12 +299,7 @@ impl Settings {
             by_modified: options.text("sort_by").as_deref() == Some("modified"),
             file_name: options.text("file_name"),
             done_file: options.text("done_file_name").map(|text| DoneFile::parse(&text)).transpose()?,
-            exist: match options.text("file_exist").as_deref() {
-                Some("append") => Exist::Append,
-                Some("fail") => Exist::Fail,
-                Some("ignore") => Exist::Ignore,
-                _ => Exist::Override,
-            },
+            exist: Exist::read(options, directory("move_existing")?)?,
             temp_prefix,
             force_writes: options.boolean("force_writes"),
             allow_null_body: options.boolean("allow_null_body"),

@@ -37,7 +37,8 @@
 //! asked for again. Ids are stored after each item, cursor and version after the last item of an answer.
 //! Below `master:` the position travels with the lock, so the next leader goes on there. That is *at least
 //! once*: after a crash the exchange that was under way comes again, and without `dedupe` the others of its
-//! answer too. A receiver that must not act twice can tell by `http_poll.id`.
+//! answer too. A receiver that must not act twice can tell by `http_poll.id`. A position has 16 KiB at most:
+//! an answer with more ids than fit (several hundred) is refused before any of its items is worked on.
 //!
 //! **Failures.** After a status that is no success, a broken or late answer, or a failed exchange, the pause
 //! doubles from a second up to `max_backoff`, with jitter, and is not shorter than `Retry-After` asks for.

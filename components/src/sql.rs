@@ -16,6 +16,11 @@
 //! hexadecimal digits follow. In an option, `&` is `%26`, `+` is `%2B` and `%` is `%25`. A file of `SQLite`
 //! is made where it does not exist. Dots in the path of the file are taken from the current directory.
 //!
+//! **Encryption.** With `PostgreSQL`, `sslmode` in the URL says what is asked for, as for its own tools:
+//! `prefer`, which is the default, and `require` check no certificate; `verify-ca` and `verify-full` do, against
+//! those of the system or the file in `sslrootcert`. For example
+//! `data_source=postgres://user@host/database?sslmode=verify-full%26sslrootcert=/etc/ca.crt`.
+//!
 //! **Parameters** are `:name`, outside of texts, quoted names and comments; they are never put into the
 //! text of the statement. A value comes from the field of that name when the body is a JSON object (also
 //! as text; `:address.city` is a field of a field), else from the header of that name; `:body` is the

@@ -278,7 +278,43 @@ async fn what_happens_to_an_existing_file_is_decided_by_the_option() {
     assert!(error.contains("File exists"), "{error}");
     write("file_exist=ignore", "5").await.unwrap();
     assert_eq!(fs::read_to_string(&file).unwrap(), "23");
+    write("file_exist=try_rename", "6").await.unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "6");
     assert_eq!(names(outbox.path()), ["f"], "no temporary file is left");
+}
+
+#[tokio::test]
+async fn an_existing_file_is_kept_where_asked_and_its_place_is_never_empty() {
+    let outbox = folder(&[]);
+    let content = |name: &str| fs::read_to_string(outbox.path().join(name)).unwrap();
+    for body in ["1", "2", "3"] {
+        write(outbox.path(), "file_exist=move&move_existing=old/kept", Some("sub/f"), body).await.unwrap();
+    }
+    assert_eq!((content("sub/f"), content("sub/old/kept/f")), ("3".into(), "2".into()));
+    assert_eq!(names(outbox.path()), ["sub/f", "sub/old/kept/f"], "no temporary file is left");
+
+    let watched = outbox.path().join("sub/f");
+    let looking = tokio::task::spawn_blocking(move || {
+        // Until it is told by the last content that all is written.
+        let (mut looks, patience) = (0, std::time::Instant::now() + Duration::from_secs(30));
+        while fs::read_to_string(&watched).expect("there is a file at any time") != "last" {
+            assert!(std::time::Instant::now() < patience, "the last file did not come");
+            looks += 1;
+        }
+        looks
+    });
+    let options = "file_exist=move&move_existing=.old&force_writes=false";
+    for _ in 0..300 {
+        write(outbox.path(), options, Some("sub/f"), "next").await.unwrap();
+    }
+    write(outbox.path(), options, Some("sub/f"), "last").await.unwrap();
+    assert!(looking.await.unwrap() > 0);
+    // What is in the way is not lost, and neither is what exists.
+    fs::remove_dir_all(outbox.path().join("sub/.old")).unwrap();
+    fs::create_dir_all(outbox.path().join("sub/.old/f")).unwrap();
+    let error = write(outbox.path(), options, Some("sub/f"), "more").await.unwrap_err();
+    assert!(error.contains("keeping what existed"), "{error}");
+    assert_eq!(content("sub/f"), "last");
 }
 
 #[tokio::test]
@@ -316,7 +352,7 @@ async fn nothing_is_written_outside_of_the_directory() {
         "linked/victim",
         "a/",
     ] {
-        for options in ["", "file_exist=append", "file_exist=fail"] {
+        for options in ["", "file_exist=append", "file_exist=fail", "file_exist=move&move_existing=old"] {
             let error = write(&outbox, options, Some(name), "x").await.unwrap_err();
             assert!(
                 error.contains("inside of the directory") || error.contains("no directory of its own"),
@@ -366,6 +402,9 @@ fn mistakes_are_found_before_anything_runs() {
         ("file:in?move_failed=/tmp", "option `move_failed`"),
         ("file:in?done_file_name=ready", "takes a name like"),
         ("file:in?temp_prefix=a/b", "option `temp_prefix`"),
+        ("file:in?file_exist=move", "needs the option `move_existing`"),
+        ("file:in?move_existing=old", "goes with `file_exist=move`"),
+        ("file:in?file_exist=move&move_existing=../old", "option `move_existing`"),
     ] {
         assert!(mistakes(uri).contains(expected), "{uri}: {}", mistakes(uri));
     }

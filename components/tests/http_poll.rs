@@ -15,7 +15,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use components::{HttpPollComponent, MasterComponent, MockComponent};
+use components::{HttpComponent, HttpPollComponent, MasterComponent, MockComponent};
 use router_core::builder::{RouteBuilder, Steps, from};
 use router_core::cluster::{ClusterService, MemoryCluster};
 use router_core::router::RouterBuilder;
@@ -92,6 +92,7 @@ fn poll(server: &Server, options: &str) -> RouteBuilder {
 async fn run(route: RouteBuilder, mock: &MockComponent, until: impl Future<Output = ()>) {
     let router = RouterBuilder::new()
         .component(HttpPollComponent::default())
+        .component(HttpComponent::default())
         .component(mock.clone())
         .route(route.to("mock:out"))
         .build()
@@ -165,6 +166,44 @@ async fn ids_that_were_done_are_left_out_even_if_the_answer_shows_them_for_ever(
     let ids = mock.endpoint("out").received();
     let ids = ids.iter().map(|exchange| exchange.message.headers.get("http_poll.id").unwrap().to_string());
     assert_eq!(ids.collect::<Vec<_>>(), ["0", "1", "2", "3", "4", "5", "6", "7"]);
+}
+
+#[tokio::test]
+async fn an_answer_whose_ids_do_not_fit_is_refused_before_anything_is_done() {
+    let page = |from: usize, to: usize| {
+        let items = (from..to).map(|id| json!({ "id": format!("{id:020}") })).collect::<Vec<_>>();
+        json!({ "items": items, "next": to })
+    };
+    // Two pages of which each fits, but not both, and one that does not.
+    let server = Server::start(move |number, _| match number {
+        0 => json(&page(0, 500)),
+        1 => json(&page(500, 1_000)),
+        _ => json(&page(1_000, 2_000)),
+    })
+    .await;
+    let mock = MockComponent::default();
+    let options = "split=/items&dedupe=/id&dedupe_max=900&cursor=/next&cursor_parameter=after";
+    run(poll(&server, options), &mock, server.wait_for(4)).await;
+    assert_eq!(bodies(&mock).len(), 1_000);
+    assert_eq!(server.requests()[2..4], ["/items?after=1000", "/items?after=1000"]);
+}
+
+#[tokio::test]
+async fn the_id_of_an_item_goes_on_as_an_idempotency_key() {
+    let server = Server::start(|_, _| json(&json!([{ "id": 7 }]))).await;
+    let keys = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&keys);
+    let receiver = Server::start(move |_, request| {
+        noted.lock().unwrap().push(request.headers()["idempotency-key"].to_str().unwrap().to_owned());
+        status(204)
+    })
+    .await;
+    let route = poll(&server, "split=/&dedupe=/id")
+        .set_header("idempotency-key", "orders-${header.http_poll.id}")
+        .to(format!("http:{}/orders", receiver.address));
+    let mock = MockComponent::default();
+    run(route, &mock, mock.endpoint("out").wait_for(1)).await;
+    assert_eq!(*keys.lock().unwrap(), ["orders-7"]);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use components::{MasterComponent, MockComponent, TelegramComponent, TimerComponent};
@@ -230,6 +230,22 @@ async fn a_pause_that_telegram_asks_for_is_made_and_other_failures_are_tried_aga
     let calls = stage.server.calls("getUpdates");
     assert!(calls[1].at - calls[0].at >= Duration::from_secs(2), "{calls:?}");
     assert_eq!(stage.ids(), [1]);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_wait_is_not_asked_without_a_pause() {
+    let (stage, asked) = (Stage::new().await, Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&asked);
+    let server = testkit::JsonServer::start(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        json!({ "ok": true, "result": [] })
+    });
+    let server = server.await.unwrap();
+    let uri = stage.uri("").replace(&stage.server.base_uri(), &server.uri());
+    let router = stage.router(from(uri).to("mock:out"), None);
+    let _ = router.run_until(sleep(Duration::from_millis(1_500))).await;
+    let asked = asked.load(Ordering::Relaxed);
+    assert!((1..=3).contains(&asked), "asked {asked} times in a second and a half");
 }
 
 #[tokio::test]

@@ -3,15 +3,22 @@
 #![cfg(feature = "state")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use async_trait::async_trait;
 use components::{MasterComponent, MockComponent, TimerComponent};
 use router_core::builder::{Steps, from};
-use router_core::cluster::{ClusterService, MemoryCluster};
+use router_core::cluster::{
+    Arbiter, ArbitratedCluster, ClusterError, ClusterService, Granted, Leader, LockName, Member,
+    MemoryCluster, Revoked,
+};
 use router_core::exchange::Exchange;
 use router_core::router::RouterBuilder;
-use serde_json::json;
+use router_core::state::{StateError, StateKeeper};
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
 const HOUR: u64 = 3_600_000;
@@ -58,6 +65,85 @@ async fn the_next_leader_goes_on_at_the_same_multiples_and_fires_what_was_missed
     assert_eq!(after(3, "missed=all", 2).await, (vec![1, 2, 3, 4, 5], 3));
     assert_eq!(after(3, "missed=all&missed_max=2", 2).await, (vec![2, 3, 4, 5], 2));
     assert_eq!(after(0, "missed=all", 1).await, (vec![1], 0));
+}
+
+/// An arbiter that takes the lock away, and gives it again, while the position is stored for the third time.
+#[derive(Clone, Default)]
+struct Untimely(Arc<Stored>);
+
+#[derive(Default)]
+struct Stored {
+    terms: AtomicU64,
+    stores: AtomicU64,
+    taken: Notify,
+    value: Mutex<Option<Value>>,
+}
+
+#[async_trait]
+impl Arbiter for Untimely {
+    type Grant = ();
+
+    async fn acquire(&self, _: &LockName) -> Result<Granted<()>, ClusterError> {
+        let term = self.0.terms.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(Granted { grant: (), term, why: "it was free".into() })
+    }
+
+    async fn revoked(&self, (): &mut ()) -> Revoked {
+        self.0.taken.notified().await;
+        Revoked { why: "a test".into(), drain: Duration::from_secs(10) }
+    }
+
+    async fn release(&self, (): ()) {}
+
+    fn states(&self, (): &(), _: u64) -> Arc<dyn StateKeeper> {
+        Arc::new(self.clone())
+    }
+
+    fn leader(&self, _: &LockName) -> watch::Receiver<Option<Leader>> {
+        watch::channel(None).1
+    }
+
+    fn members(&self) -> Vec<Member> {
+        Vec::new()
+    }
+}
+
+#[async_trait]
+impl StateKeeper for Untimely {
+    async fn load(&self, _: &str) -> Result<Option<Value>, StateError> {
+        Ok(self.0.value.lock().unwrap().clone())
+    }
+
+    async fn store(&self, _: &str, value: &Value) -> Result<(), StateError> {
+        if self.0.stores.fetch_add(1, Ordering::Relaxed) == 2 {
+            self.0.taken.notify_one();
+            sleep(Duration::from_secs(1)).await;
+        }
+        *self.0.value.lock().unwrap() = Some(value.clone());
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_whose_exchange_cannot_start_any_more_is_for_the_next_leader() {
+    let (arbiter, mock) = (Untimely::default(), MockComponent::default());
+    let cluster = Arc::new(ArbitratedCluster::new(Member::new("a"), arbiter.clone()));
+    let router = RouterBuilder::new()
+        .component(TimerComponent)
+        .component(MasterComponent::default())
+        .component(mock.clone())
+        .cluster(cluster as Arc<dyn ClusterService>)
+        .route(
+            from("master:lock1:timer:c?delay=0&period=1h&fixed_rate=true&missed=all").id("c").to("mock:out"),
+        )
+        .build()
+        .unwrap();
+    let _ = router.run_until(sleep(Duration::from_millis(8 * HOUR))).await;
+    assert_eq!(arbiter.0.terms.load(Ordering::Relaxed), 2);
+    let received = mock.endpoint("out").received();
+    let times = received.iter().map(|exchange| number(exchange, "timer.scheduled_time")).collect::<Vec<_>>();
+    assert!(times.len() >= 4, "{times:?}");
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] == HOUR), "a time is lost: {times:?}");
 }
 
 #[tokio::test(start_paused = true)]

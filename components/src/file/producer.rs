@@ -74,13 +74,18 @@ impl FileProducer {
             Ok((temporary, place))
         });
         let (temporary, place) = written.await?;
+        if let Exist::Move(directory) = &self.settings.exist {
+            let kept = relative.with_file_name(directory).join(relative.file_name().unwrap_or_default());
+            let (producer, target, id) = (self.clone(), relative.to_owned(), exchange.id.to_string());
+            changing(exchange.term.as_ref(), move || producer.keep(&target, &kept, &id)).await?;
+        }
         // Writing goes on when this future is dropped, and may take longer than the term: the step that
         // others can see is done here, where the term can be asked.
         if let Some(term) = &exchange.term {
             term.check()?;
         }
         let placed = match self.settings.exist {
-            Exist::Override | Exist::Append => fs::rename(&temporary.0, &place),
+            Exist::Override | Exist::Append | Exist::Move(_) => fs::rename(&temporary.0, &place),
             // A link does not replace what is there, not even what came since a look.
             Exist::Fail | Exist::Ignore => fs::hard_link(&temporary.0, &place),
         };
@@ -103,6 +108,20 @@ impl FileProducer {
         .await
     }
 
+    /// Gives what is at the place of a file, if there is something, a second place. It leaves the first one
+    /// when the new file takes it, so that nobody ever finds none.
+    fn keep(&self, relative: &Path, kept: &Path, id: &str) -> Result<(), BoxError> {
+        let kept_place = self.jail.make_parent(kept)?;
+        // Under another name first: a link replaces nothing.
+        let temporary = Temporary(kept_place.with_file_name(format!("{}{id}", self.settings.temp_prefix)));
+        match fs::hard_link(self.jail.place(relative), &temporary.0) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            linked => linked.and_then(|()| fs::rename(&temporary.0, &kept_place)),
+        }
+        .map_err(|error| failure("keeping what existed as", &kept_place, &error))?;
+        self.sync(&kept_place)
+    }
+
     fn append(&self, relative: &Path, content: &[u8]) -> Result<PathBuf, BoxError> {
         let place = self.jail.make_parent(relative)?;
         self.write(&place, OpenOptions::new().append(true).create(true), content)?;
@@ -120,17 +139,21 @@ impl FileProducer {
 
     /// Makes the place of a file durable, and says to those who wait that it is complete.
     fn finish(&self, place: &Path) -> Result<(), BoxError> {
-        let sync = || match self.settings.force_writes {
-            true => jail::sync_directory(place).map_err(|error| failure("writing", place, &error)),
-            false => Ok(()),
-        };
-        sync()?;
+        self.sync(place)?;
         if let Some(done) = &self.settings.done_file {
             let name = place.file_name().unwrap_or_default().to_string_lossy();
             let done_file = place.with_file_name(done.name(&name));
             self.write(&done_file, OpenOptions::new().write(true).create(true).truncate(true), b"")?;
-            sync()?;
+            self.sync(place)?;
         }
         Ok(())
+    }
+
+    /// Makes the entries beside a file durable, where that is asked for.
+    fn sync(&self, place: &Path) -> Result<(), BoxError> {
+        match self.settings.force_writes {
+            true => jail::sync_directory(place).map_err(|error| failure("writing", place, &error)),
+            false => Ok(()),
+        }
     }
 }

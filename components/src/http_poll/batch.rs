@@ -12,6 +12,9 @@ use super::position::{Position, Version};
 use super::{Answer, Failure, Poller};
 use crate::http::headers;
 
+/// Longer names of versions are not sent back: they would take the room of ids.
+const MAX_VERSION_BYTES: usize = 1_024;
+
 /// One exchange of an answer.
 struct Item {
     exchange: Exchange,
@@ -45,6 +48,11 @@ impl Batch<'_> {
             Err(error) => return Ok(Err(error.into())),
         };
         let present = items.iter().filter_map(|item| item.id.clone()).collect::<Vec<_>>();
+        let end = self.end_of(&answer, json.as_ref());
+        // Both: the one until all is done, and the one then.
+        if let Err(error) = self.position.check_room(&present).and_then(|()| end.check_room(&present)) {
+            return Ok(Err(error.into()));
+        }
         for Item { mut exchange, id } in items {
             if id.as_ref().is_some_and(|id| self.position.knows(id)) {
                 continue;
@@ -64,36 +72,38 @@ impl Batch<'_> {
             }
             if let Some(id) = &id {
                 self.position.note(id);
+                self.position.forget(&present, poller.dedupe_max);
                 self.store().await?;
             }
         }
         let before = self.position.clone();
-        self.finish(&answer, json.as_ref(), &present);
+        self.position.cursor = end.cursor;
+        self.position.version = end.version;
+        self.position.forget(&present, poller.dedupe_max);
         if self.position != before {
             self.store().await?;
         }
         Ok(Ok(()))
     }
 
-    /// Everything in the answer is done.
-    fn finish(&mut self, answer: &Answer, json: Option<&serde_json::Value>, present: &[String]) {
-        self.position.forget(present, self.poller.dedupe_max);
-        let next = self
-            .poller
-            .cursor
-            .as_ref()
-            .zip(json)
-            .and_then(|(cursor, json)| scalar(json.pointer(&cursor.pointer)?));
+    /// Where the position is, apart from ids, when everything in the answer is done.
+    fn end_of(&self, answer: &Answer, json: Option<&serde_json::Value>) -> Position {
+        let cursor = self.poller.cursor.as_ref().zip(json);
+        let next = cursor.and_then(|(cursor, json)| scalar(json.pointer(&cursor.pointer)?));
         let moved = next.is_some() && next != self.position.cursor;
-        if moved {
-            self.position.cursor = next;
-        }
-        let text = |name: &HeaderName| answer.headers.get(name)?.to_str().ok().map(str::to_owned);
-        // With another cursor, the next answer is another thing: this version would hide it.
-        self.position.version = match moved {
-            true => Version::default(),
-            false => Version { etag: text(&ETAG), last_modified: text(&LAST_MODIFIED) },
+        let text = |name: &HeaderName| {
+            let text = answer.headers.get(name)?.to_str().ok()?;
+            (text.len() <= MAX_VERSION_BYTES).then(|| text.to_owned())
         };
+        Position {
+            cursor: if moved { next } else { self.position.cursor.clone() },
+            // With another cursor, the next answer is another thing: this version would hide it.
+            version: match moved {
+                true => Version::default(),
+                false => Version { etag: text(&ETAG), last_modified: text(&LAST_MODIFIED) },
+            },
+            done: Vec::new(),
+        }
     }
 
     async fn store(&self) -> Result<(), StateError> {

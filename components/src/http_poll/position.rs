@@ -1,5 +1,9 @@
 //! [`Position`]: how far a poller has come, as it is stored for the next one.
 
+use std::collections::HashSet;
+
+use router_core::error::BoxError;
+use router_core::state::RouteState;
 use serde_json::{Value, json};
 
 /// Longer ids are stored as their hash.
@@ -51,16 +55,48 @@ impl Position {
         self.done.push(shorten(id));
     }
 
-    /// Forgets the oldest ids above `max`, but none of `present`: the server shows them still, and they
-    /// would be new again.
+    /// Forgets the oldest ids above `max`, and what cannot be stored, but none of `present`: the server
+    /// shows them still, and they would be new again.
     pub(super) fn forget(&mut self, present: &[String], max: usize) {
-        let present = present.iter().map(|id| shorten(id)).collect::<Vec<_>>();
         let mut surplus = self.done.len().saturating_sub(max);
+        let mut surplus_bytes = self.bytes().saturating_sub(RouteState::MAX_BYTES);
+        if surplus == 0 && surplus_bytes == 0 {
+            return;
+        }
+        let present = present.iter().map(|id| shorten(id)).collect::<HashSet<_>>();
         self.done.retain(|id| {
-            let forgotten = surplus > 0 && !present.contains(id);
-            surplus -= usize::from(forgotten);
+            let forgotten = (surplus > 0 || surplus_bytes > 0) && !present.contains(id);
+            if forgotten {
+                surplus = surplus.saturating_sub(1);
+                surplus_bytes = surplus_bytes.saturating_sub(id.len() + 3);
+            }
             !forgotten
         });
+    }
+
+    /// Whether this position can be stored when all items of an answer with the ids `present` are done.
+    /// Asked before the first of them is: it would be done again and again, if that could not be noted.
+    ///
+    /// # Errors
+    /// When the position is too large.
+    pub(super) fn check_room(&self, present: &[String]) -> Result<(), BoxError> {
+        let done = present.iter().map(|id| shorten(id)).collect();
+        let bytes = Self { done, ..self.clone() }.bytes();
+        if bytes <= RouteState::MAX_BYTES {
+            return Ok(());
+        }
+        Err(format!(
+            "the cursor and the ids of the {} items in the answer need {bytes} bytes, and a position has at most \
+             {}: let the server show fewer items at a time",
+            present.len(),
+            RouteState::MAX_BYTES
+        )
+        .into())
+    }
+
+    /// How long it is when it is stored.
+    fn bytes(&self) -> usize {
+        self.to_json().to_string().len()
     }
 }
 
@@ -102,5 +138,22 @@ mod tests {
         assert_eq!(position.done, ["a", "d"]);
         position.forget(&[], 1);
         assert_eq!(position.done, ["d"]);
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_forgotten_or_refused() {
+        let ids = |from: usize, to: usize| (from..to).map(|id| format!("{id:020}")).collect::<Vec<_>>();
+        let mut position = Position::default();
+        for id in ids(0, 1_000) {
+            position.note(&id);
+        }
+        position.forget(&ids(990, 1_000), 5_000);
+        assert!(position.bytes() <= RouteState::MAX_BYTES && position.done.len() > 600);
+        assert!(ids(990, 1_000).iter().all(|id| position.knows(id)));
+        assert!(position.check_room(&ids(0, 600)).is_ok());
+        let error = position.check_room(&ids(0, 1_000)).unwrap_err().to_string();
+        assert!(error.contains("1000 items") && error.contains("fewer items"), "{error}");
+        position.cursor = Some("c".repeat(RouteState::MAX_BYTES));
+        assert!(position.check_room(&[]).is_err());
     }
 }

@@ -26,6 +26,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const LAST_WORD: Duration = Duration::from_secs(5);
 /// A poll that waits for so long has reached the server.
 const SENT: Duration = Duration::from_millis(250);
+/// The pause when a server has nothing to tell, and does not wait for something as it was asked to.
+const IDLE: Duration = Duration::from_secs(1);
 /// How often a conflict is taken for one that passes.
 const QUICK_TRIES: u32 = 3;
 
@@ -106,6 +108,7 @@ impl<'a> Session<'a> {
             self.drop_pending(stop).await?;
         }
         while !stop.is_requested() {
+            let asked = Instant::now();
             let answer = match self.poll(stop).await {
                 Polled::Answered(answer) => answer,
                 Polled::Dropped { reached } => {
@@ -117,7 +120,13 @@ impl<'a> Session<'a> {
                 Ok(updates) => {
                     self.acknowledged = true;
                     self.conflicts.reset();
-                    self.process(updates, stop).await?
+                    if updates.is_empty() {
+                        self.pauses.reset();
+                        // Not every server of the Bot API is Telegram's.
+                        (asked.elapsed() < IDLE).then_some(IDLE)
+                    } else {
+                        self.process(updates, stop).await?
+                    }
                 }
                 Err(error) => Some(self.pause_after(error).await?),
             };

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use router_core::cluster::Term;
 use router_core::error::{BoxError, ConfigError};
 use router_core::options::Options;
 use router_core::pipeline::Pipeline;
@@ -90,11 +91,14 @@ impl CatchUp {
                 () = stop.requested() => break,
                 () = sleep_until(grid.next()) => {}
             }
-            if let Some(term) = pipeline.term() {
-                // Nothing would start any more: this time is for the next leader.
-                term.admit()?;
-            }
+            let before = grid.settled;
             grid.settle(1).await?;
+            if let Some(Err(lost)) = pipeline.term().map(Term::admit) {
+                // The term ended meanwhile, and the exchange would not start: the time is for the next leader.
+                grid.settled = before;
+                grid.settle(0).await?;
+                return Err(lost.into());
+            }
             let mut exchange = timer.exchange(counter);
             let headers = &mut exchange.message.headers;
             headers.set(const { SmolStr::new_static("timer.scheduled_time") }, milliseconds(grid.settled));
