@@ -96,6 +96,7 @@ fn who_leads_who_stands_by_and_every_change() {
         operator.stage.block(async { pods.delete(&replica.name, &delete).await }).unwrap();
     }
     drop(replicas);
-    let silent = operator.wait_for("a", "a silent holder", |lock| lock["state"] == "silent");
-    assert_eq!((&silent["holder"], &silent["standbys"]), (&next["holder"], &json!([])));
+    let alone = |lock: &Value| lock["state"] == "silent" && lock["standbys"] == json!([]);
+    let silent = operator.wait_for("a", "a silent holder and nobody else", alone);
+    assert_eq!(silent["holder"], next["holder"]);
 }
