@@ -21,6 +21,7 @@ mod member;
 mod operator;
 mod pods;
 mod proxy;
+mod quickstart;
 mod rights;
 mod stage;
 mod tool;

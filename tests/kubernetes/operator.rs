@@ -29,6 +29,8 @@ pub(crate) struct Operator {
     pub(crate) stage: Stage,
     routes: PathBuf,
     arguments: Vec<String>,
+    /// What the image contains.
+    program: PathBuf,
 }
 
 /// What a kubelet needs to run the container of a pod.
@@ -56,7 +58,13 @@ impl Operator {
         std::fs::write(stage.path("kubeconfig-admin"), stage.server.admin_kubeconfig(&stage.namespace))
             .unwrap();
         let arguments = arguments.iter().map(ToString::to_string).collect();
-        Self { stage, routes: path, arguments }
+        Self { stage, routes: path, arguments, program: env!("CARGO_BIN_EXE_bactrian").into() }
+    }
+
+    /// With another image.
+    pub(crate) fn program(mut self, program: PathBuf) -> Self {
+        self.program = program;
+        self
     }
 
     /// The tool, with the rights of the administrator.
@@ -151,7 +159,7 @@ impl Operator {
         let server = &self.stage.server;
         let text = server.kubeconfig_of(server.port(), &token, &self.stage.namespace);
         std::fs::write(&kubeconfig, text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
+        let mut command = Command::new(&self.program);
         let folder = folder.display().to_string();
         command.args(arguments.iter().map(|argument| argument.replace("/etc/bactrian", &folder)));
         command.env_clear().env("KUBECONFIG", kubeconfig).envs(variables).current_dir(folder);
@@ -161,8 +169,9 @@ impl Operator {
     /// Runs the process of a pod.
     pub(crate) fn run(&self, mut command: Command, name: String) -> Replica {
         let log = self.stage.path(&format!("log-{name}"));
-        let output = std::fs::File::create(&log).unwrap();
-        command.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
+        let output = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let stdout = output.try_clone().unwrap();
+        command.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(stdout).stderr(output);
         let process = Some(Running(command.spawn().unwrap()));
         self.set_status(&name, &json!({"running": {}}));
         Replica { name, process, log }
