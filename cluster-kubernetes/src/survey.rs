@@ -17,9 +17,10 @@ use router_core::cluster::{ClusterError, LockName};
 use tokio::time::timeout;
 
 use crate::clients::Clients;
-use crate::cluster::reach;
+use crate::cluster::{config_of, namespace_of};
 use crate::codec::{Codec, Decoded};
 use crate::errors::{self, Asked, LEASES, PODS, Rule};
+use crate::identity::PodIdentity;
 use crate::names::{KIND_LABEL, ROUTES_ANNOTATION};
 use crate::settings::KubernetesClusterSettings;
 
@@ -101,7 +102,9 @@ impl Survey {
     /// # Errors
     /// When there is no way to an API server.
     pub async fn open(settings: &KubernetesClusterSettings) -> Result<Self, ClusterError> {
-        let (config, _, namespace) = reach(settings).await?;
+        let config = config_of(settings).await?;
+        let identity = settings.identity.clone().unwrap_or_else(PodIdentity::of_process);
+        let namespace = namespace_of(settings, &identity, &config);
         let group = settings.group.clone();
         // The labels that a manifest gives to pods.
         let pod_labels = settings.pod_labels.clone().unwrap_or_else(|| group.selector());

@@ -154,7 +154,7 @@ impl ApiServer {
 
     /// The kubeconfig of a user whose way to the server leads over this port.
     pub(crate) fn kubeconfig(&self, port: u16, user: usize, namespace: &str) -> String {
-        self.kubeconfig_of(port, &token(user), namespace)
+        self.kubeconfig_with(port, &token(user), namespace)
     }
 
     /// The certificates by which clients know the server.
@@ -163,12 +163,12 @@ impl ApiServer {
     }
 
     /// The kubeconfig of the administrator.
-    pub(crate) fn admin_kubeconfig(&self, namespace: &str) -> String {
-        self.kubeconfig_of(self.port, ADMIN_TOKEN, namespace)
+    pub(crate) fn admin_kubeconfig(&self, port: u16, namespace: &str) -> String {
+        self.kubeconfig_with(port, ADMIN_TOKEN, namespace)
     }
 
     /// The kubeconfig of whoever has this token.
-    pub(crate) fn kubeconfig_of(&self, port: u16, token: &str, namespace: &str) -> String {
+    pub(crate) fn kubeconfig_with(&self, port: u16, token: &str, namespace: &str) -> String {
         let authority = self.authority().display().to_string();
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\

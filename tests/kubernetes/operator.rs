@@ -55,8 +55,11 @@ impl Operator {
         let stage = Stage::new(name);
         let path = stage.path("routes.toml");
         std::fs::write(&path, routes).unwrap();
-        std::fs::write(stage.path("kubeconfig-admin"), stage.server.admin_kubeconfig(&stage.namespace))
-            .unwrap();
+        std::fs::write(
+            stage.path("kubeconfig-admin"),
+            stage.server.admin_kubeconfig(stage.server.port(), &stage.namespace),
+        )
+        .unwrap();
         let arguments = arguments.iter().map(ToString::to_string).collect();
         Self { stage, routes: path, arguments, program: env!("CARGO_BIN_EXE_bactrian").into() }
     }
@@ -157,7 +160,7 @@ impl Operator {
         }
         let kubeconfig = folder.join("kubeconfig");
         let server = &self.stage.server;
-        let text = server.kubeconfig_of(server.port(), &token, &self.stage.namespace);
+        let text = server.kubeconfig_with(server.port(), &token, &self.stage.namespace);
         std::fs::write(&kubeconfig, text).unwrap();
         let mut command = Command::new(&self.program);
         let folder = folder.display().to_string();
