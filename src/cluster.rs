@@ -62,7 +62,7 @@ pub async fn open(service: Service, settings: &Settings) -> Result<Arc<dyn Clust
 pub fn kubernetes_settings(
     settings: &Settings,
 ) -> Result<cluster_kubernetes::KubernetesClusterSettings, BoxError> {
-    kubernetes::kubernetes_settings(settings)
+    kubernetes::of(settings)
 }
 
 #[cfg(feature = "file")]
@@ -119,13 +119,18 @@ mod kubernetes {
         Ok(KubernetesCluster::open(kubernetes).await?)
     }
 
-    pub(super) fn kubernetes_settings(settings: &Settings) -> Result<KubernetesClusterSettings, BoxError> {
+    pub(super) fn of(settings: &Settings) -> Result<KubernetesClusterSettings, BoxError> {
         let cluster = &settings.cluster;
+        let mut identity = PodIdentity::of_process();
+        if let Some(member) = &cluster.member {
+            identity.name = Some(member.as_str().into());
+        }
         Ok(KubernetesClusterSettings {
             namespace: cluster.namespace.clone(),
             group: cluster.group.parse()?,
             timing: timing(cluster),
             pod_labels: cluster.pod_labels.clone(),
+            identity: Some(identity),
             ..KubernetesClusterSettings::default()
         })
     }

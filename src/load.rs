@@ -73,22 +73,45 @@ pub fn load(
     Ok(loaded)
 }
 
-impl Loaded {
-    /// The locks that the routes use, by name, and the ids of the routes that use each.
-    #[must_use]
-    pub fn locks(&self) -> BTreeMap<LockName, Vec<String>> {
-        let mut locks = BTreeMap::<_, Vec<_>>::new();
-        let routes = self.files.iter().flat_map(|file| &file.routes);
-        for (index, route) in routes.enumerate() {
-            // As the router numbers them.
-            let id = route.id.as_ref().map_or_else(|| format!("route{}", index + 1), ToString::to_string);
-            for lock in route.from.iter().flat_map(components::master::locks) {
-                locks.entry(lock).or_default().push(id.clone());
-            }
+/// Reads which cluster is meant, from the same files, or from the environment and the command line alone.
+/// Routes are not looked at: whoever looks after a cluster need not have what its routes need.
+///
+/// # Errors
+/// Every mistake in the settings, and that they name no cluster.
+pub fn load_cluster(
+    paths: &[PathBuf],
+    command_line: &[String],
+    environment: &Environment,
+) -> Result<(Settings, Service), ConfigErrors> {
+    let mut errors = ConfigErrors::default();
+    let mut files = Vec::new();
+    let found = if paths.is_empty() && !Path::new(DEFAULT_FILE).exists() {
+        Vec::new()
+    } else {
+        sources(paths, &mut errors)
+    };
+    for source in found {
+        let lookup = |name: &str| environment.get(name).map(Into::into);
+        let (file, mistakes) = RouteFile::read(Arc::new(source), &lookup);
+        if file.routes_missing {
+            // It could not be read at all, and so its settings are missing too.
+            errors.extend(mistakes);
         }
-        locks
+        files.push(file);
     }
+    let (resolved, mistakes) = Settings::resolve(&files, environment, command_line);
+    errors.extend(mistakes);
+    let service = errors.collect(cluster::service(&resolved, environment)).flatten();
+    if service.is_none() && errors.iter().len() == 0 {
+        let help =
+            "name the file with the `[cluster]` of the members, or say `--set cluster.service=kubernetes`";
+        errors.push(ConfigError::new("no cluster service is named".to_owned()).help(help));
+    }
+    errors.into_result()?;
+    service.map(|service| (resolved.settings, service)).ok_or_else(ConfigErrors::default)
+}
 
+impl Loaded {
     /// A builder with all components, settings and routes, still without a cluster service.
     pub fn builder(&self) -> RouterBuilder {
         let Settings { router, master, .. } = &self.settings;
@@ -100,20 +123,36 @@ impl Loaded {
             .shutdown_timeout(router.shutdown_timeout)
             .routes(self.files.iter().flat_map(|file| file.routes.iter().cloned()))
     }
+
+    /// The locks that the routes use, by name, and the ids of the routes that use each.
+    #[must_use]
+    pub fn locks(&self) -> Locks {
+        locks(&self.files)
+    }
 }
 
-/// The settings of a process that has no files, checked, and the cluster service that they name.
-///
-/// # Errors
-/// Every mistake in the environment and the `key=value` pairs.
-pub fn load_settings(
-    command_line: &[String],
-    environment: &Environment,
-) -> Result<(Settings, Option<Service>), ConfigErrors> {
-    let (resolved, mut errors) = Settings::resolve(&[], environment, command_line);
-    let service = errors.collect(cluster::service(&resolved, environment)).flatten();
-    errors.into_result()?;
-    Ok((resolved.settings, service))
+/// Locks, by name, and the ids of the routes that use each.
+pub type Locks = BTreeMap<LockName, Vec<String>>;
+
+/// The locks that the routes of files use; or none where no file is named and there is no [`DEFAULT_FILE`]. What
+/// is wrong with them is not looked at: a file that cannot be read has none.
+#[must_use]
+pub fn locks_of(paths: &[PathBuf], environment: &Environment) -> Locks {
+    let lookup = |name: &str| environment.get(name).map(Into::into);
+    let files = sources(paths, &mut ConfigErrors::default()).into_iter();
+    locks(&files.map(|source| RouteFile::read(Arc::new(source), &lookup).0).collect::<Vec<_>>())
+}
+
+fn locks(files: &[RouteFile]) -> Locks {
+    let mut locks = Locks::new();
+    for (index, route) in files.iter().flat_map(|file| &file.routes).enumerate() {
+        // As the router numbers them.
+        let id = route.id.as_ref().map_or_else(|| format!("route{}", index + 1), ToString::to_string);
+        for lock in route.from.iter().flat_map(components::master::locks) {
+            locks.entry(lock).or_default().push(id.clone());
+        }
+    }
+    locks
 }
 
 /// Reads all files, once each.

@@ -67,6 +67,15 @@ fn the_singleton_closure_works() {
 }
 
 #[test]
+fn the_quickstart_for_kubernetes_works_on_a_laptop() {
+    for wanted in ["Hello World!", "the singleton works in term "] {
+        let mut command = example("kubernetes");
+        command.arg("run").arg(root().join("examples/kubernetes/clock.toml"));
+        run_until(command, wanted);
+    }
+}
+
+#[test]
 fn every_route_file_is_sound_and_the_clock_ticks() {
     let files = std::fs::read_dir(root().join("examples")).unwrap().map(|entry| entry.unwrap().path());
     let files =

@@ -12,9 +12,8 @@ use serde_json::Value;
 
 const ROUTES: &str = "[cluster]\nservice = 'auto'\n[[route]]\nid = 'clock'\n\
     from = 'master:lock1:timer:clock?delay=0&period=20ms'\nsteps = [{ log = 'tick' }]\n";
-/// With a lock that no member leads.
-const MORE_ROUTES: &str =
-    "[[route]]\nid = 'late'\nfrom = 'master:lock2:timer:late'\nsteps = [{ log = 'late' }]\n";
+/// With a lock that no member leads, and something that a member would need.
+const MORE_ROUTES: &str = "[[route]]\nid = 'late'\nfrom = 'master:lock2:timer:late'\nsteps = [{ log = 'late' }, { to = 'log:${env:NOT_HERE}' }]\n";
 
 fn bactrian(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
@@ -70,10 +69,13 @@ fn member(folder: &Path, name: &str, wanted: &str) -> Running {
 fn who_leads_who_stands_by_and_what_for() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
+    let nothing = leaders(folder, &[]);
+    assert_eq!(nothing.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("no cluster service is named"));
+    std::fs::write(folder.join("routes.toml"), ROUTES).unwrap();
     let nobody = leaders(folder, &[]);
     assert_eq!(nobody.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("so no member has run here"));
-    std::fs::write(folder.join("routes.toml"), ROUTES).unwrap();
     let first = member(folder, "a", "tick");
     let second = member(folder, "b", "stand");
     std::fs::write(folder.join("more.toml"), MORE_ROUTES).unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cluster_lease::{LockRecord, SessionId, StoreError, StoreKey, StoreRecord};
 use futures_util::StreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, WatchParams};
@@ -17,9 +17,10 @@ use router_core::cluster::{ClusterError, LockName};
 use tokio::time::timeout;
 
 use crate::clients::Clients;
-use crate::cluster::reach;
+use crate::cluster::{config_of, namespace_of};
 use crate::codec::{Codec, Decoded};
 use crate::errors::{self, Asked, LEASES, PODS, Rule};
+use crate::identity::PodIdentity;
 use crate::names::{KIND_LABEL, ROUTES_ANNOTATION};
 use crate::settings::KubernetesClusterSettings;
 
@@ -70,24 +71,27 @@ pub struct LockHolder {
     pub term: u64,
     /// Whether the wait that a claim may owe is known to be over.
     pub settled: bool,
-    /// When it took the lock, as its own clock said.
+    /// When it took the lock, by the clock of the API server, to about a second. Where its session is gone,
+    /// by its own clock.
     pub since: Option<Timestamp>,
-    /// How long it has had the lock: from `since` to the time of the API server, so as true as the clock of
-    /// the member.
+    /// How long ago that was.
     pub held: Option<Duration>,
-    /// How long ago the API server saw its last heartbeat. Both times are those of the API server, which
-    /// tells whole seconds; no clock of a member or of this process is part of it. `None`: its session is
-    /// gone.
+    /// How long ago it sent its last heartbeat, to about a second; `None`: its session is gone.
+    ///
+    /// No two clocks are compared: it is the time since the session was made, by the clock of the API
+    /// server, less the time from then to the heartbeat, by the clock of the member. How far the member's
+    /// clock is off does not matter; a step of it since the session was made does.
     pub heartbeat_age: Option<Duration>,
     /// Whether its session lives: nobody has ended it, and the last heartbeat is younger than the takeover
     /// wait.
     pub alive: bool,
 }
 
-/// A session, and what the API server knows of its last heartbeat.
 struct SessionStatus {
     member: String,
     host: String,
+    /// How far the clock of the API server is before that of the member.
+    ahead: SignedDuration,
     age: Duration,
     alive: bool,
 }
@@ -98,7 +102,9 @@ impl Survey {
     /// # Errors
     /// When there is no way to an API server.
     pub async fn open(settings: &KubernetesClusterSettings) -> Result<Self, ClusterError> {
-        let (config, _, namespace) = reach(settings).await?;
+        let config = config_of(settings).await?;
+        let identity = settings.identity.clone().unwrap_or_else(PodIdentity::of_process);
+        let namespace = namespace_of(settings, &identity, &config);
         let group = settings.group.clone();
         // The labels that a manifest gives to pods.
         let pod_labels = settings.pod_labels.clone().unwrap_or_else(|| group.selector());
@@ -212,11 +218,13 @@ impl Survey {
             return None;
         };
         let Some(StoreRecord::Session { record, member }) = record else { return None };
-        let wait = lease.spec.as_ref()?.lease_duration_seconds?;
-        let age = between(heartbeat(lease)?, now);
+        let spec = lease.spec.as_ref()?;
+        let (ahead, heartbeat) = (ahead(lease)?, spec.renew_time.as_ref()?.0);
+        let wait = spec.lease_duration_seconds?;
+        let age = between(heartbeat + ahead, now);
         let alive = record.dead.is_none() && age.as_secs() <= u64::try_from(wait).unwrap_or(0);
         let host = member.host.as_deref().unwrap_or(&member.id).to_owned();
-        Some((id, SessionStatus { member: member.id.to_string(), host, age, alive }))
+        Some((id, SessionStatus { member: member.id.to_string(), host, ahead, age, alive }))
     }
 
     fn lock(
@@ -238,6 +246,8 @@ impl Survey {
         let since = spec.and_then(|spec| spec.acquire_time.as_ref()).map(|time| time.0);
         let holder = holder.map(|session| {
             let session = sessions.get(&session);
+            let since =
+                since.map(|since| since + session.map_or(SignedDuration::ZERO, |session| session.ahead));
             let member = session.map_or(shown, |session| session.member.clone());
             // A member is called by its pod and the beginning of its incarnation.
             let host = member.rsplit_once('_').map_or(member.as_str(), |(host, _)| host).to_owned();
@@ -262,19 +272,75 @@ impl Survey {
     }
 }
 
-/// When the last heartbeat reached the API server: the server notes when a field was last changed. Where it
-/// does not, the time that the member wrote.
-fn heartbeat(lease: &Lease) -> Option<Timestamp> {
-    let entries = lease.metadata.managed_fields.iter().flatten();
-    let wrote = entries.filter(|entry| {
-        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0["f:spec"]["f:renewTime"]);
-        fields.is_some_and(|field| !field.is_null())
-    });
-    let noted = wrote.filter_map(|entry| entry.time.as_ref()).map(|time| time.0).max();
-    noted.or_else(|| Some(lease.spec.as_ref()?.renew_time.as_ref()?.0))
+/// How far the clock of the API server is before that of the member, from the one moment that both have noted:
+/// when the session was made.
+fn ahead(session: &Lease) -> Option<SignedDuration> {
+    let server = session.metadata.creation_timestamp.as_ref()?.0;
+    let member = session.spec.as_ref()?.acquire_time.as_ref()?.0;
+    Some(server.duration_since(member))
 }
 
 /// The time between two of one clock; nothing where they are in the wrong order.
 fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A session that was made at noon, and whose last heartbeat was 40 s later, by a member whose clock is
+    /// off by so many hours.
+    fn session(hours: i64, dead: &str) -> Lease {
+        let time = |seconds: i64| {
+            let noon = "2026-01-01T12:00:00Z".parse::<Timestamp>().unwrap();
+            (noon + SignedDuration::from_hours(hours) + SignedDuration::from_secs(seconds)).to_string()
+        };
+        let name = "bactrian.session.00000000000000000000000000000007-1";
+        let record = format!("seq=13{dead}");
+        let seal = crate::names::hash(&format!("{name}\n{record}\npod_00000000"), 8);
+        let lease = serde_json::json!({
+            "metadata": {
+                "name": name, "resourceVersion": "9", "creationTimestamp": "2026-01-01T12:00:00Z",
+                "annotations": {"bactrian/record": record, "bactrian/seal": seal, "bactrian/host": "pod"},
+            },
+            "spec": {
+                "holderIdentity": "pod_00000000", "leaseDurationSeconds": 15,
+                "acquireTime": time(0), "renewTime": time(40),
+            },
+        });
+        serde_json::from_value(lease).unwrap()
+    }
+
+    fn survey() -> Survey {
+        Survey {
+            clients: Clients::new(|| unreachable!("nothing is asked")),
+            namespace: "time".into(),
+            codec: Codec { group: crate::Group::default(), owner: None, takeover_wait_seconds: 0 },
+            pod_labels: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_wrong_clock_makes_no_heartbeat_older_or_younger() {
+        let now = |seconds: i64| {
+            "2026-01-01T12:00:40Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds)
+        };
+        for hours in [-1, 0, 24] {
+            let session = session(hours, "");
+            let (_, status) = survey().session(&session, now(9)).unwrap();
+            assert_eq!((status.age, status.alive), (Duration::from_secs(9), true), "{hours} h");
+            let (_, status) = survey().session(&session, now(16)).unwrap();
+            assert!(!status.alive, "it was silent for longer than it may be; {hours} h");
+        }
+    }
+
+    #[test]
+    fn a_session_that_was_ended_lives_no_more() {
+        let now = "2026-01-01T12:00:41Z".parse().unwrap();
+        for dead in ["weak", "expired", "proof"] {
+            let (_, status) = survey().session(&session(0, &format!(" dead={dead}")), now).unwrap();
+            assert!(!status.alive, "{dead}");
+        }
+    }
 }

@@ -24,15 +24,8 @@ async fn main() -> Result<(), BoxError> {
     let cluster = cluster::open(service, &loaded.settings).await?;
     let view = cluster.view(&"lock2".parse()?).await?;
     let router = loaded.builder().cluster(cluster.clone()).build()?;
-    tokio::select! {
-        biased;
-        // Until the process is asked to stop, and the clock has.
-        _ = bactrian::run(&router) => {}
-        ended = view.while_leading(singleton) => ended?,
-    }
-    // The singleton was dropped, so `lock2` may go; this waits until it has.
-    drop(view);
-    cluster.close().await;
+    // Asked to stop, the router finishes its work and closes the cluster, which ends the singleton as well.
+    let (_, _) = tokio::join!(bactrian::run(&router), view.while_leading(singleton));
     Ok(())
 }
 

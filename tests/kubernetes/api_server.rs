@@ -151,7 +151,7 @@ impl ApiServer {
 
     fn try_config(&self, port: u16, token: &str) -> Option<Config> {
         let mut config = Config::new(format!("https://127.0.0.1:{port}").parse().ok()?);
-        config.root_cert_file = Some(self.folder.path().join("certs/apiserver.crt"));
+        config.root_cert_file = Some(self.authority());
         config.auth_info = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
         Some(config)
     }
@@ -159,17 +159,22 @@ impl ApiServer {
     /// The kubeconfig of a user whose way to the server leads over this port, where the server answers or
     /// the gateway of a proxy does.
     pub(crate) fn kubeconfig(&self, port: u16, user: usize, namespace: &str) -> String {
-        self.kubeconfig_of(port, &token(user), namespace)
+        self.kubeconfig_with(port, &token(user), namespace)
+    }
+
+    /// The certificates by which clients know the server.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.folder.path().join("trusted.crt")
     }
 
     /// The kubeconfig of the administrator.
-    pub(crate) fn admin_kubeconfig(&self, namespace: &str) -> String {
-        self.kubeconfig_of(self.port, ADMIN_TOKEN, namespace)
+    pub(crate) fn admin_kubeconfig(&self, port: u16, namespace: &str) -> String {
+        self.kubeconfig_with(port, ADMIN_TOKEN, namespace)
     }
 
     /// The kubeconfig of whoever has this token.
-    pub(crate) fn kubeconfig_of(&self, port: u16, token: &str, namespace: &str) -> String {
-        let authority = self.path("trusted.crt");
+    pub(crate) fn kubeconfig_with(&self, port: u16, token: &str, namespace: &str) -> String {
+        let authority = self.authority().display().to_string();
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
              clusters: [{{name: c, cluster: {{server: \"https://127.0.0.1:{port}\", certificate-authority: \"{authority}\"}}}}]\n\

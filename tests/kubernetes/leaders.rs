@@ -57,6 +57,9 @@ fn who_leads_who_stands_by_and_every_change() {
         assert_eq!(seen[key], led[key], "{key}");
     }
     assert!(seen["member"].as_str().unwrap().starts_with(&format!("{}_", led["holder"].as_str().unwrap())));
+    // Longer than a silent member would be believed, so heartbeats are seen to come.
+    let seen = operator.wait_for("a", "a long term", |lock| lock["held_seconds"].as_u64() >= Some(7));
+    assert_eq!((&seen["state"], &seen["member"]), (&json!("led"), &led["member"]), "{seen}");
     assert!(seen["heartbeat_age_seconds"].as_u64().unwrap() <= 3, "{seen}");
 
     // As kubectl calls it: the name is enough, in the namespace of the context.
@@ -93,6 +96,7 @@ fn who_leads_who_stands_by_and_every_change() {
         operator.stage.block(async { pods.delete(&replica.name, &delete).await }).unwrap();
     }
     drop(replicas);
-    let silent = operator.wait_for("a", "a silent holder", |lock| lock["state"] == "silent");
-    assert_eq!((&silent["holder"], &silent["standbys"]), (&next["holder"], &json!([])));
+    let alone = |lock: &Value| lock["state"] == "silent" && lock["standbys"] == json!([]);
+    let silent = operator.wait_for("a", "a silent holder and nobody else", alone);
+    assert_eq!(silent["holder"], next["holder"]);
 }

@@ -136,6 +136,12 @@ fn every_verb_of_the_role_is_needed_and_its_absence_is_named() {
             replica.wait_for(&missing);
             println!("without `{verb}` on {resource}: {missing}");
             let mut process = replica.process.take().unwrap();
+            if (resource, verb) == ("leases", "watch") {
+                let guide = include_str!("../../docs/src/kubernetes.md");
+                let error = replica.log();
+                let error = error.lines().last().unwrap().replace(&operator.stage.namespace, "time");
+                assert!(guide.contains(&error), "the guide does not show what is printed:\n{error}");
+            }
             if resource == "leases" {
                 assert_eq!(process.0.wait().unwrap().code(), Some(1), "{}", replica.log());
             }

@@ -29,6 +29,18 @@ pub(crate) struct Operator {
     pub(crate) stage: Stage,
     routes: PathBuf,
     arguments: Vec<String>,
+    /// What the image contains.
+    program: PathBuf,
+}
+
+/// What a kubelet needs to run the container of a pod.
+pub(crate) struct Container {
+    pub(crate) name: String,
+    pub(crate) token: String,
+    /// Those of the ConfigMap.
+    pub(crate) files: serde_json::Map<String, Value>,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) variables: Vec<(String, String)>,
 }
 
 /// A pod of the Deployment, and its process.
@@ -43,10 +55,19 @@ impl Operator {
         let stage = Stage::new(name);
         let path = stage.path("routes.toml");
         std::fs::write(&path, routes).unwrap();
-        std::fs::write(stage.path("kubeconfig-admin"), stage.server.admin_kubeconfig(&stage.namespace))
-            .unwrap();
+        std::fs::write(
+            stage.path("kubeconfig-admin"),
+            stage.server.admin_kubeconfig(stage.server.port(), &stage.namespace),
+        )
+        .unwrap();
         let arguments = arguments.iter().map(ToString::to_string).collect();
-        Self { stage, routes: path, arguments }
+        Self { stage, routes: path, arguments, program: env!("CARGO_BIN_EXE_bactrian").into() }
+    }
+
+    /// With another image.
+    pub(crate) fn program(mut self, program: PathBuf) -> Self {
+        self.program = program;
+        self
     }
 
     /// The tool, with the rights of the administrator.
@@ -99,49 +120,63 @@ impl Operator {
         answer.status.unwrap().token
     }
 
-    /// Does what the controller of Deployments, the scheduler and a kubelet do: makes a pod of the template,
-    /// and runs its container, with the rights of its service account and nothing else.
-    pub(crate) fn start(&self, manifest: &str, number: usize) -> Replica {
+    /// Does what the controller of Deployments does: makes a pod of the template. Then what a kubelet needs
+    /// to run its container.
+    pub(crate) fn pod(&self, manifest: &str, number: usize) -> Container {
         let documents = serde_saphyr::from_multiple::<Value>(manifest).unwrap();
         let of_kind = |kind: &str| documents.iter().find(|document| document["kind"] == kind).unwrap();
         let template = &of_kind("Deployment")["spec"]["template"];
         let container = &template["spec"]["containers"][0];
-        let pod = json!({"metadata": {"name": format!("clock-{number}"), "labels": template["metadata"]["labels"]}, "spec": template["spec"]});
+        let metadata = json!({"name": format!("clock-{number}"), "labels": template["metadata"]["labels"]});
+        let pod = json!({"metadata": metadata, "spec": template["spec"]});
         let pod = serde_json::from_value::<Pod>(pod).unwrap();
-        let pod =
-            self.stage.block(async { self.stage.pods().create(&PostParams::default(), &pod).await }).unwrap();
-        let name = pod.name_any();
+        let params = PostParams::default();
+        let pod = self.stage.block(async { self.stage.pods().create(&params, &pod).await }).unwrap();
+        let value = |variable: &Value| match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
+            Some("metadata.name") => pod.name_any(),
+            Some("metadata.namespace") => self.stage.namespace.clone(),
+            Some("metadata.uid") => pod.uid().unwrap(),
+            Some(other) => panic!("{other}"),
+            None => variable["value"].as_str().unwrap().to_owned(),
+        };
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let variables = container["env"].as_array().unwrap().iter();
+        Container {
+            name: pod.name_any(),
+            token: self.token(template["spec"]["serviceAccountName"].as_str().unwrap()),
+            files: of_kind("ConfigMap")["data"].as_object().unwrap().clone(),
+            arguments: container["args"].as_array().unwrap().iter().map(text).collect(),
+            variables: variables.map(|variable| (text(&variable["name"]), value(variable))).collect(),
+        }
+    }
+
+    /// Runs the container of another pod, with the rights of its service account and nothing else.
+    pub(crate) fn start(&self, manifest: &str, number: usize) -> Replica {
+        let Container { name, token, files, arguments, variables } = self.pod(manifest, number);
         let folder = self.stage.path(&name);
         std::fs::create_dir(&folder).unwrap();
-        for (file, text) in of_kind("ConfigMap")["data"].as_object().unwrap() {
+        for (file, text) in files {
             std::fs::write(folder.join(file), text.as_str().unwrap()).unwrap();
         }
         let kubeconfig = folder.join("kubeconfig");
-        let token = self.token(template["spec"]["serviceAccountName"].as_str().unwrap());
-        let port = self.stage.server.port();
-        std::fs::write(&kubeconfig, self.stage.server.kubeconfig_of(port, &token, &self.stage.namespace))
-            .unwrap();
+        let server = &self.stage.server;
+        let text = server.kubeconfig_with(server.port(), &token, &self.stage.namespace);
+        std::fs::write(&kubeconfig, text).unwrap();
+        let mut command = Command::new(&self.program);
+        let folder = folder.display().to_string();
+        command.args(arguments.iter().map(|argument| argument.replace("/etc/bactrian", &folder)));
+        command.env_clear().env("KUBECONFIG", kubeconfig).envs(variables).current_dir(folder);
+        self.run(command, name)
+    }
+
+    /// Runs the process of a pod.
+    pub(crate) fn run(&self, mut command: Command, name: String) -> Replica {
         let log = self.stage.path(&format!("log-{name}"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
-        for argument in container["args"].as_array().unwrap() {
-            command.arg(argument.as_str().unwrap().replace("/etc/bactrian", &folder.display().to_string()));
-        }
-        command.env_clear().env("KUBECONFIG", kubeconfig).env("RUST_LOG", "info");
-        for variable in container["env"].as_array().unwrap() {
-            let value = match variable["valueFrom"]["fieldRef"]["fieldPath"].as_str() {
-                Some("metadata.name") => name.clone(),
-                Some("metadata.namespace") => self.stage.namespace.clone(),
-                Some("metadata.uid") => pod.uid().unwrap(),
-                Some(other) => panic!("{other}"),
-                None => variable["value"].as_str().unwrap().to_owned(),
-            };
-            command.env(variable["name"].as_str().unwrap(), value);
-        }
-        let output = std::fs::File::create(&log).unwrap();
-        command.current_dir(&folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
+        let output = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let stdout = output.try_clone().unwrap();
+        command.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(stdout).stderr(output);
         let process = Some(Running(command.spawn().unwrap()));
-        let running = json!({"running": {}});
-        self.set_status(&name, &running);
+        self.set_status(&name, &json!({"running": {}}));
         Replica { name, process, log }
     }
 

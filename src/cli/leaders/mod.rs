@@ -6,20 +6,19 @@ mod kubernetes;
 mod table;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 #[cfg(feature = "kubernetes")]
 use bactrian::cluster::kubernetes_settings;
-use bactrian::load::{DEFAULT_FILE, load_settings};
+use bactrian::load::{Locks, load_cluster, locks_of};
 use bactrian::settings::{Environment, Service, Settings};
 use clap::{Args, ValueEnum};
-use router_core::cluster::LockName;
 use router_core::error::{BoxError, Chain};
 use serde::Serialize;
 
-use super::{Sources, output};
+use super::{output, plugin};
 
 /// Show who leads: each lock, its holder and since when, who stands by, and the routes that use it.
 ///
@@ -117,8 +116,6 @@ enum Cluster {
     Kubernetes(Box<kubernetes::Group>),
 }
 
-type Routes = BTreeMap<LockName, Vec<String>>;
-
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let (settings, service, routes) = match configuration(arguments) {
         Ok(configuration) => configuration,
@@ -137,31 +134,22 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     shown.unwrap_or_else(|error| output::failure(&Chain(&*error).to_string()))
 }
 
-/// The settings, the service, and the locks of the routes: all as the members have them.
-fn configuration(arguments: &Arguments) -> Result<(Settings, Service, Routes), ExitCode> {
-    let mut set = arguments.set.clone();
-    set.extend(arguments.namespace.iter().map(|namespace| format!("cluster.namespace={namespace}")));
-    let sources = Sources { paths: arguments.paths.clone(), set };
-    let (settings, service, routes) = if sources.paths.is_empty() && !Path::new(DEFAULT_FILE).exists() {
-        let settings = load_settings(&sources.pairs(), &Environment::of_process());
-        let (settings, service) = settings.map_err(|errors| output::config_errors(&errors))?;
-        (settings, service, Routes::new())
-    } else {
-        let loaded = sources.load()?;
-        let routes = loaded.locks();
-        (loaded.settings, loaded.service, routes)
-    };
-    // Where nothing is said, as `auto` would have it.
-    let pod = Environment::of_process().is_pod();
-    let service = service.unwrap_or(if pod { Service::Kubernetes } else { Service::File });
-    Ok((settings, service, routes))
+/// The settings, the service, and the locks of the routes. What routes need to run is not needed here.
+fn configuration(arguments: &Arguments) -> Result<(Settings, Service, Locks), ExitCode> {
+    let mut pairs = plugin::pairs();
+    pairs.extend(arguments.set.iter().cloned());
+    pairs.extend(arguments.namespace.iter().map(|namespace| format!("cluster.namespace={namespace}")));
+    let environment = Environment::of_process();
+    let loaded = load_cluster(&arguments.paths, &pairs, &environment);
+    let (settings, service) = loaded.map_err(|errors| output::config_errors(&errors))?;
+    Ok((settings, service, locks_of(&arguments.paths, &environment)))
 }
 
 async fn show(
     arguments: &Arguments,
     settings: &Settings,
     service: Service,
-    routes: &Routes,
+    routes: &Locks,
 ) -> Result<ExitCode, BoxError> {
     let mut cluster = match service {
         Service::File | Service::Auto => Cluster::File(file::Directory::open(settings)?),
@@ -192,7 +180,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 async fn watch(
     cluster: &mut Cluster,
     form: Form,
-    routes: &Routes,
+    routes: &Locks,
     locks: Vec<Lock>,
 ) -> Result<ExitCode, BoxError> {
     let mut known = BTreeMap::<String, Lock>::new();
@@ -236,7 +224,7 @@ async fn watch(
 
 impl Cluster {
     /// All locks, by name, with what the route files know.
-    async fn look(&mut self, routes: &Routes) -> Result<Vec<Lock>, BoxError> {
+    async fn look(&mut self, routes: &Locks) -> Result<Vec<Lock>, BoxError> {
         let (mut locks, members) = match self {
             Self::File(directory) => directory.look()?,
             #[cfg(feature = "kubernetes")]
