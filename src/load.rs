@@ -73,6 +73,44 @@ pub fn load(
     Ok(loaded)
 }
 
+/// Reads which cluster is meant, from the same files, or from the environment and the command line alone.
+/// Routes are not looked at: whoever looks after a cluster need not have what its routes need.
+///
+/// # Errors
+/// Every mistake in the settings, and that they name no cluster.
+pub fn load_cluster(
+    paths: &[PathBuf],
+    command_line: &[String],
+    environment: &Environment,
+) -> Result<(Settings, Service), ConfigErrors> {
+    let mut errors = ConfigErrors::default();
+    let mut files = Vec::new();
+    let found = if paths.is_empty() && !Path::new(DEFAULT_FILE).exists() {
+        Vec::new()
+    } else {
+        sources(paths, &mut errors)
+    };
+    for source in found {
+        let lookup = |name: &str| environment.get(name).map(Into::into);
+        let (file, mistakes) = RouteFile::read(Arc::new(source), &lookup);
+        if file.routes_missing {
+            // It could not be read at all, and so its settings are missing too.
+            errors.extend(mistakes);
+        }
+        files.push(file);
+    }
+    let (resolved, mistakes) = Settings::resolve(&files, environment, command_line);
+    errors.extend(mistakes);
+    let service = errors.collect(cluster::service(&resolved, environment)).flatten();
+    if service.is_none() && errors.iter().len() == 0 {
+        let help =
+            "name the file with the `[cluster]` of the members, or say `--set cluster.service=kubernetes`";
+        errors.push(ConfigError::new("no cluster service is named".to_owned()).help(help));
+    }
+    errors.into_result()?;
+    service.map(|service| (resolved.settings, service)).ok_or_else(ConfigErrors::default)
+}
+
 impl Loaded {
     /// A builder with all components, settings and routes, still without a cluster service.
     pub fn builder(&self) -> RouterBuilder {

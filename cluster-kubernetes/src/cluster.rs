@@ -71,18 +71,9 @@ impl KubernetesCluster {
     /// [`ClusterError::Unusable`] when there is no way to an API server, when the member has no name, when
     /// the timing is not safe, or when the API server says that rights are missing; the text says which.
     pub async fn open(settings: KubernetesClusterSettings) -> Result<Arc<Self>, ClusterError> {
-        let config = match settings.api_server.clone() {
-            Some(config) => config,
-            None => Config::infer().await.map_err(|error| {
-                let text = "there is no API server of Kubernetes to be found: this is no pod with a service \
-                            account, and neither KUBECONFIG nor ~/.kube/config names one";
-                ClusterError::Unusable(text.into(), Some(error.into()))
-            })?,
-        };
+        let config = config_of(&settings).await?;
         let identity = settings.identity.clone().unwrap_or_else(PodIdentity::of_process);
-        let of_pod = identity.namespace.as_ref().map(ToString::to_string).filter(|name| !name.is_empty());
-        let namespace =
-            settings.namespace.clone().or(of_pod).unwrap_or_else(|| config.default_namespace.clone());
+        let namespace = namespace_of(&settings, &identity, &config);
         Self::start(settings, Clients::of_config(config), identity, namespace).await
     }
 
@@ -176,6 +167,28 @@ impl ClusterService for KubernetesCluster {
         self.cluster.close().await;
         self.delete_sessions().await;
     }
+}
+
+/// The way to the API server.
+pub(crate) async fn config_of(settings: &KubernetesClusterSettings) -> Result<Config, ClusterError> {
+    match settings.api_server.clone() {
+        Some(config) => Ok(config),
+        None => Config::infer().await.map_err(|error| {
+            let text = "there is no API server of Kubernetes to be found: this is no pod with a service account, \
+                        and neither KUBECONFIG nor ~/.kube/config names one";
+            ClusterError::Unusable(text.into(), Some(error.into()))
+        }),
+    }
+}
+
+/// The namespace of the Leases.
+pub(crate) fn namespace_of(
+    settings: &KubernetesClusterSettings,
+    identity: &PodIdentity,
+    config: &Config,
+) -> String {
+    let of_pod = identity.namespace.as_ref().map(ToString::to_string).filter(|name| !name.is_empty());
+    settings.namespace.clone().or(of_pod).unwrap_or_else(|| config.default_namespace.clone())
 }
 
 /// Refuses to start without the rights that every election needs. Returns whether sessions may be deleted,

@@ -5,7 +5,10 @@
 
 mod check;
 mod doc;
+mod drain;
+mod handover;
 mod list;
+mod operator;
 mod output;
 mod run;
 
@@ -32,6 +35,8 @@ enum Verb {
     #[command(after_help = "Example:\n  bactrian list")]
     List,
     Doc(doc::Arguments),
+    Handover(handover::Arguments),
+    Drain(drain::Arguments),
 }
 
 /// Run the routes of files until SIGINT or SIGTERM.
@@ -78,5 +83,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Check(CheckArguments { sources }) => check::run(&sources),
         Verb::List => list::run(),
         Verb::Doc(arguments) => doc::run(&arguments),
+        Verb::Handover(arguments) => handover::run(&arguments),
+        Verb::Drain(arguments) => drain::run(&arguments),
     }
 }

@@ -1,7 +1,10 @@
 //! Doing what operators ask: see [`Request`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use router_core::cluster::LockName;
 use router_core::error::Chain;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
@@ -11,13 +14,15 @@ use crate::record::{Precondition, Version};
 use crate::request::Request;
 use crate::store::{Attempt, StoreKey, StoreRecord, Write};
 
-/// Telling an operator that this member is drained.
+/// What this member has done for operators.
 #[derive(Default)]
 pub(crate) struct Answering {
-    /// The answer is on its way.
+    /// The answer that this member is drained is on its way.
     sent: bool,
     /// It may have failed, and is not tried again before this.
     again: Option<Instant>,
+    /// Locks that were given up for an operator, and that nobody has taken since.
+    handed_over: BTreeSet<LockName>,
 }
 
 impl Answering {
@@ -41,7 +46,6 @@ impl Election<'_> {
                 self.drain();
             } else {
                 info!(member = %local.id, "no longer drained at the request of an operator");
-                self.answering = Answering::default();
                 self.undrain();
             }
         }
@@ -62,6 +66,16 @@ impl Election<'_> {
             // Long enough for any member that reaches the store to make a session and to claim.
             let stay_out = self.around.timing.heartbeat();
             self.resign_because("an operator asked for it", &lock, stay_out);
+            self.answering.handed_over.insert(lock);
+        }
+        // Once another member has it, there is no more reason to stay out.
+        let taken = self.answering.handed_over.iter().filter(|lock| {
+            let holder = self.directory.known_id(lock).and_then(|id| self.core.holder(id));
+            holder.is_some_and(|holder| holder != self.core.session())
+        });
+        for lock in taken.cloned().collect::<Vec<_>>() {
+            self.answering.handed_over.remove(&lock);
+            self.resign_because("an operator asked for it", &lock, Duration::ZERO);
         }
     }
 
@@ -94,7 +108,7 @@ impl Election<'_> {
     /// If it was heard, the watch will show it. If not, it is told again.
     pub(super) fn told_operator(&mut self) {
         let pause = self.around.timing.attempt_timeout();
-        self.answering = Answering { sent: false, again: Some(Instant::now() + pause) };
+        (self.answering.sent, self.answering.again) = (false, Some(Instant::now() + pause));
     }
 }
 

@@ -72,7 +72,7 @@ pub struct Asked {
     pub drained: bool,
 }
 
-/// For how long a member that has handed a lock over leaves it to others.
+/// For how long a member that has handed a lock over leaves it to others, if none takes it.
 const HANDED_OVER: Duration = Duration::from_secs(1);
 
 /// A lock that was granted.
@@ -207,6 +207,13 @@ struct Candidate<A: Arbiter> {
     left: CancellationToken,
 }
 
+/// For how long a candidate does not try.
+enum StayOut {
+    For(Duration),
+    /// Until another member leads, if one does soon.
+    UntilTaken,
+}
+
 /// Why a term ends.
 enum End {
     Left,
@@ -218,23 +225,23 @@ enum End {
 
 impl<A: Arbiter> Candidate<A> {
     async fn contend(mut self) {
-        let mut stay_out = Duration::ZERO;
+        let mut stay_out = StayOut::For(Duration::ZERO);
         while let Some(granted) = self.stand(stay_out).await {
             match self.lead(granted).await {
                 End::Left => return,
-                End::Resigned(duration) => stay_out = duration,
-                End::Asked => stay_out = HANDED_OVER,
-                End::Revoked(_) => stay_out = Duration::ZERO,
+                End::Resigned(duration) => stay_out = StayOut::For(duration),
+                End::Asked => stay_out = StayOut::UntilTaken,
+                End::Revoked(_) => stay_out = StayOut::For(Duration::ZERO),
             }
         }
     }
 
     /// Stands by until the lock is granted, and keeps telling who leads; `None`: left.
-    async fn stand(&self, stay_out: Duration) -> Option<Granted<A::Grant>> {
+    async fn stand(&self, stay_out: StayOut) -> Option<Granted<A::Grant>> {
         let mut leaders = self.arbiter.leader(&self.lock);
         leaders.mark_changed();
         let mut acquiring = std::pin::pin!(async {
-            tokio::time::sleep(stay_out).await;
+            self.stay_out(stay_out).await;
             self.acquire_unless_drained().await
         });
         loop {
@@ -250,6 +257,18 @@ impl<A: Arbiter> Candidate<A> {
                 }
             }
         }
+    }
+
+    async fn stay_out(&self, stay_out: StayOut) {
+        let duration = match stay_out {
+            StayOut::For(duration) => return tokio::time::sleep(duration).await,
+            StayOut::UntilTaken => HANDED_OVER,
+        };
+        let mut leaders = self.arbiter.leader(&self.lock);
+        let taken =
+            leaders.wait_for(|leader| leader.as_ref().is_some_and(|leader| leader.member != self.local));
+        // Whoever takes it later than that finds this member in its way, which does no harm.
+        let _ = tokio::time::timeout(duration, taken).await;
     }
 
     async fn acquire_unless_drained(&self) -> Granted<A::Grant> {
