@@ -16,7 +16,9 @@ use tracing::debug;
 use crate::record::{LockRecord, Precondition, SessionId, Version};
 use crate::request::{Request, is_called};
 use crate::settings::Settings;
-use crate::store::{Attempt, Change, LeaseStore, Listing, StoreError, StoreKey, StoreRecord, Write};
+use crate::store::{
+    Attempt, Change, LeaseStore, LeaseWatch, Listing, StoreError, StoreKey, StoreRecord, Write,
+};
 
 /// An [`Operator`] over a [`LeaseStore`]: it writes a [`Request`] beside the records of the election, follows
 /// the same watch as the members, and removes the request in the end. It writes nothing else.
@@ -138,6 +140,10 @@ impl LeaseOperator {
         self.in_time(self.store.list()).await.map(Picture::of).map_err(unreachable)
     }
 
+    async fn watch_from(&self, picture: &Picture) -> Result<Box<dyn LeaseWatch>, OperatorError> {
+        self.in_time(self.store.watch(picture.version)).await.map_err(unreachable)
+    }
+
     /// Makes a request, in the place of one that was forgotten there.
     async fn ask(&self, picture: &Picture, request: &Request) -> Result<Version, OperatorError> {
         let key = StoreKey::Request(request.name());
@@ -156,9 +162,15 @@ impl LeaseOperator {
     }
 
     /// Follows the group until `done` says what it was waited for.
-    async fn follow<T>(&self, mut picture: Picture, mut done: impl FnMut(&Picture) -> Option<T>) -> T {
+    async fn follow<T>(
+        &self,
+        mut picture: Picture,
+        watch: Box<dyn LeaseWatch>,
+        mut done: impl FnMut(&Picture) -> Option<T>,
+    ) -> T {
+        let mut open = Some(watch);
         loop {
-            match self.watch(&mut picture, &mut done).await {
+            match self.watch(&mut picture, open.take(), &mut done).await {
                 Ok(found) => return found,
                 Err(error) => debug!("the watch of an operator failed: {}", Chain(&error)),
             }
@@ -172,13 +184,17 @@ impl LeaseOperator {
     async fn watch<T>(
         &self,
         picture: &mut Picture,
+        mut open: Option<Box<dyn LeaseWatch>>,
         done: &mut impl FnMut(&Picture) -> Option<T>,
     ) -> Result<T, StoreError> {
         loop {
             if let Some(found) = done(picture) {
                 return Ok(found);
             }
-            let mut watch = self.in_time(self.store.watch(picture.version)).await?;
+            let mut watch = match open.take() {
+                Some(watch) => watch,
+                None => self.in_time(self.store.watch(picture.version)).await?,
+            };
             while let Some(change) = watch.next().await? {
                 picture.apply(change);
                 if let Some(found) = done(picture) {
@@ -263,9 +279,12 @@ impl Operator for LeaseOperator {
             return Err(OperatorError::NotAsked(text));
         }
         let request = Request::HandOver { lock: lock.clone(), holder, claim: before.record.claim };
+        // What happens at once is seen when it happens.
+        let watch = self.watch_from(&picture).await?;
         let version = self.ask(&picture, &request).await?;
         let mut progress = Progress { from, before, released: None };
-        let outcome = timeout(patience, self.follow(picture, |picture| progress.look(lock, picture))).await;
+        let outcome =
+            timeout(patience, self.follow(picture, watch, |picture| progress.look(lock, picture))).await;
         let forgotten = self.forget(&request, version).await;
         match outcome {
             Ok(Ok(handover)) => forgotten.map(|()| handover),
@@ -286,6 +305,7 @@ impl Operator for LeaseOperator {
             }
         };
         let request = Request::Drain { member: name.clone(), done_by: None };
+        let watch = self.watch_from(&picture).await?;
         let asked = match picture.requests.get(&request.name()) {
             Some((version, _)) => *version,
             None => self.ask(&picture, &request).await?,
@@ -296,7 +316,7 @@ impl Operator for LeaseOperator {
             _ if picture.version < asked => None,
             _ => Some(Err(OperatorError::NotDone(format!("somebody has let {name} go on meanwhile")))),
         };
-        match timeout_at(Instant::now() + patience, self.follow(picture, done)).await {
+        match timeout_at(Instant::now() + patience, self.follow(picture, watch, done)).await {
             Ok(outcome) => outcome,
             Err(_) if members.iter().any(|member| is_called(member, &name)) => {
                 Err(OperatorError::NotDone(format!(

@@ -1,7 +1,6 @@
 //! `bactrian handover`.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use router_core::cluster::LockName;
@@ -27,10 +26,13 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     cluster.ask(None, async |operator| {
         let name: LockName = lock.parse()?;
         let handover = operator.hand_over(&name, cluster.timeout).await?;
-        let after = Duration::from_millis(u64::try_from(handover.after.as_millis())?);
         Ok(format!(
-            "{lock}: {} released it after term {}; {} leads, term {}, after {after:?}",
-            handover.from, handover.from_term, handover.to, handover.to_term
+            "{lock}: {} released it after term {}; {} leads, term {}, after {} ms",
+            handover.from,
+            handover.from_term,
+            handover.to,
+            handover.to_term,
+            handover.after.as_millis()
         ))
     })
 }

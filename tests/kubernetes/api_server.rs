@@ -152,13 +152,21 @@ impl ApiServer {
 
     /// The kubeconfig of a user whose way to the server leads over this port.
     pub(crate) fn kubeconfig(&self, port: u16, user: usize, namespace: &str) -> String {
+        self.kubeconfig_with(port, &token(user), namespace)
+    }
+
+    /// The same of the administrator.
+    pub(crate) fn admin_kubeconfig(&self, port: u16, namespace: &str) -> String {
+        self.kubeconfig_with(port, "admin-token", namespace)
+    }
+
+    fn kubeconfig_with(&self, port: u16, token: &str, namespace: &str) -> String {
         let authority = self.path("certs/apiserver.crt");
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
              clusters: [{{name: c, cluster: {{server: \"https://127.0.0.1:{port}\", certificate-authority: \"{authority}\"}}}}]\n\
-             users: [{{name: u, user: {{token: {}}}}}]\n\
-             contexts: [{{name: c, context: {{cluster: c, user: u, namespace: {namespace}}}}}]\n",
-            token(user)
+             users: [{{name: u, user: {{token: {token}}}}}]\n\
+             contexts: [{{name: c, context: {{cluster: c, user: u, namespace: {namespace}}}}}]\n"
         )
     }
 }

@@ -12,6 +12,7 @@ mod api_server;
 mod by_hand;
 mod ends;
 mod faults;
+mod handover;
 mod judge;
 mod load;
 mod member;
