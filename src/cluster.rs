@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use router_core::cluster::{ClusterService, MemoryCluster};
+use router_core::cluster::{ClusterService, MemoryCluster, Operator};
 use router_core::error::{BoxError, ConfigError};
 
 use crate::settings::{Environment, Resolved, Service, Settings};
@@ -65,6 +65,38 @@ pub fn kubernetes_settings(
     kubernetes::of(settings)
 }
 
+/// Whoever asks the members of the cluster for something, without being one of them.
+///
+/// # Errors
+/// When there is no such cluster, it cannot be reached, or nobody can be asked in it.
+pub async fn operator(service: Service, settings: &Settings) -> Result<Box<dyn Operator>, BoxError> {
+    match service {
+        Service::File | Service::Auto => file_operator(settings),
+        Service::Memory => {
+            Err("the cluster `memory` is inside of one process: nobody else can ask it for anything".into())
+        }
+        Service::Kubernetes => kubernetes::operator(settings).await,
+    }
+}
+
+#[cfg(feature = "file")]
+fn file_operator(settings: &Settings) -> Result<Box<dyn Operator>, BoxError> {
+    let root = std::path::absolute(&settings.cluster.root)?;
+    match cluster_file::FileOperator::open(root) {
+        Ok(operator) => Ok(Box::new(operator)),
+        Err(error) if settings.cluster.service == Some(Service::Auto) => {
+            let hint = "`auto` means files outside of a pod; for pods say `--set cluster.service=kubernetes`";
+            Err(format!("{error} ({hint})").into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(feature = "file"))]
+fn file_operator(_settings: &Settings) -> Result<Box<dyn Operator>, BoxError> {
+    Err("the cluster service `file` is not built into this program".into())
+}
+
 #[cfg(feature = "file")]
 async fn open_file(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
     let cluster = &settings.cluster;
@@ -86,7 +118,9 @@ async fn open_file(_settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxE
 
 #[cfg(feature = "kubernetes")]
 mod kubernetes {
-    use cluster_kubernetes::{Group, KubernetesCluster, KubernetesClusterSettings, PodIdentity, Timing};
+    use cluster_kubernetes::{
+        Group, KubernetesCluster, KubernetesClusterSettings, KubernetesOperator, PodIdentity, Timing,
+    };
 
     use super::*;
     use crate::settings::ClusterSettings;
@@ -109,14 +143,11 @@ mod kubernetes {
     }
 
     pub(super) async fn open(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
-        let cluster = &settings.cluster;
-        let mut identity = PodIdentity::of_process();
-        if let Some(member) = &cluster.member {
-            identity.name = Some(member.as_str().into());
-        }
-        let kubernetes =
-            KubernetesClusterSettings { identity: Some(identity), ..kubernetes_settings(settings)? };
-        Ok(KubernetesCluster::open(kubernetes).await?)
+        Ok(KubernetesCluster::open(of(settings)?).await?)
+    }
+
+    pub(super) async fn operator(settings: &Settings) -> Result<Box<dyn Operator>, BoxError> {
+        Ok(Box::new(KubernetesOperator::open(of(settings)?).await?))
     }
 
     pub(super) fn of(settings: &Settings) -> Result<KubernetesClusterSettings, BoxError> {
@@ -156,6 +187,10 @@ mod kubernetes {
     }
 
     pub(super) async fn open(_settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
+        Err("the cluster service `kubernetes` is not built into this program".into())
+    }
+
+    pub(super) async fn operator(_settings: &Settings) -> Result<Box<dyn Operator>, BoxError> {
         Err("the cluster service `kubernetes` is not built into this program".into())
     }
 }

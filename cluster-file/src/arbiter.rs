@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use router_core::cluster::{Arbiter, ClusterError, Granted, Leader, LockName, Member, Revoked};
+use router_core::cluster::{Arbiter, Asked, ClusterError, Granted, Leader, LockName, Member, Revoked};
 use router_core::state::StateKeeper;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -66,7 +66,7 @@ impl FileArbiter {
     /// Joins the members of `root` as `local`.
     pub(crate) async fn join(root: Root, local: Member) -> Result<Self, ClusterError> {
         let membership = Membership::join(&root.members(), &local).await?;
-        let board = Arc::new(Board::new(root.path()));
+        let board = Arc::new(Board::new(root.path(), &local));
         // First watch, then look whether anybody is there: so no deletion under a leader goes unseen.
         let watch = Arc::new(Watch::start(root.path(), Arc::clone(&board)));
         Self::watched(root, local, membership, board, watch).await
@@ -98,6 +98,11 @@ impl FileArbiter {
             membership: Mutex::new(Some(membership)),
             _watching: watching,
         })
+    }
+
+    /// Whether an operator has drained this member.
+    pub(crate) fn drained(&self) -> watch::Receiver<bool> {
+        self.board.drained.subscribe()
     }
 
     /// Shows the others that this member is gone. To be called when no lock is held.
@@ -218,6 +223,10 @@ impl Arbiter for FileArbiter {
         Arc::new(TermStates::new(self.root.path(), lock, term, path))
     }
 
+    fn asked(&self, lock: &LockName) -> watch::Receiver<Asked> {
+        self.board.state(lock).asked.subscribe()
+    }
+
     fn leader(&self, lock: &LockName) -> watch::Receiver<Option<Leader>> {
         self.board.state(lock).leader.subscribe()
     }
@@ -266,7 +275,7 @@ mod tests {
         let root = Root::open(root).unwrap();
         let local = Member::new(id);
         let membership = Membership::join(&root.members(), &local).await.unwrap();
-        let board = Arc::new(Board::new(root.path()));
+        let board = Arc::new(Board::new(root.path(), &local));
         let watch = Arc::new(Watch::without_events(Arc::clone(&board)));
         FileArbiter::watched(root, local, membership, board, watch).await.unwrap()
     }

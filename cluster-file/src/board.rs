@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use router_core::cluster::{Leader, LockName};
+use router_core::cluster::{Asked, Leader, LockName, Member};
+use smol_str::SmolStr;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::info;
 
 use crate::escape::escape;
 use crate::inotify::Change;
 use crate::record::{LeaderRecord, is_locked};
+use crate::requests;
 
 /// How the files of locks end.
 pub(crate) const LOCK_SUFFIX: &str = ".lock";
@@ -20,6 +23,10 @@ pub(crate) const LOCK_SUFFIX: &str = ".lock";
 /// All locks that this process takes part in, by the name of their file.
 pub(crate) struct Board {
     root: PathBuf,
+    /// The id of this member.
+    local: SmolStr,
+    /// Whether an operator has drained this member.
+    pub(crate) drained: watch::Sender<bool>,
     locks: Mutex<HashMap<String, Arc<LockState>>>,
     deletions: Mutex<Deletions>,
 }
@@ -51,11 +58,21 @@ pub(crate) struct LockState {
     leading: AtomicBool,
     /// The last file without a history, by inode, and since when we know it.
     pub(crate) unsettled: Mutex<Option<(u64, Instant)>>,
+    /// What operators ask about it.
+    pub(crate) asked: watch::Sender<Asked>,
 }
 
 impl Board {
-    pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), locks: Mutex::default(), deletions: Mutex::default() }
+    pub(crate) fn new(root: &Path, local: &Member) -> Self {
+        let board = Self {
+            root: root.to_owned(),
+            local: local.id.clone(),
+            drained: watch::Sender::new(false),
+            locks: Mutex::default(),
+            deletions: Mutex::default(),
+        };
+        board.heed_requests();
+        board
     }
 
     /// The state of `lock`, the same each time.
@@ -76,6 +93,7 @@ impl Board {
             unread: AtomicBool::new(false),
             leading: AtomicBool::new(false),
             unsettled: Mutex::default(),
+            asked: watch::Sender::new(self.asked(lock)),
             file_name: file_name.clone(),
         });
         locks.insert(file_name, Arc::clone(&state));
@@ -97,6 +115,7 @@ impl Board {
     /// the caller does later, and once for many changes, so that candidates are not kept waiting.
     pub(crate) fn note(&self, change: Change<'_>) -> Option<Arc<LockState>> {
         match change {
+            Change::Appeared(name) | Change::Gone(name) if requests::is_one(name) => self.heed_requests(),
             Change::Written(name) => {
                 let state = self.get(name)?;
                 state.taken.store(true, Ordering::Relaxed);
@@ -117,6 +136,7 @@ impl Board {
             Change::Appeared(name) => self.get(name)?.replaced(),
             Change::Gone(_) => {}
             Change::Anything => {
+                self.heed_requests();
                 self.deletions.lock().unwrap_or_else(PoisonError::into_inner).all = Some(Instant::now());
                 for state in self.all() {
                     state.taken.store(false, Ordering::Relaxed);
@@ -126,6 +146,25 @@ impl Board {
             }
         }
         None
+    }
+
+    /// Reads what operators ask.
+    fn heed_requests(&self) {
+        let drained = requests::is_drained(&self.root, &self.local);
+        let changed = self.drained.send_if_modified(|present| std::mem::replace(present, drained) != drained);
+        if changed && drained {
+            info!(member = %self.local, "drained at the request of an operator: it gives up its locks and takes none");
+        } else if changed {
+            info!(member = %self.local, "no longer drained at the request of an operator");
+        }
+        for state in self.all() {
+            let asked = self.asked(&state.lock);
+            state.asked.send_if_modified(|present| std::mem::replace(present, asked) != asked);
+        }
+    }
+
+    fn asked(&self, lock: &LockName) -> Asked {
+        Asked { hand_over: requests::hand_over(&self.root, lock), drained: *self.drained.borrow() }
     }
 
     /// Looks whether the leaders that may have ended are still there.

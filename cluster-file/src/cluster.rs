@@ -6,9 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use router_core::cluster::{ArbitratedCluster, ClusterError, ClusterService, ClusterView, LockName, Member};
 use smol_str::SmolStr;
+use tokio::sync::watch;
 
 use crate::arbiter::FileArbiter;
 use crate::file_system;
+use crate::requests;
 use crate::root::Root;
 
 /// The longest member id, in bytes.
@@ -90,11 +92,16 @@ impl FileCluster {
     /// [`ClusterError::Unusable`] if the directory cannot be made or written, is on a file system that is
     /// not known to be local, or if the member id is invalid or in use; the text says what to do.
     pub async fn open(settings: FileClusterSettings) -> Result<Arc<Self>, ClusterError> {
+        let named = settings.member.is_some();
         let local = local_member(settings.member)?;
         if !settings.allow_network_file_system {
             file_system::check(&settings.root)?;
         }
         let root = Root::open(&settings.root)?;
+        if !named {
+            // A process id is used again, by another member.
+            let _ = requests::withdraw(&requests::drain_file(root.path(), &local.id));
+        }
         let arbiter = FileArbiter::join(root, local.clone()).await?;
         Ok(Arc::new(Self { cluster: ArbitratedCluster::new(local, arbiter) }))
     }
@@ -108,6 +115,10 @@ impl ClusterService for FileCluster {
 
     async fn view(&self, lock: &LockName) -> Result<ClusterView, ClusterError> {
         self.cluster.view(lock).await
+    }
+
+    fn drained(&self) -> watch::Receiver<bool> {
+        self.cluster.arbiter().drained()
     }
 
     async fn close(&self) {

@@ -12,6 +12,8 @@
 //! | `members/<id>` | one file per member, held locked while the member lives |
 //! | `states/<lock>.json` | how far the routes under a lock have come, for the next leader |
 //! | `states/.<lock>.lock` | held locked while that is read or written |
+//! | `<lock>.handover` | an operator asks the leader to give the lock up |
+//! | `<id>.drain` | an operator asks a member to hold no lock, as long as it is there |
 //! | `terms` | the highest number that was handed out for terms |
 //! | `.terms-lock` | held locked while `terms` is changed |
 //!
@@ -30,7 +32,9 @@ mod history;
 mod inotify;
 mod lock_file;
 mod members;
+mod operator;
 mod record;
+mod requests;
 mod root;
 mod states;
 mod terms;
@@ -38,6 +42,7 @@ mod watch;
 
 pub use cluster::{FileCluster, FileClusterSettings};
 pub use members::members;
+pub use operator::FileOperator;
 pub use record::{LeaderRecord, leaders, locks};
 
 use router_core::cluster::ClusterError;

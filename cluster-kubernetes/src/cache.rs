@@ -7,8 +7,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use cluster_lease::{LockRecord, StoreEntry, StoreError, StoreRecord, Version, Write};
+use cluster_lease::{LockRecord, Request, StoreEntry, StoreError, StoreRecord, Version, Write};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::codec::{Codec, Decoded, expected, version};
 
@@ -64,6 +65,20 @@ impl Cache {
         }
         self.lock().leases.retain(|name, seen| seen.version > at || names.contains(name));
         Ok(entries)
+    }
+
+    /// The Pod of the member of which something is asked, where it has a session: what is asked goes with it.
+    pub(crate) fn owners(&self, codec: &Codec, request: &Request) -> Option<Vec<OwnerReference>> {
+        let inner = self.lock();
+        let session = match request {
+            Request::HandOver { holder, .. } => inner.leases.get(&codec.group.session_lease(*holder)),
+            Request::Drain { member, .. } => inner.leases.values().find(|seen| {
+                let decoded = seen.lease.as_ref().and_then(|lease| codec.decode(lease).ok()?);
+                matches!(decoded.and_then(|decoded| decoded.record), Some(StoreRecord::Session { record, member: other })
+                    if record.dead.is_none() && (other.id == *member || other.host.as_ref() == Some(member)))
+            }),
+        };
+        session?.lease.as_ref()?.metadata.owner_references.clone()
     }
 
     pub(crate) fn note_deleted(&self, lease: &Lease) {

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Config;
 use router_core::cluster::{ClusterError, ClusterService, ClusterView, LockName, Member};
 use router_core::error::Chain;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info};
@@ -155,6 +156,10 @@ impl ClusterService for KubernetesCluster {
 
     async fn view(&self, lock: &LockName) -> Result<ClusterView, ClusterError> {
         self.cluster.view(lock).await
+    }
+
+    fn drained(&self) -> watch::Receiver<bool> {
+        self.cluster.drained()
     }
 
     /// Waits for the work under all locks, however long that takes, and for the answers of the API server.

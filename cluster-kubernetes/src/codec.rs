@@ -18,9 +18,10 @@ use router_core::cluster::Member;
 
 use crate::names::{
     GROUP_LABEL, Group, HOST_ANNOTATION, KIND_LABEL, LOCK_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL,
-    PID_ANNOTATION, RECORD_ANNOTATION, SEAL_ANNOTATION, SESSION_ANNOTATION, STATES_ANNOTATION, hash,
-    parse_session,
+    PID_ANNOTATION, RECORD_ANNOTATION, REQUEST_ANNOTATION, SEAL_ANNOTATION, SESSION_ANNOTATION,
+    STATES_ANNOTATION, hash, parse_session,
 };
+use crate::requests;
 
 /// Nobody's session: no process draws it.
 const NOBODY: SessionId = SessionId { incarnation: 0, generation: 0 };
@@ -30,7 +31,7 @@ const NOBODY: SessionId = SessionId { incarnation: 0, generation: 0 };
 pub(crate) struct Decoded {
     pub(crate) version: Version,
     pub(crate) key: StoreKey,
-    /// `None`: a session that was edited by hand.
+    /// `None`: a session or a request that was edited by hand.
     pub(crate) record: Option<StoreRecord>,
     /// The lock was made in advance and never led.
     pub(crate) pristine: bool,
@@ -46,7 +47,8 @@ pub(crate) struct Codec {
 }
 
 impl Codec {
-    /// The Lease that a write makes of the one before. What others have put on it stays.
+    /// The Lease that a write makes of the one before. What others have put on it stays. A session goes with
+    /// its Pod, and so does what is asked of it.
     pub(crate) fn encode(&self, write: &Write, before: Option<&Lease>, now: Timestamp) -> Lease {
         let mut lease = before.cloned().unwrap_or_default();
         let name = self.group.lease(&write.key);
@@ -60,6 +62,9 @@ impl Codec {
             }
             StoreRecord::Lock { record, holder } => {
                 (lock_spec(spec, holder.as_deref(), now), "lock", lock_text(*record))
+            }
+            StoreRecord::Request(request) => {
+                (requests::spec(spec, request, now), "request", requests::text(request))
             }
         };
         let labels = lease.metadata.labels.get_or_insert_default();
@@ -75,6 +80,9 @@ impl Codec {
             }
             (StoreKey::Lock(lock), _) => {
                 annotations.insert(LOCK_ANNOTATION.into(), lock.to_string());
+            }
+            (StoreKey::Request(name), _) => {
+                annotations.insert(REQUEST_ANNOTATION.into(), name.to_string());
             }
             _ => {}
         }
@@ -101,7 +109,7 @@ impl Codec {
         }
     }
 
-    /// What a Lease says; `None`: it belongs to no lock or session of the group.
+    /// What a Lease says; `None`: it belongs to nothing of the group.
     pub(crate) fn decode(&self, lease: &Lease) -> Result<Option<Decoded>, StoreError> {
         let version = version(&lease.metadata)?;
         let Some(name) = lease.metadata.name.as_deref() else { return Ok(None) };
@@ -117,6 +125,10 @@ impl Codec {
                 StoreRecord::Session { record, member: Member { id: holder.into(), host, pid } }
             });
             return Ok(Some(Decoded { version, key: StoreKey::Session(session), record, pristine: false }));
+        }
+        if let Some(request) = self.group.request_of(name, annotation(REQUEST_ANNOTATION)) {
+            let record = sealed.and_then(|text| requests::parse(&request, text)).map(StoreRecord::Request);
+            return Ok(Some(Decoded { version, key: StoreKey::Request(request), record, pristine: false }));
         }
         let Some(lock) = self.group.lock_of(name, annotation(LOCK_ANNOTATION)) else { return Ok(None) };
         let pristine = text.is_none() && annotation(SEAL_ANNOTATION).is_none() && holder.is_none();
@@ -245,7 +257,7 @@ fn parse_lock_record(text: &str) -> Option<LockRecord> {
     })
 }
 
-fn fields(text: &str) -> BTreeMap<&str, &str> {
+pub(crate) fn fields(text: &str) -> BTreeMap<&str, &str> {
     text.split(' ').filter_map(|field| field.split_once('=')).collect()
 }
 

@@ -70,7 +70,7 @@ pub(crate) fn refusal(asked: Asked<'_>, status: &Status) -> StoreError {
 
 impl Asked<'_> {
     fn writes(&self) -> bool {
-        matches!(self.verb, "create" | "update")
+        matches!(self.verb, "create" | "update" | "delete")
     }
 }
 

@@ -10,8 +10,9 @@
 //! |---|---|
 //! | `bactrian.lock.<lock>` | one per lock; its holder is the member that leads, as pod name and incarnation |
 //! | `bactrian.session.<incarnation>-<generation>` | one per process that leads or has led; renewed by heartbeats, owned by its Pod |
+//! | `bactrian.request.<...>` | what an operator asks of a member: to hand a lock over, or to hold none |
 //!
-//! Both carry the labels `app.kubernetes.io/managed-by=bactrian`, `bactrian/group` and `bactrian/kind`. Lock
+//! All carry the labels `app.kubernetes.io/managed-by=bactrian`, `bactrian/group` and `bactrian/kind`. Lock
 //! names that are no DNS labels are escaped; the annotation `bactrian/lock` has them unchanged.
 //!
 //! Rights that a member needs on `leases.coordination.k8s.io` of its namespace: get, list, watch, create and
@@ -35,7 +36,9 @@ mod identity;
 mod last_words;
 mod manifest;
 mod names;
+mod operator;
 mod pods;
+mod requests;
 mod settings;
 mod store;
 #[cfg(test)]
@@ -51,8 +54,9 @@ pub use kube::Config;
 pub use manifest::{Document, Election, InvalidManifest, MANIFEST_MARK, Manifest};
 pub use names::{
     GROUP_LABEL, Group, HOST_ANNOTATION, InvalidGroup, KIND_LABEL, LOCK_ANNOTATION, MANAGED_BY,
-    MANAGED_BY_LABEL, PID_ANNOTATION, RECORD_ANNOTATION, ROUTES_ANNOTATION, SEAL_ANNOTATION,
-    SESSION_ANNOTATION, STATES_ANNOTATION,
+    MANAGED_BY_LABEL, PID_ANNOTATION, RECORD_ANNOTATION, REQUEST_ANNOTATION, ROUTES_ANNOTATION,
+    SEAL_ANNOTATION, SESSION_ANNOTATION, STATES_ANNOTATION,
 };
+pub use operator::KubernetesOperator;
 pub use settings::KubernetesClusterSettings;
 pub use survey::{LockHolder, LockStatus, Seen, Survey};

@@ -14,7 +14,7 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 pub const MANAGED_BY: &str = "bactrian";
 /// The label that names the group of members.
 pub const GROUP_LABEL: &str = "bactrian/group";
-/// The label that tells locks from sessions: `lock` or `session`.
+/// The label that tells what a Lease is: `lock`, `session` or `request`.
 pub const KIND_LABEL: &str = "bactrian/kind";
 /// The annotation with the name of a lock as the routes write it.
 pub const LOCK_ANNOTATION: &str = "bactrian/lock";
@@ -26,6 +26,8 @@ pub const RECORD_ANNOTATION: &str = "bactrian/record";
 pub const SEAL_ANNOTATION: &str = "bactrian/seal";
 /// The annotation with the states of the routes under a lock: JSON, by the ids of the routes.
 pub const STATES_ANNOTATION: &str = "bactrian/states";
+/// The annotation with what an operator asks.
+pub const REQUEST_ANNOTATION: &str = "bactrian/request";
 /// The annotation with the session of a member.
 pub const SESSION_ANNOTATION: &str = "bactrian/session";
 /// The annotation with the host or pod of a member.
@@ -90,7 +92,19 @@ impl Group {
         match key {
             StoreKey::Session(session) => self.session_lease(*session),
             StoreKey::Lock(lock) => self.lock_lease(lock),
+            StoreKey::Request(name) => self.request_lease(name),
         }
+    }
+
+    /// The name of the Lease of a request, for example `bactrian.request.drain-pod-1-9f86d081884c7d65`.
+    #[must_use]
+    pub fn request_lease(&self, name: &str) -> String {
+        format!("{}.request.{}", self.0, escape(name))
+    }
+
+    /// The request whose Lease has this name, if the annotation fits.
+    pub(crate) fn request_of(&self, lease: &str, annotation: Option<&str>) -> Option<SmolStr> {
+        annotation.filter(|name| self.request_lease(name) == lease).map(Into::into)
     }
 
     /// The session whose Lease has this name.

@@ -8,7 +8,7 @@ use cluster_lease::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{DeleteParams, ListParams, PostParams, WatchParams};
+use kube::api::{DeleteParams, ListParams, PostParams, Preconditions, WatchParams};
 use kube::{Api, Client};
 use router_core::cluster::LockName;
 use tokio::sync::Semaphore;
@@ -96,7 +96,10 @@ impl Shared {
     async fn send(&self, write: &Write, api: &Api<Lease>) -> Result<Version, StoreError> {
         let name = self.codec.group.lease(&write.key);
         let before = self.cache.base(&name, write)?;
-        let lease = self.codec.encode(write, before.as_ref(), Timestamp::now());
+        let mut lease = self.codec.encode(write, before.as_ref(), Timestamp::now());
+        if let (StoreRecord::Request(request), None) = (&write.record, &before) {
+            lease.metadata.owner_references = self.cache.owners(&self.codec, request);
+        }
         let params = PostParams::default();
         let written = if expected(write).is_some() {
             api.replace(&name, &params, &lease)
@@ -174,6 +177,24 @@ impl LeaseStore for KubernetesStore {
         let _turn = self.turn().await?;
         let api = shared.api(shared.clients.ordinary())?;
         shared.send(&write, &api).await
+    }
+
+    /// Only requests are deleted, by the operators that made them.
+    async fn delete(&self, key: StoreKey, version: Version) -> Result<(), StoreError> {
+        if !matches!(key, StoreKey::Request(_)) {
+            return Ok(());
+        }
+        let shared = &self.shared;
+        let _turn = self.turn().await?;
+        let api = shared.api(shared.clients.ordinary())?;
+        let params = DeleteParams {
+            preconditions: Some(Preconditions { resource_version: Some(version.to_string()), uid: None }),
+            ..DeleteParams::default()
+        };
+        match api.delete(&shared.codec.group.lease(&key), &params).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(errors::error(shared.asked("delete"), error)),
+        }
     }
 
     async fn watch(&self, version: Version) -> Result<Box<dyn LeaseWatch>, StoreError> {

@@ -37,9 +37,11 @@ mod event;
 mod hold;
 mod lock;
 mod memory;
+mod operator;
 mod record;
 mod release;
 mod rendezvous;
+mod request;
 mod session;
 mod settings;
 mod store;
@@ -64,10 +66,12 @@ pub use event::{Event, Outcome};
 pub use memory::{Faults, Link, MemoryHandle, MemoryStore, Requests, Span};
 #[cfg(feature = "mutants")]
 pub use mutant::{Branch, Mutant};
+pub use operator::LeaseOperator;
 pub use record::{
     Death, Entry, Key, LockId, LockRecord, Precondition, Record, SessionId, SessionRecord, Version,
 };
 pub use rendezvous::{Candidate, name_hash};
+pub use request::Request;
 pub use settings::{Settings, SettingsError};
 pub use store::{
     Attempt, Change, LeaseStore, LeaseWatch, Listing, LockEntry, StoreEntry, StoreError, StoreKey,

@@ -6,6 +6,7 @@ use router_core::error::BoxError;
 use smol_str::SmolStr;
 
 use crate::record::{LockRecord, Precondition, SessionId, SessionRecord, Version};
+use crate::request::Request;
 
 /// The records of one group of members, in some store. One value is one member's access to them.
 ///
@@ -53,8 +54,8 @@ pub trait LeaseStore: Send + Sync + 'static {
     /// [`StoreError::Conflict`] when the precondition did not hold, [`StoreError::Unknown`] for all else.
     async fn write(&self, write: Write, attempt: Attempt) -> Result<Version, StoreError>;
 
-    /// Removes a record if it is still as of `version`. Only sessions that ended long ago are removed, so
-    /// that they do not pile up. A store that cannot remove anything leaves this as it is: it does nothing,
+    /// Removes a record if it is still as of `version`. Members remove only sessions that ended long ago, so
+    /// that they do not pile up; an operator removes the requests that it made. A store that cannot remove anything leaves this as it is: it does nothing,
     /// and the records stay.
     ///
     /// # Errors
@@ -88,6 +89,8 @@ pub enum StoreKey {
     Session(SessionId),
     /// The record of a lock.
     Lock(LockName),
+    /// What an operator asks, by the [name](Request::name) of the request.
+    Request(SmolStr),
 }
 
 /// A record, with what the election does not read but humans do.
@@ -107,6 +110,8 @@ pub enum StoreRecord {
         /// The name of the member whose session holds the lock.
         holder: Option<SmolStr>,
     },
+    /// What an operator asks. The core never sees it.
+    Request(Request),
 }
 
 /// One conditional write. The variant of the record must be that of the key.

@@ -2,7 +2,7 @@
 //!
 //! Each seed runs three members with two locks for two minutes of virtual time: requests and answers are
 //! lost, late, repeated and reordered, watches lag, fail and end, links are cut, records are deleted,
-//! members resign, drain, close and restart, their elections panic, clocks are up to 1 % wrong, hosts are
+//! members resign, drain, are asked to by an operator, close and restart, their elections panic, clocks are up to 1 % wrong, hosts are
 //! suspended. Two things
 //! must hold at every moment: no two members work under one lock, judged by true time, which is that of
 //! tokio; and the numbers of terms rise. Each leader also keeps a position with the lock: none that was
@@ -22,10 +22,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cluster_lease::{
-    Clock, Clocks, Faults, LeaseCluster, LeaseClusterSettings, MemoryHandle, MemoryStore, Settings, Span,
-    StoreKey, TokioClock,
+    Clock, Clocks, Faults, LeaseCluster, LeaseClusterSettings, LeaseOperator, MemoryHandle, MemoryStore,
+    Settings, Span, StoreKey, TokioClock,
 };
-use router_core::cluster::{ClusterService, LeaderScope, LockName, Member, Term};
+use router_core::cluster::{ClusterService, LeaderScope, LockName, Member, Operator, Term};
 use router_core::state::RouteState;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -295,7 +295,14 @@ impl World {
 
     async fn give_up(&mut self, at: usize) {
         let cluster = &self.processes[at].cluster;
-        match self.random.u8(0..3) {
+        let operator = LeaseOperator::new(self.store.handle(self.random.u64(..)), &Settings::fast());
+        let patience = Duration::from_millis(self.random.u64(0..5000));
+        let member = format!("member{at}");
+        match self.random.u8(0..6) {
+            // What comes of it is for the judge to see.
+            3 => drop(operator.hand_over(self.random.choice(&self.locks).unwrap(), patience).await),
+            4 => drop(operator.drain(Some(&member), patience).await),
+            5 => drop(operator.undrain(None).await),
             0 => {
                 let lock = self.random.choice(&self.locks).unwrap();
                 cluster.view(lock).await.unwrap().resign(Duration::from_millis(self.random.u64(0..5000)));
@@ -321,7 +328,11 @@ impl World {
         old.handle.link().cut();
     }
 
-    fn heal(&mut self) {
+    async fn heal(&mut self) {
+        let operator = LeaseOperator::new(self.store.handle(0), &Settings::fast());
+        for member in 0..MEMBERS {
+            let _ = operator.undrain(Some(&format!("member{member}"))).await;
+        }
         for process in &self.processes {
             let link = process.handle.link();
             link.set(Faults::default());
@@ -346,7 +357,7 @@ async fn run(seed: u64) -> Result<(u64, u64), String> {
         world.misfortune().await;
         verdict(&world)?;
     }
-    world.heal();
+    world.heal().await;
     // What is still under way arrives, the last session may have to be watched for x after that, and a
     // lock that was deleted rests for x more.
     let healed = Instant::now() + Duration::from_secs(25 + 4 * 5);

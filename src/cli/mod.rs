@@ -5,10 +5,13 @@
 
 mod check;
 mod doc;
+mod drain;
+mod handover;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod leaders;
 mod list;
+mod operator;
 mod output;
 mod plugin;
 mod run;
@@ -37,6 +40,8 @@ enum Verb {
     List,
     Doc(doc::Arguments),
     Leaders(leaders::Arguments),
+    Handover(handover::Arguments),
+    Drain(drain::Arguments),
     #[cfg(feature = "kubernetes")]
     Kubernetes(kubernetes::Arguments),
 }
@@ -97,5 +102,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Leaders(arguments) => leaders::run(&arguments),
         #[cfg(feature = "kubernetes")]
         Verb::Kubernetes(arguments) => kubernetes::run(&arguments),
+        Verb::Handover(arguments) => handover::run(&arguments),
+        Verb::Drain(arguments) => drain::run(&arguments),
     }
 }

@@ -16,6 +16,7 @@ mod clocks;
 mod ends;
 mod faults;
 mod gateway;
+mod handover;
 mod image;
 mod judge;
 mod leaders;

@@ -69,6 +69,7 @@ struct Office {
     inbox: mpsc::UnboundedSender<Input>,
     members: watch::Receiver<Vec<Member>>,
     sessions: watch::Receiver<Vec<(SessionId, Member)>>,
+    drained: watch::Receiver<bool>,
 }
 
 impl Office {
@@ -103,11 +104,23 @@ impl LeaseCluster {
         let (tasks, quit) = (TaskTracker::new(), CancellationToken::new());
         sentinel::start(&holds, &quit, &tasks).map_err(LeaseClusterError::Sentinel)?;
         let members = watch::Sender::new(vec![local.clone()]);
-        let sessions = watch::Sender::new(Vec::new());
-        let office = Office { inbox, members: members.subscribe(), sessions: sessions.subscribe() };
+        let (sessions, drained) = (watch::Sender::new(Vec::new()), watch::Sender::new(false));
+        let office = Office {
+            inbox,
+            members: members.subscribe(),
+            sessions: sessions.subscribe(),
+            drained: drained.subscribe(),
+        };
         office.tell(Input::Candidates(candidates(&settings.candidates)));
-        let around =
-            Surroundings { local: local.clone(), timing: settings.timing, store, holds, members, sessions };
+        let around = Surroundings {
+            local: local.clone(),
+            timing: settings.timing,
+            store,
+            holds,
+            members,
+            sessions,
+            drained,
+        };
         tasks.spawn(supervise(around, settings, identity, told, quit));
         Ok(Arc::new(Self {
             local,
@@ -196,6 +209,10 @@ impl ClusterService for LeaseCluster {
         let participant = self.participate(lock);
         let leadership = participant.leadership.clone();
         Ok(ClusterView::new(lock.clone(), self.local.clone(), leadership, participant))
+    }
+
+    fn drained(&self) -> watch::Receiver<bool> {
+        self.office.drained.clone()
     }
 
     /// Waits for the work under all locks, however long that takes, and for the answers of the store, but

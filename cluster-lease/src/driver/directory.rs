@@ -9,6 +9,7 @@ use smol_str::SmolStr;
 use crate::clocks::Clocks;
 use crate::event::Event;
 use crate::record::{Death, Entry, Key, LockId, LockRecord, Record, SessionId, SessionRecord, Version};
+use crate::request::Request;
 use crate::store::{Change, Listing, StoreKey, StoreRecord};
 
 /// What this process knows of the group, beside what its core does.
@@ -18,6 +19,8 @@ pub(crate) struct Directory {
     names: Vec<LockName>,
     sessions: BTreeMap<SessionId, Peer>,
     locks: HashMap<LockId, Known>,
+    /// What operators ask, by name.
+    requests: BTreeMap<SmolStr, (Version, Request)>,
 }
 
 struct Peer {
@@ -53,6 +56,7 @@ impl Directory {
             names: Vec::new(),
             sessions: BTreeMap::new(),
             locks: HashMap::new(),
+            requests: BTreeMap::new(),
         }
     }
 
@@ -80,10 +84,13 @@ impl Directory {
     pub(crate) fn listed(&mut self, listing: Listing, now: Clocks) -> Event {
         let former = std::mem::take(&mut self.sessions);
         let former_locks = std::mem::take(&mut self.locks);
+        self.requests.clear();
         let mut entries = Vec::with_capacity(listing.entries.len());
         for entry in listing.entries {
-            let (key, record) = self.note(entry.version, entry.key, Some(entry.record), now);
-            entries.extend(record.map(|record| Entry { version: entry.version, key, record }));
+            let noted = self.note(entry.version, entry.key, Some(entry.record), now);
+            if let Some((key, Some(record))) = noted {
+                entries.push(Entry { version: entry.version, key, record });
+            }
         }
         // A list says what there is, not that it has just been heard of.
         for (session, peer) in &mut self.sessions {
@@ -105,21 +112,33 @@ impl Directory {
     pub(crate) fn changed(&mut self, change: Change, now: Clocks) -> Event {
         match change {
             Change::Bookmark { version } => Event::Progress { version },
-            Change::Record { version, key, record } => {
-                let (key, record) = self.note(version, key, record, now);
-                Event::Changed { version, key, record }
-            }
+            Change::Record { version, key, record } => match self.note(version, key, record, now) {
+                Some((key, record)) => Event::Changed { version, key, record },
+                None => Event::Progress { version },
+            },
         }
     }
 
+    /// What is in it for the core; `None`: nothing.
     fn note(
         &mut self,
         version: Version,
         key: StoreKey,
         record: Option<StoreRecord>,
         now: Clocks,
-    ) -> (Key, Option<Record>) {
-        match key {
+    ) -> Option<(Key, Option<Record>)> {
+        Some(match key {
+            StoreKey::Request(name) => {
+                match record {
+                    Some(StoreRecord::Request(request)) => {
+                        self.requests.insert(name, (version, request));
+                    }
+                    _ => {
+                        self.requests.remove(&name);
+                    }
+                }
+                return None;
+            }
             StoreKey::Session(session) => {
                 let record = match record {
                     Some(StoreRecord::Session { record, member }) => {
@@ -150,7 +169,12 @@ impl Directory {
                 };
                 (Key::Lock(id), record)
             }
-        }
+        })
+    }
+
+    /// What operators ask, with the versions of the records.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = &(Version, Request)> {
+        self.requests.values()
     }
 
     fn note_lock(&mut self, id: LockId, version: Version, record: LockRecord) {

@@ -15,6 +15,7 @@ use super::directory::Directory;
 use super::holds::{Hold, Holds};
 use super::inbox::Input;
 use super::mirror::SessionDeadline;
+use super::operators::Answering;
 use super::requests::Fate;
 use super::watcher::{Seen, Watcher};
 use super::wishes::{Participation, Wishes};
@@ -34,6 +35,8 @@ pub(crate) struct Surroundings {
     pub(crate) holds: Arc<Holds>,
     pub(crate) members: tokio::sync::watch::Sender<Vec<Member>>,
     pub(crate) sessions: tokio::sync::watch::Sender<Vec<(SessionId, Member)>>,
+    /// Whether this member takes no locks.
+    pub(crate) drained: tokio::sync::watch::Sender<bool>,
 }
 
 /// For how many takeover waits the record of an ended session is kept.
@@ -66,6 +69,7 @@ pub(crate) struct Election<'a> {
     /// A version that the watch should have delivered, and until when it is given time.
     owed: Option<(Version, Instant)>,
     distrusted: Arc<Notify>,
+    pub(super) answering: Answering,
 }
 
 /// Why the loop has ended in good order.
@@ -82,6 +86,8 @@ pub(crate) enum Done {
     Joined(LockName, u64),
     Watcher,
     Buried,
+    /// An operator was told that this member is drained, or that failed.
+    Answered,
 }
 
 impl<'a> Election<'a> {
@@ -100,6 +106,7 @@ impl<'a> Election<'a> {
             delivered: 0,
             owed: None,
             distrusted: Arc::default(),
+            answering: Answering::default(),
             around,
             wishes,
         }
@@ -139,6 +146,7 @@ impl<'a> Election<'a> {
                 Some(done) = self.tasks.join_next() => self.done(done),
                 () = timer => self.tick(),
             }
+            self.heed_requests();
         }
         self.end_session().await;
         End::Closed
@@ -164,7 +172,7 @@ impl<'a> Election<'a> {
 
     /// What the process wanted before this run.
     fn begin(&mut self) {
-        if self.wishes.draining {
+        if self.wishes.is_draining() {
             self.step(Event::Drain);
         }
         self.step(Event::Candidates(self.wishes.candidates.clone()));
@@ -204,13 +212,14 @@ impl<'a> Election<'a> {
             Input::Drain { done } => {
                 self.farewell = "this member is drained";
                 self.wishes.waiting.push(done);
+                self.wishes.draining = true;
                 self.drain();
             }
             Input::Undrain => {
                 if !self.wishes.closing {
                     self.wishes.draining = false;
                     self.wishes.waiting.clear();
-                    self.step(Event::Undrain);
+                    self.undrain();
                 }
             }
             Input::Close { done } => {
@@ -250,18 +259,30 @@ impl<'a> Election<'a> {
     }
 
     fn resign(&mut self, lock: &LockName, stay_out: Duration) {
+        self.resign_because("this member resigned", lock, stay_out);
+    }
+
+    pub(super) fn resign_because(&mut self, why: &'static str, lock: &LockName, stay_out: Duration) {
         let id = self.directory.id(lock);
-        let farewell = std::mem::replace(&mut self.farewell, "this member resigned");
+        let farewell = std::mem::replace(&mut self.farewell, why);
         // The core takes no time at all for no resignation at all.
         let stay_out = stay_out.max(Duration::from_millis(1));
         self.step(Event::Resign { lock: id, stay_out });
         self.farewell = farewell;
     }
 
-    fn drain(&mut self) {
-        self.wishes.draining = true;
+    pub(super) fn drain(&mut self) {
+        self.around.drained.send_replace(true);
         self.wishes.patience = self.around.holds.clock.leader() + self.around.timing.deadline();
         self.step(Event::Drain);
+    }
+
+    /// Unless somebody else still wants it drained.
+    pub(super) fn undrain(&mut self) {
+        if !self.wishes.is_draining() {
+            self.around.drained.send_replace(false);
+            self.step(Event::Undrain);
+        }
     }
 
     /// The sentinel was first to notice a deadline. Normally the core sees it too, now. When a heartbeat
@@ -318,6 +339,7 @@ impl<'a> Election<'a> {
             }
             // The one runs for as long as we listen, and we do; what the other did, the watch tells.
             Ok(Done::Watcher | Done::Buried) => {}
+            Ok(Done::Answered) => self.told_operator(),
             // Everything rests on the watch: begin anew.
             Err(error) if error.is_panic() && Some(error.id()) == self.watcher => {
                 std::panic::resume_unwind(error.into_panic())
@@ -373,7 +395,7 @@ impl<'a> Election<'a> {
         let at = self.core.next_wakeup().into_iter().chain(forsaken).min();
         let core = at.map(|at| Instant::now() + at.saturating_sub(now.leader));
         let owed = self.owed.map(|(_, until)| until);
-        core.into_iter().chain(owed).min()
+        core.into_iter().chain(owed).chain(self.answering.again_at()).min()
     }
 
     /// Tells those who wait when nothing is held, nor on its way to be. Says whether to end.

@@ -13,6 +13,7 @@ mod election;
 mod holds;
 mod inbox;
 mod mirror;
+mod operators;
 mod requests;
 mod sentinel;
 mod settings;

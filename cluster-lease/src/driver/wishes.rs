@@ -12,7 +12,10 @@ use crate::rendezvous::Candidate;
 pub(crate) struct Wishes {
     pub(crate) participations: HashMap<LockName, Participation>,
     pub(crate) candidates: Vec<Candidate>,
+    /// The program wants it drained.
     pub(crate) draining: bool,
+    /// An operator does.
+    pub(crate) drained_by_operator: bool,
     pub(crate) closing: bool,
     /// Until when, by the leader's clock, whoever waits is at least given the chance that the store
     /// answers.
@@ -27,6 +30,10 @@ pub(crate) struct Participation {
 }
 
 impl Wishes {
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining || self.drained_by_operator || self.closing
+    }
+
     pub(crate) fn publisher(&self, lock: &LockName) -> Option<&LeadershipPublisher> {
         self.participations.get(lock).map(|participation| &participation.publisher)
     }

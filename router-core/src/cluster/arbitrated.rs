@@ -50,12 +50,30 @@ pub trait Arbiter: Send + Sync + 'static {
         Arc::new(NoStates)
     }
 
+    /// What an operator asks of this member about `lock`, and all later changes. By default nothing.
+    fn asked(&self, lock: &LockName) -> watch::Receiver<Asked> {
+        let _ = lock;
+        watch::channel(Asked::default()).1
+    }
+
     /// Who leads `lock`, as far as known.
     fn leader(&self, lock: &LockName) -> watch::Receiver<Option<Leader>>;
 
     /// All live members.
     fn members(&self) -> Vec<Member>;
 }
+
+/// What an operator asks of a member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// To give this term up, so that another member leads.
+    pub hand_over: Option<u64>,
+    /// To give up whatever it leads, and to take nothing.
+    pub drained: bool,
+}
+
+/// For how long a member that has handed a lock over leaves it to others, if none takes it.
+const HANDED_OVER: Duration = Duration::from_secs(1);
 
 /// A lock that was granted.
 pub struct Granted<G> {
@@ -189,32 +207,42 @@ struct Candidate<A: Arbiter> {
     left: CancellationToken,
 }
 
+/// For how long a candidate does not try.
+enum StayOut {
+    For(Duration),
+    /// Until another member leads, if one does soon.
+    UntilTaken,
+}
+
 /// Why a term ends.
 enum End {
     Left,
     Resigned(Duration),
+    /// An operator has asked for it.
+    Asked,
     Revoked(Revoked),
 }
 
 impl<A: Arbiter> Candidate<A> {
     async fn contend(mut self) {
-        let mut stay_out = Duration::ZERO;
+        let mut stay_out = StayOut::For(Duration::ZERO);
         while let Some(granted) = self.stand(stay_out).await {
             match self.lead(granted).await {
                 End::Left => return,
-                End::Resigned(duration) => stay_out = duration,
-                End::Revoked(_) => stay_out = Duration::ZERO,
+                End::Resigned(duration) => stay_out = StayOut::For(duration),
+                End::Asked => stay_out = StayOut::UntilTaken,
+                End::Revoked(_) => stay_out = StayOut::For(Duration::ZERO),
             }
         }
     }
 
     /// Stands by until the lock is granted, and keeps telling who leads; `None`: left.
-    async fn stand(&self, stay_out: Duration) -> Option<Granted<A::Grant>> {
+    async fn stand(&self, stay_out: StayOut) -> Option<Granted<A::Grant>> {
         let mut leaders = self.arbiter.leader(&self.lock);
         leaders.mark_changed();
         let mut acquiring = std::pin::pin!(async {
-            tokio::time::sleep(stay_out).await;
-            self.acquire().await
+            self.stay_out(stay_out).await;
+            self.acquire_unless_drained().await
         });
         loop {
             tokio::select! {
@@ -227,6 +255,30 @@ impl<A: Arbiter> Candidate<A> {
                     let leader = leader.filter(|leader| leader.member != self.local);
                     self.publisher.follow(leader, "it gave the lock up or ended");
                 }
+            }
+        }
+    }
+
+    async fn stay_out(&self, stay_out: StayOut) {
+        let duration = match stay_out {
+            StayOut::For(duration) => return tokio::time::sleep(duration).await,
+            StayOut::UntilTaken => HANDED_OVER,
+        };
+        let mut leaders = self.arbiter.leader(&self.lock);
+        let taken =
+            leaders.wait_for(|leader| leader.as_ref().is_some_and(|leader| leader.member != self.local));
+        // Whoever takes it later than that finds this member in its way, which does no harm.
+        let _ = tokio::time::timeout(duration, taken).await;
+    }
+
+    async fn acquire_unless_drained(&self) -> Granted<A::Grant> {
+        let mut asked = self.arbiter.asked(&self.lock);
+        loop {
+            until(&mut asked, |asked| !asked.drained).await;
+            tokio::select! {
+                biased;
+                () = until(&mut asked, |asked| asked.drained) => {}
+                granted = self.acquire() => return granted,
             }
         }
     }
@@ -256,15 +308,18 @@ impl<A: Arbiter> Candidate<A> {
         let control = TermControl::new(self.lock.clone(), term, self.local.clone(), None);
         control.keep_states_in(self.arbiter.states(&grant, term));
         self.publisher.lead(control.term().clone(), &why);
+        let mut asked = self.arbiter.asked(&self.lock);
+        let give_up = |asked: &Asked| asked.drained || asked.hand_over == Some(term);
         let end = tokio::select! {
             biased;
             () = self.left.cancelled() => End::Left,
+            () = until(&mut asked, give_up) => End::Asked,
             Some(stay_out) = self.resignations.recv() => End::Resigned(stay_out),
             revoked = self.arbiter.revoked(&mut grant) => End::Revoked(revoked),
         };
         // First the term ends, then the views hear of it: who acts on the news finds the term ended.
         match &end {
-            End::Left | End::Resigned(_) => control.release(),
+            End::Left | End::Resigned(_) | End::Asked => control.release(),
             End::Revoked(revoked) => control.lose(revoked.drain),
         }
         self.publisher.follow(None, end.why());
@@ -281,11 +336,19 @@ impl<A: Arbiter> Candidate<A> {
     }
 }
 
+/// Waits until what is asked is like that; for ever, where nobody can ask.
+async fn until(asked: &mut watch::Receiver<Asked>, is_so: impl FnMut(&Asked) -> bool) {
+    if asked.wait_for(is_so).await.is_err() {
+        std::future::pending().await
+    }
+}
+
 impl End {
     fn why(&self) -> &str {
         match self {
             Self::Left => "this member leaves",
             Self::Resigned(_) => "this member resigned",
+            Self::Asked => "an operator asked for it",
             Self::Revoked(revoked) => &revoked.why,
         }
     }

@@ -12,6 +12,7 @@
 mod arbitrated;
 mod lock_name;
 mod memory;
+mod operator;
 mod term;
 mod view;
 
@@ -19,12 +20,14 @@ use std::fmt;
 
 use async_trait::async_trait;
 use smol_str::SmolStr;
+use tokio::sync::watch;
 
 use crate::error::BoxError;
 
-pub use arbitrated::{Arbiter, ArbitratedCluster, Granted, Revoked};
+pub use arbitrated::{Arbiter, ArbitratedCluster, Asked, Granted, Revoked};
 pub use lock_name::{InvalidLockName, LockName};
 pub use memory::MemoryCluster;
+pub use operator::{Handover, Operator, OperatorError, the_one_meant};
 pub use term::{Authority, LeaderScope, LeadershipLost, Term, TermControl, Work};
 pub use view::{ClusterView, LeadershipPublisher, Participation};
 
@@ -42,6 +45,12 @@ pub trait ClusterService: Send + Sync {
     /// # Errors
     /// When the backend cannot be used at all. Passing faults are retried and logged instead.
     async fn view(&self, lock: &LockName) -> Result<ClusterView, ClusterError>;
+
+    /// Whether this member takes no lock, because it was drained, by this process or by an
+    /// [`Operator`]; and all later changes. By default never.
+    fn drained(&self) -> watch::Receiver<bool> {
+        watch::channel(false).1
+    }
 
     /// Leaves all elections and returns when every lock that this member held is released, which is
     /// after all work under it has ended. Views then answer [`ClusterError::Closed`].

@@ -1,0 +1,77 @@
+//! What operators ask, as files in the root directory, which members watch anyway.
+//!
+//! A request is made by renaming a file to its place, and withdrawn by removing it. No lock protects it: who
+//! leads does not depend on it, and a request to hand over names the term that it is for.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use router_core::cluster::LockName;
+use router_core::state::replace_file;
+use serde_json::{Value, json};
+
+use crate::escape::escape;
+
+const HAND_OVER: &str = ".handover";
+const DRAIN: &str = ".drain";
+
+/// Whether a file is a request, by its name.
+pub(crate) fn is_one(file_name: &str) -> bool {
+    // A hidden one is on its way to its place.
+    !file_name.starts_with('.') && (file_name.ends_with(HAND_OVER) || file_name.ends_with(DRAIN))
+}
+
+pub(crate) fn hand_over_file(root: &Path, lock: &LockName) -> PathBuf {
+    root.join(escape(lock.as_str()) + HAND_OVER)
+}
+
+pub(crate) fn drain_file(root: &Path, member: &str) -> PathBuf {
+    root.join(escape(member) + DRAIN)
+}
+
+/// Asks for the end of a term.
+pub(crate) fn ask_to_hand_over(root: &Path, lock: &LockName, term: u64) -> io::Result<()> {
+    let text = format!("{}\n", json!({ "lock": lock.as_str(), "term": term }));
+    replace_file(&hand_over_file(root, lock), text.as_bytes())
+}
+
+/// The term that is to be ended, if any.
+pub(crate) fn hand_over(root: &Path, lock: &LockName) -> Option<u64> {
+    read(&hand_over_file(root, lock))?["term"].as_u64()
+}
+
+/// Asks a member to hold no lock.
+pub(crate) fn ask_to_drain(root: &Path, member: &str) -> io::Result<()> {
+    let text = format!("{}\n", json!({ "member": member }));
+    replace_file(&drain_file(root, member), text.as_bytes())
+}
+
+pub(crate) fn is_drained(root: &Path, member: &str) -> bool {
+    drain_file(root, member).exists()
+}
+
+/// The members that are asked to hold no lock.
+pub(crate) fn drained(root: &Path) -> io::Result<Vec<String>> {
+    let mut members = Vec::new();
+    for entry in fs::read_dir(root)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if is_one(&name) && name.ends_with(DRAIN) {
+            members.extend(read(&path).and_then(|request| request["member"].as_str().map(str::to_owned)));
+        }
+    }
+    Ok(members)
+}
+
+/// Withdraws a request, if it is still there.
+pub(crate) fn withdraw(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn read(path: &Path) -> Option<Value> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}

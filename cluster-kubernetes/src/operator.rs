@@ -1,0 +1,80 @@
+//! [`KubernetesOperator`]: what can be asked of pods from outside.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cluster_lease::LeaseOperator;
+use kube::Config;
+use router_core::cluster::{ClusterError, Handover, LockName, Operator, OperatorError};
+use smol_str::SmolStr;
+
+use crate::access;
+use crate::clients::Clients;
+use crate::cluster::{config_of, namespace_of};
+use crate::codec::Codec;
+use crate::errors::LEASES;
+use crate::identity::PodIdentity;
+use crate::settings::KubernetesClusterSettings;
+use crate::store::{KubernetesStore, Shared};
+
+/// What an operator does with Leases.
+const VERBS: &[&str] = &["get", "list", "watch", "create", "delete"];
+
+/// An [`Operator`] of a group of pods. What is asked is a Lease of its own, `bactrian.request.…`, which belongs
+/// to the Pod that it is asked of and goes with it.
+///
+/// # Guarantees
+/// No Lease of a lock or session is written. Members need no right for it that they do not have anyway.
+///
+/// # Assumptions
+/// Whoever may make Leases in the namespace may ask.
+pub struct KubernetesOperator {
+    operator: LeaseOperator,
+}
+
+impl KubernetesOperator {
+    /// An operator of the group `settings.group`. It takes no part in any election.
+    ///
+    /// # Errors
+    /// [`ClusterError::Unusable`] when there is no way to an API server, when the timing is not safe, or when
+    /// rights are missing; the text says which.
+    pub async fn open(settings: KubernetesClusterSettings) -> Result<Self, ClusterError> {
+        let config: Config = config_of(&settings).await?;
+        let identity = settings.identity.clone().unwrap_or_else(PodIdentity::of_process);
+        let namespace = namespace_of(&settings, &identity, &config);
+        let timing = settings.timing.settings();
+        let timing = timing
+            .map_err(|error| ClusterError::Unusable("the timing is refused".into(), Some(error.into())))?;
+        let codec = Codec { group: settings.group, owner: None, takeover_wait_seconds: 0 };
+        let shared = Arc::new(Shared::new(Clients::of_config(config), namespace, codec));
+        if let Ok(client) = shared.clients.ordinary() {
+            let missing = access::missing(&client, &shared.namespace, &LEASES, VERBS).await;
+            if !missing.is_empty() {
+                let text = format!(
+                    "you may not {} Leases in the namespace {}; your Role needs the rule {}",
+                    missing.join(", "),
+                    shared.namespace,
+                    LEASES.yaml(&missing)
+                );
+                return Err(ClusterError::Unusable(text, None));
+            }
+        }
+        Ok(Self { operator: LeaseOperator::new(KubernetesStore::new(shared), &timing) })
+    }
+}
+
+#[async_trait]
+impl Operator for KubernetesOperator {
+    async fn hand_over(&self, lock: &LockName, patience: Duration) -> Result<Handover, OperatorError> {
+        self.operator.hand_over(lock, patience).await
+    }
+
+    async fn drain(&self, member: Option<&str>, patience: Duration) -> Result<SmolStr, OperatorError> {
+        self.operator.drain(member, patience).await
+    }
+
+    async fn undrain(&self, member: Option<&str>) -> Result<SmolStr, OperatorError> {
+        self.operator.undrain(member).await
+    }
+}
