@@ -133,12 +133,13 @@ pub(crate) fn random_faults(stage: &Stage, rounds: usize) -> Vec<Duration> {
     stage.wait_for_work();
     for _ in 0..rounds {
         for member in members.iter().filter(|_| fastrand::bool()) {
-            member.proxy.set(match fastrand::u8(..6) {
+            member.proxy.set(match fastrand::u8(..7) {
                 0 => Fault::Refuse(429),
                 1 => Fault::Refuse(500),
-                2 => Fault::HalfOpen,
-                3 => Fault::BlackHole,
-                4 => Fault::Cut,
+                2 => Fault::Refuse(410),
+                3 => Fault::HalfOpen,
+                4 => Fault::BlackHole,
+                5 => Fault::Cut,
                 _ => Fault::DelayAnswers(random(50..5_000)),
             });
         }
