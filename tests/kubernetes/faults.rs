@@ -39,12 +39,12 @@ fn a_leader_that_loses_the_server_ends_before_the_next_one_begins() {
 #[ignore = "needs an API server; `tests/run` brings one"]
 fn a_leader_whose_connections_died_without_a_word_or_are_refused_gives_way() {
     let stage = Stage::new("refused");
-    let faults = [Fault::HalfOpen, Fault::Refuse(429), Fault::Refuse(500)];
-    let times = partitions(&stage, rounds(3), &faults, SECOND);
+    let faults = [Fault::HalfOpen, Fault::Refuse(429), Fault::Refuse(500), Fault::Refuse(410)];
+    let times = partitions(&stage, rounds(faults.len()), &faults, SECOND);
     stage.judge();
     // The server may have got one more heartbeat, whose answer the leader has not.
     assert!(times.iter().all(|time| *time < TAKEOVER + SECOND), "{times:?}");
-    report("half-open, 429, 500: to the next leader's first exchange", times);
+    report("half-open, 429, 500, 410: to the next leader's first exchange", times);
 }
 
 #[test]

@@ -34,7 +34,11 @@ pub(crate) async fn refuse(near: TcpStream, status: u16) {
     if near.read(&mut buffer).await.is_err() {
         return;
     }
-    let reason = if status == 429 { "TooManyRequests" } else { "InternalError" };
+    let reason = match status {
+        410 => "Expired",
+        429 => "TooManyRequests",
+        _ => "InternalError",
+    };
     let body = serde_json::json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "a fault of the test",
         "reason": reason, "details": {"retryAfterSeconds": 1}, "code": status,

@@ -24,7 +24,7 @@ pub(crate) enum Fault {
     /// Connections are closed, also new ones.
     Cut,
     /// Connections are closed, and requests on new ones are answered with this status, as an overloaded
-    /// server (429) or a broken one (500) would.
+    /// server (429), a broken one (500), or one that has forgotten the past (410) would.
     Refuse(u16),
     /// Requests arrive, and the connection that should bring the answer is dead without a word. It stays
     /// dead when the fault has ended.

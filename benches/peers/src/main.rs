@@ -32,6 +32,7 @@ fn variable(name: &str) -> String {
 async fn main() {
     let settings = Settings { pod: variable("POD_NAME"), namespace: variable("POD_NAMESPACE") };
     let (leads, leading) = watch::channel(false);
+    #[expect(clippy::disallowed_methods, reason = "whoever elects waits for its end")]
     let work = tokio::spawn(work(leading));
     let mut stop = signal(SignalKind::terminate()).expect("signals can be listened to");
     let stop = async move { _ = stop.recv().await };
