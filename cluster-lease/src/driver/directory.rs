@@ -20,6 +20,9 @@ pub(crate) struct Directory {
     locks: HashMap<LockId, Known>,
 }
 
+/// How much longer than a dead session a silent one is kept.
+const SILENCE: u32 = 10;
+
 struct Peer {
     member: Member,
     record: SessionRecord,
@@ -209,8 +212,9 @@ impl Directory {
         }
     }
 
-    /// The members that hold or take something, and this one.
-    pub(crate) fn members(&self, now: Clocks, within: Duration) -> Vec<Member> {
+    /// The members that hold or take something, this one, and those of the others that are none of these:
+    /// one that stands by has no session, so only somebody else can know of it.
+    pub(crate) fn members(&self, now: Clocks, within: Duration, others: &[Member]) -> Vec<Member> {
         let mut members = vec![self.local.clone()];
         for peer in self.sessions.values() {
             let live = peer.record.dead.is_none() && now.standby.saturating_sub(peer.heard) < within;
@@ -218,17 +222,27 @@ impl Directory {
                 members.push(peer.member.clone());
             }
         }
+        for other in others {
+            let is_known =
+                |known: &Member| known.id == other.id || (other.host.is_some() && known.host == other.host);
+            if !members.iter().any(is_known) {
+                members.push(other.clone());
+            }
+        }
         members
     }
 
-    /// A session that has been dead for at least this long and that no lock names, and its version. Each
-    /// is given once, until a list shows that it still exists.
+    /// A session that no lock names and that has been dead for at least this long, or silent for ten times
+    /// as long, and its version: a member that crashed while it held nothing is never declared dead. Each is
+    /// given once, until a list shows that it still exists. If a silent one is alive after all, it holds
+    /// nothing, and goes on with another session.
     pub(crate) fn bury(&mut self, now: Clocks, rest: Duration) -> Option<(SessionId, Version)> {
         let locks = &self.locks;
         let (session, peer) = self.sessions.iter_mut().find(|(session, peer)| {
+            let rest = if peer.record.dead.is_some() { rest } else { rest.saturating_mul(SILENCE) };
             let rested = now.standby.saturating_sub(peer.heard) >= rest;
             let is_named = || locks.values().any(|lock| lock.record.holder == Some(**session));
-            peer.record.dead.is_some() && rested && !peer.buried && !is_named()
+            rested && !peer.buried && !is_named()
         })?;
         peer.buried = true;
         Some((*session, peer.version))

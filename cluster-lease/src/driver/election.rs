@@ -11,11 +11,13 @@ use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error};
 
+use super::complaints::Complaints;
 use super::directory::Directory;
 use super::holds::{Hold, Holds};
 use super::inbox::Input;
 use super::mirror::SessionDeadline;
 use super::requests::Fate;
+use super::transition::Observer;
 use super::watcher::{Seen, Watcher};
 use super::wishes::{Participation, Wishes};
 use crate::action::RequestId;
@@ -34,6 +36,8 @@ pub(crate) struct Surroundings {
     pub(crate) holds: Arc<Holds>,
     pub(crate) members: tokio::sync::watch::Sender<Vec<Member>>,
     pub(crate) sessions: tokio::sync::watch::Sender<Vec<(SessionId, Member)>>,
+    pub(crate) observer: Option<Arc<Observer>>,
+    pub(crate) complaints: Arc<Complaints>,
 }
 
 /// For how many takeover waits the record of an ended session is kept.
@@ -110,6 +114,7 @@ impl<'a> Election<'a> {
         let (sender, mut watch) = mpsc::channel(WATCH_BUFFER);
         let watcher = Watcher {
             store: Arc::clone(&self.around.store),
+            complaints: Arc::clone(&self.around.complaints),
             seen: sender,
             distrusted: Arc::clone(&self.distrusted),
             patience: self.around.timing.attempt_timeout(),
@@ -222,6 +227,10 @@ impl<'a> Election<'a> {
             Input::Candidates(candidates) => {
                 self.wishes.candidates.clone_from(&candidates);
                 self.step(Event::Candidates(candidates));
+            }
+            Input::Others(others) => {
+                self.wishes.others = others;
+                self.publish_members();
             }
             Input::Evidence { session, death } => self.step(Event::Evidence { session, death }),
             Input::Confirm { lock, epoch, record, reply } => {
@@ -438,7 +447,8 @@ impl<'a> Election<'a> {
 
     fn publish_members(&self) {
         let now = self.around.holds.clock.now();
-        let members = self.directory.members(now, self.around.timing.takeover_wait());
+        let others = &self.wishes.others;
+        let members = self.directory.members(now, self.around.timing.takeover_wait(), others);
         self.around.members.send_if_modified(|present| {
             let changed = *present != members;
             if changed {

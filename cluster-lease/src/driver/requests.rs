@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use router_core::error::Chain;
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::debug;
 
+use super::complaints::Complaints;
 use crate::action::{RequestId, Target};
 use crate::event::Outcome;
 use crate::store::{Attempt, LeaseStore, Listing, StoreError, Write};
@@ -26,26 +27,32 @@ pub(crate) async fn write(
     write: Write,
     attempt: Attempt,
     patience: Duration,
+    complaints: Arc<Complaints>,
 ) -> Fate {
+    let report = |error: &dyn std::fmt::Display| report(&complaints, request.target, error);
     match timeout(patience, store.write(write, attempt)).await {
         Ok(Ok(version)) => Fate::Known(Outcome::Written { version }),
         Ok(Err(StoreError::Conflict)) => Fate::Known(Outcome::Conflict),
         Ok(Err(error)) => {
-            report(request.target, &Chain(&error));
+            report(&Chain(&error));
             Fate::Known(Outcome::Unknown)
         }
         Err(_) => {
-            report(request.target, &"the store did not answer in time");
+            report(&"the store did not answer in time");
             Fate::Silence
         }
     }
 }
 
-pub(crate) async fn list(store: Arc<dyn LeaseStore>, patience: Duration) -> Fate {
+pub(crate) async fn list(
+    store: Arc<dyn LeaseStore>,
+    patience: Duration,
+    complaints: Arc<Complaints>,
+) -> Fate {
     match timeout(patience, store.list()).await {
         Ok(Ok(listing)) => Fate::Listed(listing),
         Ok(Err(error)) => {
-            report(Target::List, &Chain(&error));
+            report(&complaints, Target::List, &Chain(&error));
             Fate::Known(Outcome::Unknown)
         }
         Err(_) => Fate::Silence,
@@ -53,9 +60,9 @@ pub(crate) async fn list(store: Arc<dyn LeaseStore>, patience: Duration) -> Fate
 }
 
 /// Missing heartbeats are worth a line in the log: when they go on missing, leadership ends.
-fn report(target: Target, error: &dyn std::fmt::Display) {
+fn report(complaints: &Complaints, target: Target, error: &dyn std::fmt::Display) {
     match target {
-        Target::Heartbeat => warn!("a heartbeat of the election failed: {error}"),
+        Target::Heartbeat => complaints.say("a heartbeat of the election failed", error),
         _ => debug!(?target, "a request of the election failed: {error}"),
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use router_core::error::Chain;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tracing::debug;
+
+use super::complaints::Complaints;
 
 use crate::record::Version;
 use crate::store::{Change, LeaseStore, LeaseWatch, Listing, StoreError};
@@ -23,6 +25,7 @@ pub(crate) enum Seen {
 
 pub(crate) struct Watcher {
     pub(crate) store: Arc<dyn LeaseStore>,
+    pub(crate) complaints: Arc<Complaints>,
     pub(crate) seen: mpsc::Sender<Seen>,
     /// Somebody knows of changes that the watch has not delivered.
     pub(crate) distrusted: Arc<Notify>,
@@ -54,11 +57,14 @@ impl Watcher {
     /// `Ok`: nobody listens any more.
     async fn list_and_watch(&self) -> Result<(), StoreError> {
         let listing = self.in_time(self.store.list()).await.inspect_err(|error| {
-            warn!("the election's records cannot be listed: {}", Chain(error));
+            self.complaints.say("the election's records cannot be listed", &Chain(error));
         })?;
         let mut version = listing.version;
         if self.seen.send(Seen::Listed(listing)).await.is_err() {
             return Ok(());
+        }
+        if let Some(period) = self.store.poll_period() {
+            return self.poll(period).await;
         }
         loop {
             let watch = self.in_time(self.store.watch(version)).await?;
@@ -67,6 +73,22 @@ impl Watcher {
             }
             // It ended in good order. Some servers do that often; none may make us spin.
             sleep(self.pause).await;
+        }
+    }
+
+    /// Lists the group again and again, for a store that has no watch. To the core the watch stays lost, so
+    /// it asks for a list of its own after each heartbeat.
+    async fn poll(&self, period: Duration) -> Result<(), StoreError> {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.seen.closed() => return Ok(()),
+                () = sleep(period) => {}
+            }
+            let listing = self.in_time(self.store.list()).await?;
+            if self.seen.send(Seen::Listed(listing)).await.is_err() {
+                return Ok(());
+            }
         }
     }
 

@@ -1,0 +1,72 @@
+//! What goes on failing is said at once, and then once a minute: a log that repeats it with every try hides
+//! what else happens, and one that falls silent hides this.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+/// How long the same complaint is not repeated.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// The complaints of one member.
+#[derive(Default)]
+pub(crate) struct Complaints(Mutex<HashMap<&'static str, Last>>);
+
+struct Last {
+    error: String,
+    said: Instant,
+    /// How often it was swallowed since.
+    unsaid: u32,
+}
+
+impl Complaints {
+    /// Warns of an error, unless that was the last thing said about `what`, less than a minute ago.
+    pub(crate) fn say(&self, what: &'static str, error: &dyn Display) {
+        let error = error.to_string();
+        match self.repeated(what, &error) {
+            None => debug!("{what}: {error}"),
+            Some(0) => warn!("{what}: {error}"),
+            Some(unsaid) => warn!("{what}, as {unsaid} times since this was last said: {error}"),
+        }
+    }
+
+    /// How often it was swallowed since it was last said; `None`: swallow it too.
+    fn repeated(&self, what: &'static str, error: &str) -> Option<u32> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if let Some(last) = last.get_mut(what).filter(|last| last.error == error) {
+            if now - last.said < QUIET {
+                last.unsaid += 1;
+                return None;
+            }
+            last.said = now;
+            return Some(std::mem::take(&mut last.unsaid));
+        }
+        last.insert(what, Last { error: error.to_owned(), said: now, unsaid: 0 });
+        Some(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_complaint_is_repeated_once_a_minute_and_another_is_said_at_once() {
+        let complaints = Complaints::default();
+        let mut said = Vec::new();
+        for second in 0..=120 {
+            if let Some(unsaid) = complaints.repeated("a heartbeat failed", "403") {
+                said.push((second, unsaid));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(said, [(0, 0), (60, 59), (120, 59)]);
+        assert_eq!(complaints.repeated("a heartbeat failed", "500"), Some(0));
+        assert_eq!(complaints.repeated("a list failed", "500"), Some(0));
+    }
+}
