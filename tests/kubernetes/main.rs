@@ -10,7 +10,11 @@
 
 mod api_server;
 mod by_hand;
+#[path = "../../cluster-kubernetes/src/config_map/tests/camel.rs"]
+mod camel;
+mod config_map;
 mod ends;
+mod events;
 mod faults;
 mod judge;
 mod load;

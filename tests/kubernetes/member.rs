@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use bactrian::cluster_kubernetes::Timing;
+use bactrian::cluster_kubernetes::{CamelTiming, Resource, Timing};
 use bactrian::prelude::*;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -26,8 +26,14 @@ pub(crate) struct MemberSettings {
     pub(crate) pod_labels: Option<String>,
     pub(crate) termination_log: Option<PathBuf>,
     pub(crate) profile: &'static str,
+    /// Whether the locks are entries of a ConfigMap.
+    pub(crate) config_map: bool,
     pub(crate) log: PathBuf,
 }
+
+/// The timing of members of Camel that fits to the profile `fast`.
+pub(crate) const FAST_CAMEL: CamelTiming =
+    CamelTiming { lease_duration: Duration::from_secs(5), renew_deadline: Duration::from_secs(3) };
 
 /// A member process; dropping it kills it.
 pub(crate) struct Member {
@@ -54,6 +60,9 @@ impl Member {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
+        if settings.config_map {
+            command.env("MEMBER_CONFIG_MAP", "");
+        }
         if let Some(uid) = &settings.pod_uid {
             command.env("POD_UID", uid);
         }
@@ -133,7 +142,13 @@ fn member_process() {
     let number = |name: &str| variable(name).unwrap().parse::<u64>().unwrap();
     let Some(records) = variable("MEMBER_RECORDS").map(PathBuf::from) else { return };
     bactrian::init_logging();
+    let resource = match variable("MEMBER_CONFIG_MAP") {
+        Some(_) => Resource::ConfigMap,
+        None => Resource::Lease,
+    };
     let settings = KubernetesClusterSettings {
+        resource,
+        camel: FAST_CAMEL,
         timing: Timing { profile: variable("MEMBER_PROFILE"), ..Timing::default() },
         pod_labels: variable("MEMBER_POD_LABELS"),
         termination_log: variable("MEMBER_TERMINATION_LOG").map(PathBuf::from),
