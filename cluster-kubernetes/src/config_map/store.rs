@@ -1,7 +1,6 @@
 //! [`ConfigMapStore`]: the compatibility mode as the election's store.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +15,6 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use router_core::cluster::{LockName, Member};
 use tokio::sync::watch;
-use tracing::info;
 
 use super::judge::{Judge, Judgement, is_of_a_pod, session_of_pod};
 use super::layout::{Words, encode, locks};
@@ -58,8 +56,6 @@ pub(crate) struct ConfigMapStore {
     state: Mutex<State>,
     /// All locks are in one object: own writes must not be in each other's way.
     writing: tokio::sync::Mutex<()>,
-    /// Whether it was said that this pod is no member.
-    excluded: AtomicBool,
 }
 
 struct State {
@@ -105,7 +101,6 @@ impl ConfigMapStore {
             pods,
             state: Mutex::new(state),
             writing: tokio::sync::Mutex::default(),
-            excluded: AtomicBool::new(false),
         }
     }
 
@@ -168,18 +163,13 @@ impl ConfigMapStore {
 
     /// As in Camel, who is no member claims nothing: the others would not count it as a leader.
     fn check_membership(&self) -> Result<(), StoreError> {
-        let excluded = !self.pods.borrow().is_ready(&self.pod);
-        if excluded && !self.excluded.swap(true, Ordering::Relaxed) {
-            info!(
-                pod = %self.pod,
-                "this member takes no locks for now: {} is not among the ready pods with the labels of the members", self.pod
-            );
+        if self.pods.borrow().is_ready(&self.pod) {
+            return Ok(());
         }
-        if excluded {
-            return Err(StoreError::unknown("this pod is not among the ready pods of the members"));
-        }
-        self.excluded.store(false, Ordering::Relaxed);
-        Ok(())
+        let pod = &self.pod;
+        Err(StoreError::unknown(format!(
+            "this member takes no locks for now: {pod} is not among the ready pods with the labels of the members"
+        )))
     }
 
     /// Writes the entries of a lock. Returns the look that will show them.

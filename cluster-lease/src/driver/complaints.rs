@@ -12,19 +12,12 @@ use tracing::{debug, warn};
 /// How long the same complaint is not repeated.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// The complaints of one member.
+/// The complaints of one member: when each was last said, and how often it was swallowed since.
 #[derive(Default)]
-pub(crate) struct Complaints(Mutex<HashMap<&'static str, Last>>);
-
-struct Last {
-    error: String,
-    said: Instant,
-    /// How often it was swallowed since.
-    unsaid: u32,
-}
+pub(crate) struct Complaints(Mutex<HashMap<(&'static str, String), (Instant, u32)>>);
 
 impl Complaints {
-    /// Warns of an error, unless that was the last thing said about `what`, less than a minute ago.
+    /// Warns of an error, unless the same was said less than a minute ago.
     pub(crate) fn say(&self, what: &'static str, error: &dyn Display) {
         let error = error.to_string();
         match self.repeated(what, &error) {
@@ -36,18 +29,23 @@ impl Complaints {
 
     /// How often it was swallowed since it was last said; `None`: swallow it too.
     fn repeated(&self, what: &'static str, error: &str) -> Option<u32> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if let Some(last) = last.get_mut(what).filter(|last| last.error == error) {
-            if now - last.said < QUIET {
-                last.unsaid += 1;
-                return None;
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, key) = (Instant::now(), (what, error.to_owned()));
+        match said.get_mut(&key) {
+            Some((last, unsaid)) if now - *last < QUIET => {
+                *unsaid += 1;
+                None
             }
-            last.said = now;
-            return Some(std::mem::take(&mut last.unsaid));
+            Some((last, unsaid)) => {
+                *last = now;
+                Some(std::mem::take(unsaid))
+            }
+            None => {
+                said.retain(|_, (last, _)| now - *last < 2 * QUIET);
+                said.insert(key, (now, 0));
+                Some(0)
+            }
         }
-        last.insert(what, Last { error: error.to_owned(), said: now, unsaid: 0 });
-        Some(0)
     }
 }
 

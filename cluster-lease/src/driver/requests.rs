@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use router_core::error::Chain;
 use tokio::time::timeout;
-use tracing::debug;
 
 use super::complaints::Complaints;
 use crate::action::{RequestId, Target};
@@ -59,10 +58,13 @@ pub(crate) async fn list(
     }
 }
 
-/// Missing heartbeats are worth a line in the log: when they go on missing, leadership ends.
+/// When heartbeats go on missing, leadership ends; when other requests do, nobody leads.
 fn report(complaints: &Complaints, target: Target, error: &dyn std::fmt::Display) {
-    match target {
-        Target::Heartbeat => complaints.say("a heartbeat of the election failed", error),
-        _ => debug!(?target, "a request of the election failed: {error}"),
-    }
+    let what = match target {
+        Target::Heartbeat => "a heartbeat of the election failed",
+        Target::Lock(_) => "a lock's record cannot be written",
+        Target::Kill(_) => "a session that has ended cannot be declared dead",
+        Target::List => "the election's records cannot be listed",
+    };
+    complaints.say(what, error);
 }

@@ -41,7 +41,7 @@ impl Watcher {
         let mut pause = self.pause;
         while self.seen.send(Seen::Lost).await.is_ok() {
             let before = tokio::time::Instant::now();
-            match self.list_and_watch().await {
+            match self.list_and_watch(pause > self.pause).await {
                 Ok(()) => return,
                 Err(error) => debug!("the watch of the election failed: {}", Chain(&error)),
             }
@@ -54,8 +54,8 @@ impl Watcher {
         }
     }
 
-    /// `Ok`: nobody listens any more.
-    async fn list_and_watch(&self) -> Result<(), StoreError> {
+    /// `Ok`: nobody listens any more. `again`: the watch has just failed, too.
+    async fn list_and_watch(&self, again: bool) -> Result<(), StoreError> {
         let listing = self.in_time(self.store.list()).await.inspect_err(|error| {
             self.complaints.say("the election's records cannot be listed", &Chain(error));
         })?;
@@ -67,7 +67,12 @@ impl Watcher {
             return self.poll(period).await;
         }
         loop {
-            let watch = self.in_time(self.store.watch(version)).await?;
+            let watch = self.in_time(self.store.watch(version)).await.inspect_err(|error| {
+                // Once is nothing: the changes after `version` may not be kept.
+                if again {
+                    self.complaints.say("the election's records cannot be watched", &Chain(error));
+                }
+            })?;
             if self.seen.send(Seen::Open).await.is_err() || !self.follow(watch, &mut version).await? {
                 return Ok(());
             }
