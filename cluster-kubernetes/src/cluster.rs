@@ -48,6 +48,12 @@ const CLEAN_UP: Duration = Duration::from_secs(2);
 /// - Nobody writes the record of a Lease together with its seal but this crate.
 /// - The file of the container's last words is not overwritten with those of another container.
 ///
+/// # Members
+/// [`ClusterView::members`] is this member, those that lead or take something, which have a session, and, with
+/// `pod_labels`, the ready pods of the group that have none: as in Camel, a ready pod is a member, whatever it
+/// does. Who has a session is shown with the id of its process, who has none with the name of its pod. Neither
+/// has a vote: who leads is decided by records alone.
+///
 /// # The compatibility mode
 /// With [`Resource::ConfigMap`](crate::Resource::ConfigMap) the locks are entries of one ConfigMap, in the layout
 /// of Apache Camel since 2.20, and members of Camel take part. Then:

@@ -42,7 +42,7 @@ fn ready(ready: bool) -> serde_json::Value {
     json!({"phase": "Running", "conditions": [{"type": "Ready", "status": status}]})
 }
 
-fn make_pod(stage: &Stage, name: &str) -> Pod {
+pub(crate) fn make_pod(stage: &Stage, name: &str) -> Pod {
     let pod = json!({
         "metadata": {"name": name, "labels": {"app": "clock"}},
         "spec": {"containers": [{"name": "clock", "image": "clock"}]},
@@ -135,6 +135,10 @@ fn a_leader_that_is_asked_to_stop_hands_over_at_the_next_look() {
         members.push(member(&stage, user, round));
     }
     stage.judge();
+    let elected = super::events::wait_for(&stage, "LeaderElected", led.term);
+    println!("{}", elected.note.unwrap());
+    let regarding = elected.regarding.unwrap();
+    assert_eq!((regarding.kind.as_deref(), regarding.name.as_deref()), (Some("ConfigMap"), Some("leaders")));
     assert!(times.iter().all(|time| *time < Duration::from_secs(3)), "{times:?}");
     report("ConfigMap, graceful: from SIGTERM to the next leader's first exchange", times);
 }

@@ -17,7 +17,7 @@ fn events(stage: &Stage) -> Vec<Event> {
 }
 
 /// Waits for an event of this kind about a term, and returns its note.
-fn wait_for(stage: &Stage, reason: &str, term: u64) -> Event {
+pub(crate) fn wait_for(stage: &Stage, reason: &str, term: u64) -> Event {
     let patience = Instant::now() + Duration::from_secs(30);
     let about = format!("term {term}:");
     loop {

@@ -17,6 +17,7 @@ mod ends;
 mod events;
 mod faults;
 mod judge;
+mod known;
 mod load;
 mod member;
 mod pods;

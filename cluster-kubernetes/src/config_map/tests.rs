@@ -1,6 +1,7 @@
 //! The compatibility mode over a server with faults, in virtual time, beside a member that does as Camel does.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster_lease::{LeaseCluster, LeaseClusterSettings, LockRecord, SessionId, Settings, TokioClock};
@@ -18,6 +19,7 @@ use crate::pods::{PodWatch, Pods, pod};
 
 mod camel;
 mod election;
+mod seeds;
 
 fn lock() -> LockName {
     "lock1".parse().unwrap()

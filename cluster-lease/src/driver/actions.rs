@@ -127,11 +127,10 @@ impl Election<'_> {
         }
     }
 
-    fn lock_missing(&self, lock: LockId) {
-        let (Some(name), wait) = (self.directory.name(lock), self.around.timing.takeover_wait()) else {
-            return;
-        };
-        let why = self.around.store.why_missing(name);
+    fn lock_missing(&mut self, lock: LockId) {
+        let (Some(name), wait) = (self.name(lock), self.around.timing.takeover_wait()) else { return };
+        let why = self.around.store.why_missing(&name);
+        self.directory.note_missing(lock, &why);
         info!(lock = %name, why, "`{name}` is claimed now and led in {wait:?}: {why}");
     }
 

@@ -18,6 +18,11 @@ pub(crate) struct Directory {
     names: Vec<LockName>,
     sessions: BTreeMap<SessionId, Peer>,
     locks: HashMap<LockId, Known>,
+    /// Why this member could claim what it has claimed: the claim, and what was known when it was sent. It
+    /// came through only if that was still so.
+    claims: HashMap<LockId, (u64, SmolStr)>,
+    /// Why a lock has no record, until it is claimed.
+    missing: HashMap<LockId, SmolStr>,
 }
 
 /// How much longer than a dead session a silent one is kept.
@@ -56,6 +61,8 @@ impl Directory {
             names: Vec::new(),
             sessions: BTreeMap::new(),
             locks: HashMap::new(),
+            claims: HashMap::new(),
+            missing: HashMap::new(),
         }
     }
 
@@ -164,14 +171,30 @@ impl Directory {
         self.locks.insert(id, Known { record, term, why });
     }
 
+    /// The lock is about to be claimed although it has no record.
+    pub(crate) fn note_missing(&mut self, lock: LockId, why: &str) {
+        self.missing.insert(lock, format!("the takeover wait is over that began because {why}").into());
+    }
+
+    fn note_claim(&mut self, lock: LockId, claim: u64) {
+        if self.claims.get(&lock).is_some_and(|(known, _)| *known == claim) {
+            return;
+        }
+        let why = self.missing.remove(&lock).unwrap_or_else(|| self.why_open(lock).into());
+        self.claims.insert(lock, (claim, why));
+    }
+
     /// The record in the form of the store, with the names that humans want.
-    pub(crate) fn for_store(&self, key: Key, record: Record) -> Option<(StoreKey, StoreRecord)> {
+    pub(crate) fn for_store(&mut self, key: Key, record: Record) -> Option<(StoreKey, StoreRecord)> {
         Some(match (key, record) {
             (Key::Session(session), Record::Session(record)) => {
                 let member = self.sessions.get(&session).map_or(&self.local, |peer| &peer.member).clone();
                 (StoreKey::Session(session), StoreRecord::Session { record, member })
             }
             (Key::Lock(id), Record::Lock(record)) => {
+                if record.holder.is_some() {
+                    self.note_claim(id, record.claim);
+                }
                 // The core writes no other holder than its own session.
                 let holder = record.holder.map(|_| self.local.id.clone());
                 (StoreKey::Lock(self.name(id)?.clone()), StoreRecord::Lock { record, holder })
@@ -189,8 +212,13 @@ impl Directory {
 
     /// Why this member leads a lock, for the log.
     pub(crate) fn why(&self, lock: LockId) -> SmolStr {
-        let why = self.locks.get(&lock).map(|known| known.why.clone()).unwrap_or_default();
-        if why.is_empty() { "its claim came through".into() } else { why }
+        let known = self.locks.get(&lock);
+        let why = known.map(|known| known.why.clone()).filter(|why| !why.is_empty());
+        let claimed = || {
+            let (claim, why) = self.claims.get(&lock)?;
+            known.is_some_and(|known| known.record.claim == *claim).then(|| why.clone())
+        };
+        why.or_else(claimed).unwrap_or_else(|| "its claim came through".into())
     }
 
     /// Why a lock can be claimed as it is now.

@@ -151,7 +151,7 @@ impl<'a> Election<'a> {
 
     /// Nothing is held any more, nor will be: the record of the session says so, and need not be watched
     /// by anybody. If this does not come through, the session is as one that has crashed.
-    async fn end_session(&self) {
+    async fn end_session(&mut self) {
         let session = self.core.session();
         let Some((version, record)) = self.directory.live(session).filter(|_| !self.is_forsaken()) else {
             return;

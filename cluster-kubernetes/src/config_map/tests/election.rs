@@ -1,24 +1,22 @@
 //! Who leads, and when.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use super::camel::{Camel, Periods};
 use super::*;
 use serde_json::json;
 
 /// A member of ours, and its view of the one lock.
-struct Contender {
+pub(super) struct Contender {
     cluster: Arc<LeaseCluster>,
-    view: ClusterView,
-    cut_off: Arc<AtomicBool>,
+    pub(super) view: ClusterView,
+    pub(super) cut_off: Arc<AtomicBool>,
     _pods: tokio_util::sync::DropGuard,
 }
 
 /// Camel's defaults.
-const PERIODS: Periods =
+pub(super) const PERIODS: Periods =
     Periods { lease: Duration::from_secs(15), renew: Duration::from_secs(10), retry: Duration::from_secs(2) };
 
-fn start(camel: &Arc<Camel>) -> tokio::task::AbortHandle {
+pub(super) fn start(camel: &Arc<Camel>) -> tokio::task::AbortHandle {
     #[expect(clippy::disallowed_methods, reason = "the runtime of the test is its supervisor")]
     tokio::spawn(Arc::clone(camel).run()).abort_handle()
 }
@@ -26,6 +24,10 @@ fn start(camel: &Arc<Camel>) -> tokio::task::AbortHandle {
 const NO_FAULT: fn(&crate::fake::Seen) -> Fault = |_| Fault::None;
 
 async fn contender(server: &Arc<FakeServer>, pod: &str) -> Contender {
+    contender_with(server, pod, Arc::new(TokioClock::default())).await
+}
+
+pub(super) async fn contender_with(server: &Arc<FakeServer>, pod: &str, clock: Arc<TokioClock>) -> Contender {
     let (seen, pods) = watch::channel(Pods::default());
     let cut_off = Arc::default();
     let (clients, namespace) = (server.clients_until(&cut_off), "shop".to_owned());
@@ -46,14 +48,14 @@ async fn contender(server: &Arc<FakeServer>, pod: &str) -> Contender {
         LeaseClusterSettings::new(Member { host: Some(pod.into()), ..Member::new(format!("{pod}_1")) })
             .timing(Settings::default())
             .strict(false)
-            .clock(Arc::new(TokioClock::default()));
+            .clock(clock);
     let cluster = LeaseCluster::start(store, settings).unwrap();
     let view = cluster.view(&lock()).await.unwrap();
     Contender { cluster, view, cut_off, _pods: quit.drop_guard() }
 }
 
 impl Contender {
-    fn term(&self) -> Option<Term> {
+    pub(super) fn term(&self) -> Option<Term> {
         match self.view.leadership() {
             Leadership::Leader(term) if term.is_valid() => Some(term),
             _ => None,
