@@ -119,7 +119,8 @@ async fn open_file(_settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxE
 #[cfg(feature = "kubernetes")]
 mod kubernetes {
     use cluster_kubernetes::{
-        Group, KubernetesCluster, KubernetesClusterSettings, KubernetesOperator, PodIdentity, Timing,
+        CamelTiming, Group, KubernetesCluster, KubernetesClusterSettings, KubernetesOperator, PodIdentity,
+        Resource, Timing,
     };
 
     use super::*;
@@ -131,7 +132,14 @@ mod kubernetes {
         if let Err(error) = cluster.group.parse::<Group>() {
             return Err(resolved.error("cluster.group", error.to_string()));
         }
-        let Err(error) = timing(cluster).settings() else { return Ok(()) };
+        let error = match timing(cluster).settings() {
+            Ok(timing) if resource(cluster) == Resource::ConfigMap => match camel(cluster).check(&timing) {
+                Ok(()) => return Ok(()),
+                Err(error) => error.to_string(),
+            },
+            Ok(_) => return Ok(()),
+            Err(error) => error.to_string(),
+        };
         let numbers = [
             ("cluster.stop", cluster.stop.is_some()),
             ("cluster.deadline", cluster.deadline.is_some()),
@@ -139,7 +147,21 @@ mod kubernetes {
             ("cluster.takeover_wait", cluster.takeover_wait.is_some()),
         ];
         let set = numbers.iter().find(|(_, set)| *set).map_or("cluster.profile", |(path, _)| path);
-        Err(resolved.error(set, error.to_string()))
+        Err(resolved.error(set, error))
+    }
+
+    fn resource(cluster: &ClusterSettings) -> Resource {
+        match cluster.resource {
+            crate::settings::Resource::Lease => Resource::Lease,
+            crate::settings::Resource::ConfigMap => Resource::ConfigMap,
+        }
+    }
+
+    fn camel(cluster: &ClusterSettings) -> CamelTiming {
+        CamelTiming {
+            lease_duration: cluster.camel_lease_duration,
+            renew_deadline: cluster.camel_renew_deadline,
+        }
     }
 
     pub(super) async fn open(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
@@ -159,6 +181,9 @@ mod kubernetes {
         Ok(KubernetesClusterSettings {
             namespace: cluster.namespace.clone(),
             group: cluster.group.parse()?,
+            resource: resource(cluster),
+            resource_name: Some(cluster.resource_name.clone()),
+            camel: camel(cluster),
             timing: timing(cluster),
             pod_labels: cluster.pod_labels.clone(),
             identity: Some(identity),

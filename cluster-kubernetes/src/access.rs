@@ -10,30 +10,18 @@ use kube::{Api, Client};
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::errors::Rule;
-
-/// What the election does with Leases.
-pub(crate) const LEASE_VERBS: &[&str] = &["get", "list", "watch", "create", "update"];
-/// What the watch over pods does.
-pub(crate) const POD_VERBS: &[&str] = &["list", "watch"];
-/// What telling of an election in events does.
-pub(crate) const EVENT_VERBS: &[&str] = &["create", "patch"];
+use crate::rules::Rule;
 
 /// A server that answers does so at once; one that does not must not keep a member from starting.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Those of `verbs` that this member may not use. What the server does not answer counts as allowed: the
+/// Those verbs of a rule that this member may not use. What the server does not answer counts as allowed: the
 /// request itself will show.
-pub(crate) async fn missing(
-    client: &Client,
-    namespace: &str,
-    rule: &Rule,
-    verbs: &'static [&'static str],
-) -> Vec<&'static str> {
+pub(crate) async fn missing(client: &Client, namespace: &str, rule: &Rule) -> Vec<&'static str> {
     let ask = async {
         let mut missing = Vec::new();
         // One after the other, over one connection.
-        for verb in verbs {
+        for verb in rule.verbs {
             if !is_allowed(client, namespace, rule, verb).await {
                 missing.push(*verb);
             }
@@ -43,8 +31,7 @@ pub(crate) async fn missing(
     timeout(PATIENCE, ask).await.unwrap_or_default()
 }
 
-/// The same of one verb.
-pub(crate) async fn is_allowed(client: &Client, namespace: &str, rule: &Rule, verb: &str) -> bool {
+async fn is_allowed(client: &Client, namespace: &str, rule: &Rule, verb: &str) -> bool {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(ResourceAttributes {

@@ -100,6 +100,13 @@ impl Cache {
         }
     }
 
+    /// The Lease as it was last seen, if that was at this version.
+    pub(crate) fn lease(&self, name: &str, at: Option<Version>) -> Option<Lease> {
+        let inner = self.lock();
+        let seen = inner.leases.get(name).filter(|seen| at.is_none_or(|at| at == seen.version))?;
+        seen.lease.clone()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,6 +1,6 @@
 //! Connections to the API server: heartbeats have their own, where nothing can be in front of them.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::client::ClientBuilder;
@@ -14,7 +14,10 @@ type Make = Box<dyn Fn() -> Result<Client, kube::Error> + Send + Sync>;
 
 /// The clients of one member. They are made when they are first needed, so that a missing file with
 /// certificates is an error of a request, which is tried again, and not the end of the process.
-pub(crate) struct Clients {
+#[derive(Clone)]
+pub(crate) struct Clients(Arc<Inner>);
+
+struct Inner {
     make: Make,
     heartbeat: Mutex<Option<Client>>,
     /// For everything else but the watch.
@@ -23,7 +26,11 @@ pub(crate) struct Clients {
 
 impl Clients {
     pub(crate) fn new(make: impl Fn() -> Result<Client, kube::Error> + Send + Sync + 'static) -> Self {
-        Self { make: Box::new(make), heartbeat: Mutex::default(), ordinary: Mutex::default() }
+        Self(Arc::new(Inner {
+            make: Box::new(make),
+            heartbeat: Mutex::default(),
+            ordinary: Mutex::default(),
+        }))
     }
 
     pub(crate) fn of_config(mut config: Config) -> Self {
@@ -40,19 +47,19 @@ impl Clients {
     /// For heartbeats; `fresh`: with new connections, because the old ones may be dead.
     pub(crate) fn heartbeat(&self, fresh: bool) -> Result<Client, kube::Error> {
         if fresh {
-            *self.heartbeat.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.0.heartbeat.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
-        self.get(&self.heartbeat)
+        self.get(&self.0.heartbeat)
     }
 
     pub(crate) fn ordinary(&self) -> Result<Client, kube::Error> {
-        self.get(&self.ordinary)
+        self.get(&self.0.ordinary)
     }
 
-    /// For a watch that begins now, always with a new connection: that of the last watch may have died
-    /// without a word.
-    pub(crate) fn watch(&self) -> Result<Client, kube::Error> {
-        (self.make)()
+    /// Another client, always with a new connection: for a watch that begins now, because that of the last
+    /// one may have died without a word.
+    pub(crate) fn another(&self) -> Result<Client, kube::Error> {
+        (self.0.make)()
     }
 
     fn get(&self, slot: &Mutex<Option<Client>>) -> Result<Client, kube::Error> {
@@ -60,7 +67,7 @@ impl Clients {
         if let Some(client) = &*slot {
             return Ok(client.clone());
         }
-        let client = (self.make)()?;
+        let client = (self.0.make)()?;
         *slot = Some(client.clone());
         Ok(client)
     }

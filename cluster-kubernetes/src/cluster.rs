@@ -1,30 +1,26 @@
 //! [`KubernetesCluster`]: the cluster service.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cluster_lease::{LeaseCluster, LeaseClusterSettings};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use cluster_lease::LeaseCluster;
 use kube::Config;
 use router_core::cluster::{ClusterError, ClusterService, ClusterView, LockName, Member};
 use router_core::error::Chain;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{debug, info};
+use tracing::debug;
 
-use crate::access::{self, LEASE_VERBS, POD_VERBS};
 use crate::clients::Clients;
-use crate::codec::Codec;
-use crate::errors::{LEASES, PODS};
+use crate::config_map::check_lock;
+use crate::events::Events;
 use crate::identity::PodIdentity;
-use crate::last_words;
-use crate::pods::PodWatch;
+use crate::open::Candidate;
 use crate::settings::KubernetesClusterSettings;
-use crate::store::{KubernetesStore, Shared};
+use crate::store::Shared;
 
 /// How long the sessions of a member that leaves may take to be deleted.
 const CLEAN_UP: Duration = Duration::from_secs(2);
@@ -53,13 +49,47 @@ const CLEAN_UP: Duration = Duration::from_secs(2);
 /// - Nobody writes the record of a Lease together with its seal but this crate.
 /// - The file of the container's last words is not overwritten with those of another container.
 ///
+/// # Members
+/// [`ClusterView::members`] is this member, those that lead or take something, which have a session, and, with
+/// `pod_labels`, the ready pods of the group that have none: as in Camel, a ready pod is a member, whatever it
+/// does. Who has a session is shown with the id of its process, who has none with the name of its pod. Neither
+/// has a vote: who leads is decided by records alone.
+///
+/// # The compatibility mode
+/// With [`Resource::ConfigMap`](crate::Resource::ConfigMap) the locks are entries of one ConfigMap, in the layout
+/// of Apache Camel since 2.20, and members of Camel take part. Then:
+///
+/// ## Guarantees
+/// - At most one member of ours works under a lock, and none while a member of Camel does that keeps to its
+///   numbers. Term numbers rise.
+/// - A lock that is given up in good order is led by another member at its next look, which is within two
+///   seconds. One whose leader's pod is gone or not ready is led after the takeover wait, counted from when the
+///   new claim was seen. A pod that is ready keeps its lock, whatever its process does.
+///
+/// ## Assumptions
+/// - Those above on clocks, on the history of the server, and on work under a term.
+/// - The members of Camel have the timing of [`CamelTiming`](crate::CamelTiming), and stop their work within nine
+///   tenths of the time between their two numbers.
+/// - Pods have one member each: Camel knows no more of a member than the name of its pod.
+/// - What Camel does not guarantee among its own members stays so: it leads a lock at once whose entry was
+///   deleted; it does not end exchanges in flight when it loses a lock; it counts by the wall clock; and after a
+///   renewal that failed it may be named without leading.
+///
 /// It needs a Tokio runtime with I/O and time enabled.
 pub struct KubernetesCluster {
     cluster: Arc<LeaseCluster>,
-    shared: Arc<Shared>,
-    may_delete: bool,
+    namespace: String,
+    records: Records,
+    events: Option<Events>,
     closed: AtomicBool,
-    _pods: DropGuard,
+    /// Ends what runs beside the election.
+    _beside: DropGuard,
+}
+
+/// What the records are kept in.
+pub(crate) enum Records {
+    Leases(Arc<Shared>),
+    ConfigMap,
 }
 
 impl KubernetesCluster {
@@ -83,37 +113,18 @@ impl KubernetesCluster {
         identity: PodIdentity,
         namespace: String,
     ) -> Result<Arc<Self>, ClusterError> {
-        let timing = settings.timing.settings();
-        let timing = timing
-            .map_err(|error| ClusterError::Unusable("the timing is refused".into(), Some(error.into())))?;
-        let incarnation = draw_incarnation()?;
-        let member = identity.member(incarnation)?;
-        let seconds = timing.takeover_wait().as_secs_f64().ceil();
-        let codec = Codec {
-            group: settings.group.clone(),
-            owner: identity.name.as_deref().zip(identity.uid.as_deref()).map(|(name, uid)| owner(name, uid)),
-            #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, and it is for humans")]
-            takeover_wait_seconds: seconds as i32,
-        };
-        let shared = Arc::new(Shared::new(clients, namespace, codec));
-        let may_delete = check_access(&shared).await?;
-        let log = settings.termination_log.as_deref().unwrap_or(Path::new(last_words::TERMINATION_LOG));
-        let election = LeaseClusterSettings::new(member.clone())
-            .timing(timing)
-            .incarnations(incarnations(incarnation, log));
-        let cluster = LeaseCluster::start(KubernetesStore::new(Arc::clone(&shared)), election)?;
-        info!(member = %member.id, namespace = %shared.namespace, group = %shared.codec.group, "joined the cluster");
-        let quit = CancellationToken::new();
-        if let Some(labels) = settings.pod_labels.filter(|labels| !labels.is_empty()) {
-            watch_pods(&shared, &cluster, labels, &quit).await;
-        }
-        Ok(Arc::new(Self {
-            cluster,
-            shared,
-            may_delete,
-            closed: AtomicBool::new(false),
-            _pods: quit.drop_guard(),
-        }))
+        Ok(Arc::new(Candidate::new(settings, clients, identity, namespace)?.join().await?))
+    }
+
+    pub(crate) fn new(
+        cluster: Arc<LeaseCluster>,
+        namespace: String,
+        records: Records,
+        events: Option<Events>,
+        beside: CancellationToken,
+    ) -> Self {
+        let closed = AtomicBool::new(false);
+        Self { cluster, namespace, records, events, closed, _beside: beside.drop_guard() }
     }
 
     /// Gives up all locks and takes none, until [`undrain`](Self::undrain). Returns when none is held.
@@ -126,20 +137,21 @@ impl KubernetesCluster {
         self.cluster.undrain();
     }
 
-    /// The namespace of the Leases.
+    /// The namespace of the records.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        &self.shared.namespace
+        &self.namespace
     }
 
     /// Sessions of pods are deleted with their pods; those of others, and all where it is allowed, here.
     async fn delete_sessions(&self) {
-        if !self.may_delete || self.closed.swap(true, Ordering::Relaxed) {
+        let Records::Leases(shared) = &self.records else { return };
+        if !shared.may_delete.load(Ordering::Relaxed) || self.closed.swap(true, Ordering::Relaxed) {
             return;
         }
-        let names = self.shared.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let names = shared.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         for name in names {
-            match timeout(CLEAN_UP, self.shared.delete(&name)).await {
+            match timeout(CLEAN_UP, shared.delete(&name, None)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => debug!("the session {name} stays: {}", Chain(&error)),
                 Err(_) => return debug!("the sessions stay: the API server does not answer"),
@@ -155,6 +167,9 @@ impl ClusterService for KubernetesCluster {
     }
 
     async fn view(&self, lock: &LockName) -> Result<ClusterView, ClusterError> {
+        if matches!(self.records, Records::ConfigMap) {
+            check_lock(lock)?;
+        }
         self.cluster.view(lock).await
     }
 
@@ -166,6 +181,9 @@ impl ClusterService for KubernetesCluster {
     async fn close(&self) {
         self.cluster.close().await;
         self.delete_sessions().await;
+        if let Some(events) = &self.events {
+            events.flush(CLEAN_UP).await;
+        }
     }
 }
 
@@ -189,95 +207,4 @@ pub(crate) fn namespace_of(
 ) -> String {
     let of_pod = identity.namespace.as_ref().map(ToString::to_string).filter(|name| !name.is_empty());
     settings.namespace.clone().or(of_pod).unwrap_or_else(|| config.default_namespace.clone())
-}
-
-/// Refuses to start without the rights that every election needs. Returns whether sessions may be deleted,
-/// which is optional.
-async fn check_access(shared: &Shared) -> Result<bool, ClusterError> {
-    // Without a client every request fails, says why, and is tried again.
-    let Ok(client) = shared.clients.ordinary() else { return Ok(false) };
-    let missing = access::missing(&client, &shared.namespace, &LEASES, LEASE_VERBS).await;
-    if !missing.is_empty() {
-        let text = format!(
-            "this member may not {} Leases in the namespace {}; its Role needs the rule {}",
-            missing.join(", "),
-            shared.namespace,
-            LEASES.yaml(&missing)
-        );
-        return Err(ClusterError::Unusable(text, None));
-    }
-    Ok(access::is_allowed(&client, &shared.namespace, &LEASES, "delete").await)
-}
-
-async fn watch_pods(
-    shared: &Arc<Shared>,
-    cluster: &Arc<LeaseCluster>,
-    labels: String,
-    quit: &CancellationToken,
-) {
-    if let Ok(client) = shared.clients.ordinary() {
-        let missing = access::missing(&client, &shared.namespace, &PODS, POD_VERBS).await;
-        if !missing.is_empty() {
-            info!(
-                "pods are not watched, so a takeover after a crash takes the whole takeover wait: for more speed, \
-                 this member's Role needs the rule {}",
-                PODS.yaml(&missing)
-            );
-            return;
-        }
-    }
-    let watch = PodWatch { shared: Arc::clone(shared), cluster: Arc::clone(cluster), labels };
-    let quit = quit.clone();
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it ends when the cluster is dropped, and holds nothing to join"
-    )]
-    tokio::spawn(async move {
-        tokio::select! {
-            biased;
-            () = quit.cancelled() => {}
-            () = watch.run() => {}
-        }
-    });
-}
-
-/// Not the controller of the session, and no reason to keep the pod: only who it goes with.
-fn owner(name: &str, uid: &str) -> OwnerReference {
-    OwnerReference {
-        api_version: "v1".into(),
-        kind: "Pod".into(),
-        name: name.into(),
-        uid: uid.into(),
-        ..OwnerReference::default()
-    }
-}
-
-/// The numbers of the incarnations of this process. There is one, unless the election panics and begins
-/// anew. Each is left as last words, where there is a place for them.
-fn incarnations(first: u128, log: &Path) -> impl Fn() -> u128 + Send + Sync + 'static {
-    let (used, log) = (AtomicBool::new(false), log.to_owned());
-    move || {
-        let incarnation =
-            if used.swap(true, Ordering::Relaxed) { draw_incarnation().unwrap_or(first) } else { first };
-        if let Err(error) = last_words::write(&log, incarnation) {
-            debug!(
-                "no last words, so the end of this container will be no proof: {}: {error}",
-                log.display()
-            );
-        }
-        incarnation
-    }
-}
-
-/// The bits of a version 4 UUID.
-fn draw_incarnation() -> Result<u128, ClusterError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        ClusterError::Unusable(
-            "there are no random numbers to tell this process from others by".into(),
-            Some(error.into()),
-        )
-    })?;
-    let bits = u128::from_be_bytes(bytes);
-    Ok(bits & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62))
 }

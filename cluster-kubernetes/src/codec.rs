@@ -237,13 +237,13 @@ fn parse_session_record(text: &str) -> Option<SessionRecord> {
     Some(SessionRecord { seq: fields.get("seq")?.parse().ok()?, dead })
 }
 
-fn lock_text(record: LockRecord) -> String {
+pub(crate) fn lock_text(record: LockRecord) -> String {
     let LockRecord { holder, epoch, claim, settled } = record;
     let holder = holder.map(|holder| format!("holder={holder} ")).unwrap_or_default();
     format!("{holder}epoch={epoch} claim={claim} settled={settled}")
 }
 
-fn parse_lock_record(text: &str) -> Option<LockRecord> {
+pub(crate) fn parse_lock_record(text: &str) -> Option<LockRecord> {
     let fields = fields(text);
     let holder = match fields.get("holder") {
         None => None,

@@ -1,15 +1,19 @@
 //! The election over a server with faults, in virtual time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster_lease::{LeaseCluster, LeaseClusterSettings, Settings, TokioClock};
 use router_core::cluster::{ClusterService as _, ClusterView, Leadership, LockName, Member, Term};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::codec::{Codec, free_lock};
 use crate::fake::{FakeServer, Fault};
+use crate::followers::follow;
 use crate::names::Group;
+use crate::pods::{Pods, pod};
 use crate::store::{KubernetesStore, Shared};
 
 const LEASE: &str = "bactrian.lock.lock1";
@@ -20,20 +24,30 @@ fn lock() -> LockName {
 
 /// A member, and its view of the one lock.
 struct Contender {
-    _cluster: Arc<LeaseCluster>,
+    cluster: Arc<LeaseCluster>,
     view: ClusterView,
+    crashed: Arc<AtomicBool>,
 }
 
 async fn contender(server: &Arc<FakeServer>, name: &str) -> Contender {
+    contender_that(server, name, false).await
+}
+
+async fn contender_that(server: &Arc<FakeServer>, name: &str, may_delete: bool) -> Contender {
+    let crashed = Arc::default();
     let codec = Codec { group: Group::default(), owner: None, takeover_wait_seconds: 15 };
-    let shared = Arc::new(Shared::new(server.clients(), "shop".into(), codec));
-    let settings = LeaseClusterSettings::new(Member::new(name))
-        .timing(Settings::default())
-        .strict(false)
-        .clock(Arc::new(TokioClock::default()));
+    let shared = Arc::new(Shared::new(server.clients_until(&crashed), "shop".into(), codec));
+    shared.may_delete.store(may_delete, Ordering::Relaxed);
+    let settings = LeaseClusterSettings::new(Member {
+        host: name.split('_').next().map(Into::into),
+        ..Member::new(name)
+    })
+    .timing(Settings::default())
+    .strict(false)
+    .clock(Arc::new(TokioClock::default()));
     let cluster = LeaseCluster::start(KubernetesStore::new(shared), settings).unwrap();
     let view = cluster.view(&lock()).await.unwrap();
-    Contender { _cluster: cluster, view }
+    Contender { cluster, view, crashed }
 }
 
 impl Contender {
@@ -195,4 +209,65 @@ async fn a_member_that_resigns_hands_over_at_once() {
     assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
     assert!(next.number() > term.number() && !term.is_valid());
     assert_eq!(server.lease(LEASE).unwrap()["spec"]["leaseTransitions"], 2);
+}
+
+fn sessions(server: &FakeServer) -> usize {
+    let leases = server.objects("leases");
+    leases.iter().filter(|lease| lease["metadata"]["labels"]["bactrian/kind"] == "session").count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_do_not_pile_up_where_they_may_be_deleted() {
+    for may_delete in [true, false] {
+        let server = server().await;
+        let mut crashed = Vec::new();
+        for round in 0..4 {
+            let one = contender_that(&server, &format!("pod-1_{round}"), may_delete).await;
+            one.leads().await;
+            // The last one holds nothing when it ends, so nobody declares it dead.
+            if round == 3 {
+                one.view.resign(Duration::from_secs(1_000_000));
+                sleep(Duration::from_secs(5)).await;
+            }
+            one.crashed.store(true, Ordering::Relaxed);
+            crashed.push(one);
+        }
+        let two = contender_that(&server, "pod-2_0", may_delete).await;
+        let term = two.leads().await;
+        assert_eq!(sessions(&server), 5);
+        sleep(Duration::from_secs(300)).await;
+        assert_eq!(sessions(&server), if may_delete { 2 } else { 5 }, "those that are dead for long");
+        sleep(Duration::from_secs(1_500)).await;
+        assert_eq!(sessions(&server), if may_delete { 1 } else { 5 }, "and those that are silent for longer");
+        assert!(term.is_valid());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_that_stand_by_are_known_by_their_pods() {
+    let server = server().await;
+    let one = contender(&server, "pod-1_1").await;
+    one.leads().await;
+    let two = contender(&server, "pod-2_2").await;
+    let mut pods = Pods::default();
+    pods.replace(&[
+        pod("pod-1", "Running", true),
+        pod("pod-2", "Running", true),
+        pod("pod-3", "Running", true),
+    ]);
+    let (seen, watched) = watch::channel(pods);
+    #[expect(clippy::disallowed_methods, reason = "the runtime of the test is its supervisor")]
+    tokio::spawn(follow(watched, Arc::clone(&two.cluster), false));
+    sleep(Duration::from_secs(1)).await;
+    let names = |contender: &Contender| {
+        let mut names =
+            contender.view.members().into_iter().map(|member| member.id.to_string()).collect::<Vec<_>>();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&two), ["pod-1_1", "pod-2_2", "pod-3"], "one with a session is known by it");
+    assert_eq!(names(&one), ["pod-1_1"], "who does not see pods knows of sessions alone");
+    seen.send_modify(|pods| pods.replace(&[pod("pod-2", "Running", true), pod("pod-3", "Running", false)]));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(names(&two), ["pod-1_1", "pod-2_2"], "a session counts whatever its pod does");
 }

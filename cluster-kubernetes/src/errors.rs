@@ -3,31 +3,14 @@
 use cluster_lease::StoreError;
 use kube::core::Status;
 
+use crate::rules::Rule;
+
 /// What was asked of the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asked<'a> {
     pub(crate) verb: &'static str,
     pub(crate) rule: &'a Rule,
     pub(crate) namespace: &'a str,
-}
-
-/// A right that a Role gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rule {
-    pub(crate) api_group: &'static str,
-    pub(crate) resource: &'static str,
-}
-
-pub(crate) const LEASES: Rule = Rule { api_group: "coordination.k8s.io", resource: "leases" };
-pub(crate) const PODS: Rule = Rule { api_group: "", resource: "pods" };
-pub(crate) const EVENTS: Rule = Rule { api_group: "events.k8s.io", resource: "events" };
-
-impl Rule {
-    /// The rule as it has to stand in the Role.
-    pub(crate) fn yaml(&self, verbs: &[&str]) -> String {
-        let verbs = verbs.iter().map(|verb| format!("{verb:?}")).collect::<Vec<_>>().join(", ");
-        format!("{{apiGroups: [{:?}], resources: [{:?}], verbs: [{verbs}]}}", self.api_group, self.resource)
-    }
 }
 
 impl Asked<'_> {
@@ -77,6 +60,7 @@ impl Asked<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::LEASES;
 
     const UPDATE: Asked<'_> = Asked { verb: "update", rule: &LEASES, namespace: "shop" };
 

@@ -1,8 +1,8 @@
-//! An API server in this process, for tests: Leases, their watch, and whatever can go wrong with them.
+//! An API server in this process, for tests: objects, their watches, and whatever can go wrong with them.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -43,6 +43,13 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// The resource, and the name where there is one.
+    fn target(&self) -> (String, String) {
+        let rest = self.path.split_once("/namespaces/shop/").unwrap().1;
+        let (resource, name) = rest.split_once('/').unwrap_or((rest, ""));
+        (resource.to_owned(), name.to_owned())
+    }
+
     pub(crate) fn is_heartbeat(&self) -> bool {
         self.method == Method::PUT && self.path.contains(".session.")
     }
@@ -63,9 +70,10 @@ pub(crate) struct FakeServer {
 struct State {
     version: u64,
     uids: u64,
-    leases: BTreeMap<String, Value>,
-    /// Every change: its version and the event.
-    log: Vec<(u64, Value)>,
+    /// By resource and name.
+    objects: BTreeMap<(String, String), Value>,
+    /// Every change: its version, the resource, and the event.
+    log: Vec<(u64, String, Value)>,
     /// Changes up to this version are no longer kept.
     compacted: u64,
 }
@@ -93,10 +101,26 @@ impl FakeServer {
     }
 
     pub(crate) fn client(self: &Arc<Self>) -> Client {
+        self.client_until(&Arc::default())
+    }
+
+    /// The connections of a member that are dead from when this is true.
+    pub(crate) fn clients_until(self: &Arc<Self>, crashed: &Arc<AtomicBool>) -> Clients {
+        let (server, crashed) = (Arc::clone(self), Arc::clone(crashed));
+        Clients::new(move || Ok(server.client_until(&crashed)))
+    }
+
+    fn client_until(self: &Arc<Self>, crashed: &Arc<AtomicBool>) -> Client {
         let (server, number) = (Arc::clone(self), self.clients.fetch_add(1, Ordering::Relaxed));
+        let crashed = Arc::clone(crashed);
         let service = tower::service_fn(move |request| {
-            let server = Arc::clone(&server);
-            async move { Ok::<_, Infallible>(server.serve(request, number).await) }
+            let (server, crashed) = (Arc::clone(&server), Arc::clone(&crashed));
+            async move {
+                if crashed.load(Ordering::Relaxed) {
+                    return std::future::pending().await;
+                }
+                Ok::<_, Infallible>(server.serve(request, number).await)
+            }
         });
         Client::new(service, "shop")
     }
@@ -112,12 +136,37 @@ impl FakeServer {
     }
 
     pub(crate) fn lease(&self, name: &str) -> Option<Value> {
-        self.state().leases.get(name).cloned()
+        self.object("leases", name)
+    }
+
+    pub(crate) fn object(&self, resource: &str, name: &str) -> Option<Value> {
+        self.state().objects.get(&key(resource, name)).cloned()
+    }
+
+    /// All objects of a resource.
+    pub(crate) fn objects(&self, resource: &str) -> Vec<Value> {
+        self.state().of(resource)
+    }
+
+    /// Makes an object, or changes it, whatever it was.
+    pub(crate) fn put(&self, resource: &str, object: &impl serde::Serialize) {
+        let object = serde_json::to_value(object).unwrap();
+        let mut state = self.state();
+        let kind = match state.objects.contains_key(&key(resource, &name_of(&object))) {
+            true => "MODIFIED",
+            false => "ADDED",
+        };
+        let _ = state.put(kind, resource, object);
+        self.version.send_replace(state.version);
     }
 
     pub(crate) fn delete(&self, name: &str) {
+        self.delete_object("leases", name);
+    }
+
+    pub(crate) fn delete_object(&self, resource: &str, name: &str) {
         let mut state = self.state();
-        state.delete(name);
+        state.delete(resource, name);
         self.version.send_replace(state.version);
     }
 
@@ -128,7 +177,7 @@ impl FakeServer {
         let version = state.version;
         let object = json!({"kind": "Lease", "apiVersion": "coordination.k8s.io/v1",
             "metadata": {"resourceVersion": version.to_string()}});
-        state.log.push((version, json!({"type": "BOOKMARK", "object": object})));
+        state.log.push((version, "leases".into(), json!({"type": "BOOKMARK", "object": object})));
         self.version.send_replace(version);
     }
 
@@ -152,7 +201,7 @@ impl FakeServer {
             Fault::Stall => return std::future::pending().await,
             Fault::None | Fault::LoseAnswer | Fault::Garble(_) => {}
         }
-        let answer = if seen.watch { self.watch(&query) } else { self.answer(&seen, &body) };
+        let answer = if seen.watch { self.watch(&seen, &query) } else { self.answer(&seen, &body) };
         match fault {
             Fault::LoseAnswer => std::future::pending().await,
             Fault::Garble(text) => full(200, Bytes::from_static(text.as_bytes())),
@@ -164,20 +213,20 @@ impl FakeServer {
         if seen.path.ends_with("selfsubjectaccessreviews") {
             return object(&json!({"spec": {}, "status": {"allowed": true}}));
         }
-        let name = seen.path.rsplit_once("/leases").unwrap().1.trim_start_matches('/').to_owned();
+        let (resource, name) = seen.target();
         let mut state = self.state();
         let answer = match seen.method {
-            Method::GET if name.is_empty() => {
-                let items = state.leases.values().cloned().collect::<Vec<_>>();
-                object(&json!({"apiVersion": "coordination.k8s.io/v1", "kind": "LeaseList",
-                    "metadata": {"resourceVersion": state.version.to_string()}, "items": items}))
+            Method::GET if name.is_empty() => object(&json!({"apiVersion": "v1", "kind": "List",
+                "metadata": {"resourceVersion": state.version.to_string()}, "items": state.of(&resource)})),
+            Method::GET => {
+                state.objects.get(&key(&resource, &name)).map_or_else(|| refuse(404, "NotFound"), object)
             }
-            Method::GET => state.leases.get(&name).map_or_else(|| refuse(404, "NotFound"), object),
             Method::DELETE => {
-                state.delete(&name).map_or_else(|| refuse(404, "NotFound"), |lease| object(&lease))
+                let wanted = serde_json::from_slice::<Value>(body).unwrap_or_default();
+                state.delete_if(&resource, &name, &wanted["preconditions"])
             }
-            Method::POST => state.create(serde_json::from_slice(body).unwrap()),
-            Method::PUT => state.replace(&name, serde_json::from_slice(body).unwrap()),
+            Method::POST => state.create(&resource, serde_json::from_slice(body).unwrap()),
+            Method::PUT => state.replace(&resource, &name, serde_json::from_slice(body).unwrap()),
             _ => refuse(405, "MethodNotAllowed"),
         };
         self.version.send_replace(state.version);
@@ -185,19 +234,21 @@ impl FakeServer {
     }
 
     /// All changes after a version, and all that will be.
-    fn watch(self: &Arc<Self>, query: &str) -> Answer {
+    fn watch(self: &Arc<Self>, seen: &Seen, query: &str) -> Answer {
+        let resource = seen.target().0;
         let from = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion=")).unwrap();
         let from = from.parse::<u64>().unwrap();
         if from < self.state().compacted {
             return refuse(410, "Expired");
         }
         let events = stream::unfold(
-            (Arc::clone(self), self.version.subscribe(), from),
-            |(server, mut news, from)| async move {
+            (Arc::clone(self), self.version.subscribe(), from, resource),
+            |(server, mut news, from, resource)| async move {
                 loop {
-                    let next = server.state().log.iter().find(|(version, _)| *version > from).cloned();
-                    if let Some((version, event)) = next {
-                        return Some((event, (server, news, version)));
+                    let newer = |change: &&(u64, String, Value)| change.0 > from && change.1 == resource;
+                    let next = server.state().log.iter().find(newer).cloned();
+                    if let Some((version, _, event)) = next {
+                        return Some((event, (server, news, version, resource)));
                     }
                     news.changed().await.ok()?;
                 }
@@ -209,45 +260,66 @@ impl FakeServer {
 }
 
 impl State {
-    fn put(&mut self, kind: &str, mut lease: Value) -> Answer {
-        self.version += 1;
-        lease["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        let name = lease["metadata"]["name"].as_str().unwrap().to_owned();
-        self.log.push((self.version, json!({"type": kind, "object": lease})));
-        self.leases.insert(name, lease.clone());
-        object(&lease)
+    fn of(&self, resource: &str) -> Vec<Value> {
+        let of = self.objects.iter().filter(|((kind, _), _)| kind == resource);
+        of.map(|(_, object)| object.clone()).collect()
     }
 
-    fn create(&mut self, mut lease: Value) -> Answer {
-        if self.leases.contains_key(lease["metadata"]["name"].as_str().unwrap()) {
+    fn put(&mut self, kind: &str, resource: &str, mut new: Value) -> Answer {
+        self.version += 1;
+        new["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.log.push((self.version, resource.into(), json!({"type": kind, "object": new})));
+        self.objects.insert(key(resource, &name_of(&new)), new.clone());
+        object(&new)
+    }
+
+    fn create(&mut self, resource: &str, mut new: Value) -> Answer {
+        if self.objects.contains_key(&key(resource, &name_of(&new))) {
             return refuse(409, "AlreadyExists");
         }
         self.uids += 1;
-        lease["metadata"]["uid"] = json!(self.uids.to_string());
-        self.put("ADDED", lease)
+        new["metadata"]["uid"] = json!(self.uids.to_string());
+        self.put("ADDED", resource, new)
     }
 
     /// As the worst of servers does it: what does not exist is made, unless a uid says that it did.
-    fn replace(&mut self, name: &str, lease: Value) -> Answer {
-        let uid = lease["metadata"]["uid"].as_str();
-        let Some(present) = self.leases.get(name) else {
-            return if uid.is_some() { refuse(409, "Conflict") } else { self.create(lease) };
+    fn replace(&mut self, resource: &str, name: &str, new: Value) -> Answer {
+        let uid = new["metadata"]["uid"].as_str();
+        let Some(present) = self.objects.get(&key(resource, name)) else {
+            return if uid.is_some() { refuse(409, "Conflict") } else { self.create(resource, new) };
         };
         if uid.is_some_and(|uid| present["metadata"]["uid"] != uid)
-            || present["metadata"]["resourceVersion"] != lease["metadata"]["resourceVersion"]
+            || present["metadata"]["resourceVersion"] != new["metadata"]["resourceVersion"]
         {
             return refuse(409, "Conflict");
         }
-        self.put("MODIFIED", lease)
+        self.put("MODIFIED", resource, new)
     }
 
-    fn delete(&mut self, name: &str) -> Option<Value> {
-        let mut lease = self.leases.remove(name)?;
+    fn delete(&mut self, resource: &str, name: &str) -> Option<Value> {
+        let mut gone = self.objects.remove(&key(resource, name))?;
         self.version += 1;
-        lease["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        self.log.push((self.version, json!({"type": "DELETED", "object": lease})));
-        Some(lease)
+        gone["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.log.push((self.version, resource.into(), json!({"type": "DELETED", "object": gone})));
+        Some(gone)
     }
+
+    fn delete_if(&mut self, resource: &str, name: &str, wanted: &Value) -> Answer {
+        let Some(present) = self.objects.get(&key(resource, name)) else { return refuse(404, "NotFound") };
+        let differs = |field: &str| wanted[field].is_string() && wanted[field] != present["metadata"][field];
+        if differs("uid") || differs("resourceVersion") {
+            return refuse(409, "Conflict");
+        }
+        self.delete(resource, name).map_or_else(|| refuse(404, "NotFound"), |gone| object(&gone))
+    }
+}
+
+fn key(resource: &str, name: &str) -> (String, String) {
+    (resource.to_owned(), name.to_owned())
+}
+
+fn name_of(object: &Value) -> String {
+    object["metadata"]["name"].as_str().unwrap().to_owned()
 }
 
 fn full(code: u16, body: Bytes) -> Answer {

@@ -15,9 +15,11 @@
 //! All carry the labels `app.kubernetes.io/managed-by=bactrian`, `bactrian/group` and `bactrian/kind`. Lock
 //! names that are no DNS labels are escaped; the annotation `bactrian/lock` has them unchanged.
 //!
-//! Rights that a member needs on `leases.coordination.k8s.io` of its namespace: get, list, watch, create and
-//! update. With delete, a member that leaves takes its sessions along. With list and watch on pods, a
-//! container that has terminated is proof that its member has ended.
+//! The rights that a member needs, and those that it can use, are [`rules`]. With them, a container that has
+//! terminated is proof that its member has ended, members that stand by are known, sessions are removed, and
+//! changes of leadership are Events.
+//!
+//! [`Resource::ConfigMap`] is the compatibility mode with Apache Camel.
 //!
 //! Architecture invariant: this is the only crate that names `kube`. What a term is, who may claim a lock
 //! and when is decided in `cluster_lease`.
@@ -27,18 +29,23 @@ mod cache;
 mod clients;
 mod cluster;
 mod codec;
+mod config_map;
 #[cfg(test)]
 mod election_tests;
 mod errors;
+mod events;
 #[cfg(test)]
 mod fake;
+mod followers;
 mod identity;
 mod last_words;
 mod manifest;
 mod names;
+mod open;
 mod operator;
 mod pods;
 mod requests;
+mod rules;
 mod settings;
 mod store;
 #[cfg(test)]
@@ -49,6 +56,7 @@ mod watch;
 pub use cluster::KubernetesCluster;
 pub use cluster_lease::Timing;
 pub use codec::free_lock;
+pub use config_map::CamelTimingError;
 pub use identity::PodIdentity;
 pub use kube::Config;
 pub use manifest::{Document, Election, InvalidManifest, MANIFEST_MARK, Manifest};
@@ -58,5 +66,6 @@ pub use names::{
     SEAL_ANNOTATION, SESSION_ANNOTATION, STATES_ANNOTATION,
 };
 pub use operator::KubernetesOperator;
-pub use settings::KubernetesClusterSettings;
+pub use rules::{Purpose, Rule, rules};
+pub use settings::{CamelTiming, KubernetesClusterSettings, Resource};
 pub use survey::{LockHolder, LockStatus, Seen, Survey};

@@ -13,13 +13,18 @@ use crate::access;
 use crate::clients::Clients;
 use crate::cluster::{config_of, namespace_of};
 use crate::codec::Codec;
-use crate::errors::LEASES;
 use crate::identity::PodIdentity;
-use crate::settings::KubernetesClusterSettings;
+use crate::rules::{LEASES, Purpose, Rule};
+use crate::settings::{KubernetesClusterSettings, Resource};
 use crate::store::{KubernetesStore, Shared};
 
 /// What an operator does with Leases.
-const VERBS: &[&str] = &["get", "list", "watch", "create", "delete"];
+const REQUESTS: Rule = Rule {
+    verbs: &["get", "list", "watch", "create", "delete"],
+    purpose: Purpose::Election,
+    why: "What is asked of members is a Lease, which is deleted when it is done.",
+    ..LEASES
+};
 
 /// An [`Operator`] of a group of pods. What is asked is a Lease of its own, `bactrian.request.…`, which belongs
 /// to the Pod that it is asked of and goes with it.
@@ -40,6 +45,11 @@ impl KubernetesOperator {
     /// [`ClusterError::Unusable`] when there is no way to an API server, when the timing is not safe, or when
     /// rights are missing; the text says which.
     pub async fn open(settings: KubernetesClusterSettings) -> Result<Self, ClusterError> {
+        if settings.resource == Resource::ConfigMap {
+            let text = "members in the compatibility mode with Camel cannot be asked for anything: \
+                        stop the one that leads instead";
+            return Err(ClusterError::Unusable(text.into(), None));
+        }
         let config: Config = config_of(&settings).await?;
         let identity = settings.identity.clone().unwrap_or_else(PodIdentity::of_process);
         let namespace = namespace_of(&settings, &identity, &config);
@@ -49,13 +59,13 @@ impl KubernetesOperator {
         let codec = Codec { group: settings.group, owner: None, takeover_wait_seconds: 0 };
         let shared = Arc::new(Shared::new(Clients::of_config(config), namespace, codec));
         if let Ok(client) = shared.clients.ordinary() {
-            let missing = access::missing(&client, &shared.namespace, &LEASES, VERBS).await;
+            let missing = access::missing(&client, &shared.namespace, &REQUESTS).await;
             if !missing.is_empty() {
                 let text = format!(
                     "you may not {} Leases in the namespace {}; your Role needs the rule {}",
                     missing.join(", "),
                     shared.namespace,
-                    LEASES.yaml(&missing)
+                    REQUESTS.yaml(&missing)
                 );
                 return Err(ClusterError::Unusable(text, None));
             }

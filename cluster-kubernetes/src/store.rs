@@ -1,6 +1,7 @@
 //! [`KubernetesStore`]: the records of the election as Leases.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use cluster_lease::{
@@ -8,6 +9,7 @@ use cluster_lease::{
 };
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions, WatchParams};
 use kube::{Api, Client};
 use router_core::cluster::LockName;
@@ -16,7 +18,8 @@ use tokio::sync::Semaphore;
 use crate::cache::Cache;
 use crate::clients::Clients;
 use crate::codec::{self, Codec, expected, parse_version, version};
-use crate::errors::{self, Asked, LEASES};
+use crate::errors::{self, Asked};
+use crate::rules::LEASES;
 use crate::watch::GroupWatch;
 
 /// How many requests may be under way at once, without heartbeats. Each needs a connection, and a member
@@ -53,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) cache: Cache,
     /// The own sessions that were made, by the names of their Leases.
     pub(crate) own: std::sync::Mutex<Vec<String>>,
+    /// Whether Leases may be deleted.
+    pub(crate) may_delete: AtomicBool,
     requests: Semaphore,
 }
 
@@ -65,6 +70,7 @@ impl Shared {
             codec,
             cache: Cache::default(),
             own: std::sync::Mutex::default(),
+            may_delete: AtomicBool::new(false),
             requests,
         }
     }
@@ -83,10 +89,27 @@ impl Shared {
         Ok(Api::namespaced(client, &self.namespace))
     }
 
-    /// Deletes a Lease that nobody needs any more.
-    pub(crate) async fn delete(&self, name: &str) -> Result<(), StoreError> {
+    /// The Lease of a lock, for those who tell of it.
+    pub(crate) fn reference(&self, lock: &LockName) -> ObjectReference {
+        let name = self.codec.group.lock_lease(lock);
+        ObjectReference {
+            api_version: Some("coordination.k8s.io/v1".into()),
+            kind: Some("Lease".into()),
+            uid: self.cache.lease(&name, None).and_then(|lease| lease.metadata.uid),
+            name: Some(name),
+            namespace: Some(self.namespace.clone()),
+            ..ObjectReference::default()
+        }
+    }
+
+    /// Deletes a Lease that nobody needs any more, if it is still the one that was seen.
+    pub(crate) async fn delete(&self, name: &str, seen: Option<Lease>) -> Result<(), StoreError> {
         let api = self.api(self.clients.ordinary())?;
-        match api.delete(name, &DeleteParams::default()).await {
+        let preconditions = seen.map(|lease| Preconditions {
+            uid: lease.metadata.uid,
+            resource_version: lease.metadata.resource_version,
+        });
+        match api.delete(name, &DeleteParams { preconditions, ..DeleteParams::default() }).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             Err(error) => Err(errors::error(self.asked("delete"), error)),
@@ -127,6 +150,11 @@ impl Shared {
 impl KubernetesStore {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn allow_deletion(&self) {
+        self.shared.may_delete.store(true, Ordering::Relaxed);
     }
 
     /// One of the few turns for requests that are no heartbeats.
@@ -179,27 +207,22 @@ impl LeaseStore for KubernetesStore {
         shared.send(&write, &api).await
     }
 
-    /// Only requests are deleted, by the operators that made them.
+    /// Requests are deleted by the operators that made them. Of the sessions of one pod only the last ones are
+    /// left, as long as it lives. With it, all of them go.
     async fn delete(&self, key: StoreKey, version: Version) -> Result<(), StoreError> {
-        if !matches!(key, StoreKey::Request(_)) {
+        let shared = &self.shared;
+        let name = shared.codec.group.lease(&key);
+        let Some(lease) = shared.cache.lease(&name, Some(version)) else { return Err(StoreError::Conflict) };
+        if !matches!(key, StoreKey::Request(_)) && !shared.may_delete.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let shared = &self.shared;
         let _turn = self.turn().await?;
-        let api = shared.api(shared.clients.ordinary())?;
-        let params = DeleteParams {
-            preconditions: Some(Preconditions { resource_version: Some(version.to_string()), uid: None }),
-            ..DeleteParams::default()
-        };
-        match api.delete(&shared.codec.group.lease(&key), &params).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(errors::error(shared.asked("delete"), error)),
-        }
+        shared.delete(&name, Some(lease)).await
     }
 
     async fn watch(&self, version: Version) -> Result<Box<dyn LeaseWatch>, StoreError> {
         let shared = &self.shared;
-        let api = shared.api(shared.clients.watch())?;
+        let api = shared.api(shared.clients.another())?;
         // The server ends the watch after some minutes, and it goes on from the last version.
         let params = WatchParams::default().labels(&shared.codec.group.selector());
         let events = api.watch(&params, &version.to_string()).await;

@@ -184,3 +184,24 @@ async fn a_lock_that_was_led_and_looks_new_was_deleted_in_between() {
     assert!(!settled(&store).await, "its last leader may not know yet");
     assert!(settled(&self::store(&server)).await, "to a member that starts now it is new");
 }
+
+#[tokio::test(start_paused = true)]
+async fn only_what_was_seen_is_deleted_and_only_with_the_right() {
+    let server = FakeServer::new();
+    let one = store(&server);
+    let first = write(&one, Precondition::Absent, 1).await.unwrap();
+    one.delete(key(), first).await.unwrap();
+    assert!(server.lease(LEASE).is_some(), "without the right nothing is asked");
+    assert!(server.seen.lock().unwrap().iter().all(|seen| seen.method != Method::DELETE));
+    one.allow_deletion();
+    let second = write(&store(&server), Precondition::Absent, 1).await;
+    assert!(second.is_err());
+    let (other, edited) = (store(&server), 2);
+    other.list().await.unwrap();
+    let second = write(&other, Precondition::Version(first), edited).await.unwrap();
+    assert!(one.delete(key(), first).await.is_err(), "it has changed since");
+    assert!(server.lease(LEASE).is_some());
+    one.list().await.unwrap();
+    one.delete(key(), second).await.unwrap();
+    assert_eq!(server.lease(LEASE), None);
+}

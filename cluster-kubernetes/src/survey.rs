@@ -19,10 +19,11 @@ use tokio::time::timeout;
 use crate::clients::Clients;
 use crate::cluster::{config_of, namespace_of};
 use crate::codec::{Codec, Decoded};
-use crate::errors::{self, Asked, LEASES, PODS, Rule};
+use crate::errors::{self, Asked};
 use crate::identity::PodIdentity;
 use crate::names::{KIND_LABEL, ROUTES_ANNOTATION};
-use crate::settings::KubernetesClusterSettings;
+use crate::rules::{LEASES, PODS, Rule};
+use crate::settings::{KubernetesClusterSettings, Resource};
 
 /// How long an answer of the API server may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -100,8 +101,13 @@ impl Survey {
     /// Finds the API server and the namespace as [`KubernetesCluster`](crate::KubernetesCluster) does.
     ///
     /// # Errors
-    /// When there is no way to an API server.
+    /// When there is no way to an API server, and in the compatibility mode with Camel.
     pub async fn open(settings: &KubernetesClusterSettings) -> Result<Self, ClusterError> {
+        if settings.resource == Resource::ConfigMap {
+            let text = "in the compatibility mode with Camel the locks are entries of the ConfigMap: \
+                        `kubectl get configmap leaders -o yaml` shows them";
+            return Err(ClusterError::Unusable(text.into(), None));
+        }
         let config = config_of(settings).await?;
         let identity = settings.identity.clone().unwrap_or_else(PodIdentity::of_process);
         let namespace = namespace_of(settings, &identity, &config);
@@ -147,7 +153,7 @@ impl Survey {
     /// Safe.
     pub async fn changed(&self, seen: &Seen) -> Result<(), StoreError> {
         let asked = self.asked("watch", &LEASES);
-        let client = self.clients.watch().map_err(|error| errors::error(asked, error))?;
+        let client = self.clients.another().map_err(|error| errors::error(asked, error))?;
         let api = Api::<Lease>::namespaced(client, &self.namespace);
         let labels = format!("{},{KIND_LABEL}=lock", self.codec.group.selector());
         let params = WatchParams::default().labels(&labels).disable_bookmarks();

@@ -60,7 +60,7 @@ pub use clocks::Clocks;
 pub use core::{Core, Guard, Identity, IdentityError};
 pub use driver::{
     Clock, LeaseCluster, LeaseClusterError, LeaseClusterSettings, SystemClock, Timing, TimingError,
-    TokioClock,
+    TokioClock, Transition, TransitionKind,
 };
 pub use event::{Event, Outcome};
 pub use memory::{Faults, Link, MemoryHandle, MemoryStore, Requests, Span};

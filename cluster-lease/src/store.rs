@@ -1,5 +1,7 @@
 //! [`LeaseStore`]: what the election needs of a store, and no more.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use router_core::cluster::{LockName, Member};
 use router_core::error::BoxError;
@@ -63,6 +65,20 @@ pub trait LeaseStore: Send + Sync + 'static {
     async fn delete(&self, key: StoreKey, version: Version) -> Result<(), StoreError> {
         let _ = (key, version);
         Ok(())
+    }
+
+    /// `None`: the group is followed by its watch. A store that has none is listed this often instead, and
+    /// after each heartbeat; its [`watch`](Self::watch) is never called.
+    fn poll_period(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Why a lock that has no record is led after the takeover wait only, for the log.
+    fn why_missing(&self, lock: &LockName) -> String {
+        format!(
+            "there is no record of `{lock}`, and a missing record cannot be told from a deleted one; create \
+             the records of locks in advance to start at once"
+        )
     }
 
     /// Watches the group from just after `version`.

@@ -58,6 +58,16 @@ pub struct ClusterSettings {
     pub namespace: Option<String>,
     /// The group of members that share their locks.
     pub group: String,
+    /// What the locks are kept in.
+    pub resource: Resource,
+    /// The name of the ConfigMap, where they are kept in one.
+    pub resource_name: String,
+    /// The `leaseDurationMillis` of members that are Camel's.
+    #[serde(deserialize_with = "duration")]
+    pub camel_lease_duration: Duration,
+    /// The `renewDeadlineMillis` of members that are Camel's.
+    #[serde(deserialize_with = "duration")]
+    pub camel_renew_deadline: Duration,
     /// The labels of the members' pods.
     pub pod_labels: Option<String>,
     /// The timing of the election.
@@ -74,6 +84,16 @@ pub struct ClusterSettings {
     /// Instead of the profile's: the period of the heartbeat.
     #[serde(default, deserialize_with = "some_duration")]
     pub heartbeat: Option<Duration>,
+}
+
+/// What Kubernetes keeps the locks in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resource {
+    /// Leases.
+    Lease,
+    /// One ConfigMap, as Camel has it.
+    ConfigMap,
 }
 
 /// The cluster services that can be named.

@@ -12,13 +12,18 @@
 
 mod api_server;
 mod by_hand;
+#[path = "../../cluster-kubernetes/src/config_map/tests/camel.rs"]
+mod camel;
 mod clocks;
+mod config_map;
 mod ends;
+mod events;
 mod faults;
 mod gateway;
 mod handover;
 mod image;
 mod judge;
+mod known;
 mod leaders;
 mod load;
 mod long;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use bactrian::cluster_kubernetes::Timing;
+use bactrian::cluster_kubernetes::{CamelTiming, Resource, Timing};
 use bactrian::prelude::*;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -29,12 +29,18 @@ pub(crate) struct MemberSettings {
     pub(crate) profile: &'static str,
     /// The address of a bot's server: what it receives is what the member works on under `lock1`.
     pub(crate) bot: Option<String>,
+    /// Whether the locks are entries of a ConfigMap.
+    pub(crate) config_map: bool,
     pub(crate) log: PathBuf,
     /// The crate that elects instead of ours.
     pub(crate) peer: Option<&'static str>,
     /// More of the environment.
     pub(crate) variables: Vec<(&'static str, String)>,
 }
+
+/// The timing of members of Camel that fits to the profile `fast`.
+pub(crate) const FAST_CAMEL: CamelTiming =
+    CamelTiming { lease_duration: Duration::from_secs(5), renew_deadline: Duration::from_secs(3) };
 
 /// A member process; dropping it kills it.
 pub(crate) struct Member {
@@ -64,6 +70,9 @@ impl Member {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
+        if settings.config_map {
+            command.env("MEMBER_CONFIG_MAP", "");
+        }
         if let Some(uid) = &settings.pod_uid {
             command.env("POD_UID", uid);
         }
@@ -152,7 +161,13 @@ fn member_process() {
     let number = |name: &str| variable(name).unwrap().parse::<u64>().unwrap();
     let Some(records) = variable("MEMBER_RECORDS").map(PathBuf::from) else { return };
     bactrian::init_logging();
+    let resource = match variable("MEMBER_CONFIG_MAP") {
+        Some(_) => Resource::ConfigMap,
+        None => Resource::Lease,
+    };
     let settings = KubernetesClusterSettings {
+        resource,
+        camel: FAST_CAMEL,
         timing: Timing { profile: variable("MEMBER_PROFILE"), ..Timing::default() },
         pod_labels: variable("MEMBER_POD_LABELS"),
         termination_log: variable("MEMBER_TERMINATION_LOG").map(PathBuf::from),

@@ -34,7 +34,7 @@ fn member_in_pod(stage: &Stage, user: usize, round: usize) -> Member {
     stage.member_with(user, settings)
 }
 
-fn patch_status(stage: &Stage, pod: &str, status: &Value) -> u64 {
+pub(crate) fn patch_status(stage: &Stage, pod: &str, status: &Value) -> u64 {
     let at = now();
     let patch = Patch::Merge(json!({"status": status}));
     let params = PatchParams::default();

@@ -39,6 +39,10 @@ fn a_right_that_is_taken_away_ends_leadership_and_is_named() {
     let taken = now();
     stage.let_pass(Duration::from_secs(7));
     assert!(leader.log().replace('\\', "").contains(&rule("update")), "{}", leader.log());
+    let log = leader.log();
+    let warned =
+        log.lines().filter(|line| line.contains("WARN") && line.contains("a heartbeat of the election"));
+    assert_eq!(warned.count(), 1, "one line, not one for each try: {log}");
     let last = stage.records().iter().filter_map(|record| record.end).max().unwrap();
     println!("right taken away: the last exchange ended after {:?}", between(taken, last));
     assert!(between(taken, last) < Duration::from_millis(5_500));

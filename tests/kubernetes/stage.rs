@@ -69,6 +69,7 @@ impl Stage {
             termination_log: None,
             profile: "fast",
             bot: None,
+            config_map: false,
             log: PathBuf::new(),
             peer: None,
             variables: Vec::new(),
@@ -120,21 +121,20 @@ impl Stage {
         }
     }
 
-    /// What members may do with Leases, from now on.
+    /// What members may do with Leases, from now on; they may see pods too.
     pub(crate) fn allow(&self, verbs: &[&str]) {
-        let rule = |groups: &[&str], resource: &str, verbs: &[&str]| PolicyRule {
-            api_groups: Some(groups.iter().map(ToString::to_string).collect()),
-            resources: Some(vec![resource.into()]),
+        self.grant(&[("coordination.k8s.io", "leases", verbs), ("", "pods", &["list", "watch"])]);
+    }
+
+    /// What members may do, from now on.
+    pub(crate) fn grant(&self, rules: &[(&str, &str, &[&str])]) {
+        let rule = |(group, resource, verbs): &(&str, &str, &[&str])| PolicyRule {
+            api_groups: Some(vec![(*group).into()]),
+            resources: Some(vec![(*resource).into()]),
             verbs: verbs.iter().map(ToString::to_string).collect(),
             ..PolicyRule::default()
         };
-        let mut role = Role {
-            rules: Some(vec![
-                rule(&["coordination.k8s.io"], "leases", verbs),
-                rule(&[""], "pods", &["list", "watch"]),
-            ]),
-            ..Role::default()
-        };
+        let mut role = Role { rules: Some(rules.iter().map(rule).collect()), ..Role::default() };
         role.metadata.name = Some("members".into());
         let mut binding = RoleBinding {
             role_ref: RoleRef {

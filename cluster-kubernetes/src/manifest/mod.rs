@@ -2,7 +2,6 @@
 
 mod names;
 mod objects;
-mod rights;
 #[cfg(test)]
 mod tests;
 mod yaml;
@@ -12,6 +11,8 @@ use std::time::Duration;
 use router_core::cluster::LockName;
 
 use crate::names::Group;
+use crate::rules::{Purpose, Rule, rules};
+use crate::settings::Resource;
 use names::{Labels, check_files, check_image, check_label, selected_labels};
 use objects::Objects;
 use yaml::{role_text, text};
@@ -53,6 +54,20 @@ pub struct Election {
     pub locks: Vec<(LockName, Vec<String>)>,
     /// The selector by which members find the pods of one another, where they look at them.
     pub pod_labels: Option<String>,
+    /// What the locks are kept in.
+    pub resource: Resource,
+}
+
+impl Election {
+    /// What the features in use need, and nothing more. Sessions are removed with their pods.
+    fn rules(&self) -> impl Iterator<Item = &'static Rule> {
+        let with_pods = self.pod_labels.as_ref().is_some_and(|labels| !labels.is_empty());
+        rules(self.resource).iter().filter(move |rule| match rule.purpose {
+            Purpose::Election | Purpose::Events => true,
+            Purpose::Pods => with_pods,
+            Purpose::CleanUp => false,
+        })
+    }
 }
 
 /// One YAML document.
@@ -86,7 +101,7 @@ impl Manifest {
         let objects = Objects { manifest: self, labels: self.labels(), pod_labels: self.pod_labels()? };
         let mut documents = vec![document("service-account.yaml", text(&objects.service_account())?)];
         if let Some(election) = &self.election {
-            let role = role_text(&objects.role(), &rights::of(election))?;
+            let role = role_text(&objects.role(), election.rules())?;
             documents.push(document("role.yaml", role));
             documents.push(document("role-binding.yaml", text(&objects.role_binding())?));
         }

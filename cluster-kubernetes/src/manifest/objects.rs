@@ -14,11 +14,12 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::Manifest;
 use super::names::Labels;
+use super::{Election, Manifest};
 use crate::codec::free_lock;
 use crate::last_words::TERMINATION_LOG;
 use crate::names::{ROUTES_ANNOTATION, hash};
+use crate::settings::Resource;
 
 /// Where the route files are in the container.
 const FOLDER: &str = "/etc/bactrian";
@@ -87,7 +88,8 @@ impl Objects<'_> {
     /// They have no label of this Deployment: nothing that deletes what carries its labels may delete a lock
     /// that somebody holds.
     pub(super) fn locks(&self) -> Vec<Lease> {
-        let Some(election) = &self.manifest.election else { return Vec::new() };
+        let with_leases = |election: &&Election| election.resource == Resource::Lease;
+        let Some(election) = self.manifest.election.as_ref().filter(with_leases) else { return Vec::new() };
         let lease = |(lock, routes): &(_, Vec<String>)| {
             let mut lease = free_lock(&election.group, lock);
             lease.metadata.namespace = Some(self.manifest.namespace.clone());

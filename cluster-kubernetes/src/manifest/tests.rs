@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::names::ROUTES_ANNOTATION;
+use crate::settings::Resource;
 
 fn manifest() -> Manifest {
     Manifest {
@@ -19,6 +20,7 @@ fn manifest() -> Manifest {
             group: Group::default(),
             locks: vec![("lock1".parse().unwrap(), vec!["clock".into()])],
             pod_labels: None,
+            resource: Resource::Lease,
         }),
     }
 }

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use super::election::{Done, Election};
 use super::mirror::SessionDeadline;
 use super::requests;
+use super::transition::{Transition, TransitionKind};
 use crate::action::{Action, FenceCause, Operation, RequestId, SessionLoss, Target};
 use crate::event::Event;
 use crate::record::{LockId, SessionId};
@@ -50,8 +51,11 @@ impl Election<'_> {
         }
         let store = Arc::clone(&self.around.store);
         let patience = self.around.timing.attempt_timeout();
+        let complaints = Arc::clone(&self.around.complaints);
         let Operation::Write { key, expect, record } = operation else {
-            self.tasks.spawn(async move { Done::Request(request, requests::list(store, patience).await) });
+            self.tasks.spawn(async move {
+                Done::Request(request, requests::list(store, patience, complaints).await)
+            });
             return;
         };
         let Some((key, record)) = self.directory.for_store(key, record) else { return };
@@ -62,7 +66,10 @@ impl Election<'_> {
         }
         let write = Write::new(key, expect, record);
         self.tasks.spawn(async move {
-            Done::Request(request, requests::write(store, request, write, attempt, patience).await)
+            Done::Request(
+                request,
+                requests::write(store, request, write, attempt, patience, complaints).await,
+            )
         });
     }
 
@@ -70,8 +77,16 @@ impl Election<'_> {
         let (Some(name), Some(tenure)) = (self.name(lock), self.core.tenure(lock)) else { return };
         self.deadline.set(deadline);
         let hold = self.around.holds.begin(&name, epoch, self.around.local.clone(), &self.deadline, tenure);
+        let why = self.directory.why(lock);
         if let Some(publisher) = self.wishes.publisher(&name) {
-            publisher.lead(hold.control.term().clone(), &self.directory.why(lock));
+            publisher.lead(hold.control.term().clone(), &why);
+        }
+        self.observed(name, epoch, TransitionKind::Elected, &why);
+    }
+
+    fn observed(&self, lock: LockName, term: u64, kind: TransitionKind, why: &str) {
+        if let Some(observer) = &self.around.observer {
+            observer(Transition { lock, term, kind, why: why.into() });
         }
     }
 
@@ -83,6 +98,7 @@ impl Election<'_> {
         if let Some(publisher) = self.wishes.publisher(&name) {
             publisher.follow(None, self.farewell);
         }
+        self.observed(name, epoch, TransitionKind::Released, self.farewell);
         self.await_work(hold);
     }
 
@@ -94,6 +110,7 @@ impl Election<'_> {
         if let Some(publisher) = self.wishes.publisher(&name) {
             publisher.follow(None, why_fenced(cause));
         }
+        self.observed(name, epoch, TransitionKind::Lost, why_fenced(cause));
         self.await_work(hold);
     }
 
@@ -110,15 +127,11 @@ impl Election<'_> {
         }
     }
 
-    fn lock_missing(&self, lock: LockId) {
-        let (Some(name), wait) = (self.directory.name(lock), self.around.timing.takeover_wait()) else {
-            return;
-        };
-        info!(
-            lock = %name,
-            "there is no record of `{name}`: it is made now and led in {wait:?}, because a missing record \
-             cannot be told from a deleted one; create the records of locks in advance to start at once"
-        );
+    fn lock_missing(&mut self, lock: LockId) {
+        let (Some(name), wait) = (self.name(lock), self.around.timing.takeover_wait()) else { return };
+        let why = self.around.store.why_missing(&name);
+        self.directory.note_missing(lock, &why);
+        info!(lock = %name, why, "`{name}` is claimed now and led in {wait:?}: {why}");
     }
 
     /// The holds of the session were fenced before this, and never see a deadline of the next one.

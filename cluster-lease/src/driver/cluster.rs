@@ -120,6 +120,8 @@ impl LeaseCluster {
             members,
             sessions,
             drained,
+            observer: settings.observer.clone(),
+            complaints: Arc::default(),
         };
         tasks.spawn(supervise(around, settings, identity, told, quit));
         Ok(Arc::new(Self {
@@ -153,6 +155,12 @@ impl LeaseCluster {
     /// Changes who may campaign and with which weights; see [`LeaseClusterSettings::candidates`].
     pub fn set_candidates(&self, candidates: &[(SmolStr, u32)]) {
         self.office.tell(Input::Candidates(self::candidates(candidates)));
+    }
+
+    /// Members that the backend knows of beside those that hold or take something, for
+    /// [`ClusterView::members`]. One that is on the same host as a member with a session is that member.
+    pub fn set_others(&self, members: Vec<Member>) {
+        self.office.tell(Input::Others(members));
     }
 
     /// The sessions that are not known to be dead, with their members, and all later changes. For backends

@@ -21,7 +21,15 @@ pub(crate) struct Directory {
     locks: HashMap<LockId, Known>,
     /// What operators ask, by name.
     requests: BTreeMap<SmolStr, (Version, Request)>,
+    /// Why this member could claim what it has claimed: the claim, and what was known when it was sent. It
+    /// came through only if that was still so.
+    claims: HashMap<LockId, (u64, SmolStr)>,
+    /// Why a lock has no record, until it is claimed.
+    missing: HashMap<LockId, SmolStr>,
 }
+
+/// How much longer than a dead session a silent one is kept.
+const SILENCE: u32 = 10;
 
 struct Peer {
     member: Member,
@@ -57,6 +65,8 @@ impl Directory {
             sessions: BTreeMap::new(),
             locks: HashMap::new(),
             requests: BTreeMap::new(),
+            claims: HashMap::new(),
+            missing: HashMap::new(),
         }
     }
 
@@ -185,14 +195,30 @@ impl Directory {
         self.locks.insert(id, Known { record, term, why });
     }
 
+    /// The lock is about to be claimed although it has no record.
+    pub(crate) fn note_missing(&mut self, lock: LockId, why: &str) {
+        self.missing.insert(lock, format!("the takeover wait is over that began because {why}").into());
+    }
+
+    fn note_claim(&mut self, lock: LockId, claim: u64) {
+        if self.claims.get(&lock).is_some_and(|(known, _)| *known == claim) {
+            return;
+        }
+        let why = self.missing.remove(&lock).unwrap_or_else(|| self.why_open(lock).into());
+        self.claims.insert(lock, (claim, why));
+    }
+
     /// The record in the form of the store, with the names that humans want.
-    pub(crate) fn for_store(&self, key: Key, record: Record) -> Option<(StoreKey, StoreRecord)> {
+    pub(crate) fn for_store(&mut self, key: Key, record: Record) -> Option<(StoreKey, StoreRecord)> {
         Some(match (key, record) {
             (Key::Session(session), Record::Session(record)) => {
                 let member = self.sessions.get(&session).map_or(&self.local, |peer| &peer.member).clone();
                 (StoreKey::Session(session), StoreRecord::Session { record, member })
             }
             (Key::Lock(id), Record::Lock(record)) => {
+                if record.holder.is_some() {
+                    self.note_claim(id, record.claim);
+                }
                 // The core writes no other holder than its own session.
                 let holder = record.holder.map(|_| self.local.id.clone());
                 (StoreKey::Lock(self.name(id)?.clone()), StoreRecord::Lock { record, holder })
@@ -210,8 +236,13 @@ impl Directory {
 
     /// Why this member leads a lock, for the log.
     pub(crate) fn why(&self, lock: LockId) -> SmolStr {
-        let why = self.locks.get(&lock).map(|known| known.why.clone()).unwrap_or_default();
-        if why.is_empty() { "its claim came through".into() } else { why }
+        let known = self.locks.get(&lock);
+        let why = known.map(|known| known.why.clone()).filter(|why| !why.is_empty());
+        let claimed = || {
+            let (claim, why) = self.claims.get(&lock)?;
+            known.is_some_and(|known| known.record.claim == *claim).then(|| why.clone())
+        };
+        why.or_else(claimed).unwrap_or_else(|| "its claim came through".into())
     }
 
     /// Why a lock can be claimed as it is now.
@@ -233,8 +264,9 @@ impl Directory {
         }
     }
 
-    /// The members that hold or take something, and this one.
-    pub(crate) fn members(&self, now: Clocks, within: Duration) -> Vec<Member> {
+    /// The members that hold or take something, this one, and those of the others that are none of these:
+    /// one that stands by has no session, so only somebody else can know of it.
+    pub(crate) fn members(&self, now: Clocks, within: Duration, others: &[Member]) -> Vec<Member> {
         let mut members = vec![self.local.clone()];
         for peer in self.sessions.values() {
             let live = peer.record.dead.is_none() && now.standby.saturating_sub(peer.heard) < within;
@@ -242,17 +274,27 @@ impl Directory {
                 members.push(peer.member.clone());
             }
         }
+        for other in others {
+            let is_known =
+                |known: &Member| known.id == other.id || (other.host.is_some() && known.host == other.host);
+            if !members.iter().any(is_known) {
+                members.push(other.clone());
+            }
+        }
         members
     }
 
-    /// A session that has been dead for at least this long and that no lock names, and its version. Each
-    /// is given once, until a list shows that it still exists.
+    /// A session that no lock names and that has been dead for at least this long, or silent for ten times
+    /// as long, and its version: a member that crashed while it held nothing is never declared dead. Each is
+    /// given once, until a list shows that it still exists. If a silent one is alive after all, it holds
+    /// nothing, and goes on with another session.
     pub(crate) fn bury(&mut self, now: Clocks, rest: Duration) -> Option<(SessionId, Version)> {
         let locks = &self.locks;
         let (session, peer) = self.sessions.iter_mut().find(|(session, peer)| {
+            let rest = if peer.record.dead.is_some() { rest } else { rest.saturating_mul(SILENCE) };
             let rested = now.standby.saturating_sub(peer.heard) >= rest;
             let is_named = || locks.values().any(|lock| lock.record.holder == Some(**session));
-            peer.record.dead.is_some() && rested && !peer.buried && !is_named()
+            rested && !peer.buried && !is_named()
         })?;
         peer.buried = true;
         Some((*session, peer.version))

@@ -11,12 +11,14 @@ use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error};
 
+use super::complaints::Complaints;
 use super::directory::Directory;
 use super::holds::{Hold, Holds};
 use super::inbox::Input;
 use super::mirror::SessionDeadline;
 use super::operators::Answering;
 use super::requests::Fate;
+use super::transition::Observer;
 use super::watcher::{Seen, Watcher};
 use super::wishes::{Participation, Wishes};
 use crate::action::RequestId;
@@ -37,6 +39,8 @@ pub(crate) struct Surroundings {
     pub(crate) sessions: tokio::sync::watch::Sender<Vec<(SessionId, Member)>>,
     /// Whether this member takes no locks.
     pub(crate) drained: tokio::sync::watch::Sender<bool>,
+    pub(crate) observer: Option<Arc<Observer>>,
+    pub(crate) complaints: Arc<Complaints>,
 }
 
 /// For how many takeover waits the record of an ended session is kept.
@@ -117,6 +121,7 @@ impl<'a> Election<'a> {
         let (sender, mut watch) = mpsc::channel(WATCH_BUFFER);
         let watcher = Watcher {
             store: Arc::clone(&self.around.store),
+            complaints: Arc::clone(&self.around.complaints),
             seen: sender,
             distrusted: Arc::clone(&self.distrusted),
             patience: self.around.timing.attempt_timeout(),
@@ -154,7 +159,7 @@ impl<'a> Election<'a> {
 
     /// Nothing is held any more, nor will be: the record of the session says so, and need not be watched
     /// by anybody. If this does not come through, the session is as one that has crashed.
-    async fn end_session(&self) {
+    async fn end_session(&mut self) {
         let session = self.core.session();
         let Some((version, record)) = self.directory.live(session).filter(|_| !self.is_forsaken()) else {
             return;
@@ -231,6 +236,10 @@ impl<'a> Election<'a> {
             Input::Candidates(candidates) => {
                 self.wishes.candidates.clone_from(&candidates);
                 self.step(Event::Candidates(candidates));
+            }
+            Input::Others(others) => {
+                self.wishes.others = others;
+                self.publish_members();
             }
             Input::Evidence { session, death } => self.step(Event::Evidence { session, death }),
             Input::Confirm { lock, epoch, record, reply } => {
@@ -460,7 +469,8 @@ impl<'a> Election<'a> {
 
     fn publish_members(&self) {
         let now = self.around.holds.clock.now();
-        let members = self.directory.members(now, self.around.timing.takeover_wait());
+        let others = &self.wishes.others;
+        let members = self.directory.members(now, self.around.timing.takeover_wait(), others);
         self.around.members.send_if_modified(|present| {
             let changed = *present != members;
             if changed {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use router_core::cluster::{LeadershipPublisher, LockName};
+use router_core::cluster::{LeadershipPublisher, LockName, Member};
 use tokio::sync::oneshot;
 
 use crate::record::{Death, LockRecord, SessionId};
@@ -35,6 +35,8 @@ pub(crate) enum Input {
         done: Option<oneshot::Sender<()>>,
     },
     Candidates(Vec<Candidate>),
+    /// Members that somebody else than the store knows of.
+    Others(Vec<Member>),
     Evidence {
         session: SessionId,
         death: Death,

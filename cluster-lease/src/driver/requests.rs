@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use router_core::error::Chain;
 use tokio::time::timeout;
-use tracing::{debug, warn};
 
+use super::complaints::Complaints;
 use crate::action::{RequestId, Target};
 use crate::event::Outcome;
 use crate::store::{Attempt, LeaseStore, Listing, StoreError, Write};
@@ -26,36 +26,45 @@ pub(crate) async fn write(
     write: Write,
     attempt: Attempt,
     patience: Duration,
+    complaints: Arc<Complaints>,
 ) -> Fate {
+    let report = |error: &dyn std::fmt::Display| report(&complaints, request.target, error);
     match timeout(patience, store.write(write, attempt)).await {
         Ok(Ok(version)) => Fate::Known(Outcome::Written { version }),
         Ok(Err(StoreError::Conflict)) => Fate::Known(Outcome::Conflict),
         Ok(Err(error)) => {
-            report(request.target, &Chain(&error));
+            report(&Chain(&error));
             Fate::Known(Outcome::Unknown)
         }
         Err(_) => {
-            report(request.target, &"the store did not answer in time");
+            report(&"the store did not answer in time");
             Fate::Silence
         }
     }
 }
 
-pub(crate) async fn list(store: Arc<dyn LeaseStore>, patience: Duration) -> Fate {
+pub(crate) async fn list(
+    store: Arc<dyn LeaseStore>,
+    patience: Duration,
+    complaints: Arc<Complaints>,
+) -> Fate {
     match timeout(patience, store.list()).await {
         Ok(Ok(listing)) => Fate::Listed(listing),
         Ok(Err(error)) => {
-            report(Target::List, &Chain(&error));
+            report(&complaints, Target::List, &Chain(&error));
             Fate::Known(Outcome::Unknown)
         }
         Err(_) => Fate::Silence,
     }
 }
 
-/// Missing heartbeats are worth a line in the log: when they go on missing, leadership ends.
-fn report(target: Target, error: &dyn std::fmt::Display) {
-    match target {
-        Target::Heartbeat => warn!("a heartbeat of the election failed: {error}"),
-        _ => debug!(?target, "a request of the election failed: {error}"),
-    }
+/// When heartbeats go on missing, leadership ends; when other requests do, nobody leads.
+fn report(complaints: &Complaints, target: Target, error: &dyn std::fmt::Display) {
+    let what = match target {
+        Target::Heartbeat => "a heartbeat of the election failed",
+        Target::Lock(_) => "a lock's record cannot be written",
+        Target::Kill(_) => "a session that has ended cannot be declared dead",
+        Target::List => "the election's records cannot be listed",
+    };
+    complaints.say(what, error);
 }

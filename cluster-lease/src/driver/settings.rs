@@ -8,6 +8,7 @@ use router_core::cluster::{ClusterError, Member};
 use smol_str::SmolStr;
 
 use super::clock::Clock;
+use super::transition::{Observer, Transition};
 use crate::core::{Identity, IdentityError};
 use crate::settings::{Settings, SettingsError};
 
@@ -70,6 +71,8 @@ pub struct LeaseClusterSettings {
     pub(crate) timing: Settings,
     pub(crate) strict: bool,
     pub(crate) candidates: Vec<(SmolStr, u32)>,
+    pub(crate) ranked_as: Option<SmolStr>,
+    pub(crate) observer: Option<Arc<Observer>>,
     pub(crate) clock: Option<Arc<dyn Clock>>,
     pub(crate) incarnations: Option<Arc<dyn Fn() -> u128 + Send + Sync>>,
 }
@@ -84,6 +87,8 @@ impl LeaseClusterSettings {
             timing: Settings::default(),
             strict: true,
             candidates: Vec::new(),
+            ranked_as: None,
+            observer: None,
             clock: None,
             incarnations: None,
         }
@@ -114,6 +119,22 @@ impl LeaseClusterSettings {
         self
     }
 
+    /// The name of this member in the list of candidates, where that is not its id: what it keeps over a
+    /// restart, and what others know of it before they have seen a session of it.
+    #[must_use]
+    pub fn ranked_as(mut self, name: impl Into<SmolStr>) -> Self {
+        self.ranked_as = Some(name.into());
+        self
+    }
+
+    /// Who is told whenever this member begins to lead, gives a term up, or loses it. It is called in the
+    /// election's loop: it must return at once.
+    #[must_use]
+    pub fn observer(mut self, observer: impl Fn(Transition) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
     /// Another clock than that of the system. For tests.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -135,7 +156,10 @@ impl LeaseClusterSettings {
             Some(draw) => draw(),
             None => random()?,
         };
-        Ok(Identity::new(&self.member.id, incarnation)?)
+        if self.member.id.trim().is_empty() {
+            return Err(IdentityError::EmptyName.into());
+        }
+        Ok(Identity::new(self.ranked_as.as_ref().unwrap_or(&self.member.id), incarnation)?)
     }
 }
 

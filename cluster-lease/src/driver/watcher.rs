@@ -6,7 +6,9 @@ use std::time::Duration;
 use router_core::error::Chain;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tracing::debug;
+
+use super::complaints::Complaints;
 
 use crate::record::Version;
 use crate::store::{Change, LeaseStore, LeaseWatch, Listing, StoreError};
@@ -23,6 +25,7 @@ pub(crate) enum Seen {
 
 pub(crate) struct Watcher {
     pub(crate) store: Arc<dyn LeaseStore>,
+    pub(crate) complaints: Arc<Complaints>,
     pub(crate) seen: mpsc::Sender<Seen>,
     /// Somebody knows of changes that the watch has not delivered.
     pub(crate) distrusted: Arc<Notify>,
@@ -38,7 +41,7 @@ impl Watcher {
         let mut pause = self.pause;
         while self.seen.send(Seen::Lost).await.is_ok() {
             let before = tokio::time::Instant::now();
-            match self.list_and_watch().await {
+            match self.list_and_watch(pause > self.pause).await {
                 Ok(()) => return,
                 Err(error) => debug!("the watch of the election failed: {}", Chain(&error)),
             }
@@ -51,22 +54,46 @@ impl Watcher {
         }
     }
 
-    /// `Ok`: nobody listens any more.
-    async fn list_and_watch(&self) -> Result<(), StoreError> {
+    /// `Ok`: nobody listens any more. `again`: the watch has just failed, too.
+    async fn list_and_watch(&self, again: bool) -> Result<(), StoreError> {
         let listing = self.in_time(self.store.list()).await.inspect_err(|error| {
-            warn!("the election's records cannot be listed: {}", Chain(error));
+            self.complaints.say("the election's records cannot be listed", &Chain(error));
         })?;
         let mut version = listing.version;
         if self.seen.send(Seen::Listed(listing)).await.is_err() {
             return Ok(());
         }
+        if let Some(period) = self.store.poll_period() {
+            return self.poll(period).await;
+        }
         loop {
-            let watch = self.in_time(self.store.watch(version)).await?;
+            let watch = self.in_time(self.store.watch(version)).await.inspect_err(|error| {
+                // Once is nothing: the changes after `version` may not be kept.
+                if again {
+                    self.complaints.say("the election's records cannot be watched", &Chain(error));
+                }
+            })?;
             if self.seen.send(Seen::Open).await.is_err() || !self.follow(watch, &mut version).await? {
                 return Ok(());
             }
             // It ended in good order. Some servers do that often; none may make us spin.
             sleep(self.pause).await;
+        }
+    }
+
+    /// Lists the group again and again, for a store that has no watch. To the core the watch stays lost, so
+    /// it asks for a list of its own after each heartbeat.
+    async fn poll(&self, period: Duration) -> Result<(), StoreError> {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.seen.closed() => return Ok(()),
+                () = sleep(period) => {}
+            }
+            let listing = self.in_time(self.store.list()).await?;
+            if self.seen.send(Seen::Listed(listing)).await.is_err() {
+                return Ok(());
+            }
         }
     }
 

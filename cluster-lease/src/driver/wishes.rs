@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use router_core::cluster::{LeadershipPublisher, LockName};
+use router_core::cluster::{LeadershipPublisher, LockName, Member};
 use tokio::sync::oneshot;
 
 use crate::rendezvous::Candidate;
@@ -12,6 +12,8 @@ use crate::rendezvous::Candidate;
 pub(crate) struct Wishes {
     pub(crate) participations: HashMap<LockName, Participation>,
     pub(crate) candidates: Vec<Candidate>,
+    /// Members that somebody else than the store knows of.
+    pub(crate) others: Vec<Member>,
     /// The program wants it drained.
     pub(crate) draining: bool,
     /// An operator does.

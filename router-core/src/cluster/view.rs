@@ -52,7 +52,8 @@ impl ClusterView {
         &self.local
     }
 
-    /// All live members of the cluster, this one included, whichever locks they want.
+    /// All live members of the cluster, this one included, whichever locks they want, as far as this member
+    /// knows. Who stands by leaves few traces in some clusters; each says what it knows.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         self.participation.members()

@@ -111,7 +111,8 @@ fn election(arguments: &Arguments, loaded: &Loaded) -> Result<Option<Election>, 
         locks.entry(lock.clone()).or_default();
     }
     let locks = locks.into_iter().collect();
-    Ok(Some(Election { group, locks, pod_labels: cluster.pod_labels.clone() }))
+    let resource = bactrian::cluster::resource(cluster);
+    Ok(Some(Election { group, locks, pod_labels: cluster.pod_labels.clone(), resource }))
 }
 
 /// The Leases are in `cluster.namespace`, and the rights to them must be there too.

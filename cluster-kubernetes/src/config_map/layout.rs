@@ -1,0 +1,164 @@
+//! What stands in the ConfigMap.
+//!
+//! ```yaml
+//! metadata:
+//!   name: leaders
+//!   labels: {provider: camel, kind: locks}
+//!   annotations:
+//!     bactrian/claim-0123456789abcdef: lock=lock1 holder=... epoch=101 claim=1 settled=true
+//!     bactrian/states-0123456789abcdef: lock=lock1 {"orders":{"cursor":"1042"}}
+//! data:
+//!   leader.pod.lock1: clock-0
+//!   leader.local.timestamp.lock1: "2026-01-31T09:00:00Z"
+//! ```
+//!
+//! The two entries are Camel's, which knows a member by the name of its pod alone. The annotations are ours. The
+//! claim tells the processes that a pod has had, and the claims of one process, apart. Camel leaves it where
+//! it is, and it counts only while the entry names the pod that wrote it. The states are those of the routes
+//! under the lock.
+
+use cluster_lease::LockRecord;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use router_core::cluster::{ClusterError, LockName};
+
+use crate::codec::{lock_text, parse_lock_record};
+use crate::names::hash;
+
+/// The name of the ConfigMap when nobody has said otherwise; as in Camel.
+pub(crate) const RESOURCE_NAME: &str = "leaders";
+const LEADER: &str = "leader.pod.";
+const TIMESTAMP: &str = "leader.local.timestamp.";
+const CLAIM: &str = "bactrian/claim-";
+const STATES: &str = "bactrian/states-";
+
+/// The time of a lock that was given up in good order. It is a time to Camel, which does not read it, and no
+/// claim has it. When a claim is removed by hand its time stays, or goes too, so neither looks like this.
+const GIVEN_UP: &str = "1970-01-01T00:00:00Z";
+/// Nobody, but not no entry: Camel leads a lock without an entry at once, and one whose leader is no member
+/// after its wait. No pod is called this.
+const NOBODY: &str = "-";
+/// The longest key of a ConfigMap.
+const LONGEST_KEY: usize = 253;
+
+/// What the ConfigMap says of one lock, word by word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Words {
+    leader: Option<String>,
+    timestamp: Option<String>,
+    claim: Option<String>,
+}
+
+/// What it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said<'a> {
+    /// Nothing, or that somebody gave the lock up who still owed a wait.
+    Nobody,
+    /// That it was given up in good order.
+    GivenUp,
+    /// The pod that leads, and the claim, where it is one of ours.
+    Pod(&'a str, Option<LockRecord>),
+}
+
+impl Words {
+    pub(crate) fn of(config_map: Option<&ConfigMap>, lock: &LockName) -> Self {
+        let data = config_map.and_then(|config_map| config_map.data.as_ref());
+        let annotations = config_map.and_then(|config_map| config_map.metadata.annotations.as_ref());
+        let entry = |prefix: &str| data?.get(&format!("{prefix}{lock}")).cloned();
+        let claim = annotations.and_then(|annotations| annotations.get(&key_of(CLAIM, lock))).cloned();
+        Self { leader: entry(LEADER), timestamp: entry(TIMESTAMP), claim }
+    }
+
+    pub(crate) fn said(&self, lock: &LockName) -> Said<'_> {
+        match (self.leader.as_deref(), self.timestamp.as_deref()) {
+            (None, Some(GIVEN_UP)) => Said::GivenUp,
+            (None | Some(NOBODY | ""), _) => Said::Nobody,
+            (Some(pod), _) => Said::Pod(pod, self.claim(lock)),
+        }
+    }
+
+    fn claim(&self, lock: &LockName) -> Option<LockRecord> {
+        let text = self.claim.as_deref()?.strip_prefix("lock=")?;
+        parse_lock_record(text.strip_prefix(lock.as_str())?.strip_prefix(' ')?)
+    }
+}
+
+/// The locks that the ConfigMap says anything about.
+pub(crate) fn locks(config_map: &ConfigMap) -> Vec<LockName> {
+    let keys = config_map.data.iter().flatten().map(|(key, _)| key.as_str());
+    let names = keys.filter_map(|key| key.strip_prefix(LEADER).or_else(|| key.strip_prefix(TIMESTAMP)));
+    let mut locks = names.filter_map(|name| name.parse().ok()).collect::<Vec<LockName>>();
+    locks.sort();
+    locks.dedup();
+    locks
+}
+
+/// The ConfigMap that a write makes of the one before. All but the entries of the lock stays.
+pub(crate) fn encode(
+    before: Option<&ConfigMap>,
+    (name, pod): (&str, &str),
+    lock: &LockName,
+    (record, states): (LockRecord, Option<&str>),
+    now: Timestamp,
+) -> ConfigMap {
+    let mut config_map = before.cloned().unwrap_or_default();
+    if before.is_none() {
+        config_map.metadata.name = Some(name.to_owned());
+        let labels = [("provider", "camel"), ("kind", "locks")];
+        config_map.metadata.labels =
+            Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    }
+    // The server keeps its own account of who wrote which field.
+    config_map.metadata.managed_fields = None;
+    let words = Words::of(before, lock);
+    let same_claim = matches!(words.said(lock), Said::Pod(leader, Some(claim))
+        if leader == pod && (claim.holder, claim.claim) == (record.holder, record.claim));
+    let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let data = config_map.data.get_or_insert_default();
+    let (leader, timestamp) = (format!("{LEADER}{lock}"), format!("{TIMESTAMP}{lock}"));
+    let annotations = config_map.metadata.annotations.get_or_insert_default();
+    if let Some(states) = states {
+        annotations.insert(key_of(STATES, lock), format!("lock={lock} {states}"));
+    }
+    if record.holder.is_some() {
+        data.insert(leader, pod.to_owned());
+        if !same_claim {
+            data.insert(timestamp, now);
+        }
+        annotations.insert(key_of(CLAIM, lock), format!("lock={lock} {}", lock_text(record)));
+        return config_map;
+    }
+    annotations.remove(&key_of(CLAIM, lock));
+    if record.settled {
+        data.remove(&leader);
+        data.insert(timestamp, GIVEN_UP.to_owned());
+    } else {
+        data.insert(leader, NOBODY.to_owned());
+        data.insert(timestamp, now);
+    }
+    config_map
+}
+
+/// The states of the routes under a lock.
+pub(crate) fn states<'a>(config_map: Option<&'a ConfigMap>, lock: &LockName) -> Option<&'a str> {
+    let text = config_map?.metadata.annotations.as_ref()?.get(&key_of(STATES, lock))?;
+    text.strip_prefix("lock=")?.strip_prefix(lock.as_str())?.strip_prefix(' ')
+}
+
+fn key_of(kind: &str, lock: &LockName) -> String {
+    format!("{kind}{}", hash(lock.as_str(), 16))
+}
+
+/// Locks have the same names as in Camel, so they must be able to stand in a key as they are.
+pub(crate) fn check_lock(lock: &LockName) -> Result<(), ClusterError> {
+    let sound = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let longest = LONGEST_KEY - TIMESTAMP.len();
+    if lock.as_str().len() <= longest && lock.as_str().bytes().all(sound) {
+        return Ok(());
+    }
+    let text = format!(
+        "the lock `{lock}` cannot stand in a ConfigMap: there, a lock has up to {longest} of the characters a-z, \
+         A-Z, 0-9, `-`, `_` and `.`; rename it, or use `cluster.resource = \"lease\"`"
+    );
+    Err(ClusterError::Unusable(text, None))
+}

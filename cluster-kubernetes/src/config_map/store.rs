@@ -1,0 +1,362 @@
+//! [`ConfigMapStore`]: the compatibility mode as the election's store.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cluster_lease::{
+    Attempt, LeaseStore, LeaseWatch, Listing, LockEntry, LockRecord, Precondition, SessionId, SessionRecord,
+    StoreEntry, StoreError, StoreKey, StoreRecord, Version, Write,
+};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use router_core::cluster::{LockName, Member};
+use tokio::sync::watch;
+
+use super::judge::{Judge, Judgement, is_of_a_pod, session_of_pod};
+use super::layout::{Words, encode, locks, states};
+use crate::clients::Clients;
+use crate::codec::version;
+use crate::errors::{self, Asked};
+use crate::pods::Pods;
+use crate::rules::CONFIG_MAPS;
+
+/// How often a write is tried again because another lock's entry was changed in between.
+const TRIES: usize = 5;
+/// Looks are counted from here, above all resourceVersions: a list is as new as its look.
+const FIRST_LOOK: Version = 1 << 62;
+
+/// One ConfigMap with the entries of all locks.
+///
+/// The election needs sessions, locks, and an ordered view of both. Here:
+///
+/// - *A heartbeat is a look*: one GET without a resourceVersion, which the server answers from a quorum. A look
+///   that shows an own claim proves that the claim stood after the look, and so after the heartbeat, was
+///   sent. That is the echo from which deadlines count, as in [`list`](LeaseStore::list), which shows what the
+///   look has seen. Own sessions are numbers in this process and cannot be lost.
+/// - *Lists are ordered by when their looks were sent.* The ConfigMap in a list is the newest that was ever
+///   seen. It may be newer than the answer to that very look, never older, so the echo holds.
+/// - *A lock without a clean end has no record*, and the election leads such a lock only when the takeover
+///   wait is over that begins after its own claim was seen. So no evidence about a pod needs to be true. No
+///   look of the former leader that was sent after the claim shows it as the leader.
+/// - *Every write* is a PUT with the resourceVersion and uid of the ConfigMap that was judged, or a POST.
+///   When another lock's entry has changed meanwhile, the new ConfigMap is judged again.
+/// - *The version of a record* is the resourceVersion of the ConfigMap in which its entries were first seen as
+///   they are. The next claim of the lock makes a greater one, also after a deletion.
+pub(crate) struct ConfigMapStore {
+    clients: Clients,
+    namespace: String,
+    name: String,
+    pod: String,
+    period: Duration,
+    pods: watch::Receiver<Pods>,
+    state: Mutex<State>,
+    /// All locks are in one object: own writes must not be in each other's way.
+    writing: tokio::sync::Mutex<()>,
+}
+
+struct State {
+    /// The newest look.
+    look: Version,
+    /// The own sessions, and the look that carried their last heartbeat.
+    sessions: BTreeMap<SessionId, (SessionRecord, Member, Version)>,
+    /// The newest ConfigMap, or that there is none; and the newest look when it was accepted.
+    seen: Option<(Option<ConfigMap>, Version)>,
+    /// What each lock's entries are, and since which version of the ConfigMap.
+    words: HashMap<LockName, (Words, Version)>,
+    /// What the last heartbeat has seen, until it is listed.
+    fresh: Option<Listing>,
+}
+
+/// A look that was sent, and what it may be the echo of.
+struct Look {
+    number: Version,
+    sessions: BTreeMap<SessionId, (SessionRecord, Member, Version)>,
+}
+
+impl ConfigMapStore {
+    pub(crate) fn new(
+        clients: Clients,
+        (namespace, name, pod): (String, String, String),
+        heartbeat: Duration,
+        pods: watch::Receiver<Pods>,
+    ) -> Self {
+        let state = State {
+            look: FIRST_LOOK,
+            sessions: BTreeMap::new(),
+            seen: None,
+            words: HashMap::new(),
+            fresh: None,
+        };
+        Self {
+            clients,
+            namespace,
+            name,
+            pod,
+            // Camel looks about as often.
+            period: heartbeat.min(Duration::from_secs(2)),
+            pods,
+            state: Mutex::new(state),
+            writing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asked(&self, verb: &'static str) -> Asked<'_> {
+        Asked { verb, rule: &CONFIG_MAPS, namespace: &self.namespace }
+    }
+
+    fn api(&self, client: Result<Client, kube::Error>) -> Result<Api<ConfigMap>, StoreError> {
+        Ok(Api::namespaced(client.map_err(|error| errors::error(self.asked("get"), error))?, &self.namespace))
+    }
+
+    /// Looks at the ConfigMap, and lists what there is. A heartbeat comes with its session.
+    async fn look(
+        &self,
+        heartbeat: Option<(SessionId, SessionRecord, Member)>,
+        client: Result<Client, kube::Error>,
+    ) -> Result<Listing, StoreError> {
+        let look = self.state().begin(heartbeat);
+        let api = self.api(client)?;
+        let answer =
+            api.get_opt(&self.name).await.map_err(|error| errors::error(self.asked("get"), error))?;
+        let mut state = self.state();
+        state.accept(&look, answer)?;
+        Ok(self.listing(&mut state, look))
+    }
+
+    fn listing(&self, state: &mut State, look: Look) -> Listing {
+        let mut entries = Vec::new();
+        for (lock, (words, version)) in &state.words {
+            let Judgement { record, other, .. } = self.judge(state, lock, words);
+            let Some(record) = record else { continue };
+            if let Some(pod) = &other {
+                let record = SessionRecord { seq: look.number - FIRST_LOOK, dead: None };
+                let member = Member { host: Some(pod.into()), ..Member::new(pod) };
+                let key = StoreKey::Session(session_of_pod(pod));
+                // Several locks may be led by one pod.
+                if !entries.iter().any(|entry: &StoreEntry| entry.key == key) {
+                    let record = StoreRecord::Session { record, member };
+                    entries.push(StoreEntry { version: look.number, key, record });
+                }
+            }
+            let record = StoreRecord::Lock { record, holder: other.map(Into::into) };
+            entries.push(StoreEntry { version: *version, key: StoreKey::Lock(lock.clone()), record });
+        }
+        for (session, (record, member, version)) in look.sessions {
+            let record = StoreRecord::Session { record, member };
+            entries.push(StoreEntry { version, key: StoreKey::Session(session), record });
+        }
+        Listing { version: look.number, entries }
+    }
+
+    fn judge(&self, state: &State, lock: &LockName, words: &Words) -> Judgement {
+        let sessions = state.sessions.keys().copied().collect::<BTreeSet<_>>();
+        Judge { pod: &self.pod, pods: &self.pods.borrow(), sessions: &sessions }.judge(lock, words)
+    }
+
+    /// As in Camel, who is no member claims nothing: the others would not count it as a leader.
+    fn check_membership(&self) -> Result<(), StoreError> {
+        if self.pods.borrow().is_ready(&self.pod) {
+            return Ok(());
+        }
+        let pod = &self.pod;
+        Err(StoreError::unknown(format!(
+            "this member takes no locks for now: {pod} is not among the ready pods with the labels of the members"
+        )))
+    }
+
+    /// Writes the entries of a lock. Returns the look that will show them.
+    async fn put(
+        &self,
+        lock: &LockName,
+        expect: Precondition,
+        (record, states): (LockRecord, Option<&str>),
+    ) -> Result<Version, StoreError> {
+        let _turn = self.writing.lock().await;
+        for _ in 0..TRIES {
+            let Some(before) = self.judged(lock, expect)? else {
+                self.look(None, self.clients.ordinary()).await?;
+                continue;
+            };
+            let after =
+                encode(before.as_ref(), (&self.name, &self.pod), lock, (record, states), Timestamp::now());
+            match self.send(before.is_some(), &after).await {
+                Ok(written) => {
+                    let mut state = self.state();
+                    state.written(written)?;
+                    state.fresh = None;
+                    return Ok(state.look + 1);
+                }
+                // Another entry may have changed, or this one.
+                Err(StoreError::Conflict) => {
+                    self.look(None, self.clients.ordinary()).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StoreError::Conflict)
+    }
+
+    /// The newest ConfigMap, if the lock in it is as expected; `None`: none was seen yet.
+    fn judged(&self, lock: &LockName, expect: Precondition) -> Result<Option<Option<ConfigMap>>, StoreError> {
+        let state = self.state();
+        let Some((config_map, _)) = &state.seen else { return Ok(None) };
+        let (words, version) = match state.words.get(lock) {
+            Some((words, version)) => (words.clone(), *version),
+            None => (Words::default(), 0),
+        };
+        let record = self.judge(&state, lock, &words).record;
+        let holds = match expect {
+            Precondition::Version(expected) => record.is_some() && version == expected,
+            _ => record.is_none(),
+        };
+        if holds { Ok(Some(config_map.clone())) } else { Err(StoreError::Conflict) }
+    }
+
+    async fn send(&self, exists: bool, config_map: &ConfigMap) -> Result<ConfigMap, StoreError> {
+        let api = self.api(self.clients.ordinary())?;
+        let params = PostParams::default();
+        let (verb, answer) = if exists {
+            ("update", api.replace(&self.name, &params, config_map).await)
+        } else {
+            ("create", api.create(&params, config_map).await)
+        };
+        answer.map_err(|error| errors::error(self.asked(verb), error))
+    }
+}
+
+impl State {
+    fn begin(&mut self, heartbeat: Option<(SessionId, SessionRecord, Member)>) -> Look {
+        self.look += 1;
+        if let Some((session, record, member)) = heartbeat {
+            self.sessions.insert(session, (record, member, self.look));
+        }
+        Look { number: self.look, sessions: self.sessions.clone() }
+    }
+
+    /// Takes the answer to a look. Looks overtake one another.
+    fn accept(&mut self, look: &Look, answer: Option<ConfigMap>) -> Result<(), StoreError> {
+        let newest = answer.as_ref().map(|config_map| version(&config_map.metadata)).transpose()?;
+        let Some((before, accepted)) = &self.seen else { return self.keep(answer) };
+        if look.number > *accepted {
+            // Sent after everything that is known, so it is the newest, whatever its version.
+            return self.keep(answer);
+        }
+        let known = before.as_ref().map(|config_map| version(&config_map.metadata)).transpose()?;
+        match (newest, known) {
+            (Some(newest), Some(known)) if newest <= known => Ok(()),
+            (Some(_), _) => self.keep(answer),
+            (None, None) => Ok(()),
+            // It was there before this look, or it came after: the next look will tell.
+            (None, Some(_)) => Err(StoreError::unknown("another answer about the ConfigMap came first")),
+        }
+    }
+
+    /// Takes the answer to a write, which a look may have overtaken.
+    fn written(&mut self, config_map: ConfigMap) -> Result<(), StoreError> {
+        let known = self.seen.as_ref().and_then(|(before, _)| before.as_ref());
+        let known = known.map(|config_map| version(&config_map.metadata)).transpose()?;
+        if known.is_some_and(|known| known > version(&config_map.metadata).unwrap_or_default()) {
+            return Ok(());
+        }
+        self.keep(Some(config_map))
+    }
+
+    /// Keeps the newest ConfigMap.
+    fn keep(&mut self, config_map: Option<ConfigMap>) -> Result<(), StoreError> {
+        let mut words = HashMap::new();
+        if let Some(config_map) = &config_map {
+            let version = version(&config_map.metadata)?;
+            for lock in locks(config_map) {
+                let now = Words::of(Some(config_map), &lock);
+                let since = match self.words.get(&lock) {
+                    Some((before, since)) if *before == now => *since,
+                    _ => version,
+                };
+                words.insert(lock, (now, since));
+            }
+        }
+        self.words = words;
+        self.seen = Some((config_map, self.look));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl LeaseStore for ConfigMapStore {
+    async fn list(&self) -> Result<Listing, StoreError> {
+        let fresh = self.state().fresh.take();
+        match fresh {
+            Some(fresh) => Ok(fresh),
+            None => self.look(None, self.clients.ordinary()).await,
+        }
+    }
+
+    async fn read(&self, lock: &LockName) -> Result<Option<LockEntry>, StoreError> {
+        self.look(None, self.clients.ordinary()).await?;
+        let state = self.state();
+        let Some((words, version)) = state.words.get(lock) else { return Ok(None) };
+        let Some(record) = self.judge(&state, lock, words).record else { return Ok(None) };
+        let config_map = state.seen.as_ref().and_then(|(config_map, _)| config_map.as_ref());
+        let states = states(config_map, lock).map(str::to_owned);
+        Ok(Some(LockEntry { version: *version, record, states }))
+    }
+
+    async fn write(&self, write: Write, attempt: Attempt) -> Result<Version, StoreError> {
+        match (write.key, write.record) {
+            // A pod's session is as new as the look that shows it. It ends with the pod, not by a word of ours.
+            (StoreKey::Session(session), _) if is_of_a_pod(session) => Err(StoreError::Conflict),
+            (StoreKey::Session(session), StoreRecord::Session { record, member }) if attempt.heartbeat => {
+                let client = self.clients.heartbeat(attempt.fresh_connection);
+                let listing = self.look(Some((session, record, member)), client).await?;
+                let number = listing.version;
+                self.state().fresh = Some(listing);
+                Ok(number)
+            }
+            // The own session ends with this process; nobody else reads it.
+            (StoreKey::Session(_), _) => Ok(self.state().look),
+            (StoreKey::Lock(lock), StoreRecord::Lock { record, .. }) => {
+                if write.expect == Precondition::Absent || self.is_free(&lock) {
+                    self.check_membership()?;
+                }
+                let shown = self.put(&lock, write.expect, (record, write.states.as_deref())).await?;
+                match (write.states, write.expect) {
+                    // States are no part of a claim, so its record is of the version that it was of.
+                    (Some(_), Precondition::Version(version)) => Ok(version),
+                    _ => Ok(shown),
+                }
+            }
+            // Nobody can be asked for anything, and the variants of keys and records go together.
+            _ => Err(StoreError::Conflict),
+        }
+    }
+
+    fn poll_period(&self) -> Option<Duration> {
+        Some(self.period)
+    }
+
+    fn why_missing(&self, lock: &LockName) -> String {
+        let state = self.state();
+        let words = state.words.get(lock).map(|(words, _)| words.clone()).unwrap_or_default();
+        self.judge(&state, lock, &words).why
+    }
+
+    async fn watch(&self, _version: Version) -> Result<Box<dyn LeaseWatch>, StoreError> {
+        Err(StoreError::unknown("a ConfigMap of Camel is looked at and not watched"))
+    }
+}
+
+impl ConfigMapStore {
+    fn is_free(&self, lock: &LockName) -> bool {
+        let state = self.state();
+        let Some((words, _)) = state.words.get(lock) else { return true };
+        self.judge(&state, lock, words).record.is_none_or(|record| record.holder.is_none())
+    }
+}

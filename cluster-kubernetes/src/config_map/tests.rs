@@ -1,0 +1,131 @@
+//! The compatibility mode over a server with faults, in virtual time, beside a member that does as Camel does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cluster_lease::{LeaseCluster, LeaseClusterSettings, LockRecord, SessionId, Settings, TokioClock};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use router_core::cluster::{ClusterService as _, ClusterView, Leadership, LockName, Member, Term};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::judge::Judge;
+use super::layout::{Said, Words, check_lock, encode};
+use super::store::ConfigMapStore;
+use crate::fake::{FakeServer, Fault};
+use crate::pods::{PodWatch, Pods, pod};
+
+mod camel;
+mod election;
+mod seeds;
+
+fn lock() -> LockName {
+    "lock1".parse().unwrap()
+}
+
+/// As Camel writes it when it creates the ConfigMap.
+const OF_CAMEL: &str = r#"{"apiVersion": "v1", "kind": "ConfigMap",
+    "metadata": {"name": "leaders", "labels": {"provider": "camel", "kind": "locks"}},
+    "data": {"leader.pod.lock1": "java-0", "leader.local.timestamp.lock1": "2026-01-31T09:00:00Z"}}"#;
+
+fn of_camel() -> ConfigMap {
+    serde_json::from_str(OF_CAMEL).unwrap()
+}
+
+fn claim(settled: bool) -> LockRecord {
+    let holder = Some(SessionId { incarnation: 7, generation: 0 });
+    LockRecord { holder, epoch: 101, claim: 1, settled }
+}
+
+#[test]
+fn a_new_config_map_is_as_camel_makes_it() {
+    let now: Timestamp = "2026-01-31T09:00:00.123Z".parse().unwrap();
+    let mut made = encode(None, ("leaders", "java-0"), &lock(), (claim(true), None), now);
+    assert_eq!(made.metadata.annotations.take().unwrap().len(), 1, "ours, which Camel does not read");
+    assert_eq!(serde_json::to_value(&made).unwrap(), serde_json::to_value(of_camel()).unwrap());
+}
+
+#[test]
+fn what_others_have_put_there_stays() {
+    let mut before = of_camel();
+    let data = before.data.as_mut().unwrap();
+    data.insert("leader.pod.lock2".into(), "java-1".into());
+    data.insert("colour".into(), "blue".into());
+    before.metadata.annotations = Some([("team".to_owned(), "a".to_owned())].into());
+    let now = Timestamp::now();
+    let taken = encode(Some(&before), ("leaders", "clock-0"), &lock(), (claim(false), None), now);
+    let given_up = encode(Some(&taken), ("leaders", "clock-0"), &lock(), (LockRecord::FREE, None), now);
+    for after in [&taken, &given_up] {
+        assert_eq!(after.data.as_ref().unwrap()["leader.pod.lock2"], "java-1");
+        assert_eq!(after.data.as_ref().unwrap()["colour"], "blue");
+        assert_eq!(after.metadata.annotations.as_ref().unwrap()["team"], "a");
+    }
+    assert_eq!(given_up.metadata.annotations.as_ref().unwrap().len(), 1, "no claim is left");
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let now = Timestamp::now();
+    let said = |config_map: &ConfigMap| {
+        let words = Words::of(Some(config_map), &lock());
+        match words.said(&lock()) {
+            Said::Pod(pod, claim) => format!("{pod} {}", claim.is_some()),
+            other => format!("{other:?}"),
+        }
+    };
+    assert_eq!(said(&of_camel()), "java-0 false");
+    let taken = encode(Some(&of_camel()), ("leaders", "clock-0"), &lock(), (claim(false), None), now);
+    let words = Words::of(Some(&taken), &lock());
+    assert_eq!(words.said(&lock()), Said::Pod("clock-0", Some(claim(false))));
+    let given_up = encode(Some(&taken), ("leaders", "clock-0"), &lock(), (LockRecord::FREE, None), now);
+    assert_eq!(said(&given_up), "GivenUp");
+    assert!(!given_up.data.as_ref().unwrap().contains_key("leader.pod.lock1"), "to Camel there is no leader");
+    let unserved = LockRecord { settled: false, ..LockRecord::FREE };
+    let left = encode(Some(&taken), ("leaders", "clock-0"), &lock(), (unserved, None), now);
+    assert_eq!(said(&left), "Nobody");
+    assert_eq!(left.data.as_ref().unwrap()["leader.pod.lock1"], "-", "to Camel there is one, and it is gone");
+    // Whoever deletes an entry by hand does not make a lock that was given up in good order.
+    let mut deleted = of_camel();
+    deleted.data.as_mut().unwrap().remove("leader.pod.lock1");
+    assert_eq!(said(&deleted), "Nobody");
+    // A leader of Camel's that comes after one of ours leaves our annotation where it is.
+    let mut camel = taken;
+    camel.data.as_mut().unwrap().insert("leader.pod.lock1".into(), "java-1".into());
+    assert!(said(&camel).starts_with("java-1"));
+}
+
+#[test]
+fn only_the_own_claim_a_clean_end_and_a_ready_pod_are_records() {
+    let mut pods = Pods::default();
+    let own = SessionId { incarnation: 7, generation: 0 };
+    let judge = |pods: &Pods, own, config_map: &ConfigMap| {
+        let (words, sessions) = (Words::of(Some(config_map), &lock()), [own].into());
+        Judge { pod: "clock-0", pods, sessions: &sessions }.judge(&lock(), &words).record
+    };
+    let (names, now) = (("leaders", "clock-0"), Timestamp::now());
+    let taken = encode(None, names, &lock(), (claim(false), None), now);
+    assert_eq!(judge(&pods, own, &taken), Some(claim(false)));
+    // The process before this one had the same pod.
+    assert_eq!(judge(&pods, SessionId { incarnation: 8, ..own }, &taken), None);
+    let given_up = encode(Some(&taken), names, &lock(), (LockRecord::FREE, None), now);
+    assert_eq!(judge(&pods, own, &given_up), Some(LockRecord::FREE));
+    // What is not known of pods is no evidence.
+    assert!(judge(&pods, own, &of_camel()).unwrap().holder.is_some());
+    pods.replace(&[pod("java-0", "Running", true)]);
+    assert!(judge(&pods, own, &of_camel()).unwrap().holder.is_some());
+    pods.replace(&[pod("java-0", "Failed", true)]);
+    assert_eq!(judge(&pods, own, &of_camel()), None);
+}
+
+#[test]
+fn locks_that_cannot_stand_in_a_key_are_refused() {
+    for sound in ["lock1", "Lock_1.a-b", &"x".repeat(230)] {
+        assert!(check_lock(&sound.parse().unwrap()).is_ok(), "{sound}");
+    }
+    for odd in ["a b", "a/b", "ü", &"x".repeat(231)] {
+        let error = check_lock(&odd.parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("rename it"), "{error}");
+    }
+}
