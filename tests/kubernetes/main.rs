@@ -3,7 +3,7 @@
 //! `tests/kubernetes/api-server` finds or builds the server. Each test has a namespace, and each member a
 //! way to the server of its own, which can be spoilt.
 //!
-//! The quick set takes about two minutes. `KUBERNETES_ROUNDS=50` repeats what is measured fifty times as
+//! The quick set takes some minutes. `KUBERNETES_ROUNDS=50` repeats what is measured fifty times as
 //! often; use it with a filter: `cargo test --all-features --test kubernetes -- --ignored --nocapture ends::`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
