@@ -320,8 +320,14 @@ impl LeaseStore for ConfigMapStore {
                 self.state().fresh = Some(listing);
                 Ok(number)
             }
-            // The own session ends with this process; nobody else reads it.
-            (StoreKey::Session(_), _) => Ok(self.state().look),
+            // An own session ends. Nobody else reads it, but after a panic of the election the next session of
+            // this process does, and must find the claims of this one as those of a stranger.
+            (StoreKey::Session(session), _) => {
+                let mut state = self.state();
+                state.sessions.remove(&session);
+                state.fresh = None;
+                Ok(state.look + 1)
+            }
             (StoreKey::Lock(lock), StoreRecord::Lock { record, .. }) => {
                 if write.expect == Precondition::Absent || self.is_free(&lock) {
                     self.check_membership()?;

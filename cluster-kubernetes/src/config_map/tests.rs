@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cluster_lease::{LeaseCluster, LeaseClusterSettings, LockRecord, SessionId, Settings, TokioClock};
+use cluster_lease::{
+    Attempt, Death, LeaseCluster, LeaseClusterSettings, LeaseStore as _, LockRecord, Precondition, SessionId,
+    SessionRecord, Settings, StoreKey, StoreRecord, TokioClock, Write,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use router_core::cluster::{ClusterService as _, ClusterView, Leadership, LockName, Member, Term};
@@ -128,4 +131,31 @@ fn locks_that_cannot_stand_in_a_key_are_refused() {
         let error = check_lock(&odd.parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("rename it"), "{error}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_of_this_process_that_has_ended_leaves_its_claims_open() {
+    let server = FakeServer::new();
+    let mut pods = Pods::default();
+    pods.replace(&[pod("clock-0", "Running", true)]);
+    let (_seen, pods) = watch::channel(pods);
+    let place = ("shop".to_owned(), "leaders".to_owned(), "clock-0".to_owned());
+    let store = ConfigMapStore::new(server.clients(), place, Duration::from_secs(1), pods);
+    let session = |record| Write {
+        key: StoreKey::Session(SessionId { incarnation: 7, generation: 0 }),
+        expect: Precondition::Absent,
+        record: StoreRecord::Session { record, member: Member::new("clock-0_7") },
+    };
+    let heartbeat = Attempt { heartbeat: true, fresh_connection: false };
+    let alive = SessionRecord { seq: 1, dead: None };
+    store.write(session(alive), heartbeat).await.unwrap();
+    let record = StoreRecord::Lock { record: claim(false), holder: None };
+    let write = Write { key: StoreKey::Lock(lock()), expect: Precondition::Absent, record };
+    let shown = store.write(write, Attempt::default()).await.unwrap();
+    let listing = store.list().await.unwrap();
+    assert!(listing.version >= shown && listing.entries.len() == 2, "{listing:?}");
+    let dead = SessionRecord { dead: Some(Death::Expired), ..alive };
+    let shown = store.write(session(dead), Attempt::default()).await.unwrap();
+    let listing = store.list().await.unwrap();
+    assert!(listing.version >= shown && listing.entries.is_empty(), "{listing:?}");
 }

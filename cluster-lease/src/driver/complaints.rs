@@ -12,9 +12,18 @@ use tracing::{debug, warn};
 /// How long the same complaint is not repeated.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// The complaints of one member: when each was last said, and how often it was swallowed since.
+/// The complaints of one member.
 #[derive(Default)]
-pub(crate) struct Complaints(Mutex<HashMap<(&'static str, String), (Instant, u32)>>);
+pub(crate) struct Complaints(Mutex<HashMap<Complaint, Said>>);
+
+/// About what, and the error.
+type Complaint = (&'static str, String);
+
+struct Said {
+    last: Instant,
+    /// How often it was swallowed since.
+    unsaid: u32,
+}
 
 impl Complaints {
     /// Warns of an error, unless the same was said less than a minute ago.
@@ -32,17 +41,17 @@ impl Complaints {
         let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, key) = (Instant::now(), (what, error.to_owned()));
         match said.get_mut(&key) {
-            Some((last, unsaid)) if now - *last < QUIET => {
-                *unsaid += 1;
+            Some(before) if now - before.last < QUIET => {
+                before.unsaid += 1;
                 None
             }
-            Some((last, unsaid)) => {
-                *last = now;
-                Some(std::mem::take(unsaid))
+            Some(before) => {
+                before.last = now;
+                Some(std::mem::take(&mut before.unsaid))
             }
             None => {
-                said.retain(|_, (last, _)| now - *last < 2 * QUIET);
-                said.insert(key, (now, 0));
+                said.retain(|_, before| now - before.last < 2 * QUIET);
+                said.insert(key, Said { last: now, unsaid: 0 });
                 Some(0)
             }
         }
