@@ -16,8 +16,6 @@ use crate::errors::Rule;
 pub(crate) const LEASE_VERBS: &[&str] = &["get", "list", "watch", "create", "update"];
 /// What the watch over pods does.
 pub(crate) const POD_VERBS: &[&str] = &["list", "watch"];
-/// What telling of an election in events does.
-pub(crate) const EVENT_VERBS: &[&str] = &["create", "patch"];
 
 /// A server that answers does so at once; one that does not must not keep a member from starting.
 const PATIENCE: Duration = Duration::from_secs(3);

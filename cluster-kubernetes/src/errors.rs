@@ -20,7 +20,6 @@ pub(crate) struct Rule {
 
 pub(crate) const LEASES: Rule = Rule { api_group: "coordination.k8s.io", resource: "leases" };
 pub(crate) const PODS: Rule = Rule { api_group: "", resource: "pods" };
-pub(crate) const EVENTS: Rule = Rule { api_group: "events.k8s.io", resource: "events" };
 
 impl Rule {
     /// The rule as it has to stand in the Role.

@@ -18,6 +18,8 @@
 //! update. With delete, a member that leaves takes its sessions along. With list and watch on pods, a
 //! container that has terminated is proof that its member has ended.
 //!
+//! For operators, [`Manifest`] makes what a cluster needs to run members, and [`Survey`] tells who leads.
+//!
 //! Architecture invariant: this is the only crate that names `kube`. What a term is, who may claim a lock
 //! and when is decided in `cluster_lease`.
 

@@ -1,8 +1,11 @@
 //! What a member may do, and why: one row per rule of its Role.
 
 use super::Election;
-use crate::access::{EVENT_VERBS, LEASE_VERBS, POD_VERBS};
-use crate::errors::{EVENTS, LEASES, PODS, Rule};
+use crate::access::{LEASE_VERBS, POD_VERBS};
+use crate::errors::{LEASES, PODS, Rule};
+
+const EVENTS: Rule = Rule { api_group: "events.k8s.io", resource: "events" };
+const EVENT_VERBS: &[&str] = &["create", "patch"];
 
 /// One rule of the Role.
 pub(super) struct Right {
