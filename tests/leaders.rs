@@ -89,6 +89,23 @@ fn who_leads_who_stands_by_and_what_for() {
         let keys = ["lock", "state", "holder", "member", "term", "standbys", "routes"];
         assert_eq!(Value::from(keys.map(|key| lock[key].clone()).to_vec()), *expected);
     }
+    // The form is a promise: the guide names each key.
+    let guide = include_str!("../docs/src/kubernetes.md");
+    let keys = locks[0].as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
+    let expected = [
+        "heartbeat_age_seconds",
+        "held_seconds",
+        "held_since",
+        "holder",
+        "lock",
+        "member",
+        "routes",
+        "standbys",
+        "state",
+        "term",
+    ];
+    assert_eq!(keys, expected);
+    assert!(keys.iter().all(|key| guide.contains(&format!("`{key}`"))));
     assert!(locks[0]["held_since"].as_str().unwrap().ends_with('Z'));
     assert_eq!(locks[0]["heartbeat_age_seconds"], Value::Null, "the kernel needs no heartbeat");
     let table = String::from_utf8(leaders(folder, &[]).stdout).unwrap();

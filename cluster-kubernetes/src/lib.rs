@@ -21,6 +21,8 @@
 //!
 //! [`Resource::ConfigMap`] is the compatibility mode with Apache Camel.
 //!
+//! For operators, [`Manifest`] makes what a cluster needs to run members, and [`Survey`] tells who leads.
+//!
 //! Architecture invariant: this is the only crate that names `kube`. What a term is, who may claim a lock
 //! and when is decided in `cluster_lease`.
 

@@ -32,7 +32,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     name: Option<String>,
     /// The namespace [default: `cluster.namespace`, or `default`]
-    #[arg(long)]
+    #[arg(short, long)]
     namespace: Option<String>,
     /// How many pods run
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
