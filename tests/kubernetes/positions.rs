@@ -115,12 +115,21 @@ fn leaders_that_are_killed_stopped_and_paused_hand_over_how_far_they_have_come()
         assert!(member.wait().success() || was_paused);
     }
     stage.judge();
-    let done = done(&stage);
+    judge_updates(&done(&stage), updates, &disturbed);
+    let lock = stage.block(async { stage.leases().get("bactrian.lock.lock1").await }).unwrap();
+    let states: serde_json::Value = serde_json::from_str(&lock.annotations()[STATES_ANNOTATION]).unwrap();
+    println!("the Lease of the lock carries {states}");
+    assert!(states["bot"].is_object() || states["bot"].is_number(), "{states}");
+}
+
+/// Nothing is lost, and what came again had been done by a process that was disturbed: at most one update each
+/// time.
+fn judge_updates(done: &[(u32, u64, i64)], updates: usize, disturbed: &BTreeMap<u32, usize>) {
     let all = done.iter().map(|(.., update)| *update).collect::<BTreeSet<_>>();
     assert_eq!(all.len(), updates, "an update was lost");
     let mut last: BTreeMap<i64, u32> = BTreeMap::new();
     let mut repeated: BTreeMap<u32, usize> = BTreeMap::new();
-    for (member, _, update) in &done {
+    for (member, _, update) in done {
         if let Some(earlier) = last.insert(*update, *member) {
             *repeated.entry(earlier).or_default() += 1;
         }
@@ -134,10 +143,6 @@ fn leaders_that_are_killed_stopped_and_paused_hand_over_how_far_they_have_come()
         let allowed = disturbed.get(member).copied().unwrap_or_default();
         assert!(*count <= allowed, "{repeated:?}, disturbed were {disturbed:?}");
     }
-    let lock = stage.block(async { stage.leases().get("bactrian.lock.lock1").await }).unwrap();
-    let states: serde_json::Value = serde_json::from_str(&lock.annotations()[STATES_ANNOTATION]).unwrap();
-    println!("the Lease of the lock carries {states}");
-    assert!(states["bot"].is_object() || states["bot"].is_number(), "{states}");
 }
 
 /// A member in this process.

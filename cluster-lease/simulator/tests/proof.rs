@@ -27,7 +27,7 @@ fn every_frequent_mutant_is_caught() {
         if rare.iter().any(|rare| breakage == Breakage::Rule(*rare)) {
             continue;
         }
-        let summary = runs::run(batch(400, Some(breakage)));
+        let summary = runs::run(batch(1_500, Some(breakage)));
         assert!(!summary.failures.is_empty(), "{} is not caught", breakage.name());
     }
 }
