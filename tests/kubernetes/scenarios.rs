@@ -20,7 +20,7 @@ pub(crate) fn crashes(stage: &Stage, rounds: usize) -> Vec<Duration> {
     stage.wait_for_work();
     let round = |_| {
         stage.let_pass(random(0..1_000));
-        let led = stage.wait_for_work();
+        let led = stage.wait_for_leader();
         let leader = take_leader(&mut members, &led);
         let user = number(&leader);
         let killed = leader.kill();
@@ -37,7 +37,7 @@ pub(crate) fn stops(stage: &Stage, rounds: usize) -> Vec<Duration> {
     let round = |_| {
         // Long enough for the new process to be ready.
         stage.let_pass(random(500..1_000));
-        let led = stage.wait_for_work();
+        let led = stage.wait_for_leader();
         let leader = take_leader(&mut members, &led);
         let user = number(&leader);
         let asked = leader.signal(Signal::TERM);
@@ -56,7 +56,7 @@ pub(crate) fn pauses(stage: &Stage, rounds: usize, milliseconds: Range<u64>) -> 
     let (mut times, mut ended) = (Vec::new(), 0);
     for _ in 0..rounds {
         stage.let_pass(random(0..1_000));
-        let led = stage.wait_for_work();
+        let led = stage.wait_for_leader();
         let mut leader = take_leader(&mut members, &led);
         let paused = stage.pause(&leader);
         stage.let_pass(random(milliseconds.clone()));
@@ -85,7 +85,7 @@ pub(crate) fn partitions(stage: &Stage, rounds: usize, faults: &[Fault], mended:
     stage.wait_for_work();
     let round = |round: usize| {
         stage.let_pass(random(0..1_000));
-        let led = stage.wait_for_work();
+        let led = stage.wait_for_leader();
         let leader = take_leader(&mut members, &led);
         let lost = now();
         leader.proxy.set(faults[round % faults.len()]);
@@ -107,7 +107,7 @@ pub(crate) fn late_answers(stage: &Stage, rounds: usize, mended: Duration) -> Ve
     let mut times = Vec::new();
     for _ in 0..rounds {
         stage.let_pass(random(0..1_000));
-        let led = stage.wait_for_work();
+        let led = stage.wait_for_leader();
         let leader = take_leader(&mut members, &led);
         leader.proxy.set(Fault::DelayAnswers(Duration::from_millis(850)));
         stage.let_pass(random(5_500..6_500));

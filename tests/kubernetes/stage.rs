@@ -246,6 +246,22 @@ impl Stage {
         records.iter().find(next).cloned().unwrap()
     }
 
+    /// Waits until one member alone has worked for a moment, and returns its last exchange. Where ours elects the
+    /// first moment is such a one; other crates may need some.
+    pub(crate) fn wait_for_leader(&self) -> Record {
+        const MOMENT: u64 = 50_000_000;
+        loop {
+            let from = now();
+            let records = self
+                .wait("work", |records| records.last().is_some_and(|record| record.start > from + MOMENT));
+            let mut recent = records.into_iter().rev().take_while(|record| record.start > from);
+            let last = recent.next().unwrap();
+            if recent.all(|record| record.member == last.member) {
+                return last;
+            }
+        }
+    }
+
     /// SIGSTOP, at the returned time. While a process is paused it does not work, and the one step that was
     /// past its check may end when it goes on; no step may start then.
     pub(crate) fn pause(&self, member: &Member) -> u64 {
