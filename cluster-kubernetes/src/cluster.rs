@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use cluster_lease::{LeaseCluster, LeaseClusterSettings};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Config;
-use router_core::cluster::{ClusterError, ClusterService, ClusterView, LockName, Member};
+use router_core::cluster::{ClusterError, ClusterService, ClusterView, Leadership, LockName, Member};
 use router_core::error::Chain;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -164,6 +164,14 @@ impl ClusterService for KubernetesCluster {
 
     async fn view(&self, lock: &LockName) -> Result<ClusterView, ClusterError> {
         self.cluster.view(lock).await
+    }
+
+    fn leaderships(&self) -> Vec<(LockName, Leadership)> {
+        self.cluster.leaderships()
+    }
+
+    async fn check_alive(&self) -> Result<(), String> {
+        self.cluster.check_alive().await
     }
 
     /// Waits for the work under all locks, however long that takes, and for the answers of the API server.

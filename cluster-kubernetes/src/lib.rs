@@ -42,7 +42,7 @@ mod store_tests;
 mod watch;
 
 pub use cluster::KubernetesCluster;
-pub use cluster_lease::Timing;
+pub use cluster_lease::{METRICS, Timing};
 pub use codec::free_lock;
 pub use identity::PodIdentity;
 pub use kube::Config;

@@ -12,6 +12,7 @@ mod directory;
 mod election;
 mod holds;
 mod inbox;
+mod metrics;
 mod mirror;
 mod requests;
 mod sentinel;
@@ -22,4 +23,5 @@ mod wishes;
 
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use cluster::LeaseCluster;
+pub use metrics::METRICS;
 pub use settings::{LeaseClusterError, LeaseClusterSettings, Timing, TimingError};

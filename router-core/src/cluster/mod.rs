@@ -25,7 +25,7 @@ use crate::error::BoxError;
 pub use arbitrated::{Arbiter, ArbitratedCluster, Granted, Revoked};
 pub use lock_name::{InvalidLockName, LockName};
 pub use memory::MemoryCluster;
-pub use term::{Authority, LeaderScope, LeadershipLost, Term, TermControl, Work};
+pub use term::{Authority, LeaderScope, LeadershipLost, Term, TermControl, TermEnd, Work};
 pub use view::{ClusterView, LeadershipPublisher, Participation};
 
 /// One member's access to a cluster.
@@ -42,6 +42,19 @@ pub trait ClusterService: Send + Sync {
     /// # Errors
     /// When the backend cannot be used at all. Passing faults are retried and logged instead.
     async fn view(&self, lock: &LockName) -> Result<ClusterView, ClusterError>;
+
+    /// The locks in whose elections this member takes part, and what it knows of each. For reports.
+    fn leaderships(&self) -> Vec<(LockName, Leadership)>;
+
+    /// Whether this member's own part of the elections still runs: its loops, tasks and threads. It is not
+    /// about the backend's servers: a process that waits for one of those is well.
+    ///
+    /// # Errors
+    /// What no longer runs, so that only a restart of this process helps.
+    ///
+    /// # Cancellation
+    /// Safe. Not to be answered within a second or two is also an answer.
+    async fn check_alive(&self) -> Result<(), String>;
 
     /// Leaves all elections and returns when every lock that this member held is released, which is
     /// after all work under it has ended. Views then answer [`ClusterError::Closed`].
