@@ -10,8 +10,7 @@ use crate::settings::{AdminSettings, Environment, Listen};
 const IN_A_POD: &str = "0.0.0.0:9876";
 
 /// Listens where the settings say; `None`: nowhere. An address that nobody asked for and that is taken is
-/// no reason not to run, because several processes on one host are nothing unusual. It is in a pod: the
-/// probes would never be answered, or by another process.
+/// no reason not to run, because several processes on one host are nothing unusual.
 ///
 /// # Errors
 /// When the address cannot be used.
@@ -37,8 +36,13 @@ pub fn listen(
             }
             Ok(Some(listener))
         }
-        Err(error) if settings.listen.is_none() && !environment.is_pod() => {
-            info!("no probes and metrics, as {address} cannot be had: {error}; `admin.listen` sets another address");
+        Err(error) if settings.listen.is_none() => {
+            let why = format!("as {address} cannot be had: {error}; `admin.listen` sets another address");
+            if environment.is_pod() {
+                warn!("no probes and metrics, {why}, and the probes of this pod are not answered by this process");
+            } else {
+                info!("no probes and metrics, {why}");
+            }
             Ok(None)
         }
         Err(error) => Err(format!(
