@@ -14,7 +14,7 @@ use super::exporter;
 use super::http::{Admin, app};
 
 /// How often the exporter sorts in what was measured, which it only collects otherwise.
-const UPKEEP: Duration = Duration::from_secs(5);
+const UPKEEP: Duration = Duration::from_secs(1);
 
 /// A listener that serves nothing yet.
 #[must_use = "it serves nothing yet"]
