@@ -3,6 +3,9 @@
 use std::io::{BufRead, BufReader, PipeReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use http::StatusCode;
 use http_body_util::{BodyExt as _, Empty};
@@ -69,10 +72,19 @@ impl Process {
         self.child.wait().unwrap()
     }
 
-    /// What it writes until it ends by itself.
+    /// What it writes until it ends by itself. One that does not is killed.
     pub(crate) fn output(mut self) -> (ExitStatus, String) {
+        let (ended, is_running) = mpsc::channel::<()>();
+        let id = Pid::from_child(&self.child);
+        let watchdog = thread::spawn(move || {
+            if is_running.recv_timeout(Duration::from_secs(30)) == Err(RecvTimeoutError::Timeout) {
+                kill_process(id, Signal::KILL).unwrap();
+            }
+        });
         let mut output = String::new();
         self.output.read_to_string(&mut output).unwrap();
+        drop(ended);
+        watchdog.join().unwrap();
         (self.child.wait().unwrap(), output)
     }
 }

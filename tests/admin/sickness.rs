@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use bactrian::admin::AdminListener;
 use bactrian::core::component::{BuildContext, Component, Consumer, Endpoint};
@@ -111,5 +112,6 @@ async fn a_route_whose_supervisor_is_gone_is_neither_alive_nor_ready() {
         assert!(why.contains("[-]route victim failed: its supervisor has panicked\n"), "{why}");
         assert_eq!(status(at, "startupz").await, StatusCode::OK);
     };
+    let asking = async { tokio::time::timeout(Duration::from_secs(30), asking).await.unwrap() };
     assert_eq!(router.run_until(asking).await, Shutdown::Drained);
 }
