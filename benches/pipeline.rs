@@ -2,11 +2,13 @@
 //!
 //! `six_steps`: six mixed steps in a route, against the same work written by hand as one async function.
 //! `direct`: a `direct:` route called from one task, and from two tasks at once on two cores.
+//! `measured`: the six steps once more, before and after the admin listener has everything measured.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bactrian::admin::AdminListener;
 use bactrian::prelude::*;
 use criterion::{Criterion, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
@@ -123,9 +125,36 @@ fn pipeline(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn measured(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let mut group = criterion.benchmark_group("measured");
+    let mut bench = |name, route: Arc<dyn Processor>| {
+        let calls = |count: u64| {
+            let route = Arc::clone(&route);
+            async move {
+                for _ in 0..count {
+                    let mut exchange = Exchange::new("order 7");
+                    route.process(&mut exchange).await.expect("it cannot fail");
+                    black_box(&exchange);
+                }
+            }
+        };
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|count| time(&runtime, 1, || calls(count)));
+        });
+    };
+    bench("no", caller(&runtime));
+    let listener = AdminListener::bind("127.0.0.1:0").expect("a free port");
+    let nothing = bactrian::router().build().expect("nothing can be wrong");
+    let _admin = runtime.block_on(async { listener.serve(&nothing).expect("a thread") });
+    bench("yes", caller(&runtime));
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(30).measurement_time(Duration::from_secs(4));
-    targets = pipeline
+    targets = pipeline, measured
 }
 criterion_main!(benches);

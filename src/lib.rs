@@ -17,6 +17,8 @@
 //! one dies, is stopped or loses its authority, another takes over, and the old one has stopped before
 //! the new one starts.
 
+#[cfg(feature = "admin")]
+pub mod admin;
 #[cfg(feature = "cli")]
 pub mod cluster;
 #[cfg(feature = "cli")]

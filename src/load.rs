@@ -14,7 +14,7 @@ use router_core::source::SourceFile;
 use router_core::toml::RouteFile;
 
 use crate::cluster;
-use crate::settings::{Environment, Service, Settings};
+use crate::settings::{Environment, Listen, Service, Settings};
 
 /// The file that is read where none is named.
 pub const DEFAULT_FILE: &str = "routes.toml";
@@ -63,6 +63,11 @@ pub fn load(
     errors.extend(mistakes);
     let service = errors.collect(cluster::service(&resolved, environment)).flatten();
     clustered |= service.is_some();
+    if cfg!(not(feature = "admin")) && matches!(resolved.settings.admin.listen, Some(Listen::At(_))) {
+        let error =
+            resolved.error("admin.listen", "probes and metrics are not built into this program".into());
+        errors.push(error.help("build it with the feature `admin`"));
+    }
     let loaded = Loaded { files, settings: resolved.settings, service, registry };
     let mut checked = loaded.builder().mistakes(errors, routes_missing);
     if clustered {

@@ -119,6 +119,17 @@ fn the_guide_lists_all_settings() {
     assert!(page.contains(&table), "docs/src/settings.md lacks this table:\n{table}");
 }
 
+/// What is not compiled in is in the table nevertheless.
+#[cfg(feature = "admin")]
+#[test]
+fn the_guide_lists_all_metrics() {
+    let page = fs::read_to_string(root().join("docs/src/operations.md")).unwrap();
+    let table = bactrian::core::metrics::metrics_table(bactrian::admin::metrics());
+    for row in table.lines() {
+        assert!(page.lines().any(|line| line == row), "docs/src/operations.md lacks this row:\n{row}");
+    }
+}
+
 #[test]
 fn every_crate_says_what_it_is_for() {
     for path in files("rs").iter().filter(|path| !path.ends_with("build.rs")) {

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use router_core::cluster::{ArbitratedCluster, ClusterError, ClusterService, ClusterView, LockName, Member};
+use router_core::cluster::{
+    ArbitratedCluster, ClusterError, ClusterService, ClusterView, Leadership, LockName, Member,
+};
 use smol_str::SmolStr;
 use tokio::sync::watch;
 
@@ -119,6 +121,14 @@ impl ClusterService for FileCluster {
 
     fn drained(&self) -> watch::Receiver<bool> {
         self.cluster.arbiter().drained()
+    }
+
+    fn leaderships(&self) -> Vec<(LockName, Leadership)> {
+        self.cluster.leaderships()
+    }
+
+    async fn check_alive(&self) -> Result<(), String> {
+        self.cluster.check_alive().await
     }
 
     async fn close(&self) {

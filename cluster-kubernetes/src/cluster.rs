@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cluster_lease::LeaseCluster;
 use kube::Config;
-use router_core::cluster::{ClusterError, ClusterService, ClusterView, LockName, Member};
+use router_core::cluster::{ClusterError, ClusterService, ClusterView, Leadership, LockName, Member};
 use router_core::error::Chain;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -175,6 +175,14 @@ impl ClusterService for KubernetesCluster {
 
     fn drained(&self) -> watch::Receiver<bool> {
         self.cluster.drained()
+    }
+
+    fn leaderships(&self) -> Vec<(LockName, Leadership)> {
+        self.cluster.leaderships()
+    }
+
+    async fn check_alive(&self) -> Result<(), String> {
+        self.cluster.check_alive().await
     }
 
     /// Waits for the work under all locks, however long that takes, and for the answers of the API server.

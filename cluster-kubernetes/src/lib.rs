@@ -56,7 +56,7 @@ mod survey;
 mod watch;
 
 pub use cluster::KubernetesCluster;
-pub use cluster_lease::Timing;
+pub use cluster_lease::{METRICS, Timing};
 pub use codec::free_lock;
 pub use config_map::CamelTimingError;
 pub use identity::PodIdentity;

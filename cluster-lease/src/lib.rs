@@ -59,7 +59,7 @@ pub use action::{Action, Actions, FenceCause, Operation, RequestId, SessionLoss,
 pub use clocks::Clocks;
 pub use core::{Core, Guard, Identity, IdentityError};
 pub use driver::{
-    Clock, LeaseCluster, LeaseClusterError, LeaseClusterSettings, SystemClock, Timing, TimingError,
+    Clock, LeaseCluster, LeaseClusterError, LeaseClusterSettings, METRICS, SystemClock, Timing, TimingError,
     TokioClock, Transition, TransitionKind,
 };
 pub use event::{Event, Outcome};

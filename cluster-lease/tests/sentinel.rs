@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use cluster_lease::{
     Clock, Clocks, Faults, LeaseCluster, LeaseClusterSettings, MemoryStore, Settings, Span, SystemClock,
 };
-use router_core::cluster::{ClusterService, LockName, Member};
+use router_core::cluster::{ClusterService, LockName, Member, TermEnd};
 use tokio::runtime::Builder;
 
 const X: Duration = Duration::from_millis(1_500);
@@ -70,6 +70,8 @@ fn a_term_ends_at_its_deadline_while_the_runtime_is_blocked() {
             // The observer may be late on a busy machine, but by less than the echo was.
             assert!(Y - T <= after && after <= Y + Duration::from_millis(150), "{what}: {after:?}");
         }
+        // So said the sentinel: nobody else has run.
+        assert_eq!(scope.term().ended(), Some(TermEnd::Expired));
         drop(scope);
     });
 }

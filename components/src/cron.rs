@@ -68,6 +68,7 @@ pub use clock::SchedulerClock;
 pub use clock::{Clock, SystemClock};
 pub use schedule::Schedule;
 
+use crate::metrics::MISSED_TICKS;
 use crate::missed::{self, Missed};
 
 /// The component.
@@ -171,6 +172,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 #[async_trait]
 impl Consumer for Cron {
     async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+        // Counted where they are reported; from now on, none is counted.
+        let _ = MISSED_TICKS.counter(&[pipeline.route_id()]);
         let mut position = self.position(&pipeline).await?;
         let mut why = "at which nobody led or no process ran";
         loop {

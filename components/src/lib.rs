@@ -13,6 +13,7 @@ pub mod http_poll;
 pub mod https;
 pub mod log;
 pub mod master;
+mod metrics;
 #[cfg(feature = "state")]
 mod missed;
 pub mod mock;
@@ -36,6 +37,7 @@ pub use http_poll::HttpPollComponent;
 pub use https::HttpsComponent;
 pub use log::LogComponent;
 pub use master::MasterComponent;
+pub use metrics::METRICS;
 pub use mock::MockComponent;
 pub use seda::SedaComponent;
 #[cfg(feature = "sql")]

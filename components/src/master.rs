@@ -229,14 +229,20 @@ impl Master {
                 self.over(&scope, stop).await;
                 return Outcome::Resigned;
             }
+            pipeline.leave_note(format!(
+                "it failed in attempt {failures} of {attempts}, and tries again in {backoff:?}: {why}"
+            ));
             warn!(
                 route, lock = %self.lock,
                 "route `{route}` failed, attempt {failures} of {attempts}, trying again in {backoff:?}: {why}",
             );
             tokio::select! {
                 biased;
-                () = self.over(&scope, stop) => return Outcome::Worked,
-                () = tokio::time::sleep(backoff) => {}
+                () = self.over(&scope, stop) => {
+                    pipeline.withdraw_note();
+                    return Outcome::Worked;
+                }
+                () = tokio::time::sleep(backoff) => pipeline.withdraw_note(),
             }
         }
     }
@@ -269,6 +275,8 @@ impl Master {
         drop(work);
         // Tasks of the consumer end a moment after it.
         pipeline.idle().await;
+        // Whatever kept the delegate from its work is over with it.
+        pipeline.withdraw_note();
         run
     }
 

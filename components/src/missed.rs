@@ -8,6 +8,8 @@ use router_core::pipeline::Pipeline;
 use router_core::state::RouteState;
 use tracing::{info, warn};
 
+use crate::metrics::MISSED_TICKS;
+
 /// How many missed times fire, at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missed {
@@ -56,6 +58,7 @@ impl Missed {
     pub(crate) fn report(self, route: &str, missed: u64, why: &str) {
         let fired = self.fires(missed);
         let skipped = missed - fired;
+        MISSED_TICKS.counter(&[route]).increment(missed);
         info!(
             route,
             missed,

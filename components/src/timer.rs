@@ -40,6 +40,7 @@ use router_core::uri::EndpointUri;
 use smol_str::SmolStr;
 use tokio::time::{Instant, sleep_until};
 
+use crate::metrics::MISSED_TICKS;
 #[cfg(feature = "state")]
 use crate::missed;
 
@@ -133,6 +134,7 @@ impl Endpoint for Timer {
 #[async_trait]
 impl Consumer for Timer {
     async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+        let missed_ticks = MISSED_TICKS.counter(&[pipeline.route_id()]);
         #[cfg(feature = "state")]
         if let Some(catch_up) = &self.catch_up {
             return catch_up.run(&self, &pipeline, &stop).await;
@@ -150,7 +152,13 @@ impl Consumer for Timer {
             if self.period.is_zero() || self.repeat_count == Some(counter) {
                 break;
             }
-            due = if self.fixed_rate { self.next_multiple(due) } else { fired + self.period };
+            due = if self.fixed_rate {
+                let missed = self.missed_since(due);
+                missed_ticks.increment(missed.into());
+                due + self.period * (missed + 1)
+            } else {
+                fired + self.period
+            };
         }
         Ok(())
     }
@@ -167,10 +175,10 @@ impl Timer {
         exchange
     }
 
-    /// The first multiple of the period after `due` that has not passed yet.
-    fn next_multiple(&self, due: Instant) -> Instant {
+    /// How many multiples of the period after `due` have passed already.
+    fn missed_since(&self, due: Instant) -> u32 {
         let missed = due.elapsed().as_nanos() / self.period.as_nanos();
-        due + self.period * (u32::try_from(missed).unwrap_or(u32::MAX - 1) + 1)
+        u32::try_from(missed).unwrap_or(u32::MAX - 1)
     }
 }
 
@@ -204,7 +212,7 @@ mod tests {
         };
         let start = Instant::now();
         tokio::time::advance(Duration::from_millis(3_400)).await;
-        assert_eq!(timer.next_multiple(start) - start, Duration::from_secs(4));
-        assert_eq!(timer.next_multiple(start + Duration::from_secs(3)) - start, Duration::from_secs(4));
+        assert_eq!(timer.missed_since(start), 3);
+        assert_eq!(timer.missed_since(start + Duration::from_secs(3)), 0);
     }
 }

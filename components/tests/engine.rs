@@ -12,10 +12,15 @@ use std::time::Duration;
 
 use components::{DirectComponent, LogComponent, MockComponent, TimerComponent};
 use router_core::builder::{RouteBuilder, Steps, from};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint};
 use router_core::definition::ErrorHandlerDefinition;
-use router_core::error::ConfigError;
+use router_core::error::{BoxError, ConfigError, ConfigErrors};
 use router_core::exchange::Exchange;
+use router_core::options::ComponentDescription;
+use router_core::pipeline::Pipeline;
 use router_core::router::{RouteStatus, Router, RouterBuilder, RouterError, Shutdown};
+use router_core::stop::Stop;
+use router_core::uri::EndpointUri;
 use router_core::value::Value;
 use tokio::time::{Instant, sleep};
 
@@ -373,4 +378,64 @@ fn calls_of_routes_that_do_not_exist_and_routes_that_want_the_same_calls_are_mis
     assert!(printed.contains("no route consumes `direct:wrk`"), "{printed}");
     assert!(printed.contains("did you mean `direct:work`?"), "{printed}");
     assert!(printed.contains("another route consumes `direct:work` already"), "{printed}");
+}
+
+/// A source that fails at once, and then has something to say.
+#[derive(Clone, Default)]
+struct Troubled(Arc<AtomicUsize>);
+
+static TROUBLED: ComponentDescription = ComponentDescription {
+    scheme: "troubled",
+    summary: "",
+    syntax: "troubled:name",
+    consumes: true,
+    produces: false,
+    options: &[],
+};
+
+impl Component for Troubled {
+    fn description(&self) -> &'static ComponentDescription {
+        &TROUBLED
+    }
+
+    fn endpoint(&self, _: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Endpoint for Troubled {
+    fn consumer(&self) -> Option<Box<dyn Consumer>> {
+        Some(Box::new(self.clone()))
+    }
+}
+
+#[async_trait::async_trait]
+impl Consumer for Troubled {
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+        if self.0.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Err("the door is shut".into());
+        }
+        pipeline.leave_note("the room is cold");
+        sleep(Duration::from_secs(60)).await;
+        pipeline.withdraw_note();
+        stop.requested().await;
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_tells_what_keeps_it_from_its_work_as_long_as_that_lasts() {
+    let router = RouterBuilder::new().component(Troubled::default()).route(from("troubled:x")).build();
+    let router = router.unwrap();
+    let looks = async {
+        let note = || router.routes()[0].note.clone().unwrap_or_default();
+        sleep(Duration::from_millis(100)).await;
+        assert!(note().starts_with("its consumer failed and is restarted in "), "{}", note());
+        assert!(note().ends_with(": the door is shut"), "{}", note());
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(note(), "the room is cold");
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(note(), "");
+    };
+    assert_eq!(router.run_until(looks).await, Shutdown::Drained);
 }

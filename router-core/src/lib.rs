@@ -17,6 +17,7 @@ pub mod error;
 mod error_handler;
 pub mod exchange;
 mod expression;
+pub mod metrics;
 pub mod options;
 pub mod pipeline;
 pub mod registry;

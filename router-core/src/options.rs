@@ -2,6 +2,7 @@
 //! documentation is printed; and [`Options`]: the checked values.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::error::{ConfigError, ConfigErrors};
@@ -72,6 +73,8 @@ pub enum OptionKind {
     Choice(&'static [&'static str]),
     /// Where a password or token is kept: `env:NAME` or `file:/path`.
     Secret,
+    /// Where to listen: an IP address and a port, or `off`, for which `false` stands too.
+    Address,
 }
 
 impl OptionKind {
@@ -86,6 +89,7 @@ impl OptionKind {
             Self::Text => "text".into(),
             Self::Choice(words) => words.join(", "),
             Self::Secret => "secret".into(),
+            Self::Address => "address or `off`".into(),
         }
     }
 
@@ -126,6 +130,11 @@ impl OptionKind {
                 None => Err(format!("one of {}", words.join(", "))),
             },
             Self::Secret => Secret::parse(text).map(OptionValue::Secret).ok_or_else(|| Secret::FORMS.into()),
+            Self::Address => match text.parse::<SocketAddr>() {
+                Ok(address) => Ok(OptionValue::Text(address.to_string())),
+                Err(_) if ["off", "false"].contains(&text) => Ok(OptionValue::Text("off".into())),
+                Err(_) => Err("an IP address and a port like `127.0.0.1:9876` or `[::1]:0`, or `off`".into()),
+            },
         }
     }
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 
 use smallvec::{SmallVec, smallvec};
@@ -22,6 +22,7 @@ use crate::error::{BoxError, Cause, Chain, RouteError};
 use crate::error_handler::ErrorHandler;
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Predicate, Scope};
+use crate::metrics::{self, Done, RouteMetrics};
 use crate::options::parse_duration;
 use crate::state::{MemoryState, RouteState};
 
@@ -40,6 +41,10 @@ pub(crate) struct Program {
     pub(crate) error_handler: ErrorHandler,
     /// The state of a route without a lock, made when it is first asked for: most routes have none.
     pub(crate) state: OnceLock<Arc<MemoryState>>,
+    /// What the route's consumer has to say, for whoever looks at the route.
+    pub(crate) note: Mutex<Option<String>>,
+    /// `None` inside: nothing is measured in this process.
+    pub(crate) metrics: OnceLock<Option<Box<RouteMetrics>>>,
 }
 
 /// One step, and how to name it in an error.
@@ -158,6 +163,27 @@ impl Pipeline {
         }
     }
 
+    /// Leaves a note about this route for whoever looks at it: something that keeps it from its work and
+    /// that somebody should know of. It stands until it is [withdrawn](Self::withdraw_note), replaced, or the
+    /// router makes a new consumer.
+    pub fn leave_note(&self, note: impl Into<String>) {
+        self.program.set_note(Some(note.into()));
+    }
+
+    /// Takes back the note about this route, if there is one.
+    pub fn withdraw_note(&self) {
+        self.program.set_note(None);
+    }
+
+    pub(crate) fn note(&self) -> Option<String> {
+        self.program.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has the metrics of this route exist before its first exchange.
+    pub(crate) fn show_metrics(&self) {
+        let _ = self.program.metrics();
+    }
+
     /// Whether an exchange was sent into this guarded pipeline. `false` for others.
     #[must_use]
     pub fn was_used(&self) -> bool {
@@ -184,14 +210,19 @@ impl Pipeline {
     /// # Cancellation
     /// Dropping the future ends the exchange at the await it has reached.
     pub async fn process(&self, exchange: &mut Exchange) -> Result<(), RouteError> {
-        match &self.guard {
+        let mut journey = self.program.metrics().map(RouteMetrics::begin);
+        let result = match &self.guard {
             None => self.run(exchange).await,
             // Boxed, because it is large, and each route keeps the place for one exchange.
             Some(guard) => Box::pin(self.process_guarded(guard, exchange)).await,
+        };
+        if let Some(journey) = &mut journey {
+            journey.end(&result);
         }
+        result.map(|_| ())
     }
 
-    async fn process_guarded(&self, guard: &Guard, exchange: &mut Exchange) -> Result<(), RouteError> {
+    async fn process_guarded(&self, guard: &Guard, exchange: &mut Exchange) -> Result<Done, RouteError> {
         let _in_flight = guard.in_flight.token();
         guard.used.store(true, Ordering::Relaxed);
         // Held until this exchange has ended, also when whoever made the guard is gone by then.
@@ -214,7 +245,7 @@ impl Pipeline {
 
     /// Routes that call each other use the stack for each call: in a circle of calls, or a dead letter
     /// endpoint that fails into itself, it would end the process.
-    async fn run(&self, exchange: &mut Exchange) -> Result<(), RouteError> {
+    async fn run(&self, exchange: &mut Exchange) -> Result<Done, RouteError> {
         const MAX_DEPTH: u16 = 64;
         if exchange.depth >= MAX_DEPTH {
             let step = String::from("a call");
@@ -247,9 +278,20 @@ impl Pipeline {
 }
 
 impl Program {
+    /// Asked for when something is measured for the first time, because the recorder may come after the
+    /// route was built.
+    fn metrics(&self) -> Option<&RouteMetrics> {
+        let new = || metrics::is_enabled().then(|| Box::new(RouteMetrics::new(&self.route_id)));
+        self.metrics.get_or_init(new).as_deref()
+    }
+
+    fn set_note(&self, note: Option<String>) {
+        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = note;
+    }
+
     /// Interprets the steps. Blocks that are inside others are on a stack of our own: no recursion, so
     /// no allocation for each level.
-    async fn run(&self, exchange: &mut Exchange) -> Result<(), RouteError> {
+    async fn run(&self, exchange: &mut Exchange) -> Result<Done, RouteError> {
         let mut blocks: SmallVec<[std::slice::Iter<'_, Step>; 4]> = smallvec![self.steps.iter()];
         while let Some(block) = blocks.last_mut() {
             let Some(step) = block.next() else {
@@ -262,10 +304,11 @@ impl Program {
                 Some(Flow::LeaveBlock) => {
                     blocks.pop();
                 }
-                Some(Flow::Finish) | None => return Ok(()),
+                Some(Flow::Finish) => break,
+                None => return Ok(Done::DeadLetter),
             }
         }
-        Ok(())
+        Ok(Done::Completed)
     }
 
     /// Runs a step as often as the error handler asks for; `None`: the exchange ended as a dead letter.

@@ -1,6 +1,6 @@
 //! Compiling: a definition and a registry make a [`Route`], or every error at once.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use smol_str::{SmolStr, ToSmolStr};
 
@@ -85,6 +85,8 @@ impl Surroundings {
             steps,
             error_handler,
             state: OnceLock::new(),
+            note: Mutex::new(None),
+            metrics: OnceLock::new(),
         };
         Ok(Route {
             id,

@@ -2,10 +2,12 @@
 
 mod build;
 mod entry;
+mod gauges;
 pub(crate) mod links;
 mod order;
 mod supervisor;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use tracing::{info, warn};
 
 pub use build::RouterBuilder;
 
+use crate::cluster::{ClusterService, LockName};
 use crate::component::Processor;
 use crate::definition::RouteDefinition;
 use crate::error::ConfigErrors;
@@ -35,16 +38,21 @@ struct Shared {
     /// In the order of definition.
     routes: Mutex<Vec<Arc<Entry>>>,
     phase: Mutex<Phase>,
+    /// The locks whose gauges were set, which keep their value until they are set again.
+    shown: Mutex<BTreeSet<LockName>>,
     /// Held by whoever starts, stops, adds, replaces or removes a route: such changes come one after the
     /// other. Shutdown does not wait for it.
     changes: tokio::sync::Mutex<()>,
 }
 
 /// Where a router is in its life. It lives once.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
     /// Nothing runs yet.
     Built,
+    /// The routes that start by themselves are being started.
+    Starting,
+    /// All of them were started.
     Running,
     /// It drains or has ended: nothing is started any more.
     Closed,
@@ -61,6 +69,10 @@ pub struct RouteInfo {
     pub from: String,
     /// Whether it runs.
     pub status: RouteStatus,
+    /// What keeps it from its work, where something does; see [`Pipeline::leave_note`].
+    ///
+    /// [`Pipeline::leave_note`]: crate::pipeline::Pipeline::leave_note
+    pub note: Option<String>,
 }
 
 /// Whether a route runs.
@@ -74,6 +86,8 @@ pub enum RouteStatus {
     Finished,
     /// It is being started or stopped right now.
     Changing,
+    /// Its supervisor has panicked. It can be stopped and started, but does not restart by itself.
+    Crashed,
 }
 
 /// How a router ended.
@@ -134,6 +148,7 @@ impl Router {
             // Only a router that was closed meanwhile refuses, and that one is about to stop.
             let _ = entry.start(&self.shared).await;
         }
+        self.shared.set_phase(Phase::Running);
         drain.await;
         // First nothing is started any more, then what runs is stopped.
         self.shared.set_phase(Phase::Closed);
@@ -151,7 +166,7 @@ impl Router {
     /// dropped.
     fn begin(&self) -> AbortOnDrop<'_> {
         assert!(self.shared.phase() == Phase::Built, "a router runs once: build another one");
-        self.shared.set_phase(Phase::Running);
+        self.shared.set_phase(Phase::Starting);
         AbortOnDrop(self)
     }
 
@@ -188,6 +203,24 @@ impl Router {
     pub fn producer(&self, uri: impl Into<Arc<str>>) -> Result<Arc<dyn Processor>, ConfigErrors> {
         let uri = EndpointUri::parse(&SourceText::from_code(uri))?;
         Ok(self.shared.surroundings.context().sink(&uri)?.1)
+    }
+
+    /// Where this router is in its life.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.shared.phase()
+    }
+
+    /// The cluster service of its `master:` routes.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Arc<dyn ClusterService>> {
+        self.shared.surroundings.cluster.as_ref()
+    }
+
+    /// Sets the gauges that are asked and not remembered, who leads which lock, to what is true now. An
+    /// exporter calls it before each scrape; see [`metrics`](crate::metrics).
+    pub fn refresh_gauges(&self) {
+        gauges::refresh(&self.shared);
     }
 
     /// What is known about each route, in the order of definition.
@@ -238,7 +271,7 @@ impl Router {
         let entry = Arc::new(Entry::new(self.compile(&definition.into(), None)?));
         self.entries_mut().push(Arc::clone(&entry));
         match phase {
-            Phase::Running if entry.route.auto_startup => entry.start(&self.shared).await,
+            Phase::Starting | Phase::Running if entry.route.auto_startup => entry.start(&self.shared).await,
             _ => Ok(()),
         }
     }

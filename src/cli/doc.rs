@@ -9,17 +9,21 @@ use router_core::source::SourceText;
 
 use super::output;
 
-/// Show what a component is for, its URI and its options; or all settings.
+/// Show what a component is for, its URI and its options; or all settings; or all metrics.
 #[derive(Args)]
 #[command(after_help = "Example:\n  bactrian doc timer")]
 pub(super) struct Arguments {
-    /// A component of `bactrian list`, or `settings`
+    /// A component of `bactrian list`, or `settings`, or `metrics`
     name: String,
 }
 
 pub(super) fn run(Arguments { name }: &Arguments) -> ExitCode {
     if name == "settings" {
         return output::data(&settings_table());
+    }
+    #[cfg(feature = "admin")]
+    if name == "metrics" {
+        return output::data(&router_core::metrics::metrics_table(bactrian::admin::metrics()));
     }
     let registry = bactrian::registry();
     if let Some(component) = registry.descriptions().find(|component| component.scheme == name) {

@@ -5,13 +5,16 @@ use std::process::ExitCode;
 use bactrian::cluster;
 use bactrian::load::Loaded;
 use bactrian::logging::init_logging_as;
+#[cfg(feature = "admin")]
+use bactrian::settings::Environment;
 use router_core::error::{BoxError, Chain};
 use router_core::router::Shutdown;
 
 use super::{Sources, output};
 
 /// Exit codes: 0 after all exchanges in flight were finished, 1 when some were dropped (after a second
-/// signal, or because draining took too long) or the cluster service could not be opened.
+/// signal, or because draining took too long), or the admin listener or the cluster service could not be
+/// opened.
 pub(super) fn run(sources: &Sources) -> ExitCode {
     let loaded = match sources.load() {
         Ok(loaded) => loaded,
@@ -45,10 +48,15 @@ fn allow_many_files() {
 }
 
 async fn route(loaded: &Loaded) -> Result<Shutdown, BoxError> {
+    // Before this process takes part in anything.
+    #[cfg(feature = "admin")]
+    let admin = bactrian::admin::listen(&loaded.settings.admin, &Environment::of_process())?;
     let mut builder = loaded.builder();
     if let Some(service) = loaded.service {
         builder = builder.cluster(cluster::open(service, &loaded.settings).await?);
     }
     let router = builder.build()?;
+    #[cfg(feature = "admin")]
+    let _admin = admin.map(|listener| listener.serve(&router)).transpose()?;
     Ok(bactrian::run(&router).await)
 }

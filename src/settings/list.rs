@@ -160,6 +160,14 @@ pub static SETTINGS: &[SettingDescription] = &[
         default: Some("auto"),
         summary: "the form of the log; `auto`: `human` on a terminal, else `json`",
     },
+    SettingDescription {
+        table: "admin",
+        key: "listen",
+        kind: OptionKind::Address,
+        default: None,
+        summary: "where probes and metrics are served; port 0 is any free one. Unset: `127.0.0.1:9876` if that is \
+                  free, inside a pod `0.0.0.0:9876`",
+    },
 ];
 
 impl SettingDescription {

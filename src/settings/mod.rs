@@ -11,6 +11,7 @@ mod layer;
 mod list;
 mod tables;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,9 @@ pub struct Settings {
     pub master: MasterSettings,
     /// The log.
     pub log: LogSettings,
+    /// The admin listener.
+    #[serde(default)]
+    pub admin: AdminSettings,
 }
 
 /// Who decides which member leads.
@@ -136,6 +140,32 @@ pub struct MasterSettings {
 pub struct LogSettings {
     /// Its form.
     pub format: LogFormat,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminSettings {
+    /// Where it listens; `None`: nobody said so.
+    pub listen: Option<Listen>,
+}
+
+/// Whether and where to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Not at all.
+    Off,
+    /// At this address.
+    At(SocketAddr),
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "off" => Ok(Self::Off),
+            address => address.parse().map(Self::At).map_err(serde::de::Error::custom),
+        }
+    }
 }
 
 /// Settings, and where they came from.

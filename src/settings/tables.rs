@@ -79,7 +79,7 @@ impl Layers {
                 NodeValue::Integer(number),
                 OptionKind::Integer | OptionKind::PositiveInteger | OptionKind::Duration,
             ) => number.to_string(),
-            (NodeValue::Boolean(flag), OptionKind::Boolean) => flag.to_string(),
+            (NodeValue::Boolean(flag), OptionKind::Boolean | OptionKind::Address) => flag.to_string(),
             (other, kind) => {
                 let message =
                     format!("setting `{}` takes {}, found {}", setting.path(), takes(kind), other.kind());
@@ -100,6 +100,7 @@ fn takes(kind: OptionKind) -> String {
         OptionKind::Text => "text".into(),
         OptionKind::Choice(words) => format!("one of {}", words.join(", ")),
         OptionKind::Secret => "`env:NAME` or `file:/path`".into(),
+        OptionKind::Address => "an IP address and a port in a text, or `off`".into(),
     }
 }
 

@@ -36,11 +36,13 @@ fn every_setting_of_the_list_has_a_field_and_a_default_that_it_takes() {
     assert_eq!(settings.router.shutdown_timeout, Duration::from_secs(45));
     assert_eq!((settings.master.attempts, settings.master.backoff), (10, Duration::from_secs(5)));
     assert_eq!(settings.log.format, LogFormat::Auto);
+    assert_eq!(settings.admin.listen, None);
     assert!(settings.member().ends_with(&format!("-{}", std::process::id())));
     for setting in SETTINGS {
         let value = match setting.kind {
             router_core::options::OptionKind::Boolean => "true",
             router_core::options::OptionKind::Choice(words) => words[0],
+            router_core::options::OptionKind::Address => "off",
             _ => "7",
         };
         let (_, errors) =
@@ -69,6 +71,22 @@ fn text_stands_for_any_kind_of_value() {
     assert_eq!(errors.iter().len(), 0);
     assert!(settings.cluster.allow_network_file_system);
     assert_eq!(settings.master.attempts, 12);
+}
+
+#[test]
+fn the_admin_listener_is_at_an_address_or_off() {
+    let listen = |text: &str| {
+        let (settings, errors) = resolve(&[&format!("[admin]\nlisten = {text}")], &[], &[]);
+        (settings.admin.listen, errors.iter().len())
+    };
+    assert_eq!(listen("'[::1]:0'"), (Some(Listen::At("[::1]:0".parse().unwrap())), 0));
+    assert_eq!(
+        (listen("'off'"), listen("false"), listen("'false'")),
+        ((Some(Listen::Off), 0), (Some(Listen::Off), 0), (Some(Listen::Off), 0))
+    );
+    for mistake in ["true", "9876", "':9876'", "'localhost'", "''"] {
+        assert_eq!(listen(mistake), (None, 1), "{mistake}");
+    }
 }
 
 #[test]
@@ -109,7 +127,7 @@ error: unknown table `clustre`
 1 | clustre = 1
   | ^^^^^^^ did you mean `cluster`?
   |
-  = help: a file has tables `[[route]]`, and `[cluster]`, `[router]`, `[master]`, `[log]`
+  = help: a file has tables `[[route]]`, and `[cluster]`, `[router]`, `[master]`, `[log]`, `[admin]`
 
 error: `log` is a table, found an integer
  --> a.toml:2:1
@@ -157,7 +175,7 @@ error: unknown table `rout`
 10 | [[rout]]
    |   ^^^^ did you mean `route`?
    |
-   = help: a file has tables `[[route]]`, and `[cluster]`, `[router]`, `[master]`, `[log]`";
+   = help: a file has tables `[[route]]`, and `[cluster]`, `[router]`, `[master]`, `[log]`, `[admin]`";
     assert_eq!(printed(resolve(&[file], &[], &[]).1), expected.trim_start());
 }
 
@@ -176,7 +194,7 @@ error: unknown setting `cluster.rot`
 1 | cluster.rot=/x
   | ^^^^^^^^^^^ did you mean `cluster.root`?
   |
-  = help: the settings are cluster.service, cluster.root, cluster.member, cluster.allow_network_file_system, cluster.namespace, cluster.group, cluster.resource, cluster.resource_name, cluster.camel_lease_duration, cluster.camel_renew_deadline, cluster.pod_labels, cluster.profile, cluster.takeover_wait, cluster.deadline, cluster.stop, cluster.heartbeat, router.shutdown_timeout, master.attempts, master.backoff, log.format
+  = help: the settings are cluster.service, cluster.root, cluster.member, cluster.allow_network_file_system, cluster.namespace, cluster.group, cluster.resource, cluster.resource_name, cluster.camel_lease_duration, cluster.camel_renew_deadline, cluster.pod_labels, cluster.profile, cluster.takeover_wait, cluster.deadline, cluster.stop, cluster.heartbeat, router.shutdown_timeout, master.attempts, master.backoff, log.format, admin.listen
 
 error: setting `cluster.root` has no value
  --> --set:1:1

@@ -3,6 +3,10 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+
 use super::pause;
 use super::proxy::Proxy;
 use super::stage::Stage;
@@ -17,6 +21,32 @@ id = "clock"
 from = "master:lock1:timer:clock?period=50ms"
 steps = [{ log = "Hello World!" }]
 "#;
+
+/// What the admin listener of a pod says, by the address in its log.
+async fn assert_tells_the_truth(log: &str, leads: bool) {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<&[u8]>>();
+    let address = log.split("are at http://").nth(1).unwrap().split('"').next().unwrap();
+    let get = async |path: &str| {
+        let (head, body) =
+            client.get(format!("http://{address}/{path}").parse().unwrap()).await.unwrap().into_parts();
+        (head.status.as_u16(), String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    };
+    for path in ["startupz", "livez", "readyz"] {
+        assert_eq!(get(path).await, (200, "ok".into()), "{path}");
+    }
+    assert_eq!(get("leaderz/lock1").await.0, if leads { 200 } else { 503 });
+    let (_, metrics) = get("metrics").await;
+    let value = |series: &str| {
+        let line = metrics.lines().find(|line| line.starts_with(series)).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    assert_eq!(value("bactrian_leader{lock=\"lock1\"}"), f64::from(u8::from(leads)));
+    assert!(value("bactrian_leader_term{lock=\"lock1\"}") > 0.0);
+    // A standby may have sent some too, when it was a candidate.
+    for series in ["bactrian_lease_renew_seconds_count", "bactrian_lease_deadline_seconds_count"] {
+        assert!(value(series) > 0.0 || !leads, "{series}");
+    }
+}
 
 #[test]
 #[ignore = "needs an API server; `tests/run` brings one"]
@@ -33,6 +63,7 @@ fn the_tool_runs_a_route_in_one_of_three_pods_and_lets_go_of_it() {
         command
             .arg("run")
             .arg(stage.path("routes.toml"))
+            .args(["--set", "admin.listen=127.0.0.1:0"])
             .env("KUBERNETES_SERVICE_HOST", "127.0.0.1")
             .env("KUBECONFIG", kubeconfig)
             .env("POD_NAME", format!("clock-{user}"))
@@ -55,6 +86,10 @@ fn the_tool_runs_a_route_in_one_of_three_pods_and_lets_go_of_it() {
             let others = (0..3).filter(|user| *user != leader && pods[*user].is_some());
             assert!(others.map(hellos).all(|count| count == 0), "two pods say hello");
             leaders.push(leader);
+            for user in (0..3).filter(|user| pods[*user].is_some()) {
+                let log = std::fs::read_to_string(stage.path(&format!("log-tool-{user}"))).unwrap();
+                stage.block(assert_tells_the_truth(&log, user == leader));
+            }
             pods[leader].take().unwrap().stop();
         }
         assert!(Instant::now() < patience, "led by {leaders:?}");

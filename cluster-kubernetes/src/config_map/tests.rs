@@ -145,12 +145,13 @@ async fn a_session_of_this_process_that_has_ended_leaves_its_claims_open() {
         key: StoreKey::Session(SessionId { incarnation: 7, generation: 0 }),
         expect: Precondition::Absent,
         record: StoreRecord::Session { record, member: Member::new("clock-0_7") },
+        states: None,
     };
     let heartbeat = Attempt { heartbeat: true, fresh_connection: false };
     let alive = SessionRecord { seq: 1, dead: None };
     store.write(session(alive), heartbeat).await.unwrap();
     let record = StoreRecord::Lock { record: claim(false), holder: None };
-    let write = Write { key: StoreKey::Lock(lock()), expect: Precondition::Absent, record };
+    let write = Write::new(StoreKey::Lock(lock()), Precondition::Absent, record);
     let shown = store.write(write, Attempt::default()).await.unwrap();
     let listing = store.list().await.unwrap();
     assert!(listing.version >= shown && listing.entries.len() == 2, "{listing:?}");

@@ -8,8 +8,8 @@ use tracing::{info, warn};
 
 use super::election::{Done, Election};
 use super::mirror::SessionDeadline;
-use super::requests;
 use super::transition::{Transition, TransitionKind};
+use super::{metrics, requests};
 use crate::action::{Action, FenceCause, Operation, RequestId, SessionLoss, Target};
 use crate::event::Event;
 use crate::record::{LockId, SessionId};
@@ -23,7 +23,7 @@ impl Election<'_> {
         for action in actions {
             match action {
                 Action::Send { request, operation } => self.send(request, operation),
-                Action::Renewed { deadline } => self.deadline.set(deadline),
+                Action::Renewed { deadline } => self.renew(deadline),
                 Action::Lead { lock, epoch, deadline } => self.lead(lock, epoch, deadline),
                 Action::Drain { lock, epoch } => self.release(lock, epoch),
                 Action::Fence { lock, epoch, cause, abort_at } => self.fence(lock, epoch, cause, abort_at),
@@ -71,6 +71,15 @@ impl Election<'_> {
                 requests::write(store, request, write, attempt, patience, complaints).await,
             )
         });
+    }
+
+    fn renew(&mut self, deadline: Duration) {
+        let before = self.deadline.get();
+        self.deadline.set(deadline);
+        // A new session had none to lose.
+        if !before.is_zero() {
+            metrics::deadline_moves(before.saturating_sub(self.around.holds.clock.leader()));
+        }
     }
 
     fn lead(&mut self, lock: LockId, epoch: u64, deadline: Duration) {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +20,7 @@ use super::clock::SystemClock;
 use super::election::Surroundings;
 use super::holds::Holds;
 use super::inbox::Input;
+use super::metrics;
 use super::sentinel;
 use super::settings::{LeaseClusterError, LeaseClusterSettings};
 use super::supervisor::supervise;
@@ -62,6 +64,8 @@ pub struct LeaseCluster {
     /// The election's loop, and the sentinel where it is a task.
     tasks: TaskTracker,
     closing: CancellationToken,
+    /// Ends terms at their deadline; `None` where it is a task.
+    sentinel: Option<JoinHandle<()>>,
 }
 
 /// The way to the election's loop. The loop ends when the last one who knows the way is gone.
@@ -102,7 +106,8 @@ impl LeaseCluster {
         let holds = Holds::new(clock, Arc::clone(&store), inbox.clone(), settings.timing, settings.strict);
         let holds = Arc::new(holds.map_err(LeaseClusterError::Sentinel)?);
         let (tasks, quit) = (TaskTracker::new(), CancellationToken::new());
-        sentinel::start(&holds, &quit, &tasks).map_err(LeaseClusterError::Sentinel)?;
+        let sentinel = sentinel::start(&holds, &quit, &tasks).map_err(LeaseClusterError::Sentinel)?;
+        metrics::show();
         let members = watch::Sender::new(vec![local.clone()]);
         let (sessions, drained) = (watch::Sender::new(Vec::new()), watch::Sender::new(false));
         let office = Office {
@@ -131,6 +136,7 @@ impl LeaseCluster {
             generations: AtomicU64::new(0),
             tasks,
             closing: CancellationToken::new(),
+            sentinel,
         }))
     }
 
@@ -221,6 +227,29 @@ impl ClusterService for LeaseCluster {
 
     fn drained(&self) -> watch::Receiver<bool> {
         self.office.drained.clone()
+    }
+
+    fn leaderships(&self) -> Vec<(LockName, Leadership)> {
+        let participants = self.participants.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = participants.iter().filter_map(|(lock, weak)| Some((lock.clone(), weak.upgrade()?)));
+        let live = live.collect::<Vec<_>>();
+        // Dropping one may be leaving the election, which is no business of those who wait for the lock.
+        drop(participants);
+        live.into_iter().map(|(lock, participant)| (lock, participant.leadership.borrow().clone())).collect()
+    }
+
+    /// Waits for a turn of the election's loop.
+    async fn check_alive(&self) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        self.office.tell(Input::Ping { reply });
+        let turned = answer.await.is_ok();
+        if self.closing.is_cancelled() {
+            return Ok(());
+        }
+        if self.sentinel.as_ref().is_some_and(JoinHandle::is_finished) {
+            return Err("the sentinel of the election, which ends terms at their deadline, has ended".into());
+        }
+        if turned { Ok(()) } else { Err("the loop of the election has ended".into()) }
     }
 
     /// Waits for the work under all locks, however long that takes, and for the answers of the store, but

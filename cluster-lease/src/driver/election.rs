@@ -251,6 +251,8 @@ impl<'a> Election<'a> {
                 // Whoever asked may have given up.
                 let _ = reply.send(stands);
             }
+            // Whoever asked may have given up.
+            Input::Ping { reply } => drop(reply.send(())),
             Input::Lapsed { lock, epoch } => self.lapsed(&lock, epoch),
         }
     }

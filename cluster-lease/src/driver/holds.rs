@@ -133,8 +133,10 @@ impl Holds {
 
     /// Leadership is over, and guarded work must have ended at `abort_at`.
     pub(crate) fn fence(&self, hold: &Hold, abort_at: Duration) {
+        let expired = hold.authority.until_fence().is_zero();
         hold.authority.deadline.freeze(abort_at.saturating_sub(self.timing.stop()));
-        hold.control.lose(hold.authority.until_abort());
+        let drain = hold.authority.until_abort();
+        if expired { hold.control.expire(drain) } else { hold.control.lose(drain) }
     }
 
     /// Everything is over, now: nobody is there to renew it. Work has the usual time to end.
@@ -156,7 +158,7 @@ impl Holds {
             let deadline = hold.authority.deadline.get();
             let abort_at = deadline + self.timing.stop();
             if now >= deadline && !hold.lapsed.swap(true, Ordering::AcqRel) {
-                hold.control.lose(hold.authority.until_abort());
+                hold.control.expire(hold.authority.until_abort());
                 // The loop may be gone, and then nobody needs to know.
                 let _ = self.inbox.send(Input::Lapsed { lock: hold.lock.clone(), epoch: hold.epoch });
             }

@@ -48,6 +48,10 @@ pub(crate) enum Input {
         record: Option<LockRecord>,
         reply: oneshot::Sender<bool>,
     },
+    /// Whether the loop still takes its turns.
+    Ping {
+        reply: oneshot::Sender<()>,
+    },
     /// The sentinel has ended a term at its deadline.
     Lapsed {
         lock: LockName,

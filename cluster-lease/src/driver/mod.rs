@@ -13,6 +13,7 @@ mod directory;
 mod election;
 mod holds;
 mod inbox;
+mod metrics;
 mod mirror;
 mod operators;
 mod requests;
@@ -26,5 +27,6 @@ mod wishes;
 
 pub use clock::{Clock, SystemClock, TokioClock};
 pub use cluster::LeaseCluster;
+pub use metrics::METRICS;
 pub use settings::{LeaseClusterError, LeaseClusterSettings, Timing, TimingError};
 pub use transition::{Transition, TransitionKind};

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use router_core::error::Chain;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::complaints::Complaints;
+use super::metrics;
 use crate::action::{RequestId, Target};
 use crate::event::Outcome;
 use crate::store::{Attempt, LeaseStore, Listing, StoreError, Write};
@@ -29,8 +30,14 @@ pub(crate) async fn write(
     complaints: Arc<Complaints>,
 ) -> Fate {
     let report = |error: &dyn std::fmt::Display| report(&complaints, request.target, error);
+    let sent = Instant::now();
     match timeout(patience, store.write(write, attempt)).await {
-        Ok(Ok(version)) => Fate::Known(Outcome::Written { version }),
+        Ok(Ok(version)) => {
+            if request.target == Target::Heartbeat {
+                metrics::renewed(sent.elapsed());
+            }
+            Fate::Known(Outcome::Written { version })
+        }
         Ok(Err(StoreError::Conflict)) => Fate::Known(Outcome::Conflict),
         Ok(Err(error)) => {
             report(&Chain(&error));

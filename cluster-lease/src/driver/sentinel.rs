@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -15,19 +15,20 @@ use tokio_util::task::TaskTracker;
 use super::alarm::approach;
 use super::holds::Holds;
 
-/// Starts it. It ends when `quit` is cancelled and nothing is left to watch over.
+/// Starts it. It ends when `quit` is cancelled and nothing is left to watch over. Returns its thread, where
+/// it has one.
 pub(crate) fn start(
     holds: &Arc<Holds>,
     quit: &CancellationToken,
     tasks: &TaskTracker,
-) -> std::io::Result<()> {
+) -> std::io::Result<Option<JoinHandle<()>>> {
     let (holds, quit) = (Arc::clone(holds), quit.clone());
     if holds.clock.follows_tokio() {
         tasks.spawn(watch_in_task(holds, quit));
-        return Ok(());
+        return Ok(None);
     }
-    thread::Builder::new().name("lease-sentinel".into()).spawn(move || watch_in_thread(&holds, &quit))?;
-    Ok(())
+    let thread = thread::Builder::new().name("lease-sentinel".into());
+    thread.spawn(move || watch_in_thread(&holds, &quit)).map(Some)
 }
 
 fn watch_in_thread(holds: &Holds, quit: &CancellationToken) {

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use router_core::component::Consumer;
 use router_core::error::BoxError;
 use router_core::exchange::Exchange;
+use router_core::metrics::Counter;
 use router_core::pipeline::Pipeline;
 use router_core::state::{RouteState, StateError};
 use router_core::stop::Stop;
@@ -18,6 +19,7 @@ use tracing::{debug, info, warn};
 use super::bot::{Bot, CallError};
 use super::position::Position;
 use crate::http::Backoff;
+use crate::metrics::POLL_CONFLICTS;
 use crate::missed;
 
 /// How much longer than the server we wait for the answer to a poll.
@@ -69,6 +71,7 @@ struct Session<'a> {
     acknowledged: bool,
     pauses: Backoff,
     conflicts: Backoff,
+    conflict_count: Counter,
 }
 
 /// What came of a poll.
@@ -100,6 +103,7 @@ impl<'a> Session<'a> {
             acknowledged: true,
             pauses: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
             conflicts: Backoff::new(Duration::from_secs(5), Duration::from_secs(30)),
+            conflict_count: POLL_CONFLICTS.counter(&[pipeline.route_id()]),
         })
     }
 
@@ -119,7 +123,10 @@ impl<'a> Session<'a> {
             let pause = match answer {
                 Ok(updates) => {
                     self.acknowledged = true;
-                    self.conflicts.reset();
+                    if self.conflicts.failures() > 0 {
+                        self.conflicts.reset();
+                        self.pipeline.withdraw_note();
+                    }
                     if updates.is_empty() {
                         self.pauses.reset();
                         // Not every server of the Bot API is Telegram's.
@@ -258,17 +265,18 @@ impl<'a> Session<'a> {
                     return self.end_webhook(error).await;
                 }
                 409 => {
+                    self.conflict_count.increment(1);
                     let tries = self.conflicts.failures();
                     let slow = self.conflicts.next(None);
                     if tries < QUICK_TRIES {
                         debug!(route, "another process polled for bot {bot}, trying again");
                         return Ok(slow / 10);
                     }
-                    warn!(
-                        route,
-                        "another process polls for bot {bot}, and takes its updates: find it, or rotate the token. \
-                         Trying again in {slow:.1?}"
+                    let note = format!(
+                        "another process polls for bot {bot}, and takes its updates: find it, or rotate the token"
                     );
+                    warn!(route, "{note}. Trying again in {slow:.1?}");
+                    self.pipeline.leave_note(note);
                     return Ok(slow);
                 }
                 _ => {}

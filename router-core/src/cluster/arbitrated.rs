@@ -122,6 +122,13 @@ impl<A: Arbiter> ArbitratedCluster<A> {
         &self.arbiter
     }
 
+    /// The participations, as they are now. No lock is held afterwards: dropping one may be leaving.
+    fn present(&self) -> impl Iterator<Item = (LockName, Arc<Participant>)> {
+        let participants = self.participants.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = participants.iter().filter_map(|(lock, weak)| Some((lock.clone(), weak.upgrade()?)));
+        live.collect::<Vec<_>>().into_iter()
+    }
+
     fn participate(&self, lock: &LockName) -> Arc<Participant> {
         let mut participants = self.participants.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(participant) = participants.get(lock).and_then(Weak::upgrade) {
@@ -168,6 +175,22 @@ impl<A: Arbiter> ClusterService for ArbitratedCluster<A> {
         let participant = self.participate(lock);
         let leadership = participant.leadership.clone();
         Ok(ClusterView::new(lock.clone(), self.local.clone(), leadership, participant))
+    }
+
+    fn leaderships(&self) -> Vec<(LockName, Leadership)> {
+        let known = |participant: Arc<Participant>| participant.leadership.borrow().clone();
+        self.present().map(|(lock, participant)| (lock, known(participant))).collect()
+    }
+
+    /// The task of a lock ends only after everybody has left its election, or it panics.
+    async fn check_alive(&self) -> Result<(), String> {
+        let ended = |participant: &Participant| participant.leadership.has_changed().is_err();
+        match self.present().find(|(_, participant)| ended(participant)) {
+            Some((lock, _)) if !self.closing.is_cancelled() => {
+                Err(format!("the task of the election for `{lock}` has ended"))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn close(&self) {
@@ -351,5 +374,50 @@ impl End {
             Self::Asked => "an operator asked for it",
             Self::Revoked(revoked) => &revoked.why,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An arbiter with a mistake in it.
+    struct Mistaken;
+
+    #[async_trait]
+    impl Arbiter for Mistaken {
+        type Grant = ();
+
+        async fn acquire(&self, _: &LockName) -> Result<Granted<()>, ClusterError> {
+            panic!("a mistake");
+        }
+
+        async fn revoked(&self, (): &mut ()) -> Revoked {
+            std::future::pending().await
+        }
+
+        async fn release(&self, (): ()) {}
+
+        fn leader(&self, _: &LockName) -> watch::Receiver<Option<Leader>> {
+            watch::Sender::new(None).subscribe()
+        }
+
+        fn members(&self) -> Vec<Member> {
+            Vec::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn an_election_whose_task_has_panicked_is_not_alive() {
+        let cluster = ArbitratedCluster::new(Member::new("a"), Mistaken);
+        cluster.check_alive().await.unwrap();
+        let mut view = cluster.view(&"lock1".parse().unwrap()).await.unwrap();
+        while view.changed().await.is_ok() {}
+        assert_eq!(
+            cluster.check_alive().await.unwrap_err(),
+            "the task of the election for `lock1` has ended"
+        );
+        cluster.close().await;
+        cluster.check_alive().await.unwrap();
     }
 }

@@ -10,8 +10,8 @@ use smol_str::SmolStr;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::{
-    Arbiter, ArbitratedCluster, ClusterError, ClusterService, ClusterView, Granted, Leader, LeadershipLost,
-    LockName, Member, Revoked,
+    Arbiter, ArbitratedCluster, ClusterError, ClusterService, ClusterView, Granted, Leader, Leadership,
+    LeadershipLost, LockName, Member, Revoked,
 };
 use crate::state::{StateError, StateKeeper};
 
@@ -75,6 +75,14 @@ impl ClusterService for MemoryCluster {
 
     async fn view(&self, lock: &LockName) -> Result<ClusterView, ClusterError> {
         self.cluster.view(lock).await
+    }
+
+    fn leaderships(&self) -> Vec<(LockName, Leadership)> {
+        self.cluster.leaderships()
+    }
+
+    async fn check_alive(&self) -> Result<(), String> {
+        self.cluster.check_alive().await
     }
 
     async fn close(&self) {
@@ -199,7 +207,6 @@ impl Arbiter for MemoryArbiter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Leadership;
 
     fn lock() -> LockName {
         "lock1".parse().unwrap()

@@ -28,7 +28,7 @@ pub use arbitrated::{Arbiter, ArbitratedCluster, Asked, Granted, Revoked};
 pub use lock_name::{InvalidLockName, LockName};
 pub use memory::MemoryCluster;
 pub use operator::{Handover, Operator, OperatorError, the_one_meant};
-pub use term::{Authority, LeaderScope, LeadershipLost, Term, TermControl, Work};
+pub use term::{Authority, LeaderScope, LeadershipLost, Term, TermControl, TermEnd, Work};
 pub use view::{ClusterView, LeadershipPublisher, Participation};
 
 /// One member's access to a cluster.
@@ -51,6 +51,19 @@ pub trait ClusterService: Send + Sync {
     fn drained(&self) -> watch::Receiver<bool> {
         watch::channel(false).1
     }
+
+    /// The locks in whose elections this member takes part, and what it knows of each. For reports.
+    fn leaderships(&self) -> Vec<(LockName, Leadership)>;
+
+    /// Whether this member's own part of the elections still runs: its loops, tasks and threads. It is not
+    /// about the backend's servers: a process that waits for one of those is well.
+    ///
+    /// # Errors
+    /// What no longer runs, so that only a restart of this process helps.
+    ///
+    /// # Cancellation
+    /// Safe. Not to be answered within a second or two is also an answer.
+    async fn check_alive(&self) -> Result<(), String>;
 
     /// Leaves all elections and returns when every lock that this member held is released, which is
     /// after all work under it has ended. Views then answer [`ClusterError::Closed`].

@@ -10,6 +10,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use smol_str::SmolStr;
+
 use super::{LockName, Member, Participation};
 use crate::state::{NoStates, StateKeeper};
 
@@ -31,6 +33,10 @@ struct TermState {
     phase: AtomicU8,
     /// Cancelled when `phase` is no longer `LEADING`, for those who wait.
     lost: CancellationToken,
+    /// Why it was granted, in the words of the log.
+    why: OnceLock<SmolStr>,
+    /// How it ended: what was first.
+    ended: OnceLock<TermEnd>,
     /// Until when work may run on after a loss, set by [`TermControl::lose`], which can follow a release.
     abort_at: watch::Sender<Option<Instant>>,
     /// The authority itself, for backends whose authority expires.
@@ -56,6 +62,29 @@ const LEADING: u8 = 0;
 const RELEASED: u8 = 1;
 /// The term was lost, or given up and all its work has ended.
 const OVER: u8 = 2;
+
+/// How a term ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TermEnd {
+    /// Its member gave it up.
+    Released,
+    /// It was taken away.
+    Lost,
+    /// Its deadline passed.
+    Expired,
+}
+
+impl TermEnd {
+    /// The name of this end in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Released => "released",
+            Self::Lost => "lost",
+            Self::Expired => "expired",
+        }
+    }
+}
 
 /// Authority that runs out, on a clock that also counts suspension. For backends with leases. Its end
 /// may move into the future at any time, never back.
@@ -91,6 +120,23 @@ impl Term {
     #[must_use]
     pub fn holder(&self) -> &Member {
         &self.state.holder
+    }
+
+    /// Why this member leads, in the words of the log; empty before it was told.
+    #[must_use]
+    pub fn why(&self) -> &str {
+        self.state.why.get().map_or("", SmolStr::as_str)
+    }
+
+    pub(super) fn set_why(&self, why: &str) {
+        let _ = self.state.why.set(why.into());
+    }
+
+    /// How the term ended; `None` while it is not over. A term whose deadline has passed is no longer valid,
+    /// also before somebody has noticed and this says so.
+    #[must_use]
+    pub fn ended(&self) -> Option<TermEnd> {
+        self.state.ended.get().copied()
     }
 
     /// Whether a side effect may start now. While a term is given up, which it is only after its running
@@ -305,6 +351,8 @@ impl TermControl {
             holder,
             phase: AtomicU8::new(LEADING),
             lost: CancellationToken::new(),
+            why: OnceLock::new(),
+            ended: OnceLock::new(),
             abort_at: watch::Sender::new(None),
             authority,
             states: OnceLock::new(),
@@ -329,12 +377,21 @@ impl TermControl {
     /// Ends the term because this member gives it up: no new work starts, running work ends in its own
     /// time, and the lock is kept until [`joined`](Self::joined).
     pub fn release(&self) {
-        self.end(RELEASED);
+        self.end(RELEASED, TermEnd::Released);
     }
 
     /// Ends the term because it was taken away: no new work starts, and running work is dropped after
     /// `drain` at the latest.
     pub fn lose(&self, drain: Duration) {
+        self.cut_off(drain, TermEnd::Lost);
+    }
+
+    /// As [`lose`](Self::lose), because the deadline has passed.
+    pub fn expire(&self, drain: Duration) {
+        self.cut_off(drain, TermEnd::Expired);
+    }
+
+    fn cut_off(&self, drain: Duration, how: TermEnd) {
         let at = Instant::now() + drain;
         // A second loss cannot prolong the first one.
         self.term.state.abort_at.send_if_modified(|present| {
@@ -342,10 +399,12 @@ impl TermControl {
             present.get_or_insert(at);
             first
         });
-        self.end(OVER);
+        self.end(OVER, how);
     }
 
-    fn end(&self, phase: u8) {
+    fn end(&self, phase: u8, how: TermEnd) {
+        // What was first counts: a term that is lost while it is given up was given up.
+        let _ = self.term.state.ended.set(how);
         self.term.state.phase.fetch_max(phase, Ordering::AcqRel);
         self.term.state.lost.cancel();
     }
@@ -372,7 +431,7 @@ impl TermControl {
             // The permit is kept for the next caller: joined stays joined.
             self.term.state.joined.notify_one();
         }
-        self.end(OVER);
+        self.end(OVER, TermEnd::Released);
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::info;
 
-use super::{ClusterError, Leader, LeaderScope, Leadership, LockName, Member, Term};
+use super::{ClusterError, Leader, LeaderScope, Leadership, LockName, Member, Term, TermEnd};
+use crate::metrics::{Counter, LEADER_TRANSITIONS};
 
 /// One lock, as this member sees it. Clones share the participation in its election.
 #[derive(Clone)]
@@ -130,12 +131,21 @@ impl ClusterView {
     }
 }
 
-/// Tells the views of one lock, and the log, about changes of leadership. One line per change on every
+/// Tells the views of one lock, the metrics and the log about changes of leadership. One line per change on every
 /// member, with who, term and why: operators read these lines on every backend, so they are written
 /// here.
 pub struct LeadershipPublisher {
     lock: LockName,
     leadership: watch::Sender<Leadership>,
+    transitions: Transitions,
+}
+
+/// How often terms of this member began, and ended.
+struct Transitions {
+    elected: Counter,
+    released: Counter,
+    lost: Counter,
+    expired: Counter,
 }
 
 impl LeadershipPublisher {
@@ -143,13 +153,23 @@ impl LeadershipPublisher {
     #[must_use]
     pub fn new(lock: LockName) -> (Self, watch::Receiver<Leadership>) {
         let (leadership, receiver) = watch::channel(Leadership::Follower { leader: None });
-        (Self { lock, leadership }, receiver)
+        let count = |reason| LEADER_TRANSITIONS.counter(&[lock.as_str(), reason]);
+        let ends = |end: TermEnd| count(end.name());
+        let transitions = Transitions {
+            elected: count("elected"),
+            released: ends(TermEnd::Released),
+            lost: ends(TermEnd::Lost),
+            expired: ends(TermEnd::Expired),
+        };
+        (Self { lock, leadership, transitions }, receiver)
     }
 
     /// This member leads from now on.
     pub fn lead(&self, term: Term, why: &str) {
         let (lock, member, number) = (&self.lock, term.holder(), term.number());
         info!(%lock, %member, term = number, why, "leading `{lock}`, term {number}: {why}");
+        term.set_why(why);
+        self.transitions.elected.increment(1);
         self.leadership.send_replace(Leadership::Leader(term));
     }
 
@@ -158,6 +178,14 @@ impl LeadershipPublisher {
     pub fn follow(&self, leader: Option<Leader>, why: &str) {
         let lock = &self.lock;
         let before = self.leadership.borrow().clone();
+        if let Leadership::Leader(term) = &before {
+            let end = match term.ended() {
+                Some(TermEnd::Released) => &self.transitions.released,
+                Some(TermEnd::Lost) | None => &self.transitions.lost,
+                Some(TermEnd::Expired) => &self.transitions.expired,
+            };
+            end.increment(1);
+        }
         match (&before, &leader) {
             (Leadership::Follower { leader: before }, _) if *before == leader && leader.is_some() => return,
             (Leadership::Leader(term), None) => {

@@ -154,6 +154,7 @@ impl RouterBuilder {
                 shutdown_timeout,
                 routes: Mutex::new(routes),
                 phase: Mutex::new(Phase::Built),
+                shown: Mutex::default(),
                 changes: tokio::sync::Mutex::default(),
             }),
         })

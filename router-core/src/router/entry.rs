@@ -28,7 +28,7 @@ impl Entry {
             supervisor.stop().await;
         }
         // Asked while `running` is held: shutdown first closes, and then stops each route.
-        if shared.phase() != Phase::Running {
+        if !matches!(shared.phase(), Phase::Starting | Phase::Running) {
             return Err(RouterError::NotRunning);
         }
         *running = Some(Supervisor::start(Arc::clone(&self.route)));
@@ -66,6 +66,7 @@ impl Entry {
             Err(_) => RouteStatus::Changing,
             Ok(running) => match &*running {
                 None => RouteStatus::Stopped,
+                Some(supervisor) if supervisor.is_crashed() => RouteStatus::Crashed,
                 Some(supervisor) => match (supervisor.is_stopping(), supervisor.is_finished()) {
                     (true, true) => RouteStatus::Stopped,
                     (true, false) => RouteStatus::Changing,
@@ -74,7 +75,8 @@ impl Entry {
                 },
             },
         };
-        let Route { id, description, from, .. } = &*self.route;
-        RouteInfo { id: id.clone(), description: description.clone(), from: from.to_string(), status }
+        let Route { id, description, from, pipeline, .. } = &*self.route;
+        let (description, note) = (description.clone(), pipeline.note());
+        RouteInfo { id: id.clone(), description, from: from.to_string(), status, note }
     }
 }

@@ -1,6 +1,7 @@
 //! [`Supervisor`]: keeps the consumer of one route running.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backon::BackoffBuilder;
@@ -17,6 +18,8 @@ use crate::stop::Stop;
 pub(super) struct Supervisor {
     stop: Stop,
     task: JoinHandle<()>,
+    /// Whether the task has come to its end, and not to a panic.
+    ended: Arc<AtomicBool>,
 }
 
 /// A consumer that ran this long before it failed is taken to have worked: the pauses start anew.
@@ -24,10 +27,17 @@ const HEALTHY: Duration = Duration::from_secs(60);
 
 impl Supervisor {
     pub(super) fn start(route: Arc<Route>) -> Self {
-        let stop = Stop::new();
+        let (stop, ended) = (Stop::new(), Arc::<AtomicBool>::default());
+        route.pipeline.show_metrics();
         #[expect(clippy::disallowed_methods, reason = "this is the supervisor: it owns and joins the task")]
-        let task = tokio::spawn(supervise(route, stop.clone()));
-        Self { stop, task }
+        let task = tokio::spawn({
+            let (stop, ended) = (stop.clone(), Arc::clone(&ended));
+            async move {
+                supervise(route, stop).await;
+                ended.store(true, Ordering::Release);
+            }
+        });
+        Self { stop, task, ended }
     }
 
     /// Whether it was asked to stop.
@@ -40,6 +50,11 @@ impl Supervisor {
         self.task.is_finished()
     }
 
+    /// Whether it is gone although the consumer has neither ended nor was stopped.
+    pub(super) fn is_crashed(&self) -> bool {
+        self.task.is_finished() && !self.ended.load(Ordering::Acquire)
+    }
+
     /// Asks the consumer to stop and waits until it has.
     ///
     /// # Cancellation
@@ -47,7 +62,8 @@ impl Supervisor {
     pub(super) async fn stop(&mut self) {
         self.stop.request();
         if !self.task.is_finished() {
-            // It contains all panics: it cannot fail.
+            // It contains the panics of consumers. If it has panicked itself, there is nothing left to wait
+            // for.
             let _ = (&mut self.task).await;
         }
     }
@@ -78,6 +94,7 @@ async fn supervise(route: Arc<Route>, stop: Stop) {
     let mut pauses = backoff.build();
     while !stop.is_requested() {
         let started = Instant::now();
+        route.pipeline.withdraw_note();
         let Err(error) = run_once(&route, &stop).await else {
             info!(route = %id, "route `{id}` {}", if stop.is_requested() { "stopped" } else { "finished" });
             return;
@@ -88,6 +105,7 @@ async fn supervise(route: Arc<Route>, stop: Stop) {
         let pause = pauses.next().unwrap_or(Duration::from_secs(30));
         let why = Chain(&*error).to_string();
         warn!(route = %id, uri = %route.from, "the consumer of route `{id}` failed, restarting it in {pause:.1?}: {why}");
+        route.pipeline.leave_note(format!("its consumer failed and is restarted in {pause:.1?}: {why}"));
         tokio::select! {
             biased;
             () = stop.requested() => {}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bactrian::cluster_kubernetes::{Election, Manifest};
+use bactrian::cluster_kubernetes::{Election, KubernetesClusterSettings, Manifest};
 use bactrian::load::Loaded;
 use bactrian::settings::{Environment, SETTINGS};
 use clap::Args;
@@ -104,15 +104,15 @@ fn election(arguments: &Arguments, loaded: &Loaded) -> Result<Option<Election>, 
         let text = "`cluster.member` would give all pods one name: leave it out, each pod has a name already";
         return Err(output::misconfigured(text));
     }
-    let group = cluster.group.parse();
-    let group = group.map_err(|error| output::misconfigured(&format!("cluster.group: {error}")))?;
+    let kubernetes = bactrian::cluster::kubernetes_settings(&loaded.settings);
+    let kubernetes = kubernetes.map_err(|error| output::misconfigured(&format!("cluster.group: {error}")))?;
     let mut locks = loaded.locks();
     for lock in &arguments.locks {
         locks.entry(lock.clone()).or_default();
     }
     let locks = locks.into_iter().collect();
-    let resource = bactrian::cluster::resource(cluster);
-    Ok(Some(Election { group, locks, pod_labels: cluster.pod_labels.clone(), resource }))
+    let KubernetesClusterSettings { group, pod_labels, resource, .. } = kubernetes;
+    Ok(Some(Election { group, locks, pod_labels, resource }))
 }
 
 /// The Leases are in `cluster.namespace`, and the rights to them must be there too.

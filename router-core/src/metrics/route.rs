@@ -1,0 +1,73 @@
+//! [`RouteMetrics`]: the handles of one route.
+
+use std::time::Instant;
+
+use super::{Counter, EXCHANGE_SECONDS, EXCHANGES, Gauge, Histogram, IN_FLIGHT};
+use crate::error::RouteError;
+
+/// What is measured of one route. Asked of the recorder once, because that takes longer than many an
+/// exchange.
+pub(crate) struct RouteMetrics {
+    completed: Counter,
+    dead_letter: Counter,
+    failed: Counter,
+    leadership_lost: Counter,
+    aborted: Counter,
+    in_flight: Gauge,
+    seconds: Histogram,
+}
+
+/// How an exchange was done.
+#[derive(Clone, Copy)]
+pub(crate) enum Done {
+    /// It has gone all its way.
+    Completed,
+    /// The dead letter endpoint took it.
+    DeadLetter,
+}
+
+/// An exchange that is on its way. If it is dropped without a result, the exchange was aborted.
+pub(crate) struct Journey<'a> {
+    metrics: &'a RouteMetrics,
+    start: Instant,
+    end: &'a Counter,
+}
+
+impl RouteMetrics {
+    pub(crate) fn new(route: &str) -> Self {
+        let outcome = |outcome| EXCHANGES.counter(&[route, outcome]);
+        Self {
+            completed: outcome("completed"),
+            dead_letter: outcome("dead_letter"),
+            failed: outcome("failed"),
+            leadership_lost: outcome("leadership_lost"),
+            aborted: outcome("aborted"),
+            in_flight: IN_FLIGHT.gauge(&[route]),
+            seconds: EXCHANGE_SECONDS.histogram(&[route]),
+        }
+    }
+
+    pub(crate) fn begin(&self) -> Journey<'_> {
+        self.in_flight.increment(1);
+        Journey { metrics: self, start: Instant::now(), end: &self.aborted }
+    }
+}
+
+impl Journey<'_> {
+    pub(crate) fn end(&mut self, result: &Result<Done, RouteError>) {
+        self.end = match result {
+            Ok(Done::Completed) => &self.metrics.completed,
+            Ok(Done::DeadLetter) => &self.metrics.dead_letter,
+            Err(error) if error.is_leadership_lost() => &self.metrics.leadership_lost,
+            Err(_) => &self.metrics.failed,
+        };
+    }
+}
+
+impl Drop for Journey<'_> {
+    fn drop(&mut self) {
+        self.end.increment(1);
+        self.metrics.seconds.record(self.start.elapsed());
+        self.metrics.in_flight.decrement(1);
+    }
+}

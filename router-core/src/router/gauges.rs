@@ -1,0 +1,32 @@
+//! The gauges of leadership.
+
+use std::sync::PoisonError;
+
+use super::Shared;
+use crate::cluster::Leadership;
+use crate::metrics::{LEADER, LEADER_TERM};
+
+/// Sets them to what is true now. One at a time, or an older truth could replace a newer one.
+pub(super) fn refresh(shared: &Shared) {
+    let Some(cluster) = &shared.surroundings.cluster else { return };
+    let mut shown = shared.shown.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut gone = std::mem::take(&mut *shown);
+    for (lock, leadership) in cluster.leaderships() {
+        let (leads, term) = match leadership {
+            Leadership::Leader(term) if term.is_valid() => (1.0, term.number()),
+            // Its deadline has passed, and nobody has noticed yet.
+            Leadership::Leader(_) => (0.0, 0),
+            Leadership::Follower { leader } => (0.0, leader.map_or(0, |leader| leader.term)),
+        };
+        LEADER.gauge(&[lock.as_str()]).set(leads);
+        #[expect(clippy::cast_precision_loss, reason = "Prometheus knows no other numbers")]
+        LEADER_TERM.gauge(&[lock.as_str()]).set(term as f64);
+        gone.remove(&lock);
+        shown.insert(lock);
+    }
+    // This process has left their elections.
+    for lock in gone {
+        LEADER.gauge(&[lock.as_str()]).set(0.0);
+        LEADER_TERM.gauge(&[lock.as_str()]).set(0.0);
+    }
+}

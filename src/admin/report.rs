@@ -1,0 +1,150 @@
+//! [`Report`]: what the probes look at, and how they put it.
+
+use std::fmt;
+use std::time::Duration;
+
+use router_core::cluster::Leadership;
+use router_core::router::{Phase, RouteStatus, Router};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+/// How long a loop may take to show that it runs.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The answer of a probe, printed in the form of Kubernetes' own.
+pub(super) struct Report {
+    probe: &'static str,
+    checks: Vec<Check>,
+}
+
+/// One line. Both sides say more about it, or nothing.
+struct Check {
+    what: String,
+    result: Result<String, String>,
+}
+
+impl Report {
+    pub(super) fn is_passed(&self) -> bool {
+        self.checks.iter().all(|check| check.result.is_ok())
+    }
+
+    fn check(&mut self, what: impl Into<String>, result: Result<String, String>) {
+        self.checks.push(Check { what: what.into(), result });
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Check { what, result } in &self.checks {
+            let (sign, word, more) = match result {
+                Ok(more) => ('+', "ok", more),
+                Err(more) => ('-', "failed", more),
+            };
+            let colon = if more.is_empty() { "" } else { ": " };
+            // One line each, whatever is in names and notes.
+            let line = format!("[{sign}]{what} {word}{colon}{more}").replace(char::is_control, " ");
+            writeln!(formatter, "{line}")?;
+        }
+        writeln!(formatter, "{} check {}", self.probe, if self.is_passed() { "passed" } else { "failed" })
+    }
+}
+
+/// Whether the loops of this process run. The servers that it talks to are none of them: restarting this
+/// process would not help those.
+pub(super) async fn live(router: &Router, routes_run_in: &Handle) -> Report {
+    let mut report = Report { probe: "livez", checks: Vec::new() };
+    report.check("runtime", in_time(run_a_task(routes_run_in), "it ran no task").await);
+    let crashed = router.routes().into_iter().find(|route| route.status == RouteStatus::Crashed);
+    report.check(
+        "routes",
+        match crashed {
+            Some(route) => Err(format!("the supervisor of route `{}` has panicked", route.id)),
+            None => Ok(String::new()),
+        },
+    );
+    if let Some(cluster) = router.cluster() {
+        report.check("election", in_time(cluster.check_alive(), "its loop did not answer").await);
+    }
+    report
+}
+
+async fn in_time(answer: impl Future<Output = Result<(), String>>, late: &str) -> Result<String, String> {
+    match timeout(PATIENCE, answer).await {
+        Ok(answer) => answer.map(|()| String::new()),
+        Err(_) => Err(format!("{late} within {PATIENCE:?}, something blocks it")),
+    }
+}
+
+/// Has the runtime do what routes need it for: run a task, and wake it by a timer.
+async fn run_a_task(runtime: &Handle) -> Result<(), String> {
+    let (done, ran) = oneshot::channel();
+    runtime.spawn(async move {
+        sleep(Duration::from_millis(1)).await;
+        // Whoever asked may have given up.
+        let _ = done.send(());
+    });
+    ran.await.map_err(|_| "it has ended".into())
+}
+
+/// Whether all routes were started. A standby is ready, and so is a route that an operator has stopped.
+pub(super) fn ready(router: &Router) -> Report {
+    let mut report = Report { probe: "readyz", checks: Vec::new() };
+    report.check(
+        "router",
+        match router.phase() {
+            Phase::Built => Err("it does not run yet".into()),
+            Phase::Starting => Err("its routes are being started".into()),
+            Phase::Running => Ok(String::new()),
+            Phase::Closed => Err("it is being stopped, or has ended".into()),
+        },
+    );
+    for route in router.routes() {
+        let status = match route.status {
+            RouteStatus::Started => "started",
+            RouteStatus::Finished => "finished",
+            RouteStatus::Stopped => "stopped",
+            RouteStatus::Changing => "starting or stopping",
+            RouteStatus::Crashed => "its supervisor has panicked",
+        };
+        let note = route.note.map(|note| format!(", but {note}")).unwrap_or_default();
+        let text = format!("{status}{note}");
+        let sound = route.status != RouteStatus::Crashed;
+        report.check(format!("route {}", route.id), if sound { Ok(text) } else { Err(text) });
+    }
+    let mut leaderships = router.cluster().map(|cluster| cluster.leaderships()).unwrap_or_default();
+    leaderships.sort_by(|(one, _), (other, _)| one.cmp(other));
+    for (lock, leadership) in leaderships {
+        report.check(format!("lock {lock}"), Ok(describe(&leadership)));
+    }
+    report
+}
+
+/// Whether all routes were started, whatever became of them.
+pub(super) fn startup(router: &Router) -> Report {
+    let started = match router.phase() {
+        Phase::Running | Phase::Closed => Ok(String::new()),
+        Phase::Built | Phase::Starting => Err("its routes are still to be started".into()),
+    };
+    let mut report = Report { probe: "startupz", checks: Vec::new() };
+    report.check("router", started);
+    report
+}
+
+/// Who leads, in which term, and why.
+pub(super) fn describe(leadership: &Leadership) -> String {
+    let because = |why: &str| if why.is_empty() { String::new() } else { format!(": {why}") };
+    match leadership {
+        Leadership::Leader(term) if term.is_valid() => {
+            format!("leader in term {}{}", term.number(), because(term.why()))
+        }
+        Leadership::Leader(term) => {
+            format!("standby, nobody is known to lead: the deadline of term {} has passed", term.number())
+        }
+        Leadership::Follower { leader: Some(leader) } => {
+            let why = because(&leader.why);
+            format!("standby, {} leads in term {}{why}", leader.member, leader.term)
+        }
+        Leadership::Follower { leader: None } => "standby, nobody is known to lead".into(),
+    }
+}

@@ -1,0 +1,121 @@
+//! [`AdminListener`] and [`AdminServer`]: the thread that answers.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use router_core::router::Router;
+use tokio::runtime::{self, Handle};
+use tokio::sync::oneshot;
+
+use super::exporter;
+use super::http::{Admin, app};
+
+/// How often the exporter sorts in what was measured, which it only collects otherwise.
+const UPKEEP: Duration = Duration::from_secs(1);
+
+/// A listener that serves nothing yet.
+#[must_use = "it serves nothing yet"]
+pub struct AdminListener {
+    listener: TcpListener,
+    address: SocketAddr,
+    metrics: Option<PrometheusHandle>,
+}
+
+impl AdminListener {
+    /// Where to listen where nobody says anything else: for this host alone.
+    pub const ADDRESS: &str = "127.0.0.1:9876";
+
+    /// Listens at `address`; port 0 is any free one. From now on everything is measured that is built: call
+    /// this first. `/metrics` shows it, unless the program has installed a recorder of its own (of the crate
+    /// `metrics`) before.
+    ///
+    /// Whoever reaches the address can read which routes and locks there are, and is not asked for a name.
+    ///
+    /// # Errors
+    /// When the address cannot be used.
+    pub fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { address: listener.local_addr()?, listener, metrics: exporter::install() })
+    }
+
+    /// The address, with the port that was found.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until the returned value is dropped. To be called within the runtime in which the router runs,
+    /// whose health is what `/livez` tells.
+    ///
+    /// # Errors
+    /// When there is no runtime, or no thread.
+    pub fn serve(self, router: &Router) -> io::Result<AdminServer> {
+        let admin = Admin {
+            router: router.clone(),
+            routes_run_in: Handle::try_current().map_err(io::Error::other)?,
+            metrics: self.metrics,
+        };
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let (quit, quitting) = oneshot::channel();
+        let thread = thread::Builder::new().name("admin".into());
+        let thread = thread.spawn(move || runtime.block_on(serve(self.listener, admin, quitting)))?;
+        Ok(AdminServer { address: self.address, quit: Some(quit), thread: Some(thread) })
+    }
+}
+
+async fn serve(listener: TcpListener, admin: Admin, quitting: oneshot::Receiver<()>) {
+    let metrics = admin.metrics.clone();
+    let upkeep = async {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            if let Some(metrics) = &metrics {
+                metrics.run_upkeep();
+            }
+        }
+    };
+    let serving = async {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        axum::serve(listener, app(admin)).await
+    };
+    tokio::select! {
+        biased;
+        _ = quitting => {}
+        ended = serving => {
+            if let Err(error) = ended {
+                tracing::error!("the admin listener has ended: {error}");
+            }
+        }
+        () = upkeep => {}
+    }
+}
+
+/// The admin listener, as long as this exists. Keep it until the routes have stopped: probes are asked while
+/// they stop, and nobody else sorts in what was measured.
+#[must_use = "dropping it ends the listener"]
+pub struct AdminServer {
+    address: SocketAddr,
+    quit: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl AdminServer {
+    /// The address, with the port that was found.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Waits until the address is free again, which takes no longer than what is being answered.
+impl Drop for AdminServer {
+    fn drop(&mut self) {
+        drop(self.quit.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The promise: a process tells whether it lives, is ready and leads, and what it does, to whoever asks its
+//! admin listener; and what it tells is true.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod expiry;
+mod metrics;
+mod process;
+mod sickness;
+
+use http::StatusCode;
+use process::{Process, ask, get, status};
+use rustix::process::Signal;
+
+const CLOCK: &str = "master:lock1:timer:clock?delay=0&period=10";
+
+#[tokio::test]
+async fn a_leader_and_a_standby_are_ready_and_only_one_leads() {
+    let folder = tempfile::tempdir().unwrap();
+    let start =
+        || Process::start(&folder, &[("clock", CLOCK, "{ log = 'tick' }")], &["admin.listen=127.0.0.1:0"]);
+    let mut leader = start();
+    let at = leader.address();
+    leader.wait_for("tick");
+    for path in ["livez", "readyz", "startupz"] {
+        assert_eq!(get(at, path).await, (StatusCode::OK, "ok".into()), "{path}");
+        let (_, listed) = get(at, &format!("{path}?verbose")).await;
+        assert!(listed.ends_with(&format!("{path} check passed\n")), "{listed}");
+    }
+    let (_, ready) = get(at, "readyz?verbose").await;
+    assert!(ready.contains("[+]route clock ok: started\n"), "{ready}");
+    assert!(ready.contains("[+]lock lock1 ok: leader in term 1: nobody led it before\n"), "{ready}");
+    assert_eq!(status(at, "leaderz/lock1").await, StatusCode::OK);
+    assert_eq!(status(at, "leaderz/lock2").await, StatusCode::NOT_FOUND);
+    assert_eq!(status(at, "nothing").await, StatusCode::NOT_FOUND);
+    assert_eq!(metrics::value(at, "bactrian_leader{lock=\"lock1\"}").await, Some(1.0));
+    assert_eq!(metrics::value(at, "bactrian_leader_term{lock=\"lock1\"}").await, Some(1.0));
+
+    let mut standby = start();
+    let standby_at = standby.address();
+    standby.wait_for("standing by for `lock1`");
+    assert_eq!(status(standby_at, "readyz").await, StatusCode::OK);
+    let (code, who) = get(standby_at, "leaderz/lock1").await;
+    assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(who.contains(&format!("-{} leads in term 1", leader.id())), "{who}");
+    assert_eq!(metrics::value(standby_at, "bactrian_leader{lock=\"lock1\"}").await, Some(0.0));
+    assert_eq!(metrics::value(standby_at, "bactrian_leader_term{lock=\"lock1\"}").await, Some(1.0));
+
+    leader.signal(Signal::KILL);
+    standby.wait_for("leading `lock1`");
+    standby.wait_for("tick");
+    assert_eq!(status(standby_at, "leaderz/lock1").await, StatusCode::OK);
+    assert_eq!(metrics::value(standby_at, "bactrian_leader{lock=\"lock1\"}").await, Some(1.0));
+    assert_eq!(metrics::value(standby_at, "bactrian_leader_term{lock=\"lock1\"}").await, Some(2.0));
+    let elected = "bactrian_leader_transitions_total{lock=\"lock1\",reason=\"elected\"}";
+    assert_eq!(metrics::value(standby_at, elected).await, Some(1.0));
+}
+
+#[tokio::test]
+async fn while_it_drains_it_lives_but_is_not_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let steps = "{ log = 'begun' }, { delay = '1h' }";
+    let mut process = Process::start(&folder, &[("slow", CLOCK, steps)], &["admin.listen=127.0.0.1:0"]);
+    let at = process.address();
+    process.wait_for("begun");
+    assert_eq!(status(at, "readyz").await, StatusCode::OK);
+    process.signal(Signal::TERM);
+    process.wait_for("draining");
+    let (code, why) = get(at, "readyz").await;
+    assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(why.starts_with("[-]router failed: it is being stopped, or has ended\n"), "{why}");
+    assert!(why.contains("[+]route slow ok: starting or stopping\n"), "{why}");
+    assert!(why.ends_with("readyz check failed\n"), "{why}");
+    for path in ["livez", "startupz", "leaderz/lock1"] {
+        assert_eq!(status(at, path).await, StatusCode::OK, "{path}");
+    }
+    assert_eq!(metrics::value(at, "bactrian_inflight{route=\"slow\"}").await, Some(1.0));
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait().code(), Some(1), "the exchange was aborted");
+    assert!(ask(&format!("http://{at}/livez")).await.is_none(), "nobody listens any more");
+}
+
+#[test]
+fn processes_that_were_told_no_address_do_not_get_in_each_others_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || Process::start(&folder, &[("clock", "timer:clock?delay=0", "{ log = 'tick' }")], &[]);
+    let mut processes = [start(), start()];
+    // Whoever came first, maybe a process of somebody else: at most one has it.
+    let without = processes.each_mut().map(|process| process.wait_for("tick").matches("no probes").count());
+    assert!(without == [0, 1] || without == [1, 0] || without == [1, 1], "{without:?}");
+}
+
+#[test]
+fn an_address_that_was_asked_for_and_is_taken_is_an_error_that_names_the_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let setting = format!("admin.listen={}", taken.local_addr().unwrap());
+    let process = Process::start(&folder, &[("clock", CLOCK, "{ log = 'tick' }")], &[&setting]);
+    let (status, output) = process.output();
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("error: cannot listen on 127.0.0.1:"), "{output}");
+    assert!(output.contains("(setting `admin.listen`)"), "{output}");
+    assert!(!folder.path().join(".bactrian").exists(), "it took part in the cluster before it found out");
+}
+
+#[test]
+fn off_is_off_and_an_address_for_everybody_is_worth_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let route = [("clock", "timer:clock?delay=0", "{ log = 'tick' }")];
+    let output = Process::start(&folder, &route, &["admin.listen=off"]).wait_for("tick");
+    assert!(!output.contains("probes"), "{output}");
+    let output = Process::start(&folder, &route, &["admin.listen=0.0.0.0:0"]).wait_for("tick");
+    assert_eq!(output.matches("can be read from other hosts").count(), 1, "{output}");
+}
