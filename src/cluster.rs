@@ -177,6 +177,8 @@ mod kubernetes {
         let mut identity = PodIdentity::of_process();
         if let Some(member) = &cluster.member {
             identity.name = Some(member.as_str().into());
+            // What belongs to a pod of another name than its own would be removed as an orphan.
+            identity.uid = None;
         }
         Ok(KubernetesClusterSettings {
             namespace: cluster.namespace.clone(),
@@ -185,7 +187,7 @@ mod kubernetes {
             resource_name: Some(cluster.resource_name.clone()),
             camel: camel(cluster),
             timing: timing(cluster),
-            pod_labels: cluster.pod_labels.clone(),
+            cluster_labels: cluster.cluster_labels.clone(),
             identity: Some(identity),
             ..KubernetesClusterSettings::default()
         })

@@ -156,7 +156,7 @@ fn what_pods_could_not_use_is_refused() {
     assert!(refused(&["--name", "My_Clock"]).contains(r#"the name "My_Clock" is no label of DNS"#));
     assert!(refused(&["--set", "cluster.member=me"]).contains("give all pods one name"));
     assert!(refused(&["--set", "cluster.group=No"]).contains("a group has 1 to 63"));
-    assert!(refused(&["--set", "cluster.pod_labels=a in (b)"]).contains("app=clock,tier=back"));
+    assert!(refused(&["--set", "cluster.cluster_labels=a in (b)"]).contains("app=clock,tier=back"));
     let differ = refused(&["--set", "cluster.namespace=a", "--namespace", "b"]);
     assert!(differ.contains("`--namespace b` and `cluster.namespace = \"a\"` differ"), "{differ}");
 }

@@ -51,7 +51,7 @@ const CLEAN_UP: Duration = Duration::from_secs(2);
 ///
 /// # Members
 /// [`ClusterView::members`] is this member, those that lead or take something, which have a session, and, with
-/// `pod_labels`, the ready pods of the group that have none: as in Camel, a ready pod is a member, whatever it
+/// `cluster_labels`, the ready pods of the group that have none: as in Camel, a ready pod is a member, whatever it
 /// does. Who has a session is shown with the id of its process, who has none with the name of its pod. Neither
 /// has a vote: who leads is decided by records alone.
 ///

@@ -85,7 +85,7 @@ impl Candidate {
         let cluster = LeaseCluster::start(KubernetesStore::new(Arc::clone(&shared)), election)?;
         let (member, group) = (&self.member.id, &shared.codec.group);
         info!(%member, namespace = %self.namespace, %group, "joined the cluster");
-        if let Some(labels) = self.settings.pod_labels.clone().filter(|labels| !labels.is_empty()) {
+        if let Some(labels) = self.settings.cluster_labels.clone().filter(|labels| !labels.is_empty()) {
             let without = "a takeover after a crash takes the whole takeover wait, and members that stand by are not known";
             match self.missing(&PODS).await {
                 Some(missing) if !missing.is_empty() => info!(
@@ -113,7 +113,8 @@ impl Candidate {
         let name = self.settings.resource_name.as_deref().unwrap_or(config_map::RESOURCE_NAME).to_owned();
         // The member has been made of it, so there is a name.
         let pod = self.identity.name.as_deref().unwrap_or_default().to_owned();
-        let pods = self.watch_pods(self.settings.pod_labels.clone().unwrap_or_default(), "no lock is taken");
+        let pods =
+            self.watch_pods(self.settings.cluster_labels.clone().unwrap_or_default(), "no lock is taken");
         let place = (self.namespace.clone(), name.clone(), pod);
         let store = ConfigMapStore::new(self.clients.clone(), place, self.timing.heartbeat(), pods.clone());
         let (namespace, resource) = (self.namespace.clone(), name.clone());

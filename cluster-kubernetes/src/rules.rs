@@ -23,7 +23,7 @@ pub struct Rule {
 pub enum Purpose {
     /// For the election: without it a member does not start.
     Election,
-    /// For what is known of the members by their pods, where `pod_labels` are set. Optional.
+    /// For what is known of the members by their pods, where `cluster_labels` are set. Optional.
     Pods,
     /// To leave no sessions behind. Optional.
     CleanUp,

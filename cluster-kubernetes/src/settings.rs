@@ -30,7 +30,7 @@ pub struct KubernetesClusterSettings {
     /// try in an order that spreads the locks. Without them a takeover after a crash takes the takeover wait.
     /// With [`Resource::ConfigMap`], a leader whose pod is not among the ready ones is replaced; without
     /// labels these are all pods of the namespace.
-    pub pod_labels: Option<String>,
+    pub cluster_labels: Option<String>,
     /// Who this member is; by default as the environment says, see [`PodIdentity::of_process`].
     pub identity: Option<PodIdentity>,
     /// How to reach the API server; by default KUBECONFIG or `~/.kube/config` where they exist, else the

@@ -36,7 +36,7 @@ pub struct Survey {
     clients: Clients,
     namespace: String,
     codec: Codec,
-    pod_labels: String,
+    cluster_labels: String,
 }
 
 /// What was seen at one time.
@@ -113,9 +113,9 @@ impl Survey {
         let namespace = namespace_of(settings, &identity, &config);
         let group = settings.group.clone();
         // The labels that a manifest gives to pods.
-        let pod_labels = settings.pod_labels.clone().unwrap_or_else(|| group.selector());
+        let cluster_labels = settings.cluster_labels.clone().unwrap_or_else(|| group.selector());
         let codec = Codec { group, owner: None, takeover_wait_seconds: 0 };
-        Ok(Self { clients: Clients::of_config(config), namespace, codec, pod_labels })
+        Ok(Self { clients: Clients::of_config(config), namespace, codec, cluster_labels })
     }
 
     /// The namespace of the Leases.
@@ -204,7 +204,7 @@ impl Survey {
         let asked = self.asked("list", &PODS);
         let client = self.clients.ordinary().map_err(|error| errors::error(asked, error))?;
         let api = Api::<Pod>::namespaced(client, &self.namespace);
-        let params = ListParams::default().labels(&self.pod_labels);
+        let params = ListParams::default().labels(&self.cluster_labels);
         let late = |_| StoreError::unknown("the API server did not answer in time");
         let pods = timeout(PATIENCE, api.list(&params)).await.map_err(late)?;
         let pods = pods.map_err(|error| errors::error(asked, error))?;
@@ -323,7 +323,7 @@ mod tests {
             clients: Clients::new(|| unreachable!("nothing is asked")),
             namespace: "time".into(),
             codec: Codec { group: crate::Group::default(), owner: None, takeover_wait_seconds: 0 },
-            pod_labels: String::new(),
+            cluster_labels: String::new(),
         }
     }
 

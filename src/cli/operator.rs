@@ -12,7 +12,7 @@ use router_core::cluster::Operator;
 use router_core::error::{BoxError, Chain};
 use router_core::options::parse_duration;
 
-use super::output;
+use super::{output, plugin};
 
 /// Which cluster is meant, and how long to wait.
 #[derive(Args)]
@@ -41,7 +41,8 @@ impl Cluster {
         work: impl AsyncFnOnce(Box<dyn Operator>) -> Result<String, BoxError>,
     ) -> ExitCode {
         let paths = file.into_iter().chain(self.paths.clone()).collect::<Vec<_>>();
-        let loaded = load_cluster(&paths, &self.set, &Environment::of_process());
+        let pairs = [plugin::pairs(), self.set.clone()].concat();
+        let loaded = load_cluster(&paths, &pairs, &Environment::of_process());
         let (settings, service) = match loaded {
             Ok(loaded) => loaded,
             Err(errors) => return output::config_errors(&errors),

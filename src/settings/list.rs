@@ -92,7 +92,7 @@ pub static SETTINGS: &[SettingDescription] = &[
     },
     SettingDescription {
         table: "cluster",
-        key: "pod_labels",
+        key: "cluster_labels",
         kind: OptionKind::Text,
         default: None,
         summary: "the labels of the members' pods, for `kubernetes`: with them, a container that has ended is replaced at once, and members that stand by are known; for `configmap`, whose pods are members",

@@ -73,7 +73,7 @@ pub struct ClusterSettings {
     #[serde(deserialize_with = "duration")]
     pub camel_renew_deadline: Duration,
     /// The labels of the members' pods.
-    pub pod_labels: Option<String>,
+    pub cluster_labels: Option<String>,
     /// The timing of the election.
     pub profile: String,
     /// Instead of the profile's: how long a silent leader is watched before it is replaced.

@@ -67,7 +67,7 @@ fn member(stage: &Stage, user: usize, round: usize) -> Member {
     let settings = MemberSettings {
         pod: name,
         pod_uid: pod.uid(),
-        pod_labels: Some("app=clock".into()),
+        cluster_labels: Some("app=clock".into()),
         ..stage.settings.clone()
     };
     stage.member_with(user, settings)

@@ -32,12 +32,12 @@ struct Known {
     view: ClusterView,
 }
 
-fn join(stage: &Stage, pod: &str, pod_labels: Option<&str>) -> Known {
+fn join(stage: &Stage, pod: &str, cluster_labels: Option<&str>) -> Known {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let settings = KubernetesClusterSettings {
         namespace: Some(stage.namespace.clone()),
         timing: timing(),
-        pod_labels: pod_labels.map(str::to_owned),
+        cluster_labels: cluster_labels.map(str::to_owned),
         identity: Some(PodIdentity { name: Some(pod.into()), ..PodIdentity::default() }),
         api_server: Some(stage.server.admin()),
         ..KubernetesClusterSettings::default()

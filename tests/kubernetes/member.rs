@@ -24,7 +24,7 @@ pub(crate) struct MemberSettings {
     pub(crate) locks: usize,
     pub(crate) work: Duration,
     pub(crate) period: Duration,
-    pub(crate) pod_labels: Option<String>,
+    pub(crate) cluster_labels: Option<String>,
     pub(crate) termination_log: Option<PathBuf>,
     pub(crate) profile: &'static str,
     /// The address of a bot's server: what it receives is what the member works on under `lock1`.
@@ -76,8 +76,8 @@ impl Member {
         if let Some(uid) = &settings.pod_uid {
             command.env("POD_UID", uid);
         }
-        if let Some(labels) = &settings.pod_labels {
-            command.env("MEMBER_POD_LABELS", labels);
+        if let Some(labels) = &settings.cluster_labels {
+            command.env("MEMBER_CLUSTER_LABELS", labels);
         }
         if let Some(bot) = &settings.bot {
             command.env("MEMBER_BOT", bot).env("MEMBER_TOKEN", super::positions::TOKEN);
@@ -169,7 +169,7 @@ fn member_process() {
         resource,
         camel: FAST_CAMEL,
         timing: Timing { profile: variable("MEMBER_PROFILE"), ..Timing::default() },
-        pod_labels: variable("MEMBER_POD_LABELS"),
+        cluster_labels: variable("MEMBER_CLUSTER_LABELS"),
         termination_log: variable("MEMBER_TERMINATION_LOG").map(PathBuf::from),
         ..KubernetesClusterSettings::default()
     };

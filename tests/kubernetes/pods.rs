@@ -27,7 +27,7 @@ fn member_in_pod(stage: &Stage, user: usize, round: usize) -> Member {
     let settings = MemberSettings {
         pod: name,
         pod_uid: pod.uid(),
-        pod_labels: Some("app=clock".into()),
+        cluster_labels: Some("app=clock".into()),
         termination_log: Some(termination_log),
         ..stage.settings.clone()
     };

@@ -65,7 +65,7 @@ impl Stage {
             locks: 1,
             work: Duration::from_millis(2),
             period: Duration::from_millis(5),
-            pod_labels: None,
+            cluster_labels: None,
             termination_log: None,
             profile: "fast",
             bot: None,

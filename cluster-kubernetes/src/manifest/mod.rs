@@ -53,7 +53,7 @@ pub struct Election {
     /// The locks, and the routes that use each.
     pub locks: Vec<(LockName, Vec<String>)>,
     /// The selector by which members find the pods of one another, where they look at them.
-    pub pod_labels: Option<String>,
+    pub cluster_labels: Option<String>,
     /// What the locks are kept in.
     pub resource: Resource,
 }
@@ -61,7 +61,7 @@ pub struct Election {
 impl Election {
     /// What the features in use need, and nothing more. Sessions are removed with their pods.
     fn rules(&self) -> impl Iterator<Item = &'static Rule> {
-        let with_pods = self.pod_labels.as_ref().is_some_and(|labels| !labels.is_empty());
+        let with_pods = self.cluster_labels.as_ref().is_some_and(|labels| !labels.is_empty());
         rules(self.resource).iter().filter(move |rule| match rule.purpose {
             Purpose::Election | Purpose::Events => true,
             Purpose::Pods => with_pods,
@@ -129,10 +129,10 @@ impl Manifest {
         let mut labels = self.labels();
         let Some(election) = &self.election else { return Ok(labels) };
         labels.insert(crate::GROUP_LABEL.into(), election.group.to_string());
-        for (key, value) in selected_labels(election.pod_labels.as_deref().unwrap_or_default())? {
+        for (key, value) in selected_labels(election.cluster_labels.as_deref().unwrap_or_default())? {
             if let Some(ours) = labels.get(&key).filter(|ours| **ours != value) {
                 let text =
-                    format!("`cluster.pod_labels` wants {key}={value}, and the pods have {key}={ours}");
+                    format!("`cluster.cluster_labels` wants {key}={value}, and the pods have {key}={ours}");
                 return Err(InvalidManifest(text));
             }
             labels.insert(key, value);

@@ -60,8 +60,9 @@ pub(super) fn selected_labels(selector: &str) -> Result<Labels, InvalidManifest>
         let pair = pair.map(|(key, value)| (key.trim(), value.trim()));
         let Some((key, value)) = pair.filter(|(key, value)| is_label_key(key) && is_label_value(value))
         else {
-            let text =
-                format!("`cluster.pod_labels` has {requirement:?}: write labels as `app=clock,tier=back`");
+            let text = format!(
+                "`cluster.cluster_labels` has {requirement:?}: write labels as `app=clock,tier=back`"
+            );
             return Err(InvalidManifest(text));
         };
         labels.insert(key.to_owned(), value.to_owned());

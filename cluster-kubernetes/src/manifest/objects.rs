@@ -260,6 +260,8 @@ fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(period_seconds),
+        // `/livez` asks all loops, and gives them two.
+        timeout_seconds: Some(3),
         failure_threshold: Some(failures),
         ..Probe::default()
     }

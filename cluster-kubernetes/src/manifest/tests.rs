@@ -19,7 +19,7 @@ fn manifest() -> Manifest {
         election: Some(Election {
             group: Group::default(),
             locks: vec![("lock1".parse().unwrap(), vec!["clock".into()])],
-            pod_labels: None,
+            cluster_labels: None,
             resource: Resource::Lease,
         }),
     }
@@ -59,7 +59,7 @@ fn names_that_kubernetes_does_not_take_are_refused() {
     assert!(refused(|manifest| manifest.files.push(manifest.files[0].clone())).contains("two files"));
     assert!(refused(|manifest| manifest.files[0].1 = "x".repeat(1_000_001)).contains("1000001 bytes"));
     let labels = |labels: &'static str| {
-        refused(move |manifest| manifest.election.as_mut().unwrap().pod_labels = Some(labels.into()))
+        refused(move |manifest| manifest.election.as_mut().unwrap().cluster_labels = Some(labels.into()))
     };
     for selector in ["app", "app in (a,b)", "app!=clock", "-a=b", "a=b c", "A/b=c"] {
         assert!(labels(selector).contains("app=clock,tier=back"), "{selector}");
@@ -140,7 +140,7 @@ fn rights_are_those_of_the_features_in_use() {
     };
     assert_eq!(resources(&manifest()), ["leases", "events"]);
     let mut proof = manifest();
-    proof.election.as_mut().unwrap().pod_labels = Some("app=clock, tier==back".into());
+    proof.election.as_mut().unwrap().cluster_labels = Some("app=clock, tier==back".into());
     assert_eq!(resources(&proof), ["leases", "pods", "events"]);
     let labels = find(&parsed(&proof), "Deployment")["spec"]["template"]["metadata"]["labels"].clone();
     assert_eq!((&labels["app"], &labels["tier"]), (&"clock".into(), &"back".into()));
