@@ -1,9 +1,10 @@
 //! Records as Leases, and back.
 //!
 //! The fields of a Lease are for humans and for other tools: who holds, since when. What the election
-//! reads is one annotation, with a seal over it and over the holder. What routes keep with a lock is another one. A Lease whose seal does not fit was
-//! edited by somebody else. Then nothing in it can be relied on, and it counts as what is safe: a session
-//! as deleted, a lock as held by somebody who is gone and whose wait is not over.
+//! reads is one annotation, with a seal over it and over the holder. What routes keep with a lock is another
+//! one. A Lease whose seal does not fit was edited by somebody else. Then nothing in it can be relied on, and
+//! it counts as what is safe: a session as deleted, a lock as held by somebody who is gone and whose wait is
+//! not over.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ use router_core::cluster::Member;
 use crate::names::{
     GROUP_LABEL, Group, HOST_ANNOTATION, KIND_LABEL, LOCK_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL,
     PID_ANNOTATION, RECORD_ANNOTATION, REQUEST_ANNOTATION, SEAL_ANNOTATION, SESSION_ANNOTATION,
-    STATES_ANNOTATION, hash, parse_session,
+    STATES_ANNOTATION, TERM_ANNOTATION, hash, parse_session,
 };
 use crate::requests;
 
@@ -78,8 +79,10 @@ impl Codec {
                 note(annotations, HOST_ANNOTATION, member.host.as_ref());
                 note(annotations, PID_ANNOTATION, member.pid.as_ref());
             }
-            (StoreKey::Lock(lock), _) => {
+            (StoreKey::Lock(lock), StoreRecord::Lock { record, .. }) => {
                 annotations.insert(LOCK_ANNOTATION.into(), lock.to_string());
+                let before = annotations.get(RECORD_ANNOTATION).and_then(|text| parse_lock_record(text));
+                note(annotations, TERM_ANNOTATION, term(*record, before).as_ref());
             }
             (StoreKey::Request(name), _) => {
                 annotations.insert(REQUEST_ANNOTATION.into(), name.to_string());
@@ -140,6 +143,13 @@ impl Codec {
         let record = StoreRecord::Lock { record, holder: holder.map(Into::into) };
         Ok(Some(Decoded { version, key: StoreKey::Lock(lock), record: Some(record), pristine }))
     }
+}
+
+/// The number of the term, where the record has it: a claim is written before its version is known, and
+/// whoever leads by it knows its number.
+fn term(record: LockRecord, before: Option<LockRecord>) -> Option<u64> {
+    let claim = |record: LockRecord| record.holder.map(|holder| (holder, record.claim));
+    (claim(record).is_some() && before.and_then(claim) == claim(record)).then_some(record.epoch)
 }
 
 /// The states that are kept with a lock.

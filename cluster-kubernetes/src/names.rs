@@ -20,6 +20,8 @@ pub const KIND_LABEL: &str = "bactrian/kind";
 pub const LOCK_ANNOTATION: &str = "bactrian/lock";
 /// The annotation with the routes that use a lock, as a manifest knows them.
 pub const ROUTES_ANNOTATION: &str = "bactrian/routes";
+/// The annotation with the number of the term, from the first write of whoever leads in it.
+pub const TERM_ANNOTATION: &str = "bactrian/term";
 /// The annotation with what the election reads.
 pub const RECORD_ANNOTATION: &str = "bactrian/record";
 /// The annotation that shows whether a Lease was edited by hand.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::Duration;
 
-use cluster_lease::{LockRecord, SessionId, StoreError, StoreKey, StoreRecord};
+use cluster_lease::{LockRecord, Request, SessionId, StoreError, StoreKey, StoreRecord};
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -21,7 +21,7 @@ use crate::cluster::{config_of, namespace_of};
 use crate::codec::{Codec, Decoded};
 use crate::errors::{self, Asked};
 use crate::identity::PodIdentity;
-use crate::names::{KIND_LABEL, ROUTES_ANNOTATION};
+use crate::names::{KIND_LABEL, ROUTES_ANNOTATION, TERM_ANNOTATION};
 use crate::rules::{LEASES, PODS, Rule};
 use crate::settings::{KubernetesClusterSettings, Resource};
 
@@ -137,7 +137,8 @@ impl Survey {
         let sessions = leases.items.iter().filter_map(|lease| self.session(lease, now));
         let sessions = sessions.collect::<BTreeMap<_, _>>();
         let hosts = sessions.values().filter(|session| session.alive).map(|session| session.host.clone());
-        let members = hosts.chain(pods).collect::<BTreeSet<_>>();
+        let drained = leases.items.iter().filter_map(|lease| self.drained(lease)).collect::<BTreeSet<_>>();
+        let members = hosts.chain(pods).filter(|host| !drained.contains(host)).collect::<BTreeSet<_>>();
         let locks = leases.items.iter().filter_map(|lease| self.lock(lease, now, &sessions, &members));
         let version = leases.metadata.resource_version.unwrap_or_default();
         Ok(Seen { locks: locks.collect(), without_pods, version })
@@ -233,6 +234,14 @@ impl Survey {
         Some((id, SessionStatus { member: member.id.to_string(), host, ahead, age, alive }))
     }
 
+    /// The host that an operator has drained, if that is what the Lease asks for.
+    fn drained(&self, lease: &Lease) -> Option<String> {
+        let record = self.codec.decode(lease).ok()??.record;
+        let Some(StoreRecord::Request(Request::Drain { member, .. })) = record else { return None };
+        // A pod, or a member as its pod and the beginning of its incarnation.
+        Some(member.rsplit_once('_').map_or(member.as_str(), |(host, _)| host).to_owned())
+    }
+
     fn lock(
         &self,
         lease: &Lease,
@@ -247,6 +256,7 @@ impl Survey {
         let Some(StoreRecord::Lock { record: LockRecord { holder, epoch, settled, .. }, .. }) = record else {
             return None;
         };
+        let note = |key: &str| lease.metadata.annotations.as_ref()?.get(key);
         let spec = lease.spec.as_ref();
         let shown = spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
         let since = spec.and_then(|spec| spec.acquire_time.as_ref()).map(|time| time.0);
@@ -260,7 +270,8 @@ impl Survey {
             LockHolder {
                 host: session.map_or(host, |session| session.host.clone()),
                 member,
-                term: version.max(epoch),
+                // Until somebody who leads has written it down, it is the version of the claim.
+                term: note(TERM_ANNOTATION).and_then(|term| term.parse().ok()).unwrap_or(version.max(epoch)),
                 settled,
                 since,
                 held: since.map(|since| between(since, now)),
@@ -272,7 +283,7 @@ impl Survey {
         if let Some(holder) = &holder {
             standbys.remove(&holder.host);
         }
-        let routes = lease.metadata.annotations.as_ref().and_then(|notes| notes.get(ROUTES_ANNOTATION));
+        let routes = note(ROUTES_ANNOTATION);
         let routes = routes.into_iter().flat_map(|routes| routes.split(", ")).map(str::to_owned).collect();
         Some((lock, LockStatus { holder, standbys, routes }))
     }

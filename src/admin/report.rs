@@ -112,6 +112,9 @@ pub(super) fn ready(router: &Router) -> Report {
         let sound = route.status != RouteStatus::Crashed;
         report.check(format!("route {}", route.id), if sound { Ok(text) } else { Err(text) });
     }
+    if router.cluster().is_some_and(|cluster| *cluster.drained().borrow()) {
+        report.check("member", Ok("drained, so it takes no lock".into()));
+    }
     let mut leaderships = router.cluster().map(|cluster| cluster.leaderships()).unwrap_or_default();
     leaderships.sort_by(|(one, _), (other, _)| one.cmp(other));
     for (lock, leadership) in leaderships {

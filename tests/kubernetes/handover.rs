@@ -156,6 +156,11 @@ fn drained_pods_hold_nothing_until_they_may_again() {
         assert!(log.contains("drained at the request of an operator"), "{log}");
     }
     assert_eq!(requests(&stage).len(), 2);
+    // Both have sessions that are alive.
+    let output = tool(&stage, None, &["leaders", "-o", "json"]);
+    let seen = serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
+    let lock = &seen["locks"][0];
+    assert_eq!((&lock["term"], &lock["standbys"]), (&next.term.into(), &serde_json::json!([])), "{seen}");
     let output = tool(&stage, None, &["drain", "--undo"]);
     assert_eq!(output.status.code(), Some(1), "two are drained: {}", said(&output));
     let output = tool(&stage, None, &["drain", "--undo", &leader]);

@@ -54,6 +54,20 @@ fn a_lock_shows_its_holder_and_counts_transitions() {
 }
 
 #[test]
+fn a_lock_shows_its_term_once_somebody_who_leads_has_written_it() {
+    let term = |lease: &Lease| lease.metadata.annotations.as_ref().unwrap().get(TERM_ANNOTATION).cloned();
+    let claim = LockRecord { holder: Some(session()), claim: 1, settled: false, ..LED };
+    let claimed = stored(&lock_write(claim, Some("pod-1_1a2b3c4d")), None, 9);
+    assert_eq!(term(&claimed), None);
+    let settled = LockRecord { epoch: 9, settled: true, ..claim };
+    let settled = stored(&lock_write(settled, Some("pod-1_1a2b3c4d")), Some(&claimed), 12);
+    assert_eq!(term(&settled).as_deref(), Some("9"));
+    for next in [LED, LockRecord { claim: 2, epoch: 10, ..claim }] {
+        assert_eq!(term(&stored(&lock_write(next, None), Some(&settled), 13)), None);
+    }
+}
+
+#[test]
 fn what_others_put_on_a_lease_stays() {
     let mut before = stored(&lock_write(LED, None), None, 1);
     before.metadata.uid = Some("u".into());
