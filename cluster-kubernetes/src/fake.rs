@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     Stall,
     /// It is carried out, and nobody ever answers.
     LoseAnswer,
+    /// A watch is opened, and nothing ever comes.
+    Deaf,
     /// It is carried out, and the answer is something else.
     Garble(&'static str),
 }
@@ -199,7 +201,10 @@ impl FakeServer {
         match fault {
             Fault::Refuse(code, reason) => return refuse(code, reason),
             Fault::Stall => return std::future::pending().await,
-            Fault::None | Fault::LoseAnswer | Fault::Garble(_) => {}
+            Fault::Deaf if seen.watch => {
+                return Response::new(UnsyncBoxBody::new(StreamBody::new(stream::pending())));
+            }
+            Fault::None | Fault::Deaf | Fault::LoseAnswer | Fault::Garble(_) => {}
         }
         let answer = if seen.watch { self.watch(&seen, &query) } else { self.answer(&seen, &body) };
         match fault {

@@ -1,5 +1,6 @@
 //! What the election is told of the pods of its members.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cluster_lease::{Death, LeaseCluster, SessionId};
@@ -12,14 +13,14 @@ use crate::pods::Pods;
 /// Tells of every change, until it is dropped. With `proofs`, sessions whose process has ended are reported.
 pub(crate) async fn follow(mut pods: watch::Receiver<Pods>, cluster: Arc<LeaseCluster>, proofs: bool) {
     let mut sessions = cluster.sessions();
-    let mut told = (Vec::new(), Vec::new());
+    let (mut told, mut ended) = ((Vec::new(), Vec::new()), BTreeSet::new());
     loop {
         let present = sessions.borrow_and_update().clone();
         {
             let pods = pods.borrow_and_update();
             if proofs {
                 // Evidence of a session that the election does not know yet is lost, so it is repeated.
-                report(&pods, &present, &cluster);
+                report(&pods, &present, &cluster, &mut ended);
             }
             tell(&pods, &cluster, &mut told);
         }
@@ -49,9 +50,19 @@ fn tell(pods: &Pods, cluster: &LeaseCluster, told: &mut (Vec<Member>, Vec<String
     }
 }
 
-fn report(pods: &Pods, sessions: &[(SessionId, Member)], cluster: &LeaseCluster) {
-    for (session, _) in sessions.iter().filter(|(session, _)| pods.has_ended(session.incarnation)) {
-        info!(%session, "its container has terminated, says the kubelet");
+fn report(
+    pods: &Pods,
+    sessions: &[(SessionId, Member)],
+    cluster: &LeaseCluster,
+    logged: &mut BTreeSet<SessionId>,
+) {
+    let ended = sessions.iter().map(|(session, _)| *session);
+    let ended = ended.filter(|session| pods.has_ended(session.incarnation)).collect::<BTreeSet<_>>();
+    for session in &ended {
+        if !logged.contains(session) {
+            info!(%session, "its container has terminated, says the kubelet");
+        }
         cluster.report(*session, Death::Proof);
     }
+    *logged = ended;
 }

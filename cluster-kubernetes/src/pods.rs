@@ -16,7 +16,7 @@ use kube::core::WatchEvent;
 use router_core::cluster::Member;
 use router_core::error::Chain;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info};
 
 use crate::clients::Clients;
@@ -26,8 +26,15 @@ use crate::rules::PODS;
 
 /// How long a list, or the beginning of a watch, may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause after the first failure, and after a watch that the server ended.
+const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The server is asked to end each watch after this time; then pods are listed again. What a connection that
+/// died without a word has missed is known by then.
+const LONGEST_WATCH: Duration = Duration::from_secs(60);
+/// How much later the end may arrive.
+const LATE: Duration = Duration::from_secs(5);
 /// More ended incarnations are forgotten, oldest first. Their sessions are long gone.
 const MOST_ENDED: usize = 1024;
 
@@ -129,12 +136,14 @@ pub(crate) struct PodWatch {
 impl PodWatch {
     /// Runs until it is dropped.
     pub(crate) async fn run(self) {
-        let mut pause = Duration::from_secs(1);
+        let mut pause = PAUSE;
         let mut quiet = false;
         loop {
+            let began = Instant::now();
             let Err(error) = self.list_and_watch().await else {
-                pause = Duration::from_secs(1);
-                quiet = false;
+                (pause, quiet) = (PAUSE, false);
+                // Some servers end watches at once; none may make us spin.
+                sleep(PAUSE.saturating_sub(began.elapsed())).await;
                 continue;
             };
             if quiet {
@@ -162,10 +171,12 @@ impl PodWatch {
         let list = list.map_err(|error| errors::error(self.asked("list"), error))?;
         self.seen.send_modify(|pods| pods.replace(&list.items));
         let version = list.metadata.resource_version.unwrap_or_default();
-        let params = WatchParams::default().labels(&self.labels);
+        let seconds = u32::try_from(LONGEST_WATCH.as_secs()).unwrap_or(u32::MAX);
+        let params = WatchParams::default().labels(&self.labels).timeout(seconds);
         let watch = timeout(PATIENCE, api.watch(&params, &version)).await.map_err(late)?;
         let mut watch = pin!(watch.map_err(|error| errors::error(self.asked("watch"), error))?);
-        while let Some(event) = watch.next().await {
+        let end = Instant::now() + LONGEST_WATCH + LATE;
+        while let Some(event) = timeout_at(end, watch.next()).await.map_err(late)? {
             match event.map_err(|error| errors::error(self.asked("watch"), error))? {
                 WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
                     self.seen.send_modify(|pods| pods.note(&pod));
@@ -190,6 +201,29 @@ pub(crate) fn pod(name: &str, phase: &str, ready: bool) -> Pod {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::{FakeServer, Fault};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_died_without_a_word_is_opened_anew() {
+        let server = FakeServer::new();
+        server.put("pods", &pod("clock-0", "Running", true));
+        server.script(|_| Fault::Deaf);
+        let (seen, mut pods) = watch::channel(Pods::default());
+        let (clients, namespace) = (server.clients(), "shop".to_owned());
+        let watching = PodWatch { clients, namespace, labels: String::new(), without: "", seen };
+        let gone = async {
+            pods.wait_for(|pods| pods.is_ready("clock-0")).await.unwrap();
+            server.put("pods", &pod("clock-0", "Failed", true));
+            timeout(Duration::from_secs(90), pods.wait_for(|pods| !pods.is_ready("clock-0"))).await.is_ok()
+        };
+        let gone = tokio::select! {
+            biased;
+            gone = gone => gone,
+            () = watching.run() => unreachable!("it runs until it is dropped"),
+        };
+        assert!(gone, "it is never seen");
+        assert!(server.seen.lock().unwrap().len() < 10, "and it does not spin");
+    }
 
     #[test]
     fn a_pod_counts_while_it_runs_and_is_ready() {

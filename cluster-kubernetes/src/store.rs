@@ -20,7 +20,7 @@ use crate::clients::Clients;
 use crate::codec::{self, Codec, expected, parse_version, version};
 use crate::errors::{self, Asked};
 use crate::rules::LEASES;
-use crate::watch::GroupWatch;
+use crate::watch::{GroupWatch, LONGEST_WATCH};
 
 /// How many requests may be under way at once, without heartbeats. Each needs a connection, and a member
 /// that takes a thousand locks must not open a thousand.
@@ -224,7 +224,8 @@ impl LeaseStore for KubernetesStore {
         let shared = &self.shared;
         let api = shared.api(shared.clients.another())?;
         // The server ends the watch after some minutes, and it goes on from the last version.
-        let params = WatchParams::default().labels(&shared.codec.group.selector());
+        let seconds = u32::try_from(LONGEST_WATCH.as_secs()).unwrap_or(u32::MAX);
+        let params = WatchParams::default().labels(&shared.codec.group.selector()).timeout(seconds);
         let events = api.watch(&params, &version.to_string()).await;
         let events = events.map_err(|error| errors::error(shared.asked("watch"), error))?;
         Ok(Box::new(GroupWatch { shared: Arc::clone(shared), events: Box::pin(events) }))

@@ -50,6 +50,18 @@ async fn writes_are_applied_only_to_what_was_seen() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_of_which_nothing_comes_any_more_fails_after_minutes() {
+    let server = FakeServer::new();
+    let store = store(&server);
+    let listed = store.list().await.unwrap();
+    server.script(|_| Fault::Deaf);
+    let mut watch = store.watch(listed.version).await.unwrap();
+    write(&store, Precondition::Absent, 1).await.unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(600), watch.next()).await;
+    assert!(matches!(next.expect("it ends"), Err(StoreError::Unknown(..))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_watch_tells_changes_deletions_and_bookmarks_in_order() {
     let server = FakeServer::new();
     let store = store(&server);

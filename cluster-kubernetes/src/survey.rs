@@ -228,7 +228,7 @@ impl Survey {
         let spec = lease.spec.as_ref()?;
         let (ahead, heartbeat) = (ahead(lease)?, spec.renew_time.as_ref()?.0);
         let wait = spec.lease_duration_seconds?;
-        let age = between(heartbeat + ahead, now);
+        let age = between(saturating(heartbeat, ahead), now);
         let alive = record.dead.is_none() && age.as_secs() <= u64::try_from(wait).unwrap_or(0);
         let host = member.host.as_deref().unwrap_or(&member.id).to_owned();
         Some((id, SessionStatus { member: member.id.to_string(), host, ahead, age, alive }))
@@ -263,7 +263,7 @@ impl Survey {
         let holder = holder.map(|session| {
             let session = sessions.get(&session);
             let since =
-                since.map(|since| since + session.map_or(SignedDuration::ZERO, |session| session.ahead));
+                since.map(|since| session.map_or(since, |session| saturating(since, session.ahead)));
             let member = session.map_or(shown, |session| session.member.clone());
             // A member is called by its pod and the beginning of its incarnation.
             let host = member.rsplit_once('_').map_or(member.as_str(), |(host, _)| host).to_owned();
@@ -295,6 +295,12 @@ fn ahead(session: &Lease) -> Option<SignedDuration> {
     let server = session.metadata.creation_timestamp.as_ref()?.0;
     let member = session.spec.as_ref()?.acquire_time.as_ref()?.0;
     Some(server.duration_since(member))
+}
+
+/// Times of a Lease are not under its seal, so they may be any.
+fn saturating(time: Timestamp, later: SignedDuration) -> Timestamp {
+    let end = if later.is_negative() { Timestamp::MIN } else { Timestamp::MAX };
+    time.checked_add(later).unwrap_or(end)
 }
 
 /// The time between two of one clock; nothing where they are in the wrong order.
@@ -349,6 +355,17 @@ mod tests {
             assert_eq!((status.age, status.alive), (Duration::from_secs(9), true), "{hours} h");
             let (_, status) = survey().session(&session, now(16)).unwrap();
             assert!(!status.alive, "it was silent for longer than it may be; {hours} h");
+        }
+    }
+
+    #[test]
+    fn times_that_somebody_edited_are_odd_and_no_panic() {
+        let now = "2026-01-01T12:00:41Z".parse().unwrap();
+        for (made, renewed) in [(-24, Timestamp::MAX), (24, Timestamp::MIN)] {
+            let mut session = session(made, "");
+            session.spec.as_mut().unwrap().renew_time =
+                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(renewed));
+            assert!(survey().session(&session, now).is_some());
         }
     }
 

@@ -2,18 +2,26 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use cluster_lease::{Change, LeaseWatch, StoreError, StoreKey};
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::core::WatchEvent;
+use tokio::time::timeout;
 
 use crate::codec::{parse_version, version};
 use crate::errors;
 use crate::store::Shared;
 
 pub(crate) type Events = Pin<Box<dyn Stream<Item = Result<WatchEvent<Lease>, kube::Error>> + Send>>;
+
+/// The server is asked to end each watch after this time, and one that does not is dead: a connection may
+/// die without a word, and then nothing would ever come.
+pub(crate) const LONGEST_WATCH: Duration = Duration::from_secs(280);
+/// How much later the end may arrive.
+pub(crate) const LATE: Duration = Duration::from_secs(10);
 
 /// An open watch.
 pub(crate) struct GroupWatch {
@@ -25,7 +33,10 @@ pub(crate) struct GroupWatch {
 impl LeaseWatch for GroupWatch {
     async fn next(&mut self) -> Result<Option<Change>, StoreError> {
         loop {
-            let Some(event) = self.events.next().await else { return Ok(None) };
+            let Ok(event) = timeout(LONGEST_WATCH + LATE, self.events.next()).await else {
+                return Err(StoreError::unknown("nothing came for too long, not even the end of the watch"));
+            };
+            let Some(event) = event else { return Ok(None) };
             let event = event.map_err(|error| errors::error(self.shared.asked("watch"), error))?;
             if let Some(change) = self.change(event)? {
                 return Ok(Some(change));

@@ -220,6 +220,40 @@ async fn answers_that_are_lost_and_writes_that_arrive_twice_are_sorted_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_that_others_go_on_changing_is_an_error_and_no_endless_wait() {
+    let store = store();
+    let a = Process::start(&store, "a");
+    let scope = a.lead().await;
+    let states = scope.term().states();
+    states.store("poll", &json!(1)).await.unwrap();
+    // Between its read and its write there is always a change.
+    a.handle.link().set(Faults { request_delay: Span::exactly(Duration::from_millis(100)), ..Faults::default() });
+    let hand = store.handle(2);
+    let editing = async {
+        loop {
+            let entry = hand.read(&lock()).await.unwrap().unwrap();
+            let record = cluster_lease::StoreRecord::Lock { record: entry.record, holder: Some("a".into()) };
+            let expect = cluster_lease::Precondition::Version(entry.version);
+            let write = cluster_lease::Write::new(StoreKey::Lock(lock()), expect, record);
+            let _ = hand.write(write, cluster_lease::Attempt::default()).await;
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let (began, second) = (Instant::now(), json!(2));
+    let stored = timeout(seconds(60), states.store("poll", &second));
+    let error = tokio::select! {
+        biased;
+        stored = stored => stored.expect("it ends").unwrap_err(),
+        () = editing => unreachable!("it goes on for ever"),
+    };
+    assert!(matches!(error, StateError::Unusable(..)), "{error:?}");
+    assert!(began.elapsed() <= Y + seconds(1), "{:?}", began.elapsed());
+    a.handle.link().set(Faults::default());
+    states.store("poll", &json!(3)).await.unwrap();
+    assert!(scope.term().is_valid());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_edit_by_hand_stays_and_costs_a_read() {
     let store = store();
     let a = Process::start(&store, "a");

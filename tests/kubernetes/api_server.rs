@@ -121,11 +121,12 @@ impl ApiServer {
             assert!(Instant::now() < patience, "the API server did not become ready: {end:#?}");
             pause();
         }
-        let own = std::fs::read_to_string(self.path("certs/apiserver.crt")).unwrap();
-        std::fs::write(self.path("trusted.crt"), own + gateway::certificate()).unwrap();
     }
 
     async fn is_ready(&self) -> bool {
+        // The server makes its certificate when it starts.
+        let Ok(own) = std::fs::read_to_string(self.path("certs/apiserver.crt")) else { return false };
+        std::fs::write(self.authority(), own + gateway::certificate()).unwrap();
         let Some(config) = self.try_config(self.port, ADMIN_TOKEN) else { return false };
         let Ok(client) = kube::Client::try_from(config) else { return false };
         get(&client, "/readyz").await.is_ok_and(|text| text == "ok")

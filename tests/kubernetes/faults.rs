@@ -47,6 +47,26 @@ fn a_leader_whose_connections_died_without_a_word_or_are_refused_gives_way() {
     report("half-open, 429, 500, 410: to the next leader's first exchange", times);
 }
 
+/// A standby sends nothing, so only the time tells it that nothing comes.
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn standbys_whose_watch_died_without_a_word_take_over_all_the_same() {
+    let stage = Stage::new("deaf");
+    let mut members = stage.members();
+    let led = stage.wait_for_term_after(0);
+    let leader = take_leader(&mut members, &led);
+    // Long enough for a heartbeat to be lost on each watch.
+    members.iter().for_each(|member| member.proxy.set(Fault::HalfOpen));
+    stage.let_pass(2 * SECOND);
+    members.iter().for_each(|member| member.proxy.set(Fault::None));
+    let killed = leader.kill();
+    let next = stage.wait_for_term_after(led.term);
+    let time = between(killed, next.start);
+    println!("standbys with dead watches: from kill -9 to the next leader's first exchange {time:?}");
+    assert!(time < TAKEOVER + 2 * SECOND, "{time:?}");
+    stage.judge();
+}
+
 #[test]
 #[ignore = "needs an API server; `tests/run` brings one"]
 fn faults_at_random_never_make_two_leaders() {

@@ -404,7 +404,8 @@ impl<'a> Election<'a> {
         let now = self.around.holds.clock.now();
         let forsaken = self.forsaken_at();
         let at = self.core.next_wakeup().into_iter().chain(forsaken).min();
-        let core = at.map(|at| Instant::now() + at.saturating_sub(now.leader));
+        // What is further away than any clock goes never comes: somebody may stay out for ever.
+        let core = at.and_then(|at| Instant::now().checked_add(at.saturating_sub(now.leader)));
         let owed = self.owed.map(|(_, until)| until);
         core.into_iter().chain(owed).chain(self.answering.again_at()).min()
     }

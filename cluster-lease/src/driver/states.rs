@@ -132,7 +132,8 @@ impl StateKeeper for TermStates {
             .map_err(|_| self.unusable("other routes of the lock are waiting for the store too".into()))?;
         while !ticket.is_stored() {
             match self.write(&ticket, &mut known).await {
-                Ok(()) => {}
+                Ok(()) if ticket.is_stored() || Instant::now() < until => {}
+                Ok(()) => return Err(self.unusable("others go on changing it".into())),
                 Err(Trouble::Final(error)) => return Err(error),
                 Err(Trouble::Passing(error)) => self.rest(error, until).await?,
             }
