@@ -72,6 +72,11 @@ fn who_leads_who_stands_by_and_what_for() {
     let nothing = leaders(folder, &[]);
     assert_eq!(nothing.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&nothing.stderr).contains("no cluster service is named"));
+    std::fs::create_dir(folder.join("locks")).unwrap();
+    let nothing = leaders(folder, &["--set", "cluster.service=file", "--set", "cluster.root=locks"]);
+    assert!(nothing.status.success());
+    let place = format!("note: there are no locks in the directory `{}`", folder.join("locks").display());
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains(&place));
     std::fs::write(folder.join("routes.toml"), ROUTES).unwrap();
     let nobody = leaders(folder, &[]);
     assert_eq!(nobody.status.code(), Some(1));

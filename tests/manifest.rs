@@ -121,6 +121,45 @@ fn settings_of_the_command_line_are_variables_of_the_pods_and_those_of_this_proc
 }
 
 #[test]
+fn what_belongs_to_a_file_is_called_as_kubernetes_calls_things() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("My_Routes.v2.toml"), ROUTES).unwrap();
+    let documents = documents(&printed(folder.path(), &["My_Routes.v2.toml", "--image", "a"]));
+    assert_eq!(names(&of_kind(&documents, "Deployment")), ["my-routes"]);
+    fs::write(folder.path().join("Ü.toml"), ROUTES).unwrap();
+    let refused = refused(folder.path(), &["Ü.toml", "--image", "a"]);
+    assert!(refused.contains("`--name`"), "{refused}");
+}
+
+/// A probe that nobody answers has every pod killed, again and again.
+#[test]
+fn probes_are_asked_where_the_members_listen() {
+    let folder = folder("[admin]\nlisten = '127.0.0.1:9876'\n[[route]]\nfrom = 'timer:a'\nsteps = []\n");
+    let with = |listen: &str| ["--image", "a", "--set", &format!("admin.listen={listen}")].map(str::to_owned);
+    let container = |listen: &str| {
+        let arguments = with(listen);
+        let yaml = printed(folder.path(), &arguments.each_ref().map(String::as_str));
+        let deployment = of_kind(&documents(&yaml), "Deployment").remove(0);
+        deployment["spec"]["template"]["spec"]["containers"][0].clone()
+    };
+    for (listen, port) in [("0.0.0.0:8080", 8080), ("[::]:9876", 9876)] {
+        let container = container(listen);
+        assert_eq!(container["ports"][0]["containerPort"], port);
+        assert_eq!(container["livenessProbe"]["httpGet"]["port"], container["ports"][0]["name"]);
+    }
+    let silent = container("off");
+    assert!(
+        ["ports", "startupProbe", "readinessProbe", "livenessProbe"].iter().all(|key| silent[key].is_null())
+    );
+    for listen in ["127.0.0.1:9876", "[::1]:9876", "10.1.2.3:9876", "0.0.0.0:0"] {
+        let arguments = with(listen);
+        let text = refused(folder.path(), &arguments.each_ref().map(String::as_str));
+        assert!(text.contains(listen) && text.contains("--set admin.listen=[::]:9876"), "{text}");
+    }
+    assert!(refused(folder.path(), &["--image", "a"]).contains("127.0.0.1:9876"));
+}
+
+#[test]
 fn routes_that_elect_nobody_get_no_rights() {
     let folder = folder("[[route]]\nfrom = 'timer:a'\nsteps = [{ log = 'a' }]\n");
     let documents = documents(&printed(folder.path(), &["--image", "a"]));
@@ -153,7 +192,9 @@ fn mistakes_are_those_of_check() {
 fn what_pods_could_not_use_is_refused() {
     let folder = folder(ROUTES);
     let refused = |arguments: &[&str]| refused(folder.path(), &[&["--image", "a"], arguments].concat());
-    assert!(refused(&["--name", "My_Clock"]).contains(r#"the name "My_Clock" is no label of DNS"#));
+    assert!(
+        refused(&["--name", "My_Clock"]).contains(r#"the name (`--name`) "My_Clock" is no label of DNS"#)
+    );
     assert!(refused(&["--set", "cluster.member=me"]).contains("give all pods one name"));
     assert!(refused(&["--set", "cluster.group=No"]).contains("a group has 1 to 63"));
     assert!(refused(&["--set", "cluster.cluster_labels=a in (b)"]).contains("app=clock,tier=back"));

@@ -11,13 +11,27 @@ pub(crate) struct Asked<'a> {
     pub(crate) verb: &'static str,
     pub(crate) rule: &'a Rule,
     pub(crate) namespace: &'a str,
+    pub(crate) by: Who,
+}
+
+/// Who asks, and reads the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// A member, in its log.
+    Member,
+    /// A person with a tool, who is no member.
+    Person,
 }
 
 impl Asked<'_> {
     fn missing_rule(&self) -> String {
-        let Self { verb, rule, namespace } = self;
+        let Self { verb, rule, namespace, by } = self;
+        let (who, whose) = match by {
+            Who::Member => ("this member", "its"),
+            Who::Person => ("you", "your"),
+        };
         format!(
-            "this member may not {verb} {} in the namespace {namespace}; its Role needs the rule {}",
+            "{who} may not {verb} {} in the namespace {namespace}; {whose} Role needs the rule {}",
             rule.resource,
             rule.yaml(&[verb])
         )
@@ -62,7 +76,7 @@ mod tests {
     use super::*;
     use crate::rules::LEASES;
 
-    const UPDATE: Asked<'_> = Asked { verb: "update", rule: &LEASES, namespace: "shop" };
+    const UPDATE: Asked<'_> = Asked { verb: "update", rule: &LEASES, namespace: "shop", by: Who::Member };
 
     fn status(code: u16, reason: &str) -> Status {
         Status { code, reason: reason.into(), message: "because".into(), ..Status::default() }
@@ -93,5 +107,8 @@ mod tests {
         let text = refusal(UPDATE, &status(403, "Forbidden")).to_string();
         let rule = r#"{apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["update"]}"#;
         assert!(text.contains(rule) && text.contains("namespace shop"), "{text}");
+        assert!(text.starts_with("this member may not"), "{text}");
+        let text = refusal(Asked { by: Who::Person, ..UPDATE }, &status(403, "Forbidden")).to_string();
+        assert!(text.starts_with("you may not update") && text.contains("your Role needs"), "{text}");
     }
 }

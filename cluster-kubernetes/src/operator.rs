@@ -36,6 +36,8 @@ const REQUESTS: Rule = Rule {
 /// Whoever may make Leases in the namespace may ask.
 pub struct KubernetesOperator {
     operator: LeaseOperator,
+    /// Where it looks: what is not there may be elsewhere.
+    place: String,
 }
 
 impl KubernetesOperator {
@@ -56,6 +58,7 @@ impl KubernetesOperator {
         let timing = settings.timing.settings();
         let timing = timing
             .map_err(|error| ClusterError::Unusable("the timing is refused".into(), Some(error.into())))?;
+        let place = format!("looked for in the namespace {namespace}, group {}", settings.group);
         let codec = Codec { group: settings.group, owner: None, takeover_wait_seconds: 0 };
         let shared = Arc::new(Shared::new(Clients::of_config(config), namespace, codec));
         if let Ok(client) = shared.clients.ordinary() {
@@ -70,21 +73,31 @@ impl KubernetesOperator {
                 return Err(ClusterError::Unusable(text, None));
             }
         }
-        Ok(Self { operator: LeaseOperator::new(KubernetesStore::new(shared), &timing) })
+        Ok(Self { operator: LeaseOperator::new(KubernetesStore::new(shared), &timing), place })
+    }
+
+    /// The error, and where what it is about was looked for.
+    fn there(&self, error: OperatorError) -> OperatorError {
+        let with = |text: String| format!("{text} ({})", self.place);
+        match error {
+            OperatorError::NotAsked(text) => OperatorError::NotAsked(with(text)),
+            OperatorError::NotDone(text) => OperatorError::NotDone(with(text)),
+            other => other,
+        }
     }
 }
 
 #[async_trait]
 impl Operator for KubernetesOperator {
     async fn hand_over(&self, lock: &LockName, patience: Duration) -> Result<Handover, OperatorError> {
-        self.operator.hand_over(lock, patience).await
+        self.operator.hand_over(lock, patience).await.map_err(|error| self.there(error))
     }
 
     async fn drain(&self, member: Option<&str>, patience: Duration) -> Result<SmolStr, OperatorError> {
-        self.operator.drain(member, patience).await
+        self.operator.drain(member, patience).await.map_err(|error| self.there(error))
     }
 
     async fn undrain(&self, member: Option<&str>) -> Result<SmolStr, OperatorError> {
-        self.operator.undrain(member).await
+        self.operator.undrain(member).await.map_err(|error| self.there(error))
     }
 }

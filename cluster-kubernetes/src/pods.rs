@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info};
 
 use crate::clients::Clients;
-use crate::errors::{self, Asked};
+use crate::errors::{self, Asked, Who};
 use crate::last_words;
 use crate::rules::PODS;
 
@@ -158,7 +158,7 @@ impl PodWatch {
     }
 
     fn asked(&self, verb: &'static str) -> Asked<'_> {
-        Asked { verb, rule: &PODS, namespace: &self.namespace }
+        Asked { verb, rule: &PODS, namespace: &self.namespace, by: Who::Member }
     }
 
     /// `Ok`: the server ended the watch in good order.

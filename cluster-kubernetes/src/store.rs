@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use crate::cache::Cache;
 use crate::clients::Clients;
 use crate::codec::{self, Codec, expected, parse_version, version};
-use crate::errors::{self, Asked};
+use crate::errors::{self, Asked, Who};
 use crate::rules::LEASES;
 use crate::watch::{GroupWatch, LONGEST_WATCH};
 
@@ -76,7 +76,7 @@ impl Shared {
     }
 
     pub(crate) fn asked(&self, verb: &'static str) -> Asked<'_> {
-        Asked { verb, rule: &LEASES, namespace: &self.namespace }
+        Asked { verb, rule: &LEASES, namespace: &self.namespace, by: Who::Member }
     }
 
     fn api(&self, client: Result<Client, kube::Error>) -> Result<Api<Lease>, StoreError> {

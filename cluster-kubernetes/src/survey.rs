@@ -19,7 +19,8 @@ use tokio::time::timeout;
 use crate::clients::Clients;
 use crate::cluster::{config_of, namespace_of};
 use crate::codec::{Codec, Decoded};
-use crate::errors::{self, Asked};
+use crate::config_map::RESOURCE_NAME;
+use crate::errors::{self, Asked, Who};
 use crate::identity::PodIdentity;
 use crate::names::{KIND_LABEL, ROUTES_ANNOTATION, TERM_ANNOTATION};
 use crate::rules::{LEASES, PODS, Rule};
@@ -104,9 +105,12 @@ impl Survey {
     /// When there is no way to an API server, and in the compatibility mode with Camel.
     pub async fn open(settings: &KubernetesClusterSettings) -> Result<Self, ClusterError> {
         if settings.resource == Resource::ConfigMap {
-            let text = "in the compatibility mode with Camel the locks are entries of the ConfigMap: \
-                        `kubectl get configmap leaders -o yaml` shows them";
-            return Err(ClusterError::Unusable(text.into(), None));
+            let name = settings.resource_name.as_deref().unwrap_or(RESOURCE_NAME);
+            let text = format!(
+                "in the compatibility mode with Camel the locks are entries of the ConfigMap: `kubectl get configmap \
+                 {name} -o yaml` shows them"
+            );
+            return Err(ClusterError::Unusable(text, None));
         }
         let config = config_of(settings).await?;
         let identity = settings.identity.clone().unwrap_or_else(PodIdentity::of_process);
@@ -173,7 +177,7 @@ impl Survey {
     }
 
     fn asked(&self, verb: &'static str, rule: &'static Rule) -> Asked<'_> {
-        Asked { verb, rule, namespace: &self.namespace }
+        Asked { verb, rule, namespace: &self.namespace, by: Who::Person }
     }
 
     /// The Leases of the group, and the time of the API server.

@@ -267,6 +267,7 @@ impl Operator for LeaseOperator {
         let picture = self.look().await?;
         let Some(before) = picture.locks.get(lock).cloned() else {
             let there = picture.locks.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let there = if there.is_empty() { "none" } else { &there };
             let text = format!("there is no lock `{lock}`; there are: {there}");
             return Err(OperatorError::NotAsked(text));
         };

@@ -1,13 +1,18 @@
 //! The listener that the settings ask for.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use router_core::error::BoxError;
 use tracing::{info, warn};
 
 use super::AdminListener;
 use crate::settings::{AdminSettings, Environment, Listen};
 
-/// Where the probes of Kubernetes find it.
-const IN_A_POD: &str = "0.0.0.0:9876";
+/// Where the probes of Kubernetes find it: a pod may have addresses of both families, or of IPv6 alone, and the
+/// first is for all of them. The second is for hosts without IPv6.
+fn in_a_pod(port: u16) -> Vec<SocketAddr> {
+    vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]
+}
 
 /// Listens where the settings say; `None`: nowhere. An address that nobody asked for and that is taken is
 /// no reason not to run, because several processes on one host are nothing unusual.
@@ -18,13 +23,14 @@ pub fn listen(
     settings: &AdminSettings,
     environment: &Environment,
 ) -> Result<Option<AdminListener>, BoxError> {
-    let address = match settings.listen {
+    let addresses = match settings.listen {
         Some(Listen::Off) => return Ok(None),
-        Some(Listen::At(address)) => address.to_string(),
-        None if environment.is_pod() => IN_A_POD.into(),
-        None => AdminListener::ADDRESS.into(),
+        Some(Listen::At(address)) => vec![address],
+        None if environment.is_pod() => in_a_pod(AdminListener::ADDRESS.port()),
+        None => vec![AdminListener::ADDRESS],
     };
-    match AdminListener::bind(&address) {
+    let address = addresses[0];
+    match AdminListener::bind(&*addresses) {
         Ok(listener) => {
             let address = listener.address();
             info!(%address, "probes and metrics are at http://{address}");
@@ -50,5 +56,22 @@ pub fn listen(
              free one, or `off`"
         )
         .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_pod_answers_at_addresses_of_both_families() {
+        let listener = TcpListener::bind(&*in_a_pod(0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
+        }
     }
 }

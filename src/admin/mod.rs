@@ -16,7 +16,7 @@
 //!
 //! # async fn example() -> Result<(), BoxError> {
 //! // First of all: what is built from now on is measured.
-//! let listener = AdminListener::bind("127.0.0.1:9876")?;
+//! let listener = AdminListener::bind(AdminListener::ADDRESS)?;
 //! let router = bactrian::router().route(from("timer:clock").log("tick")).build()?;
 //! // Until the routes have stopped, so that somebody can see them stop.
 //! let _admin = listener.serve(&router)?;

@@ -1,20 +1,32 @@
 //! [`AdminListener`] and [`AdminServer`]: the thread that answers.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
 use router_core::router::Router;
 use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 use super::exporter;
 use super::http::{Admin, app};
 
 /// How often the exporter sorts in what was measured, which it only collects otherwise.
 const UPKEEP: Duration = Duration::from_secs(1);
+/// How many connections there are at most.
+const CONNECTIONS: usize = 64;
+/// How long a connection may say nothing, or not finish what it asks.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait after a connection could not be accepted.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A listener that serves nothing yet.
 #[must_use = "it serves nothing yet"]
@@ -26,7 +38,7 @@ pub struct AdminListener {
 
 impl AdminListener {
     /// Where to listen where nobody says anything else: for this host alone.
-    pub const ADDRESS: &str = "127.0.0.1:9876";
+    pub const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9876);
 
     /// Listens at `address`; port 0 is any free one. From now on everything is measured that is built: call
     /// this first. `/metrics` shows it, unless the program has installed a recorder of its own (of the crate
@@ -77,19 +89,48 @@ async fn serve(listener: TcpListener, admin: Admin, quitting: oneshot::Receiver<
             }
         }
     };
-    let serving = async {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        axum::serve(listener, app(admin)).await
-    };
     tokio::select! {
         biased;
         _ = quitting => {}
-        ended = serving => {
-            if let Err(error) = ended {
-                tracing::error!("the admin listener has ended: {error}");
-            }
+        ended = accept(listener, admin) => {
+            let Err(error) = ended;
+            tracing::error!("the admin listener has ended: {error}");
         }
         () = upkeep => {}
+    }
+}
+
+/// Answers whoever connects. Whoever opens connections and says nothing takes neither the files of this process
+/// nor the place of a probe: the oldest of too many connections is closed.
+#[expect(clippy::disallowed_methods, reason = "this is their supervisor: they end here, or with the runtime")]
+async fn accept(listener: TcpListener, admin: Admin) -> io::Result<Infallible> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let service = TowerToHyperService::new(app(admin));
+    let mut server = Builder::new(TokioExecutor::new()).http1_only();
+    server.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    let mut connections = VecDeque::<AbortHandle>::new();
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Of one connection, or of a process that has no more files: both pass.
+                tracing::debug!("a connection to the admin listener was not accepted: {error}");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        connections.retain(|connection| !connection.is_finished());
+        if connections.len() == CONNECTIONS
+            && let Some(oldest) = connections.pop_front()
+        {
+            oldest.abort();
+        }
+        let (server, service) = (server.clone(), service.clone());
+        let connection = async move {
+            // What goes wrong with a connection is of interest to its other end alone.
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        };
+        connections.push_back(tokio::spawn(connection).abort_handle());
     }
 }
 

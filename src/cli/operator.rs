@@ -23,6 +23,9 @@ pub(super) struct Cluster {
     /// Set a setting, over the file and the environment; can be repeated
     #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
     set: Vec<String>,
+    /// The namespace of the locks [default: `cluster.namespace`, or that of the context]
+    #[arg(short, long)]
+    namespace: Option<String>,
     /// How long to wait until it is done
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub(super) timeout: Duration,
@@ -41,7 +44,8 @@ impl Cluster {
         work: impl AsyncFnOnce(Box<dyn Operator>) -> Result<String, BoxError>,
     ) -> ExitCode {
         let paths = file.into_iter().chain(self.paths.clone()).collect::<Vec<_>>();
-        let pairs = [plugin::pairs(), self.set.clone()].concat();
+        let namespace = self.namespace.iter().map(|namespace| format!("cluster.namespace={namespace}"));
+        let pairs = [plugin::pairs(), self.set.clone(), namespace.collect()].concat();
         let loaded = load_cluster(&paths, &pairs, &Environment::of_process());
         let (settings, service) = match loaded {
             Ok(loaded) => loaded,

@@ -166,7 +166,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         kind: OptionKind::Address,
         default: None,
         summary: "where probes and metrics are served; port 0 is any free one. Unset: `127.0.0.1:9876` if that is \
-                  free, inside a pod `0.0.0.0:9876`",
+                  free, inside a pod port 9876 of all its addresses",
     },
 ];
 

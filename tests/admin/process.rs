@@ -109,6 +109,21 @@ pub(crate) async fn get(at: SocketAddr, path: &str) -> (StatusCode, String) {
     ask(&format!("http://{at}/{path}")).await.unwrap()
 }
 
+/// Asks until the answer contains `wanted`: the log is written a moment before what it tells is to be seen.
+pub(crate) async fn get_with(at: SocketAddr, path: &str, wanted: &str) -> (StatusCode, String) {
+    let asking = async {
+        loop {
+            let (code, text) = get(at, path).await;
+            if text.contains(wanted) {
+                return (code, text);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(20), asking).await;
+    answer.unwrap_or_else(|_| panic!("/{path} never says `{wanted}`"))
+}
+
 pub(crate) async fn status(at: SocketAddr, path: &str) -> StatusCode {
     get(at, path).await.0
 }

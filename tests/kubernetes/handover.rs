@@ -124,6 +124,11 @@ fn a_lock_that_nobody_else_wants_comes_back_and_the_operator_hears_it() {
     let output = tool(&stage, None, &["handover", "lock2"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("there is no lock `lock2`; there are: lock1"), "{}", said(&output));
+    // The namespace that is meant is the first thing that goes wrong.
+    let output = tool(&stage, None, &["handover", "lock1", "-n", "elsewhere"]);
+    let nothing =
+        "there is no lock `lock1`; there are: none (looked for in the namespace elsewhere, group bactrian)";
+    assert!(said(&output).contains(nothing), "{}", said(&output));
     stage.judge();
 }
 

@@ -20,7 +20,7 @@ use super::judge::{Judge, Judgement, is_of_a_pod, session_of_pod};
 use super::layout::{Words, encode, locks, states};
 use crate::clients::Clients;
 use crate::codec::version;
-use crate::errors::{self, Asked};
+use crate::errors::{self, Asked, Who};
 use crate::pods::Pods;
 use crate::rules::CONFIG_MAPS;
 
@@ -109,7 +109,7 @@ impl ConfigMapStore {
     }
 
     fn asked(&self, verb: &'static str) -> Asked<'_> {
-        Asked { verb, rule: &CONFIG_MAPS, namespace: &self.namespace }
+        Asked { verb, rule: &CONFIG_MAPS, namespace: &self.namespace, by: Who::Member }
     }
 
     fn api(&self, client: Result<Client, kube::Error>) -> Result<Api<ConfigMap>, StoreError> {

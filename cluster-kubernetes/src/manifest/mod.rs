@@ -39,6 +39,8 @@ pub struct Manifest {
     /// Whether the files ask for variables of the environment. They come from the Secret that is called
     /// as the Deployment is, where there is one.
     pub secret: bool,
+    /// The port at which the members answer probes; `None`: they do not.
+    pub probes: Option<u16>,
     /// How long a member that is asked to stop may take to finish its work.
     pub drain: Duration,
     /// What the members elect; `None`: nothing, and they need no rights.
@@ -94,7 +96,7 @@ impl Manifest {
     /// When a name, a label or the image is none that Kubernetes takes, or the files do not fit into a
     /// ConfigMap.
     pub fn documents(&self) -> Result<Vec<Document>, InvalidManifest> {
-        check_label("the name", &self.name)?;
+        check_label("the name (`--name`)", &self.name)?;
         check_label("the namespace", &self.namespace)?;
         check_image(&self.image)?;
         check_files(&self.files)?;

@@ -23,8 +23,8 @@ use crate::settings::Resource;
 
 /// Where the route files are in the container.
 const FOLDER: &str = "/etc/bactrian";
-/// The admin listener.
-const ADMIN_PORT: (&str, i32) = ("admin", 9876);
+/// The name of the port of the admin listener.
+const ADMIN_PORT: &str = "admin";
 const RBAC: &str = "rbac.authorization.k8s.io";
 /// What a member needs beside its drain: to give its locks up, and to say goodbye.
 const GRACE_SECONDS: u64 = 15;
@@ -183,15 +183,14 @@ impl Objects<'_> {
                 let secret = SecretEnvSource { name: manifest.name.clone(), optional: Some(true) };
                 vec![EnvFromSource { secret_ref: Some(secret), ..EnvFromSource::default() }]
             }),
-            ports: Some(vec![ContainerPort {
-                name: Some(ADMIN_PORT.0.into()),
-                container_port: ADMIN_PORT.1,
-                ..ContainerPort::default()
-            }]),
+            ports: manifest.probes.map(|port| {
+                let name = Some(ADMIN_PORT.into());
+                vec![ContainerPort { name, container_port: port.into(), ..ContainerPort::default() }]
+            }),
             // Half a minute to start, then out of service after 15 s, and started anew after 30 s.
-            startup_probe: Some(probe("/startupz", 1, 30)),
-            readiness_probe: Some(probe("/readyz", 5, 3)),
-            liveness_probe: Some(probe("/livez", 10, 3)),
+            startup_probe: manifest.probes.map(|_| probe("/startupz", 1, 30)),
+            readiness_probe: manifest.probes.map(|_| probe("/readyz", 5, 3)),
+            liveness_probe: manifest.probes.map(|_| probe("/livez", 10, 3)),
             resources: Some(ResourceRequirements {
                 requests: Some(requests.into()),
                 ..ResourceRequirements::default()
@@ -256,7 +255,7 @@ fn probe(path: &str, period_seconds: i32, failures: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.into()),
-            port: IntOrString::String(ADMIN_PORT.0.into()),
+            port: IntOrString::String(ADMIN_PORT.into()),
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(period_seconds),

@@ -15,6 +15,7 @@ fn manifest() -> Manifest {
         files: vec![("clock.toml".into(), "# on\n".into())],
         variables: Vec::new(),
         secret: false,
+        probes: Some(9876),
         drain: Duration::from_secs(45),
         election: Some(Election {
             group: Group::default(),

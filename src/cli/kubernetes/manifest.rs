@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use bactrian::cluster_kubernetes::{Election, KubernetesClusterSettings, Manifest};
 use bactrian::load::Loaded;
-use bactrian::settings::{Environment, SETTINGS};
+use bactrian::settings::{Environment, Listen, SETTINGS};
 use clap::Args;
 use router_core::cluster::LockName;
 
@@ -80,8 +80,9 @@ fn manifest(arguments: &Arguments) -> Result<Manifest, ExitCode> {
         (name.to_owned(), file.file.text.clone())
     });
     let files = files.collect::<Vec<_>>();
-    let of_file =
-        || files.first().and_then(|(name, _)| name.split('.').next()).unwrap_or_default().to_owned();
+    let of_file = || files.first().and_then(|(name, _)| name.split('.').next()).unwrap_or_default();
+    // Files are often called as Kubernetes calls nothing.
+    let of_file = || of_file().to_ascii_lowercase().replace('_', "-");
     Ok(Manifest {
         name: arguments.name.clone().unwrap_or_else(of_file),
         namespace: namespace(arguments, &loaded)?,
@@ -90,9 +91,28 @@ fn manifest(arguments: &Arguments) -> Result<Manifest, ExitCode> {
         secret: files.iter().any(|(_, text)| text.contains("env:")),
         files,
         variables: variables(&pairs),
+        probes: probes(&loaded)?,
         drain: loaded.settings.router.shutdown_timeout,
         election: election(arguments, &loaded)?,
     })
+}
+
+/// Where the members answer probes when nobody says anything else.
+const PROBES: u16 = 9876;
+
+/// The port of the probes, which are asked from outside of the pod.
+fn probes(loaded: &Loaded) -> Result<Option<u16>, ExitCode> {
+    match loaded.settings.admin.listen {
+        None => Ok(Some(PROBES)),
+        Some(Listen::Off) => Ok(None),
+        Some(Listen::At(address)) if address.ip().is_unspecified() && address.port() != 0 => {
+            Ok(Some(address.port()))
+        }
+        Some(Listen::At(address)) => Err(output::misconfigured(&format!(
+            "no probe of a pod gets an answer with `admin.listen = \"{address}\"`: leave it out, or say `--set \
+             admin.listen=[::]:{PROBES}` for all addresses of the pod, or `off` for no probes"
+        ))),
+    }
 }
 
 fn election(arguments: &Arguments, loaded: &Loaded) -> Result<Option<Election>, ExitCode> {

@@ -15,7 +15,6 @@ use super::State;
 const PERIOD: Duration = Duration::from_millis(200);
 
 pub(super) struct Directory {
-    #[cfg_attr(not(feature = "file"), expect(dead_code, reason = "there is nothing to look at"))]
     root: PathBuf,
 }
 
@@ -34,6 +33,10 @@ impl Directory {
             .into());
         }
         Ok(Self { root })
+    }
+
+    pub(super) fn place(&self) -> String {
+        format!("in the directory `{}`", self.root.display())
     }
 
     pub(super) async fn changed(&self) {

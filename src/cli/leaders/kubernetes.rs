@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bactrian::cluster_kubernetes::{KubernetesClusterSettings, LockStatus, Seen, Survey};
+use bactrian::cluster_kubernetes::{Group as GroupName, KubernetesClusterSettings, LockStatus, Seen, Survey};
 use router_core::error::BoxError;
 
 use super::{Lock, State};
@@ -10,12 +10,21 @@ use crate::cli::output;
 
 pub(super) struct Group {
     survey: Survey,
+    group: GroupName,
     seen: Option<Seen>,
 }
 
 impl Group {
     pub(super) async fn open(settings: KubernetesClusterSettings) -> Result<Self, BoxError> {
-        Ok(Self { survey: Survey::open(&settings).await?, seen: None })
+        Ok(Self { survey: Survey::open(&settings).await?, group: settings.group, seen: None })
+    }
+
+    pub(super) fn place(&self) -> String {
+        format!(
+            "of the group {} in the namespace {}; `-n` names another namespace",
+            self.group,
+            self.survey.namespace()
+        )
     }
 
     pub(super) async fn changed(&self) -> Result<(), BoxError> {

@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     /// Set a setting, over the files and the environment; can be repeated
     #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
     set: Vec<String>,
-    /// The namespace, for `kubernetes`
+    /// The namespace of the locks [default: `cluster.namespace`, or that of the context]
     #[arg(short, long)]
     namespace: Option<String>,
     /// Go on, with a line for each change, until interrupted
@@ -163,6 +163,9 @@ async fn show(
         Service::Memory => return Err("the locks of the cluster service `memory` are in one process".into()),
     };
     let locks = cluster.look(routes).await?;
+    if locks.is_empty() {
+        output::diagnostic(&format!("note: there are no locks {}", cluster.place()));
+    }
     if !arguments.watch {
         return Ok(output::data(&match arguments.output {
             Form::Table => table::table(&locks),
@@ -223,6 +226,15 @@ async fn watch(
 }
 
 impl Cluster {
+    /// Where it looks.
+    fn place(&self) -> String {
+        match self {
+            Self::File(directory) => directory.place(),
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(group) => group.place(),
+        }
+    }
+
     /// All locks, by name, with what the route files know.
     async fn look(&mut self, routes: &Locks) -> Result<Vec<Lock>, BoxError> {
         let (mut locks, members) = match self {
