@@ -325,6 +325,28 @@ async fn plain_http_works_without_ca_certificates() {
     assert!(Chain(&*error).to_string().contains("No CA certificates"), "{}", Chain(&*error));
 }
 
+/// Set for the child process that has a proxy in its environment.
+const WITH_PROXY: &str = "BACTRIAN_TEST_WITH_PROXY";
+
+#[tokio::test]
+async fn a_proxy_in_the_environment_is_not_used() {
+    if std::env::var_os(WITH_PROXY).is_none() {
+        // Nobody listens on this port.
+        let proxy = "http://127.0.0.1:1";
+        let variables = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"].map(|name| (name, proxy));
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_proxy_in_the_environment_is_not_used"])
+            .env(WITH_PROXY, "1")
+            .envs(variables)
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+        return;
+    }
+    let server = serve().await;
+    assert!(call(format!("http:{server}/"), &mut Exchange::new(())).await.is_ok());
+}
+
 /// Answers one request after the other over TLS, with a certificate for `localhost`; returns it as PEM.
 async fn serve_tls() -> (SocketAddr, String) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
