@@ -161,8 +161,7 @@ impl Component for HttpPollComponent {
 
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         // First and alone, because every other mistake would show the URI, and so the password.
-        let authority = uri.path().split_once("://").map_or(uri.path(), |(_, rest)| rest);
-        refuse_credentials(uri, authority)?;
+        refuse_credentials(uri, uri.path().split_once(':').map_or(uri.path(), |(_, rest)| rest))?;
         let options = DESCRIPTION.read(uri)?;
         let mut errors = ConfigErrors::default();
         let url = errors.collect(url(uri, options.text("query").as_deref()));

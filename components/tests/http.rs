@@ -247,6 +247,9 @@ fn secrets_in_a_uri_and_other_mistakes_are_refused_without_showing_the_secret() 
         ("http:ann:hunter2@host/", "cannot contain a user or password"),
         ("https://ann:hunter2@host/?unknown=1", "cannot contain a user or password"),
         ("http:ann%40hunter2@host\\@/", "cannot contain a user or password"),
+        ("http:/ann:hunter2@host/?unknown=1", "cannot contain a user or password"),
+        ("http:////ann:hunter2@host/?unknown=1", "cannot contain a user or password"),
+        ("http:\\\\ann:hunter2@host/?unknown=1", "cannot contain a user or password"),
         (
             "http:host/?auth_bearer_token=hunter2",
             "option `auth_bearer_token` of component `http` takes `env:NAME`",
