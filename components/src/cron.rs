@@ -14,8 +14,11 @@
 //! of the month and a day of the week means either. The default zone is not that of the system, so that
 //! all replicas agree.
 //!
-//! When clocks go forward, a time that does not exist that day is made up for right after the gap. When
-//! they go back, a fixed time that exists twice fires once, at its first occurrence, and steps go on.
+//! A schedule whose hours, minutes and seconds are numbers (also lists and ranges: `0 2,14 * * *`) names times
+//! of the day. When clocks go forward, times that do not exist that day are made up for right after the gap,
+//! by one exchange; when they go back, a time that exists twice fires once, at its first occurrence. With `*`
+//! or `/` in these fields it names steps, which follow the clock: none is made up for, and they go on while the
+//! clock shows the same again.
 //!
 //! The next exchange never starts before the last one is finished.
 //!

@@ -46,6 +46,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Request, Response, Url};
 use router_core::component::{BuildContext, Component, Endpoint, Processor};
@@ -195,9 +196,11 @@ pub(crate) fn endpoint(
     }))))
 }
 
-/// Refuses a user and password in the authority at the beginning of `path`.
-pub(crate) fn refuse_credentials(uri: &EndpointUri, path: &str) -> Result<(), ConfigError> {
-    let authority = path.split('/').next().unwrap_or_default();
+/// Refuses a user and password in the authority of a URL, of which this is what stands behind the scheme.
+pub(crate) fn refuse_credentials(uri: &EndpointUri, url: &str) -> Result<(), ConfigError> {
+    // One slash before the authority is as good as two, and so are backslashes, for those who read URLs.
+    let slash = |letter: char| matches!(letter, '/' | '\\') || letter.is_whitespace() || letter.is_control();
+    let authority = url.trim_start_matches(slash).split('/').next().unwrap_or_default();
     if !authority.contains('@') {
         return Ok(());
     }
@@ -373,7 +376,10 @@ impl Http {
 fn append_path(url: &mut Url, path: &str) -> Result<(), BoxError> {
     let base = format!("{}/", url.path().trim_end_matches('/'));
     url.set_path(&format!("{base}{}", path.trim_start_matches('/')));
-    match url.path().starts_with(&base) {
+    // Some servers take an encoded slash for a slash.
+    let decoded = percent_decode_str(url.path()).decode_utf8_lossy();
+    let climbs = decoded.split(['/', '\\']).any(|part| part == "..");
+    match url.path().starts_with(&base) && !climbs {
         true => Ok(()),
         false => Err("the header `http.path` leads out of the path of the endpoint".into()),
     }
@@ -409,7 +415,9 @@ mod tests {
         assert_eq!(append("/orders/7").unwrap(), "http://host/api/orders/7");
         assert_eq!(append("a?b#c").unwrap(), "http://host/api/a%3Fb%23c");
         assert_eq!(append("a/../b").unwrap(), "http://host/api/b");
-        for path in ["../admin", "a/../../admin", "%2e%2e/admin", "..\\admin"] {
+        assert_eq!(append("a%2fb/..c").unwrap(), "http://host/api/a%2fb/..c");
+        for path in ["../admin", "a/../../admin", "%2e%2e/admin", "..\\admin", "..%2fadmin", "a%2f..%5c%2E."]
+        {
             assert!(append(path).is_err(), "{path}");
         }
     }

@@ -24,8 +24,9 @@
 //!
 //! **What is new.** A server that names a version of its answer (`ETag`, `Last-Modified`) is asked for a
 //! newer one; the answer 304 makes no exchange, and neither does 204. With `cursor`, a value of each answer
-//! is sent with the next poll; an answer without one leaves the cursor as it is. With `dedupe`, items whose
-//! id was seen are left out. Without any of them, every answer is new.
+//! is sent with the next poll; an answer without one, or with an empty one, leaves the cursor as it is. With
+//! `dedupe`, items whose id was seen are left out. Without any of them, every answer is new. Cursors and ids are
+//! texts, or numbers that 64 bits hold.
 //!
 //! **Exchanges.** With `split`, one exchange for each item, in order, with the item as a JSON body and the
 //! header `http_poll.index`; otherwise one with the whole answer, as [`http:`](crate::http) receives it. An
@@ -160,8 +161,7 @@ impl Component for HttpPollComponent {
 
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         // First and alone, because every other mistake would show the URI, and so the password.
-        let authority = uri.path().split_once("://").map_or(uri.path(), |(_, rest)| rest);
-        refuse_credentials(uri, authority)?;
+        refuse_credentials(uri, uri.path().split_once(':').map_or(uri.path(), |(_, rest)| rest))?;
         let options = DESCRIPTION.read(uri)?;
         let mut errors = ConfigErrors::default();
         let url = errors.collect(url(uri, options.text("query").as_deref()));
@@ -316,6 +316,8 @@ impl Consumer for HttpPoll {
         let state = missed::state(&pipeline, poller.state.as_ref());
         let (state, stored) = missed::load_if_kept(state, needed).await?;
         let mut batch = Batch { poller, pipeline: &pipeline, state, position: Position::read(&stored) };
+        // Who cannot store must not work: each restart would repeat it.
+        batch.store().await?;
         let mut backoff = Backoff::new(SHORTEST_BACKOFF, poller.max_backoff);
         loop {
             // A poll that is dropped has changed nothing: the position moves below.

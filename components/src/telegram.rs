@@ -198,7 +198,7 @@ impl Component for TelegramComponent {
 
 fn base(uri: &EndpointUri, options: &Options) -> Result<Url, ConfigError> {
     let text = options.text("base_uri").unwrap_or_default();
-    if let Some((_, rest)) = text.split_once("://") {
+    if let Some((_, rest)) = text.split_once(':') {
         refuse_credentials(uri, rest)?;
     }
     let parsed = Url::parse(&text).ok();

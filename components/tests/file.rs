@@ -224,6 +224,19 @@ async fn a_file_that_cannot_be_read_does_not_stop_the_others() {
 }
 
 #[tokio::test]
+async fn a_directory_that_cannot_be_read_does_not_stop_the_others() {
+    let inbox = folder(&["closed/a", "open/b"]);
+    let closed = inbox.path().join("closed");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    // A superuser reads everything: there is nothing to see then.
+    let superuser = fs::read_dir(&closed).is_ok();
+    let bodies = read(&inbox, "recursive=true", 1).await;
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(bodies.last().unwrap(), "content of open/b");
+    assert_eq!(bodies.len(), if superuser { 2 } else { 1 });
+}
+
+#[tokio::test]
 async fn links_are_neither_read_nor_followed() {
     let (inbox, outside) = (folder(&["a"]), folder(&["secret", "sub/secret"]));
     symlink(outside.path().join("secret"), inbox.path().join("link")).unwrap();

@@ -247,6 +247,9 @@ fn secrets_in_a_uri_and_other_mistakes_are_refused_without_showing_the_secret() 
         ("http:ann:hunter2@host/", "cannot contain a user or password"),
         ("https://ann:hunter2@host/?unknown=1", "cannot contain a user or password"),
         ("http:ann%40hunter2@host\\@/", "cannot contain a user or password"),
+        ("http:/ann:hunter2@host/?unknown=1", "cannot contain a user or password"),
+        ("http:////ann:hunter2@host/?unknown=1", "cannot contain a user or password"),
+        ("http:\\\\ann:hunter2@host/?unknown=1", "cannot contain a user or password"),
         (
             "http:host/?auth_bearer_token=hunter2",
             "option `auth_bearer_token` of component `http` takes `env:NAME`",
@@ -323,6 +326,28 @@ async fn plain_http_works_without_ca_certificates() {
     assert!(call(format!("http:{server}/"), &mut Exchange::new(())).await.is_ok());
     let error = call(format!("https:{server}/"), &mut Exchange::new(())).await.unwrap_err();
     assert!(Chain(&*error).to_string().contains("No CA certificates"), "{}", Chain(&*error));
+}
+
+/// Set for the child process that has a proxy in its environment.
+const WITH_PROXY: &str = "BACTRIAN_TEST_WITH_PROXY";
+
+#[tokio::test]
+async fn a_proxy_in_the_environment_is_not_used() {
+    if std::env::var_os(WITH_PROXY).is_none() {
+        // Nobody listens on this port.
+        let proxy = "http://127.0.0.1:1";
+        let variables = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"].map(|name| (name, proxy));
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_proxy_in_the_environment_is_not_used"])
+            .env(WITH_PROXY, "1")
+            .envs(variables)
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+        return;
+    }
+    let server = serve().await;
+    assert!(call(format!("http:{server}/"), &mut Exchange::new(())).await.is_ok());
 }
 
 /// Answers one request after the other over TLS, with a certificate for `localhost`; returns it as PEM.

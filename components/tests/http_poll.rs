@@ -189,6 +189,40 @@ async fn an_answer_whose_ids_do_not_fit_is_refused_before_anything_is_done() {
 }
 
 #[tokio::test]
+async fn an_empty_cursor_does_not_begin_anew() {
+    let server = Server::start(|number, _| json(&json!({ "next": if number == 0 { "7" } else { "" } })));
+    let (server, mock) = (server.await, MockComponent::default());
+    run(poll(&server, "cursor=/next&cursor_parameter=after"), &mock, server.wait_for(4)).await;
+    assert_eq!(server.requests()[..4], ["/items", "/items?after=7", "/items?after=7", "/items?after=7"]);
+}
+
+#[tokio::test]
+async fn numbers_that_are_too_large_to_be_told_apart_are_refused() {
+    let answer = |text: &'static str| {
+        Server::start(move |number, _| match number {
+            0 => Response::new(Body::from(text)),
+            _ => json(&json!([{ "id": u64::MAX }])),
+        })
+    };
+    // The first two would be the same number, and the second item would be lost.
+    let ids = r#"[{ "id": 123456789012345678901234 }, { "id": 123456789012345678901235 }]"#;
+    let (server, mock) = (answer(ids).await, MockComponent::default());
+    run(poll(&server, "split=/&dedupe=/id"), &mock, mock.endpoint("out").wait_for(1)).await;
+    assert_eq!(bodies(&mock), [format!(r#"{{"id":{}}}"#, u64::MAX)]);
+}
+
+#[tokio::test]
+async fn nothing_is_done_where_it_cannot_be_noted() {
+    let server = Server::start(|_, _| json(&json!([{ "id": 1 }]))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let options = format!("split=/&dedupe=/id&state={}", folder.path().join("missing/state").display());
+    let mock = MockComponent::default();
+    // Longer than the first pause before the consumer is tried again.
+    run(poll(&server, &options), &mock, tokio::time::sleep(Duration::from_secs(2))).await;
+    assert_eq!(bodies(&mock), [] as [String; 0]);
+}
+
+#[tokio::test]
 async fn the_id_of_an_item_goes_on_as_an_idempotency_key() {
     let server = Server::start(|_, _| json(&json!([{ "id": 7 }]))).await;
     let keys = Arc::new(Mutex::new(Vec::new()));

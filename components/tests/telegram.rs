@@ -359,3 +359,62 @@ async fn other_methods_are_called_by_name_and_the_token_is_in_no_error() {
     assert!(messages.contains("401") && messages.contains("connect"), "{messages}");
     assert!(!messages.contains("wrong") && !messages.contains("/bot"), "{messages}");
 }
+
+/// A server that answers the n-th request, from 0, to a path, as `answer` says. Returns its address.
+async fn odd_server(answer: impl Fn(usize, &str) -> Value + Clone + Send + Sync + 'static) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let app = axum::Router::new().fallback(async move |request: axum::extract::Request| {
+        answer(count.fetch_add(1, Ordering::SeqCst), request.uri().path()).to_string()
+    });
+    #[expect(clippy::disallowed_methods, reason = "ends with the test")]
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn a_server_that_repeats_the_token_in_another_spelling_does_not_get_it_into_an_error() {
+    let stage = Stage::new().await;
+    let server = odd_server(|_, path| {
+        let (_, key) = TOKEN.split_once(':').unwrap();
+        let spellings = format!("{path}, {}, key {key}", path.replace(':', "%3A"));
+        json!({ "ok": false, "error_code": 500, "description": format!("no upstream for {spellings}") })
+    });
+    let uri = stage.uri("chat_id=1").replace(&stage.server.base_uri(), &server.await);
+    let route =
+        from("timer:t?delay=0&repeat_count=1").set_body("hello").error_handler(ErrorHandlerDefinition {
+            dead_letter: Some(SourceText::from_code("mock:dead")),
+            ..ErrorHandlerDefinition::default()
+        });
+    let dead = stage.mock.endpoint("dead");
+    let _ = stage.router(route.to(uri), None).run_until(dead.wait_for(1)).await;
+    let message = dead.received()[0].properties.get("failure.message").unwrap().to_string();
+    assert!(message.contains("no upstream") && !message.contains("hush-hush"), "{message}");
+}
+
+#[tokio::test]
+async fn an_answer_without_ids_is_asked_for_again() {
+    let stage = Stage::new().await;
+    let server = odd_server(|number, _| match number {
+        0 => json!({ "ok": true, "result": [7] }),
+        1 => json!({ "ok": true, "result": [{ "update_id": i64::MAX, "message": {} }] }),
+        _ => json!({ "ok": true, "result": [] }),
+    });
+    let uri = stage.uri("timeout=0s").replace(&stage.server.base_uri(), &server.await);
+    let router = stage.router(from(uri).to("mock:out"), None);
+    let _ = timeout(Duration::from_secs(20), router.run_until(stage.received(1))).await.unwrap();
+    assert_eq!(stage.ids(), [i64::MAX]);
+}
+
+#[tokio::test]
+async fn nothing_is_done_where_it_cannot_be_noted() {
+    let stage = Stage::new().await;
+    stage.receive(3);
+    let nowhere = stage.folder.path().join("missing/state");
+    let uri = stage.uri(&format!("dedupe=true&state={}", nowhere.display()));
+    let router = stage.router(from(uri).to("mock:out"), None);
+    // Longer than the first pause before the consumer is tried again.
+    let _ = router.run_until(sleep(Duration::from_secs(2))).await;
+    assert_eq!(stage.ids(), [] as [i64; 0]);
+}

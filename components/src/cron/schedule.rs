@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
+use jiff::civil::DateTime;
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::missed::Missed;
 
@@ -15,9 +16,12 @@ use crate::missed::Missed;
 pub struct Schedule {
     pattern: Cron,
     zone: TimeZone,
+    /// It names times of the day, instead of steps from one to the next.
+    fixed: bool,
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+const NANOSECOND: SignedDuration = SignedDuration::from_nanos(1);
 /// How many missed times are counted one by one.
 const COUNTED: u64 = 100_000;
 
@@ -44,14 +48,40 @@ impl Schedule {
         };
         let parser = CronParser::builder().seconds(Seconds::Optional).sloppy_ranges(true).build();
         let parsed = parser.parse(pattern);
+        let fixed = names_times(pattern);
         let pattern = parsed.map_err(|error| format!("`{pattern}` is no cron schedule: {error}"))?;
-        Ok(Self { pattern, zone })
+        Ok(Self { pattern, zone, fixed })
     }
 
     /// The first time after `time`, `None` when there is none any more.
     #[must_use]
     pub fn next_after(&self, time: SystemTime) -> Option<SystemTime> {
-        self.pattern.find_next_occurrence(&self.zoned(time)?, false).ok().map(SystemTime::from)
+        let mut after = Timestamp::try_from(time).ok()?.to_zoned(self.zone.clone());
+        if !self.fixed {
+            return self.pattern.find_next_occurrence(&after, false).ok().map(SystemTime::from);
+        }
+        // On a clock that never changes, each time is there once. The order of times is the same in the zone.
+        after = after.datetime().to_zoned(TimeZone::UTC).ok()?;
+        loop {
+            after = self.pattern.find_next_occurrence(&after, false).ok()?;
+            let due = SystemTime::from(self.first(after.datetime())?);
+            // Where clocks have gone back, the first of two is over already.
+            if due > time {
+                return Some(due);
+            }
+        }
+    }
+
+    /// When the clocks of the zone first show this time, or, where they leave it out, go forward.
+    fn first(&self, local: DateTime) -> Option<Timestamp> {
+        let ambiguous = self.zone.to_ambiguous_timestamp(local);
+        let gap = matches!(ambiguous.offset(), AmbiguousOffset::Gap { .. });
+        let time = ambiguous.compatible().ok()?;
+        match gap {
+            false => Some(time),
+            // The beginning of the gap is such a time too.
+            true => Some(self.zone.preceding(time.checked_add(NANOSECOND).ok()?).next()?.timestamp()),
+        }
     }
 
     /// What became due after `last`, up to and including `now`, and which of it fires.
@@ -74,10 +104,13 @@ impl Schedule {
         overdue.fires = times.into();
         overdue
     }
+}
 
-    fn zoned(&self, time: SystemTime) -> Option<Zoned> {
-        Some(Timestamp::try_from(time).ok()?.to_zoned(self.zone.clone()))
-    }
+/// Whether a pattern has numbers alone for the hours, minutes and seconds: `0 2,14 * * *`.
+fn names_times(pattern: &str) -> bool {
+    let fields = pattern.split_whitespace().collect::<Vec<_>>();
+    let of_the_day = if fields.len() > 5 { 3 } else { 2 };
+    fields.len() >= 5 && !fields.iter().take(of_the_day).any(|field| field.contains(['*', '?', '/']))
 }
 
 #[cfg(test)]
@@ -140,6 +173,28 @@ mod tests {
         let expected =
             ["2026-10-25T00:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T01:30:00Z", "2026-10-25T02:00:00Z"];
         assert_eq!(steps, expected);
+    }
+
+    #[test]
+    fn each_time_of_a_list_fires_once_a_day_when_clocks_change() {
+        let spring =
+            |pattern: &str| due(pattern, "Europe/Paris", "2026-03-29T00:00:00Z", "2026-03-29T10:00:00Z");
+        let autumn =
+            |pattern: &str| due(pattern, "Europe/Paris", "2026-10-24T23:00:00Z", "2026-10-25T10:00:00Z");
+        assert_eq!(spring("0 2,9 * * *"), ["2026-03-29T01:00:00Z", "2026-03-29T07:00:00Z"]);
+        assert_eq!(autumn("0 2,9 * * *"), ["2026-10-25T00:00:00Z", "2026-10-25T08:00:00Z"]);
+        // What two times are made up for by is the same.
+        assert_eq!(
+            spring("15,45 2-3 * * *"),
+            ["2026-03-29T01:00:00Z", "2026-03-29T01:15:00Z", "2026-03-29T01:45:00Z"]
+        );
+        assert_eq!(autumn("15,45 2 * * *"), ["2026-10-25T00:15:00Z", "2026-10-25T00:45:00Z"]);
+        // Steps follow the clock.
+        assert!(spring("*/30 2 * * *").is_empty());
+        assert_eq!(autumn("*/30 2 * * *").len(), 4);
+        // In Samoa there was no 30th: a whole day is made up for by one time.
+        let samoa = due("30 2,9 * * *", "Pacific/Apia", "2011-12-29T22:00:00Z", "2011-12-30T22:00:00Z");
+        assert_eq!(samoa, ["2011-12-30T10:00:00Z", "2011-12-30T12:30:00Z", "2011-12-30T19:30:00Z"]);
     }
 
     #[test]

@@ -84,8 +84,17 @@ impl FileConsumer {
         let mut folders = vec![PathBuf::new()];
         while let Some(folder) = folders.pop() {
             let place = self.jail.place(&folder);
-            let entries =
-                fs::read_dir(&place).map_err(|error| failure("reading the directory", &place, &error))?;
+            let entries = match fs::read_dir(&place) {
+                Ok(entries) => entries,
+                // One bad directory must not stop the others, and one that has gone meanwhile is not there.
+                Err(error) if !folder.as_os_str().is_empty() => {
+                    if error.kind() != ErrorKind::NotFound {
+                        warn!("reading the directory `{}` failed: {error}", place.display());
+                    }
+                    continue;
+                }
+                Err(error) => return Err(failure("reading the directory", &place, &error)),
+            };
             for entry in entries {
                 let entry = entry.map_err(|error| failure("reading the directory", &place, &error))?;
                 let (path, name) = (folder.join(entry.file_name()), entry.file_name());

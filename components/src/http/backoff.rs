@@ -4,6 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
+/// The longest pause that a server is granted. Nobody means more than that, but mistakes do.
+const LONGEST_ASKED_FOR: Duration = Duration::from_secs(24 * 3600);
+
 /// Pauses that double from one failure to the next, with jitter, so that many clients that failed at once
 /// do not come back at once.
 pub(crate) struct Backoff {
@@ -28,26 +31,25 @@ impl Backoff {
         self.failures
     }
 
-    /// The pause after one more failure: not shorter than what the server asked for.
+    /// The pause after one more failure: not shorter than what the server asked for, up to a day.
     pub(crate) fn next(&mut self, asked_for: Option<Duration>) -> Duration {
         let doubled = self.shortest.saturating_mul(2_u32.saturating_pow(self.failures.min(16)));
         self.failures = self.failures.saturating_add(1);
         // Never shorter than half, or the jitter would defeat the purpose.
         let jittered = doubled.min(self.longest).mul_f64(0.5 + fastrand::f64() / 2.0);
         // A little more than was asked for: all clients were asked for the same.
-        let asked_for = asked_for.map_or(Duration::ZERO, |pause| pause + jittered.min(pause / 10));
+        let asked_for = asked_for.unwrap_or_default().min(LONGEST_ASKED_FOR);
+        let asked_for = asked_for + jittered.min(asked_for / 10);
         jittered.max(asked_for)
     }
 }
 
 /// What the header `Retry-After` asks for: a number of seconds, or a time.
 pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    /// Nobody means more than that, but mistakes do.
-    const LONGEST: Duration = Duration::from_secs(24 * 3600);
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = text.parse().map(Duration::from_secs).ok();
     let until = || Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default());
-    seconds.or_else(until).map(|pause| pause.min(LONGEST))
+    seconds.or_else(until)
 }
 
 #[cfg(test)]
@@ -66,6 +68,8 @@ mod tests {
         let pause = backoff.next(Some(seconds(100)));
         assert!(pause >= seconds(100) && pause <= seconds(110), "{pause:?}");
         assert_eq!(backoff.failures(), 1);
+        let pause = backoff.next(Some(Duration::MAX));
+        assert!(pause >= LONGEST_ASKED_FOR && pause <= LONGEST_ASKED_FOR + seconds(2), "{pause:?}");
     }
 
     #[test]
@@ -79,7 +83,7 @@ mod tests {
         assert_eq!(asked("7"), Some(7));
         assert_eq!(asked("Sun, 06 Nov 1994 08:50:00 GMT"), Some(23));
         assert_eq!(asked("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
-        assert_eq!(asked("99999999999"), Some(24 * 3600));
+        assert_eq!(asked("99999999999"), Some(99_999_999_999));
         assert_eq!(asked("soon"), None);
     }
 }

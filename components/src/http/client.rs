@@ -48,6 +48,8 @@ impl ClientSettings {
         let builder = Client::builder()
             .connect_timeout(self.connect_timeout)
             .redirect(redirects)
+            // A variable that was set for other programs would show requests and tokens to somebody else.
+            .no_proxy()
             // It would tell one host the query that was meant for another.
             .referer(false)
             .user_agent(&*self.user_agent);

@@ -40,15 +40,14 @@ impl Batch<'_> {
         let poller = self.poller;
         let reads = poller.cursor.is_some() || poller.split.is_some() || poller.dedupe.is_some();
         let json = reads.then(|| serde_json::from_slice::<serde_json::Value>(&answer.body)).transpose();
-        let (json, items) = match json.map_err(BoxError::from).and_then(|json| {
+        let (end, items) = match json.map_err(BoxError::from).and_then(|json| {
             let items = poller.items(&answer, json.as_ref())?;
-            Ok((json, items))
+            Ok((self.end_of(&answer, json.as_ref())?, items))
         }) {
             Ok(read) => read,
             Err(error) => return Ok(Err(error.into())),
         };
         let present = items.iter().filter_map(|item| item.id.clone()).collect::<Vec<_>>();
-        let end = self.end_of(&answer, json.as_ref());
         // Both: the one until all is done, and the one then.
         if let Err(error) = self.position.check_room(&present).and_then(|()| end.check_room(&present)) {
             return Ok(Err(error.into()));
@@ -87,15 +86,17 @@ impl Batch<'_> {
     }
 
     /// Where the position is, apart from ids, when everything in the answer is done.
-    fn end_of(&self, answer: &Answer, json: Option<&serde_json::Value>) -> Position {
+    fn end_of(&self, answer: &Answer, json: Option<&serde_json::Value>) -> Result<Position, BoxError> {
         let cursor = self.poller.cursor.as_ref().zip(json);
-        let next = cursor.and_then(|(cursor, json)| scalar(json.pointer(&cursor.pointer)?));
+        let next = cursor.and_then(|(cursor, json)| json.pointer(&cursor.pointer));
+        // An empty one says that there is no more, and would begin anew.
+        let next = next.map(scalar).transpose()?.flatten().filter(|next| !next.is_empty());
         let moved = next.is_some() && next != self.position.cursor;
         let text = |name: &HeaderName| {
             let text = answer.headers.get(name)?.to_str().ok()?;
             (text.len() <= MAX_VERSION_BYTES).then(|| text.to_owned())
         };
-        Position {
+        Ok(Position {
             cursor: if moved { next } else { self.position.cursor.clone() },
             // With another cursor, the next answer is another thing: this version would hide it.
             version: match moved {
@@ -103,10 +104,10 @@ impl Batch<'_> {
                 false => Version { etag: text(&ETAG), last_modified: text(&LAST_MODIFIED) },
             },
             done: Vec::new(),
-        }
+        })
     }
 
-    async fn store(&self) -> Result<(), StateError> {
+    pub(super) async fn store(&self) -> Result<(), StateError> {
         match &self.state {
             Some(state) => state.store(&self.position.to_json()).await,
             None => Ok(()),
@@ -146,7 +147,7 @@ impl Poller {
     /// The id of an item, where there are ids.
     fn id(&self, item: &serde_json::Value) -> Result<Option<String>, BoxError> {
         let Some(pointer) = &self.dedupe else { return Ok(None) };
-        let id = item.pointer(pointer).and_then(scalar);
+        let id = item.pointer(pointer).map(scalar).transpose()?.flatten();
         Ok(Some(
             id.ok_or_else(|| format!("there is no text or number at `{pointer}` in an item of the answer"))?,
         ))
@@ -154,10 +155,21 @@ impl Poller {
 }
 
 /// Text or a number, as text.
-fn scalar(json: &serde_json::Value) -> Option<String> {
+///
+/// # Errors
+/// When it is a number that is not kept exactly: two of them could look like one.
+fn scalar(json: &serde_json::Value) -> Result<Option<String>, BoxError> {
+    /// From here on, not every whole number has a place among those with a point.
+    const INEXACT: f64 = 9_007_199_254_740_992.0;
     match json {
-        serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Number(number) => Some(number.to_string()),
-        _ => None,
+        serde_json::Value::String(text) => Ok(Some(text.clone())),
+        serde_json::Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            Some(float) if float.abs() >= INEXACT => {
+                Err(format!("the number {number} in the answer is too large to tell it from its neighbours")
+                    .into())
+            }
+            _ => Ok(Some(number.to_string())),
+        },
+        _ => Ok(None),
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use router_core::value::Value;
 use serde_json::{Map, Value as Json};
 use sqlx::postgres::types::Oid;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgRow, PgTypeInfo};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgRow, PgTypeInfo, PgTypeKind};
 use sqlx::{AssertSqlSafe, Column, Either, Executor, PgPool, Row, SqlSafeStr, Statement as _, TypeInfo};
 
 use super::database::{ACQUIRE_TIMEOUT, Outcome, hexadecimal};
@@ -38,7 +38,7 @@ pub(super) async fn run(
         _ => &[],
     };
     let typed = statement.text(|index| match types.get(index) {
-        Some(kind) => format!("cast(${}::text as {kind})", index + 1),
+        Some(kind) => format!("cast(${}::text as {})", index + 1, cast_name(kind)),
         None => format!("${}", index + 1),
     });
     let mut query = sqlx::query(AssertSqlSafe(typed));
@@ -50,6 +50,25 @@ pub(super) async fn run(
     }
     let rows = query.fetch_all(connection).await?;
     Ok(Outcome::Rows(rows.iter().map(row).collect::<Result<_, _>>()?))
+}
+
+/// What a type is called in a cast. As a word, `char` and `bit` mean a single one there, and a cast cuts
+/// off what is longer; as names, they mean any length. A cast to a domain cuts off as well, where that has a
+/// length: the cast is to what it is made of, and the column sees to the rest.
+fn cast_name(kind: &PgTypeInfo) -> &str {
+    if let PgTypeKind::Domain(base) = kind.kind() {
+        return cast_name(base);
+    }
+    match kind.name() {
+        "CHAR" => "bpchar",
+        "CHAR[]" => "bpchar[]",
+        "BIT" => "pg_catalog.\"bit\"",
+        "BIT[]" => "pg_catalog.\"bit\"[]",
+        // Internal one-byte type: only its name in small letters is in quotes.
+        "\"CHAR\"" => "\"char\"",
+        "\"CHAR\"[]" => "\"char\"[]",
+        name => name,
+    }
 }
 
 /// The text form of a value, as the server reads it.

@@ -91,8 +91,10 @@ impl Bot {
         timeout: Duration,
     ) -> Result<Value, CallError> {
         let token = self.token().map_err(|error| CallError::failed(&error))?;
-        // Whatever a server or proxy writes into its answer: not this.
-        let redact = |text: &str| text.replace(&token, "<token>");
+        // Whatever a server or proxy writes into its answer: not this. The number in front is no secret, and
+        // what comes between may be encoded.
+        let key = token.split_once(':').map_or(&*token, |(_, key)| key);
+        let redact = |text: &str| text.replace(key, "<token>");
         let conversation = self.converse(&token, method, parameters);
         let result = match tokio::time::timeout(timeout, conversation).await {
             Ok(result) => result,

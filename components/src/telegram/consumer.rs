@@ -93,13 +93,17 @@ impl<'a> Session<'a> {
             None => Value::Null,
         };
         let position = Position::read(&stored, &bot_id, wall_clock());
+        // Who cannot store must not work: each restart would repeat it.
+        if let Some(state) = state.as_ref().filter(|_| stored.is_null() && !poller.drop_pending) {
+            state.store(&position.to_json(&bot_id, wall_clock())).await?;
+        }
         Ok(Self {
             poller,
             pipeline,
             bot_id,
             state,
             position,
-            offset: position.last.filter(|_| poller.dedupe).map(|last| last + 1),
+            offset: position.last.filter(|_| poller.dedupe).map(|last| last.saturating_add(1)),
             acknowledged: true,
             pauses: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
             conflicts: Backoff::new(Duration::from_secs(5), Duration::from_secs(30)),
@@ -183,8 +187,8 @@ impl<'a> Session<'a> {
             parameters["allowed_updates"] = json!(kinds);
         }
         match self.poller.bot.call("getUpdates", &parameters, timeout + GRACE).await? {
-            Value::Array(updates) => Ok(updates),
-            _ => Err(CallError::Failed("the answer to a poll is no list".into())),
+            Value::Array(updates) if updates.iter().all(|update| update["update_id"].is_i64()) => Ok(updates),
+            _ => Err(CallError::Failed("the answer to a poll is no list of updates".into())),
         }
     }
 
@@ -213,7 +217,7 @@ impl<'a> Session<'a> {
                 }
             }
             // Not the highest one so far: after ids have started again, that would hide them all.
-            self.offset = Some(id + 1);
+            self.offset = Some(id.saturating_add(1));
             self.acknowledged = false;
             self.pauses.reset();
             if self.poller.dedupe {
@@ -310,11 +314,11 @@ impl<'a> Session<'a> {
         loop {
             let pause = match self.get_updates(Some(-1), 1, Duration::ZERO).await {
                 Ok(updates) => {
-                    self.offset =
-                        updates.last().and_then(|update| update["update_id"].as_i64()).map(|id| id + 1);
+                    let last = updates.last().and_then(|update| update["update_id"].as_i64());
+                    self.offset = last.map(|id| id.saturating_add(1));
                     self.acknowledged = self.offset.is_none();
                     // Once in the life of a lock: what is pending at a failover is not dropped.
-                    self.position = Position { last: self.offset.map(|offset| offset - 1), started: true };
+                    self.position = Position { last, started: true };
                     return Ok(self.store().await?);
                 }
                 Err(error) => self.pause_after(error).await?,
