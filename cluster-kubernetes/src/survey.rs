@@ -266,8 +266,7 @@ impl Survey {
         let since = spec.and_then(|spec| spec.acquire_time.as_ref()).map(|time| time.0);
         let holder = holder.map(|session| {
             let session = sessions.get(&session);
-            let since =
-                since.map(|since| session.map_or(since, |session| saturating(since, session.ahead)));
+            let since = since.map(|since| session.map_or(since, |session| saturating(since, session.ahead)));
             let member = session.map_or(shown, |session| session.member.clone());
             // A member is called by its pod and the beginning of its incarnation.
             let host = member.rsplit_once('_').map_or(member.as_str(), |(host, _)| host).to_owned();

@@ -236,6 +236,24 @@ async fn a_standby_can_be_drained_by_its_host_and_a_member_that_comes_later_is_t
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_members_on_one_host_are_drained_and_do_not_correct_one_another_for_ever() {
+    let store = store();
+    let start = |id: &str| {
+        let member = Member { id: id.into(), host: Some("host".into()), pid: None };
+        let settings = LeaseClusterSettings::new(member).clock(Arc::new(TokioClock::default())).strict(false);
+        let handle = store.handle(1);
+        Process { cluster: LeaseCluster::start(handle.clone(), settings).unwrap(), handle }
+    };
+    let (a, b) = (start("a"), start("b"));
+    let done = operator(&store).drain(Some("host"), PATIENCE).await.unwrap();
+    assert!(["a", "b"].contains(&done.as_str()), "{done}");
+    sleep(seconds(60)).await;
+    assert!(*a.cluster.drained().borrow() && *b.cluster.drained().borrow());
+    let writes = a.handle.link().requests().writes + b.handle.link().requests().writes;
+    assert!(writes <= 4, "{writes} writes");
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_is_not_there_is_not_drained_and_those_who_are_there_are_named() {
     let store = store();
     let (a, b) = (Process::start(&store, "a"), Process::start(&store, "b"));

@@ -227,7 +227,9 @@ async fn a_record_that_others_go_on_changing_is_an_error_and_no_endless_wait() {
     let states = scope.term().states();
     states.store("poll", &json!(1)).await.unwrap();
     // Between its read and its write there is always a change.
-    a.handle.link().set(Faults { request_delay: Span::exactly(Duration::from_millis(100)), ..Faults::default() });
+    a.handle
+        .link()
+        .set(Faults { request_delay: Span::exactly(Duration::from_millis(100)), ..Faults::default() });
     let hand = store.handle(2);
     let editing = async {
         loop {

@@ -63,7 +63,8 @@ fn standbys_whose_watch_died_without_a_word_take_over_all_the_same() {
     let next = stage.wait_for_term_after(led.term);
     let time = between(killed, next.start);
     println!("standbys with dead watches: from kill -9 to the next leader's first exchange {time:?}");
-    assert!(time < TAKEOVER + 2 * SECOND, "{time:?}");
+    // The silence shows that the watch is dead; what a list shows then is watched for as long again.
+    assert!(time < 2 * TAKEOVER + SECOND, "{time:?}");
     stage.judge();
 }
 

@@ -38,6 +38,9 @@ const GIVEN_UP: &str = "1970-01-01T00:00:00Z";
 /// Nobody, but not no entry: Camel leads a lock without an entry at once, and one whose leader is no member
 /// after its wait. No pod is called this.
 const NOBODY: &str = "-";
+/// The most that the states of all locks may come to. Kubernetes takes 256 KiB of annotations, and claims are
+/// annotations too.
+const MAX_STATES: usize = 192 * 1024;
 /// The longest key of a ConfigMap.
 const LONGEST_KEY: usize = 253;
 
@@ -143,6 +146,24 @@ pub(crate) fn encode(
 pub(crate) fn states<'a>(config_map: Option<&'a ConfigMap>, lock: &LockName) -> Option<&'a str> {
     let text = config_map?.metadata.annotations.as_ref()?.get(&key_of(STATES, lock))?;
     text.strip_prefix("lock=")?.strip_prefix(lock.as_str())?.strip_prefix(' ')
+}
+
+/// Refuses a write of states that would leave too little room for claims. All locks are in one object, and
+/// one that is full could be neither claimed nor given up by anybody.
+pub(crate) fn check_room(before: Option<&ConfigMap>, after: &ConfigMap) -> Result<(), String> {
+    let (before, after) = (before.map_or(0, bytes_of_states), bytes_of_states(after));
+    if after <= MAX_STATES || after <= before {
+        return Ok(());
+    }
+    Err(format!(
+        "the states under all locks of one ConfigMap may have {MAX_STATES} bytes together, not {after}: keep less, or \
+         use `cluster.resource = \"lease\"`, where each lock has room of its own"
+    ))
+}
+
+fn bytes_of_states(config_map: &ConfigMap) -> usize {
+    let annotations = config_map.metadata.annotations.iter().flatten();
+    annotations.filter(|(key, _)| key.starts_with(STATES)).map(|(key, text)| key.len() + text.len()).sum()
 }
 
 fn key_of(kind: &str, lock: &LockName) -> String {

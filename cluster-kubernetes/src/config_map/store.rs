@@ -17,7 +17,7 @@ use router_core::cluster::{LockName, Member};
 use tokio::sync::watch;
 
 use super::judge::{Judge, Judgement, is_of_a_pod, session_of_pod};
-use super::layout::{Words, encode, locks, states};
+use super::layout::{Words, check_room, encode, locks, states};
 use crate::clients::Clients;
 use crate::codec::version;
 use crate::errors::{self, Asked, Who};
@@ -187,6 +187,9 @@ impl ConfigMapStore {
             };
             let after =
                 encode(before.as_ref(), (&self.name, &self.pod), lock, (record, states), Timestamp::now());
+            if states.is_some() {
+                check_room(before.as_ref(), &after).map_err(StoreError::unknown)?;
+            }
             match self.send(before.is_some(), &after).await {
                 Ok(written) => {
                     let mut state = self.state();

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::judge::Judge;
-use super::layout::{Said, Words, check_lock, encode};
+use super::layout::{Said, Words, check_lock, check_room, encode};
 use super::store::ConfigMapStore;
 use crate::fake::{FakeServer, Fault};
 use crate::pods::{PodWatch, Pods, pod};
@@ -120,6 +120,25 @@ fn only_the_own_claim_a_clean_end_and_a_ready_pod_are_records() {
     assert!(judge(&pods, own, &of_camel()).unwrap().holder.is_some());
     pods.replace(&[pod("java-0", "Failed", true)]);
     assert_eq!(judge(&pods, own, &of_camel()), None);
+}
+
+#[test]
+fn states_leave_room_for_the_claims_of_all_locks() {
+    let (names, now) = (("leaders", "clock-0"), Timestamp::now());
+    let other: LockName = "lock2".parse().unwrap();
+    let (large, small) = ("x".repeat(120 * 1024), "x".repeat(100 * 1024));
+    let with = |before: Option<&ConfigMap>, lock: &LockName, states: &str| {
+        encode(before, names, lock, (claim(true), Some(states)), now)
+    };
+    let one = with(None, &lock(), &large);
+    assert_eq!(check_room(None, &one), Ok(()));
+    let two = with(Some(&one), &other, &large);
+    let error = check_room(Some(&one), &two).unwrap_err();
+    assert!(error.contains("196608 bytes together"), "{error}");
+    // Whoever makes them smaller may, and so may whoever claims a lock.
+    assert_eq!(check_room(Some(&two), &with(Some(&two), &other, &small)), Ok(()));
+    let claimed = encode(Some(&two), names, &other, (claim(true), None), now);
+    assert_eq!(check_room(Some(&two), &claimed), Ok(()));
 }
 
 #[test]

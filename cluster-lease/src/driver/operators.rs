@@ -88,8 +88,9 @@ impl Election<'_> {
         }
         let local = self.around.local.id.clone();
         let open = self.directory.requests().find_map(|(version, request)| match request {
-            Request::Drain { member, done_by } if request.drains(&self.around.local) => {
-                (done_by.as_ref() != Some(&local)).then(|| (*version, member.clone()))
+            // Of members on one host, one answers: each correcting the other, they would write for ever.
+            Request::Drain { member, done_by: None } if request.drains(&self.around.local) => {
+                Some((*version, member.clone()))
             }
             _ => None,
         });

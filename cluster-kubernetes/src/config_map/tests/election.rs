@@ -120,6 +120,50 @@ async fn a_lock_that_was_never_led_is_led_after_the_takeover_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn states_go_over_to_the_next_leader_and_the_last_one_stores_no_more() {
+    let server = server(&["clock-0", "clock-1"]);
+    let one = contender(&server, "clock-0").await;
+    let term = one.leads().await;
+    let old = term.states();
+    for position in 0..3 {
+        old.store("poll", &json!(position)).await.unwrap();
+    }
+    // Other locks change in between; this one does not.
+    change(&server, |data| drop(data.insert("leader.pod.other".into(), "java-0".into())));
+    old.store("poll", &json!(3)).await.unwrap();
+    assert!(term.is_valid());
+    let two = contender(&server, "clock-1").await;
+    sleep(Duration::from_secs(5)).await;
+    one.cut_off.store(true, std::sync::atomic::Ordering::Relaxed);
+    server.put("pods", &pod("clock-0", "Running", false));
+    until(|| term.is_valid(), || two.term().is_some()).await;
+    let new = two.leads().await;
+    assert!(new.number() > term.number());
+    assert_eq!(new.states().load("poll").await.unwrap(), Some(json!(3)));
+    new.states().store("poll", &json!(4)).await.unwrap();
+    one.cut_off.store(false, std::sync::atomic::Ordering::Relaxed);
+    let refused = old.store("poll", &json!(0)).await;
+    assert!(matches!(refused, Err(router_core::state::StateError::Deposed(_))), "{refused:?}");
+    assert_eq!(new.states().load("poll").await.unwrap(), Some(json!(4)));
+    assert!(new.is_valid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_that_arrives_after_a_takeover_changes_nothing() {
+    let server = server(&["clock-0", "clock-1"]);
+    let one = contender(&server, "clock-0").await;
+    let term = one.leads().await;
+    let old = term.states();
+    old.store("poll", &json!(1)).await.unwrap();
+    // Somebody else takes the lock, and this member has not looked since.
+    change(&server, |data| drop(data.insert("leader.pod.lock1".into(), "clock-1".into())));
+    let before = server.object("configmaps", "leaders").unwrap();
+    let refused = old.store("poll", &json!(2)).await;
+    assert!(matches!(refused, Err(router_core::state::StateError::Deposed(_))), "{refused:?}");
+    assert_eq!(server.object("configmaps", "leaders").unwrap(), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lock_that_is_given_up_in_good_order_is_led_at_the_next_look() {
     let server = server(&["clock-0", "clock-1"]);
     let one = contender(&server, "clock-0").await;
