@@ -346,6 +346,17 @@ async fn values_of_sqlite_become_json() {
 }
 
 #[tokio::test]
+async fn a_row_that_could_not_be_settled_is_not_worked_on() {
+    let database = Database::sqlite();
+    database.tasks("x", 1).await;
+    let route = database.poll("x", "&on_consume_failed=update x set state = 'failed' where id = :number");
+    // Longer than the first pause before the consumer is tried again.
+    database.run_route(route.to("mock:out"), sleep(Duration::from_secs(2))).await;
+    assert!(database.received_ids().is_empty());
+    assert_eq!(database.states("x").await, ["new"]);
+}
+
+#[tokio::test]
 async fn a_database_in_memory_lasts_and_is_shared() {
     let database = Database::at("data_source=sqlite::memory:".into(), None);
     database.tasks("x", 2).await;
