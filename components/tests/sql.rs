@@ -465,6 +465,30 @@ async fn consumers_that_claim_rows_share_them() {
     assert!(ids.into_iter().eq(1..=60), "each once");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL, which tests/run starts"]
+async fn a_lost_connection_settles_nothing_and_is_made_anew() {
+    let database = Database::postgres();
+    database.tasks("cut_off", 2).await;
+    let (uri, tries) = (database.source.clone(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&tries);
+    let route = database.poll("cut_off", "").process_async(move |_| {
+        let (uri, first) = (uri.clone(), counted.fetch_add(1, Ordering::Relaxed) == 0);
+        Box::pin(async move {
+            if first {
+                // The one that holds the transaction: no other has read this table last.
+                let cut = "select pg_terminate_backend(pid) as cut from pg_stat_activity \
+                           where state = 'idle in transaction' and pid in (select pid from pg_locks \
+                           where relation = 'cut_off'::regclass)";
+                assert_ne!(Database::at(uri, None).rows(cut).await, json!([]));
+            }
+            Ok(())
+        })
+    });
+    database.run_route(route.to("mock:out"), database.all_settled("cut_off")).await;
+    assert_eq!(database.received_ids(), [1, 1, 2]);
+}
+
 #[tokio::test]
 #[ignore = "needs PostgreSQL, which tests/run starts"]
 async fn a_wrong_password_is_not_shown_and_a_new_one_is_used() {
