@@ -32,8 +32,10 @@
 //! exchange is done, the file is moved (to `.done` beside it, where nothing is said; Camel says
 //! `.camel`), deleted or remembered. When the exchange fails, it goes to `move_failed`, or stays and is
 //! read again by the next poll. When it ends because the member no longer leads, the file is left as it
-//! is, for the next leader. Files and directories whose names begin with a dot are not read. What `noop`
-//! remembers is in memory: another leader, or this process after a restart, reads those files again.
+//! is, for the next leader. A file that could not be moved or deleted afterwards (no permission, another file
+//! system) is not worked on: the route fails and says why. Files and directories whose names begin with a dot
+//! are not read. What `noop` remembers is in memory: another leader, or this process after a restart, reads
+//! those files again.
 //!
 //! **Writing.** The name is the header `file.name`, else the option, else the id of the exchange. The
 //! content is written under a temporary name and then takes its place in one step, so that no reader sees

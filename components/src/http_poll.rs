@@ -316,8 +316,6 @@ impl Consumer for HttpPoll {
         let state = missed::state(&pipeline, poller.state.as_ref());
         let (state, stored) = missed::load_if_kept(state, needed).await?;
         let mut batch = Batch { poller, pipeline: &pipeline, state, position: Position::read(&stored) };
-        // Who cannot store must not work: each restart would repeat it.
-        batch.store().await?;
         let mut backoff = Backoff::new(SHORTEST_BACKOFF, poller.max_backoff);
         loop {
             // A poll that is dropped has changed nothing: the position moves below.

@@ -237,6 +237,18 @@ async fn a_directory_that_cannot_be_read_does_not_stop_the_others() {
 }
 
 #[tokio::test]
+async fn a_file_that_could_not_be_moved_is_not_worked_on() {
+    let (inbox, outside) = (folder(&["a"]), folder(&[]));
+    symlink(outside.path(), inbox.path().join(".done")).unwrap();
+    let mock = MockComponent::default();
+    let router = builder(&mock).route(source(&inbox, "").to("mock:out")).build().unwrap();
+    // Longer than the first pause before the consumer is tried again.
+    let _ = router.run_until(sleep(Duration::from_secs(2))).await;
+    assert!(mock.endpoint("out").received().is_empty());
+    assert_eq!(names(outside.path()), [] as [String; 0]);
+}
+
+#[tokio::test]
 async fn links_are_neither_read_nor_followed() {
     let (inbox, outside) = (folder(&["a"]), folder(&["secret", "sub/secret"]));
     symlink(outside.path().join("secret"), inbox.path().join("link")).unwrap();

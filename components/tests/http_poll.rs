@@ -322,7 +322,17 @@ fn mistakes_are_found_before_anything_runs() {
     assert!(mistakes("http-poll:http://h/?split=items").contains("takes a JSON pointer"));
     assert!(mistakes("http-poll:http://h/?cursor=/next").contains("goes with `cursor_parameter` or"));
     assert!(mistakes("http-poll:http://h/?cursor_parameter=a").contains("option `cursor` goes with"));
-    let secret = mistakes("http-poll:http://me:hunter2@h/?perod=1s");
-    assert!(secret.contains("cannot contain a user or password") && !secret.contains("hunter2"), "{secret}");
+    for uri in [
+        "http-poll:http://me:hunter2@h/?perod=1s",
+        "http-poll:https:/me:hunter2@h/?perod=1s",
+        "http-poll:https:me:hunter2@h/?perod=1s",
+        "http-poll:me:hunter2@h/?perod=1s",
+    ] {
+        let secret = mistakes(uri);
+        assert!(
+            secret.contains("cannot contain a user or password") && !secret.contains("hunter2"),
+            "{secret}"
+        );
+    }
     assert_eq!(mistakes("http-poll:https://h/x?cursor=/a/0/b&cursor_header=X-After&split=/"), "");
 }

@@ -346,6 +346,17 @@ async fn values_of_sqlite_become_json() {
 }
 
 #[tokio::test]
+async fn a_row_that_could_not_be_settled_is_not_worked_on() {
+    let database = Database::sqlite();
+    database.tasks("x", 1).await;
+    let route = database.poll("x", "&on_consume_failed=update x set state = 'failed' where id = :number");
+    // Longer than the first pause before the consumer is tried again.
+    database.run_route(route.to("mock:out"), sleep(Duration::from_secs(2))).await;
+    assert!(database.received_ids().is_empty());
+    assert_eq!(database.states("x").await, ["new"]);
+}
+
+#[tokio::test]
 async fn a_database_in_memory_lasts_and_is_shared() {
     let database = Database::at("data_source=sqlite::memory:".into(), None);
     database.tasks("x", 2).await;
@@ -452,6 +463,30 @@ async fn consumers_that_claim_rows_share_them() {
     let mut ids = database.received_ids();
     ids.sort_unstable();
     assert!(ids.into_iter().eq(1..=60), "each once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL, which tests/run starts"]
+async fn a_lost_connection_settles_nothing_and_is_made_anew() {
+    let database = Database::postgres();
+    database.tasks("cut_off", 2).await;
+    let (uri, tries) = (database.source.clone(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&tries);
+    let route = database.poll("cut_off", "").process_async(move |_| {
+        let (uri, first) = (uri.clone(), counted.fetch_add(1, Ordering::Relaxed) == 0);
+        Box::pin(async move {
+            if first {
+                // The one that holds the transaction: no other has read this table last.
+                let cut = "select pg_terminate_backend(pid) as cut from pg_stat_activity \
+                           where state = 'idle in transaction' and pid in (select pid from pg_locks \
+                           where relation = 'cut_off'::regclass)";
+                assert_ne!(Database::at(uri, None).rows(cut).await, json!([]));
+            }
+            Ok(())
+        })
+    });
+    database.run_route(route.to("mock:out"), database.all_settled("cut_off")).await;
+    assert_eq!(database.received_ids(), [1, 1, 2]);
 }
 
 #[tokio::test]

@@ -164,6 +164,8 @@ impl FileConsumer {
     /// Sends one file through the route, and settles what becomes of it.
     async fn consume(&self, file: Found, pipeline: &Pipeline) -> Result<(), BoxError> {
         let Some(mut exchange) = self.read(&file).await? else { return Ok(()) };
+        let (consumer, path) = (self.clone(), file.path.clone());
+        blocking(move || consumer.check_settling(&path)).await?;
         let result = pipeline.process(&mut exchange).await;
         let done = match result {
             Ok(()) => true,
@@ -227,9 +229,20 @@ impl FileConsumer {
         Ok(())
     }
 
+    /// Asked before a file is worked on: one that could not be settled would be worked on again and again.
+    fn check_settling(&self, path: &Path) -> Result<(), BoxError> {
+        let place = self.jail.place(path);
+        match &self.settings.after {
+            After::Remember => Ok(()),
+            After::Delete => jail::check_moving(&place, None),
+            After::Move(directory) => {
+                jail::check_moving(&place, Some(&self.jail.make_parent(&beside(path, directory))?))
+            }
+        }
+    }
+
     fn move_beside(&self, path: &Path, directory: &Path) -> Result<(), BoxError> {
-        let name = path.file_name().unwrap_or_default();
-        self.jail.rename(path, &path.with_file_name(directory).join(name))
+        self.jail.rename(path, &beside(path, directory))
     }
 
     fn remove_done_file(&self, path: &Path) {
@@ -240,4 +253,9 @@ impl FileConsumer {
             warn!("deleting `{}` failed: {error}", place.display());
         }
     }
+}
+
+/// The place of a file in a directory beside it.
+fn beside(path: &Path, directory: &Path) -> PathBuf {
+    path.with_file_name(directory).join(path.file_name().unwrap_or_default())
 }

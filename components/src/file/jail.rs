@@ -2,12 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use router_core::error::BoxError;
-use rustix::fs::OFlags;
+use rustix::fs::{Access, OFlags};
 
 /// A directory, and the operations in it that follow no symbolic link below it.
 #[derive(Clone)]
@@ -74,6 +74,25 @@ impl Jail {
         let to = self.make_parent(to)?;
         fs::rename(self.place(from), &to).map_err(|error| failure("moving a file to", &to, &error))
     }
+}
+
+/// Checks that files can be taken out of the directory of `from` and, where there is one, put into that of
+/// `to`: in one step, so not into another file system.
+pub(super) fn check_moving(from: &Path, to: Option<&Path>) -> Result<(), BoxError> {
+    let mut device = None;
+    for folder in [Some(from), to].into_iter().flatten().filter_map(Path::parent) {
+        let allowed = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from);
+        let metadata = allowed.and_then(|()| fs::metadata(folder));
+        let metadata = metadata.map_err(|error| failure("using the directory", folder, &error))?;
+        if *device.get_or_insert(metadata.dev()) != metadata.dev() {
+            let folder = folder.display();
+            return Err(format!(
+                "`{folder}` is in another file system: files cannot be moved there in one step"
+            )
+            .into());
+        }
+    }
+    Ok(())
 }
 
 /// Opens a file, unless the last part of its path is a symbolic link.

@@ -107,7 +107,7 @@ impl Batch<'_> {
         })
     }
 
-    pub(super) async fn store(&self) -> Result<(), StateError> {
+    async fn store(&self) -> Result<(), StateError> {
         match &self.state {
             Some(state) => state.store(&self.position.to_json()).await,
             None => Ok(()),

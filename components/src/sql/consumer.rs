@@ -103,6 +103,10 @@ impl SqlConsumer {
         pipeline: &Pipeline,
     ) -> Result<Consumed, BoxError> {
         let settings = &self.settings;
+        // Before the work: a row that cannot be settled would be worked on again and again.
+        for statement in [&settings.on_consume, &settings.on_consume_failed].into_iter().flatten() {
+            Parameters { term: pipeline.term(), source: Source::Row(&row) }.of(statement)?;
+        }
         in_transaction(shared, async |transaction| transaction.command("savepoint bactrian_row").await)
             .await?;
         let mut exchange = Exchange::new(row.clone());

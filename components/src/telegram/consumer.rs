@@ -93,10 +93,6 @@ impl<'a> Session<'a> {
             None => Value::Null,
         };
         let position = Position::read(&stored, &bot_id, wall_clock());
-        // Who cannot store must not work: each restart would repeat it.
-        if let Some(state) = state.as_ref().filter(|_| stored.is_null() && !poller.drop_pending) {
-            state.store(&position.to_json(&bot_id, wall_clock())).await?;
-        }
         Ok(Self {
             poller,
             pipeline,

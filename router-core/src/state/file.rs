@@ -1,13 +1,16 @@
 //! [`FileState`]: the state of one route in a file of its own, for routes without a lock.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use super::{StateError, StateKeeper};
+use crate::error::BoxError;
 
 /// Keeps the state of one route in a file, which is replaced as a whole.
 ///
@@ -15,50 +18,96 @@ use super::{StateError, StateKeeper};
 /// After a crash or a loss of power, the file holds the last value that was stored, or the one before it
 /// if the store had not returned.
 ///
-/// # Assumptions
-/// One process at a time uses the file. Several that shall share a position need a lock: `master:`.
+/// One at a time uses the file, from the first load or store on: it holds a lock on the file `.NAME.lock`
+/// beside it, and everybody else gets an error. Several processes that shall share a position need
+/// `master:`.
 pub struct FileState {
+    place: Arc<Place>,
+}
+
+struct Place {
     path: PathBuf,
+    /// What is locked, once there is something. Whoever works on the file has the mutex.
+    lock: Mutex<Option<File>>,
 }
 
 impl FileState {
     /// The file at `path`. Nothing is opened yet.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { place: Arc::new(Place { path: path.to_owned(), lock: Mutex::default() }) }
     }
 
-    fn unusable(&self, error: impl Into<crate::error::BoxError>) -> StateError {
-        let text = format!("the state in `{}` cannot be used", self.path.display());
-        StateError::Unusable(text, Some(error.into()))
+    /// Does `work` on the path, in a thread that may block, while the file is ours.
+    async fn locked<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> Result<T, BoxError> + Send + 'static,
+    ) -> Result<T, StateError> {
+        let place = Arc::clone(&self.place);
+        let working = spawn_blocking(move || {
+            let mut lock = place.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            if lock.is_none() {
+                *lock = Some(place.try_lock()?);
+            }
+            work(&place.path)
+        });
+        working.await.unwrap_or_else(|error| Err(error.into())).map_err(|error| {
+            let text = format!("the state in `{}` cannot be used", self.place.path.display());
+            StateError::Unusable(text, Some(error))
+        })
+    }
+}
+
+impl Place {
+    fn try_lock(&self) -> Result<File, BoxError> {
+        let path = beside(&self.path, ".lock")?;
+        let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path);
+        let file = file.map_err(|error| format!("opening `{}` failed: {error}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(
+                "another process or route uses it: give each a file of its own, or share a lock by `master:`"
+                    .into(),
+            ),
+            Err(TryLockError::Error(error)) => {
+                Err(format!("locking `{}` failed: {error}", path.display()).into())
+            }
+        }
     }
 }
 
 #[async_trait]
 impl StateKeeper for FileState {
     async fn load(&self, route: &str) -> Result<Option<Value>, StateError> {
-        let path = self.path.clone();
-        let reading = tokio::task::spawn_blocking(move || fs::read(path));
-        let text = match reading.await.map_err(|error| self.unusable(error))? {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.unusable(error)),
-        };
-        let mut stored: Value = serde_json::from_slice(&text).map_err(|error| self.unusable(error))?;
-        // Two routes with one file would take turns in forgetting what the other one has done.
-        match stored["route"].as_str() {
-            Some(owner) if owner == route => Ok(Some(stored["state"].take())),
-            Some(owner) => Err(self.unusable(format!("it belongs to the route `{owner}`"))),
-            None => Err(self.unusable("it names no route")),
-        }
+        let route = route.to_owned();
+        self.locked(move |path| {
+            let text = match fs::read(path) {
+                Ok(text) => text,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let mut stored: Value = serde_json::from_slice(&text)?;
+            // Two routes with one file would take turns in forgetting what the other one has done.
+            match stored["route"].as_str() {
+                Some(owner) if owner == route => Ok(Some(stored["state"].take())),
+                Some(owner) => Err(format!("it belongs to the route `{owner}`").into()),
+                None => Err("it names no route".into()),
+            }
+        })
+        .await
     }
 
     async fn store(&self, route: &str, value: &Value) -> Result<(), StateError> {
         let text = format!("{}\n", json!({ "route": route, "state": value }));
-        let path = self.path.clone();
-        let writing = tokio::task::spawn_blocking(move || replace_file(&path, text.as_bytes()));
-        writing.await.map_err(|error| self.unusable(error))?.map_err(|error| self.unusable(error))
+        self.locked(move |path| Ok(replace_file(path, text.as_bytes())?)).await
     }
+}
+
+/// The file `.NAME` with this ending, in the directory of the file `NAME`.
+fn beside(path: &Path, ending: &str) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("this is no path of a file"))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(folder.join(format!(".{}{ending}", name.to_string_lossy())))
 }
 
 /// Replaces the file at `path`, so that the old or the new content is there whenever the power fails,
@@ -67,13 +116,38 @@ impl StateKeeper for FileState {
 /// # Errors
 /// Those of the file system. The old content is then still there, or the new one is.
 pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
-    let name = path.file_name().ok_or_else(|| io::Error::other("this is no path of a file"))?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = folder.join(format!(".{}.new", name.to_string_lossy()));
+    let temporary = beside(path, ".new")?;
     let mut file = File::create(&temporary)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     // The name is part of the directory, which has to reach the disk too.
-    File::open(folder)?.sync_all()
+    File::open(temporary.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_at_a_time_uses_a_file() {
+        let name = format!("bactrian-state-{}", std::process::id());
+        let path = std::env::temp_dir().join(&name);
+        let (first, second) = (FileState::new(&path), FileState::new(&path));
+        first.store("a", &json!(1)).await.unwrap();
+        for result in [second.load("a").await.map(drop), second.store("a", &json!(2)).await] {
+            let error = result.unwrap_err();
+            let why = std::error::Error::source(&error).unwrap().to_string();
+            assert!(why.contains("another process or route uses it"), "{error}: {why}");
+        }
+        assert_eq!(first.load("a").await.unwrap(), Some(json!(1)));
+        drop(first);
+        assert_eq!(second.load("a").await.unwrap(), Some(json!(1)));
+        assert!(second.load("b").await.is_err(), "it belongs to another route");
+        fs::write(&path, "{").unwrap();
+        assert!(second.load("a").await.is_err(), "it is damaged");
+        for left in [path.clone(), beside(&path, ".lock").unwrap()] {
+            fs::remove_file(left).unwrap();
+        }
+    }
 }
