@@ -126,7 +126,9 @@ impl ApiServer {
     }
 
     async fn is_ready(&self) -> bool {
-        let Some(config) = self.try_config(self.port, ADMIN_TOKEN) else { return false };
+        let Some(mut config) = self.try_config(self.port, ADMIN_TOKEN) else { return false };
+        // What is trusted is put together when the server has made its own.
+        config.root_cert_file = Some(self.path("certs/apiserver.crt").into());
         let Ok(client) = kube::Client::try_from(config) else { return false };
         get(&client, "/readyz").await.is_ok_and(|text| text == "ok")
     }
