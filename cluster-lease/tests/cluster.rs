@@ -132,8 +132,9 @@ async fn a_lock_that_is_given_up_is_led_by_the_next_at_once_and_its_numbers_rise
 async fn who_stays_out_for_ever_does() {
     let store = store();
     let (a, b) = (Process::start(&store, "a"), Process::start(&store, "b"));
-    let (view, next) = (a.view().await, b.view().await);
+    let view = a.view().await;
     let scope = view.lead().await.unwrap();
+    let next = b.view().await;
     view.resign(Duration::MAX);
     scope.term().lost().await;
     drop(scope);
