@@ -3,61 +3,23 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic")]
 
+#[path = "support/process.rs"]
+mod process;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster_lease::{
-    Clock, Clocks, Death, Faults, LeaseCluster, LeaseClusterSettings, MemoryHandle, MemoryStore, Span,
-    StoreKey, TokioClock,
+    Clock, Clocks, Death, Faults, LeaseCluster, LeaseClusterSettings, MemoryStore, Span, StoreKey, TokioClock,
 };
-use router_core::cluster::{
-    ClusterError, ClusterService, ClusterView, Leader, LeaderScope, Leadership, LockName, Member,
-};
+use process::{Process, lock, seconds, store};
+use router_core::cluster::{ClusterError, ClusterService, Leader, Leadership, LockName, Member};
 use tokio::time::{Instant, sleep, timeout};
 
 const X: Duration = Duration::from_secs(15);
 const Y: Duration = Duration::from_millis(12_500);
 const T: Duration = Duration::from_millis(3_100);
-
-fn lock() -> LockName {
-    "lock1".parse().unwrap()
-}
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-struct Process {
-    cluster: Arc<LeaseCluster>,
-    clock: Arc<TokioClock>,
-    handle: MemoryHandle,
-}
-
-impl Process {
-    fn start(store: &MemoryStore, name: &str) -> Self {
-        let clock = Arc::new(TokioClock::default());
-        // These tests hold scopes for longer than is allowed, and want to live.
-        let settings = LeaseClusterSettings::new(Member::new(name)).clock(clock.clone()).strict(false);
-        let handle = store.handle(1);
-        Self { cluster: LeaseCluster::start(handle.clone(), settings).unwrap(), clock, handle }
-    }
-
-    async fn view(&self) -> ClusterView {
-        self.cluster.view(&lock()).await.unwrap()
-    }
-
-    async fn lead(&self) -> LeaderScope {
-        timeout(seconds(60), self.view().await.lead()).await.expect("nobody leads").unwrap()
-    }
-}
-
-/// A store with a free lock.
-fn store() -> MemoryStore {
-    let store = MemoryStore::new();
-    store.create_free(&lock());
-    store
-}
 
 #[tokio::test(start_paused = true)]
 async fn one_leads_at_once_and_the_other_knows_by_name() {

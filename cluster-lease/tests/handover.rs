@@ -2,57 +2,25 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic")]
 
+#[path = "support/process.rs"]
+mod process;
 mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster_lease::{
-    Event, Faults, LeaseCluster, LeaseClusterSettings, LeaseOperator, MemoryHandle, MemoryStore, Settings,
-    Span, StoreKey, TokioClock,
-};
-use router_core::cluster::{
-    ClusterService, ClusterView, LeaderScope, LockName, Member, Operator, OperatorError,
-};
+use cluster_lease::{Event, Faults, LeaseOperator, MemoryStore, Settings, Span, StoreKey};
+use process::{Process, lock, seconds, store};
+use router_core::cluster::{ClusterService, Member, Operator, OperatorError};
 use support::{Group, LOCK};
 use tokio::time::{Instant, sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn lock() -> LockName {
-    "lock1".parse().unwrap()
-}
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-struct Process {
-    cluster: Arc<LeaseCluster>,
-    handle: MemoryHandle,
-}
-
-impl Process {
-    fn start(store: &MemoryStore, name: &str) -> Self {
-        let member = Member { id: name.into(), host: Some(format!("host-of-{name}").into()), pid: None };
-        let settings = LeaseClusterSettings::new(member).clock(Arc::new(TokioClock::default())).strict(false);
-        let handle = store.handle(1);
-        Self { cluster: LeaseCluster::start(handle.clone(), settings).unwrap(), handle }
-    }
-
-    async fn view(&self) -> ClusterView {
-        self.cluster.view(&lock()).await.unwrap()
-    }
-
-    async fn lead(&self) -> LeaderScope {
-        timeout(seconds(60), self.view().await.lead()).await.expect("nobody leads").unwrap()
-    }
-}
-
-fn store() -> MemoryStore {
-    let store = MemoryStore::new();
-    store.create_free(&lock());
-    store
+/// A process of a member that is called by its host too.
+fn start(store: &MemoryStore, name: &str) -> Process {
+    let member = Member { id: name.into(), host: Some(format!("host-of-{name}").into()), pid: None };
+    Process::start_as(store, member, |settings| settings)
 }
 
 fn operator(store: &MemoryStore) -> LeaseOperator {
@@ -110,7 +78,7 @@ fn staying_out_counts_from_when_the_lock_is_free() {
 async fn a_lock_that_is_handed_over_is_led_by_another_member_however_long_the_work_takes() {
     for work_time in [Duration::ZERO, seconds(10)] {
         let store = store();
-        let (a, b) = (Process::start(&store, "a"), Process::start(&store, "b"));
+        let (a, b) = (start(&store, "a"), start(&store, "b"));
         let first = a.lead().await;
         let view = b.view().await;
         let term = first.term().number();
@@ -144,7 +112,7 @@ async fn a_lock_that_is_handed_over_is_led_by_another_member_however_long_the_wo
 #[tokio::test(start_paused = true)]
 async fn a_lock_that_nobody_else_takes_comes_back() {
     let store = store();
-    let a = Process::start(&store, "a");
+    let a = start(&store, "a");
     drop(a.lead().await);
     work(&a, Duration::ZERO);
     let started = Instant::now();
@@ -157,7 +125,7 @@ async fn a_lock_that_nobody_else_takes_comes_back() {
 #[tokio::test(start_paused = true)]
 async fn a_request_is_void_after_the_term_that_it_names() {
     let store = store();
-    let (a, b) = (Process::start(&store, "a"), Process::start(&store, "b"));
+    let (a, b) = (start(&store, "a"), start(&store, "b"));
     let scope = a.lead().await;
     // The leader does not hear of it before its term has ended in another way.
     a.handle.link().stall_watch(true);
@@ -182,7 +150,7 @@ async fn what_cannot_be_handed_over_is_said() {
         not_asked(operator.hand_over(&other, PATIENCE).await),
         "there is no lock `lock2`; there are: lock1"
     );
-    let a = Process::start(&store, "a");
+    let a = start(&store, "a");
     let scope = a.lead().await;
     let text = not_done(operator.hand_over(&lock(), PATIENCE).await);
     assert!(text.contains("work under the lock is still running"), "{text}");
@@ -192,7 +160,7 @@ async fn what_cannot_be_handed_over_is_said() {
 #[tokio::test(start_paused = true)]
 async fn a_drained_member_gives_up_everything_and_takes_nothing_until_it_may_again() {
     let store = store();
-    let (a, b) = (Process::start(&store, "a"), Process::start(&store, "b"));
+    let (a, b) = (start(&store, "a"), start(&store, "b"));
     let operator = operator(&store);
     drop(a.lead().await);
     work(&a, seconds(3));
@@ -220,13 +188,13 @@ async fn a_drained_member_gives_up_everything_and_takes_nothing_until_it_may_aga
 #[tokio::test(start_paused = true)]
 async fn a_standby_can_be_drained_by_its_host_and_a_member_that_comes_later_is_too() {
     let store = store();
-    let (a, b) = (Process::start(&store, "a"), Process::start(&store, "b"));
+    let (a, b) = (start(&store, "a"), start(&store, "b"));
     let operator = operator(&store);
     let scope = a.lead().await;
     let view = b.view().await;
     assert_eq!(operator.drain(Some("host-of-b"), PATIENCE).await.unwrap(), "b");
     b.cluster.close().await;
-    let again = Process::start(&store, "b");
+    let again = start(&store, "b");
     drop((scope, view));
     a.cluster.close().await;
     let view = again.view().await;
@@ -240,9 +208,7 @@ async fn two_members_on_one_host_are_drained_and_do_not_correct_one_another_for_
     let store = store();
     let start = |id: &str| {
         let member = Member { id: id.into(), host: Some("host".into()), pid: None };
-        let settings = LeaseClusterSettings::new(member).clock(Arc::new(TokioClock::default())).strict(false);
-        let handle = store.handle(1);
-        Process { cluster: LeaseCluster::start(handle.clone(), settings).unwrap(), handle }
+        Process::start_as(&store, member, |settings| settings)
     };
     let (a, b) = (start("a"), start("b"));
     let done = operator(&store).drain(Some("host"), PATIENCE).await.unwrap();
@@ -256,7 +222,7 @@ async fn two_members_on_one_host_are_drained_and_do_not_correct_one_another_for_
 #[tokio::test(start_paused = true)]
 async fn whoever_is_not_there_is_not_drained_and_those_who_are_there_are_named() {
     let store = store();
-    let (a, b) = (Process::start(&store, "a"), Process::start(&store, "b"));
+    let (a, b) = (start(&store, "a"), start(&store, "b"));
     drop(a.lead().await);
     a.cluster.drain().await;
     drop(b.lead().await);
@@ -271,7 +237,7 @@ async fn whoever_is_not_there_is_not_drained_and_those_who_are_there_are_named()
 #[tokio::test(start_paused = true)]
 async fn an_operator_on_a_bad_network_and_members_on_a_bad_one_come_to_an_end() {
     let store = store();
-    let (a, b) = (Process::start(&store, "a"), Process::start(&store, "b"));
+    let (a, b) = (start(&store, "a"), start(&store, "b"));
     drop(a.lead().await);
     let bad = Faults {
         request_delay: Span::up_to(Duration::from_millis(300)),

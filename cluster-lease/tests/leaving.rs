@@ -2,63 +2,32 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic")]
 
-use std::sync::Arc;
+#[path = "support/process.rs"]
+mod process;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cluster_lease::{LeaseCluster, LeaseClusterSettings, MemoryHandle, MemoryStore, StoreKey, TokioClock};
-use router_core::cluster::{ClusterService, ClusterView, LeaderScope, LockName, Member};
+use cluster_lease::{MemoryStore, StoreKey};
+use process::{Process, seconds, store};
+use router_core::cluster::{ClusterService, Member};
 use tokio::time::{Instant, sleep, timeout};
 
 const X: Duration = Duration::from_secs(15);
 const T: Duration = Duration::from_millis(3_100);
 
-fn lock() -> LockName {
-    "lock1".parse().unwrap()
-}
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-struct Process {
-    cluster: Arc<LeaseCluster>,
-    handle: MemoryHandle,
-}
-
-impl Process {
-    /// A process that draws these numbers for itself, one after the other, and then the last one again.
-    fn start(store: &MemoryStore, name: &str, numbers: &'static [u128]) -> Self {
-        let drawn = AtomicUsize::new(0);
-        let settings = LeaseClusterSettings::new(Member::new(name))
-            .clock(Arc::new(TokioClock::default()))
-            .strict(false)
-            .incarnations(move || numbers[drawn.fetch_add(1, Ordering::Relaxed).min(numbers.len() - 1)]);
-        let handle = store.handle(1);
-        Self { cluster: LeaseCluster::start(handle.clone(), settings).unwrap(), handle }
-    }
-
-    async fn view(&self) -> ClusterView {
-        self.cluster.view(&lock()).await.unwrap()
-    }
-
-    async fn lead(&self) -> LeaderScope {
-        timeout(seconds(60), self.view().await.lead()).await.expect("nobody leads").unwrap()
-    }
-}
-
-/// A store with a free lock.
-fn store() -> MemoryStore {
-    let store = MemoryStore::new();
-    store.create_free(&lock());
-    store
+/// A process that draws these numbers for itself, one after the other, and then the last one again.
+fn start(store: &MemoryStore, name: &str, numbers: &'static [u128]) -> Process {
+    let drawn = AtomicUsize::new(0);
+    let draw = move || numbers[drawn.fetch_add(1, Ordering::Relaxed).min(numbers.len() - 1)];
+    Process::start_as(store, Member::new(name), |settings| settings.incarnations(draw))
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_member_whose_store_is_gone_closes_and_drains_when_its_deadline_has_passed() {
     for close in [true, false] {
         let store = store();
-        let a = Process::start(&store, "a", &[1]);
+        let a = start(&store, "a", &[1]);
         let view = a.view().await;
         let scope = view.lead().await.unwrap();
         sleep(seconds(100)).await;
@@ -73,7 +42,7 @@ async fn a_member_whose_store_is_gone_closes_and_drains_when_its_deadline_has_pa
         ended.unwrap();
         let elapsed = asked.elapsed();
         assert!(seconds(13) <= elapsed && elapsed <= seconds(14), "{elapsed:?}");
-        let b = Process::start(&store, "b", &[2]);
+        let b = start(&store, "b", &[2]);
         b.lead().await;
     }
 }
@@ -87,12 +56,12 @@ async fn a_member_that_closes_ends_its_session_and_a_leader_removes_what_ended_l
     };
     const NUMBERS: &[u128] = &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20];
     for number in NUMBERS {
-        let a = Process::start(&store, "a", std::slice::from_ref(number));
+        let a = start(&store, "a", std::slice::from_ref(number));
         drop(a.lead().await);
         a.cluster.close().await;
     }
     assert_eq!(sessions(), 20);
-    let b = Process::start(&store, "b", &[21]);
+    let b = start(&store, "b", &[21]);
     let scope = b.lead().await;
     sleep(seconds(1)).await;
     let listed = b.cluster.sessions().borrow().clone();
@@ -106,9 +75,9 @@ async fn a_member_that_closes_ends_its_session_and_a_leader_removes_what_ended_l
 #[tokio::test(start_paused = true)]
 async fn a_process_that_draws_the_number_of_another_draws_again() {
     let store = store();
-    let a = Process::start(&store, "a", &[42]);
+    let a = start(&store, "a", &[42]);
     let scope = a.lead().await;
-    let b = Process::start(&store, "b", &[42, 42, 43]);
+    let b = start(&store, "b", &[42, 42, 43]);
     let standing_by = b.view().await;
     assert!(timeout(seconds(300), standing_by.lead()).await.is_err());
     assert!(scope.term().is_valid(), "the first one notices nothing");

@@ -2,58 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic")]
 
+#[path = "support/process.rs"]
+mod process;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster_lease::{
-    Faults, LeaseCluster, LeaseClusterSettings, LeaseStore, MemoryHandle, MemoryStore, Settings, Span,
-    StoreKey, TokioClock,
-};
-use router_core::cluster::{ClusterService, ClusterView, LeaderScope, LockName, Member};
+use cluster_lease::{Faults, LeaseStore, MemoryStore, Span, StoreKey};
+use process::{Process, lock, seconds, store};
+use router_core::cluster::ClusterService;
 use router_core::state::StateError;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 /// The deadline of the timing, which is the default.
 const Y: Duration = Duration::from_millis(12_500);
-
-fn lock() -> LockName {
-    "lock1".parse().unwrap()
-}
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-struct Process {
-    cluster: Arc<LeaseCluster>,
-    handle: MemoryHandle,
-}
-
-impl Process {
-    fn start(store: &MemoryStore, name: &str) -> Self {
-        let settings = LeaseClusterSettings::new(Member::new(name))
-            .timing(Settings::default())
-            .clock(Arc::new(TokioClock::default()))
-            .strict(false);
-        let handle = store.handle(1);
-        Self { cluster: LeaseCluster::start(handle.clone(), settings).unwrap(), handle }
-    }
-
-    async fn view(&self) -> ClusterView {
-        self.cluster.view(&lock()).await.unwrap()
-    }
-
-    async fn lead(&self) -> LeaderScope {
-        timeout(seconds(60), self.view().await.lead()).await.expect("nobody leads").unwrap()
-    }
-}
-
-fn store() -> MemoryStore {
-    let store = MemoryStore::new();
-    store.create_free(&lock());
-    store
-}
 
 fn deposed<T: std::fmt::Debug>(result: Result<T, StateError>) {
     assert!(matches!(result, Err(StateError::Deposed(_))), "{result:?}");
