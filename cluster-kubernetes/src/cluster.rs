@@ -101,9 +101,7 @@ impl KubernetesCluster {
     /// [`ClusterError::Unusable`] when there is no way to an API server, when the member has no name, when
     /// the timing is not safe, or when the API server says that rights are missing; the text says which.
     pub async fn open(settings: KubernetesClusterSettings) -> Result<Arc<Self>, ClusterError> {
-        let config = config_of(&settings).await?;
-        let identity = settings.identity.clone().unwrap_or_else(PodIdentity::of_process);
-        let namespace = namespace_of(&settings, &identity, &config);
+        let (config, identity, namespace) = place_of(&settings).await?;
         Self::start(settings, Clients::of_config(config), identity, namespace).await
     }
 
@@ -195,8 +193,7 @@ impl ClusterService for KubernetesCluster {
     }
 }
 
-/// The way to the API server.
-pub(crate) async fn config_of(settings: &KubernetesClusterSettings) -> Result<Config, ClusterError> {
+async fn config_of(settings: &KubernetesClusterSettings) -> Result<Config, ClusterError> {
     match settings.api_server.clone() {
         Some(config) => Ok(config),
         None => Config::infer().await.map_err(|error| {
@@ -207,12 +204,14 @@ pub(crate) async fn config_of(settings: &KubernetesClusterSettings) -> Result<Co
     }
 }
 
-/// The namespace of the Leases.
-pub(crate) fn namespace_of(
+/// The way to the API server, who this process is, and the namespace of the records.
+pub(crate) async fn place_of(
     settings: &KubernetesClusterSettings,
-    identity: &PodIdentity,
-    config: &Config,
-) -> String {
+) -> Result<(Config, PodIdentity, String), ClusterError> {
+    let config = config_of(settings).await?;
+    let identity = settings.identity.clone().unwrap_or_else(PodIdentity::of_process);
     let of_pod = identity.namespace.as_ref().map(ToString::to_string).filter(|name| !name.is_empty());
-    settings.namespace.clone().or(of_pod).unwrap_or_else(|| config.default_namespace.clone())
+    let namespace = settings.namespace.clone().or(of_pod);
+    let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
+    Ok((config, identity, namespace))
 }

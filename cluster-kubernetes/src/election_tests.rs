@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster_lease::{LeaseCluster, LeaseClusterSettings, Settings, TokioClock};
-use router_core::cluster::{ClusterService as _, ClusterView, Leadership, LockName, Member, Term};
+use router_core::cluster::{ClusterService as _, ClusterView, LockName, Member, Term};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::codec::{Codec, free_lock};
+use crate::contest;
 use crate::fake::{FakeServer, Fault};
 use crate::followers::follow;
 use crate::names::Group;
@@ -52,22 +53,11 @@ async fn contender_that(server: &Arc<FakeServer>, name: &str, may_delete: bool) 
 
 impl Contender {
     fn term(&self) -> Option<Term> {
-        match self.view.leadership() {
-            Leadership::Leader(term) if term.is_valid() => Some(term),
-            _ => None,
-        }
+        contest::term(&self.view)
     }
 
     async fn leads(&self) -> Term {
-        let patience = timeout(Duration::from_secs(60), async {
-            loop {
-                if let Some(term) = self.term() {
-                    return term;
-                }
-                sleep(Duration::from_millis(10)).await;
-            }
-        });
-        patience.await.expect("it leads within a minute")
+        contest::leads(&self.view).await
     }
 }
 

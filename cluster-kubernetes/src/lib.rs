@@ -33,6 +33,8 @@ mod cluster;
 mod codec;
 mod config_map;
 #[cfg(test)]
+mod contest;
+#[cfg(test)]
 mod election_tests;
 mod errors;
 mod events;

@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cluster_lease::LeaseOperator;
-use kube::Config;
 use router_core::cluster::{ClusterError, Handover, LockName, Operator, OperatorError};
 use smol_str::SmolStr;
 
 use crate::access;
 use crate::clients::Clients;
-use crate::cluster::{config_of, namespace_of};
+use crate::cluster::place_of;
 use crate::codec::Codec;
-use crate::identity::PodIdentity;
 use crate::rules::{LEASES, Purpose, Rule};
 use crate::settings::{KubernetesClusterSettings, Resource};
 use crate::store::{KubernetesStore, Shared};
@@ -52,9 +50,7 @@ impl KubernetesOperator {
                         stop the one that leads instead";
             return Err(ClusterError::Unusable(text.into(), None));
         }
-        let config: Config = config_of(&settings).await?;
-        let identity = settings.identity.clone().unwrap_or_else(PodIdentity::of_process);
-        let namespace = namespace_of(&settings, &identity, &config);
+        let (config, _, namespace) = place_of(&settings).await?;
         let timing = settings.timing.settings();
         let timing = timing
             .map_err(|error| ClusterError::Unusable("the timing is refused".into(), Some(error.into())))?;

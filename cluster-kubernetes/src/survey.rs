@@ -17,11 +17,10 @@ use router_core::cluster::{ClusterError, LockName};
 use tokio::time::timeout;
 
 use crate::clients::Clients;
-use crate::cluster::{config_of, namespace_of};
+use crate::cluster::place_of;
 use crate::codec::{Codec, Decoded};
 use crate::config_map::RESOURCE_NAME;
 use crate::errors::{self, Asked, Who};
-use crate::identity::PodIdentity;
 use crate::names::{KIND_LABEL, ROUTES_ANNOTATION, TERM_ANNOTATION};
 use crate::rules::{LEASES, PODS, Rule};
 use crate::settings::{KubernetesClusterSettings, Resource};
@@ -112,9 +111,7 @@ impl Survey {
             );
             return Err(ClusterError::Unusable(text, None));
         }
-        let config = config_of(settings).await?;
-        let identity = settings.identity.clone().unwrap_or_else(PodIdentity::of_process);
-        let namespace = namespace_of(settings, &identity, &config);
+        let (config, _, namespace) = place_of(settings).await?;
         let group = settings.group.clone();
         // The labels that a manifest gives to pods.
         let cluster_labels = settings.cluster_labels.clone().unwrap_or_else(|| group.selector());
@@ -242,8 +239,7 @@ impl Survey {
     fn drained(&self, lease: &Lease) -> Option<String> {
         let record = self.codec.decode(lease).ok()??.record;
         let Some(StoreRecord::Request(Request::Drain { member, .. })) = record else { return None };
-        // A pod, or a member as its pod and the beginning of its incarnation.
-        Some(member.rsplit_once('_').map_or(member.as_str(), |(host, _)| host).to_owned())
+        Some(host_of(&member).to_owned())
     }
 
     fn lock(
@@ -268,8 +264,7 @@ impl Survey {
             let session = sessions.get(&session);
             let since = since.map(|since| session.map_or(since, |session| saturating(since, session.ahead)));
             let member = session.map_or(shown, |session| session.member.clone());
-            // A member is called by its pod and the beginning of its incarnation.
-            let host = member.rsplit_once('_').map_or(member.as_str(), |(host, _)| host).to_owned();
+            let host = host_of(&member).to_owned();
             LockHolder {
                 host: session.map_or(host, |session| session.host.clone()),
                 member,
@@ -290,6 +285,11 @@ impl Survey {
         let routes = routes.into_iter().flat_map(|routes| routes.split(", ")).map(str::to_owned).collect();
         Some((lock, LockStatus { holder, standbys, routes }))
     }
+}
+
+/// A member is called by its pod and the beginning of its incarnation, a pod by itself.
+fn host_of(name: &str) -> &str {
+    name.rsplit_once('_').map_or(name, |(host, _)| host)
 }
 
 /// How far the clock of the API server is before that of the member, from the one moment that both have noted:

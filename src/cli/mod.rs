@@ -78,17 +78,12 @@ struct Sources {
 impl Sources {
     /// Everything, checked, or the exit code after all mistakes were printed.
     fn load(&self) -> Result<Loaded, ExitCode> {
-        self.load_in(&self.pairs(), &Environment::of_process())
+        self.load_in(&plugin::pairs(&self.set, None), &Environment::of_process())
     }
 
     fn load_in(&self, pairs: &[String], environment: &Environment) -> Result<Loaded, ExitCode> {
         load(&self.paths, pairs, environment, bactrian::registry())
             .map_err(|errors| output::config_errors(&errors))
-    }
-
-    /// The settings of the command line: what the name of the program stands for, then `--set`.
-    fn pairs(&self) -> Vec<String> {
-        plugin::pairs().into_iter().chain(self.set.iter().cloned()).collect()
     }
 }
 

@@ -44,8 +44,7 @@ impl Cluster {
         work: impl AsyncFnOnce(Box<dyn Operator>) -> Result<String, BoxError>,
     ) -> ExitCode {
         let paths = file.into_iter().chain(self.paths.clone()).collect::<Vec<_>>();
-        let namespace = self.namespace.iter().map(|namespace| format!("cluster.namespace={namespace}"));
-        let pairs = [plugin::pairs(), self.set.clone(), namespace.collect()].concat();
+        let pairs = plugin::pairs(&self.set, self.namespace.as_deref());
         let loaded = load_cluster(&paths, &pairs, &Environment::of_process());
         let (settings, service) = match loaded {
             Ok(loaded) => loaded,

@@ -14,9 +14,12 @@ fn is_plugin() -> bool {
     name.is_some_and(|name| Path::new(&name).file_stem().is_some_and(|stem| stem == NAME))
 }
 
-/// The settings that come with the name.
-pub(super) fn pairs() -> Vec<String> {
-    if is_plugin() { vec!["cluster.service=kubernetes".into()] } else { Vec::new() }
+/// The settings of the command line: those that come with the name of the program, then `--set`, then
+/// `--namespace`.
+pub(super) fn pairs(set: &[String], namespace: Option<&str>) -> Vec<String> {
+    let named = is_plugin().then(|| "cluster.service=kubernetes".to_owned());
+    let namespace = namespace.map(|namespace| format!("cluster.namespace={namespace}"));
+    named.into_iter().chain(set.iter().cloned()).chain(namespace).collect()
 }
 
 /// Parses the command line; the help shows the program as it was called.

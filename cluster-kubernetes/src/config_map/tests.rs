@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use router_core::cluster::{ClusterService as _, ClusterView, Leadership, LockName, Member, Term};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::judge::Judge;
 use super::layout::{Said, Words, check_lock, check_room, encode};

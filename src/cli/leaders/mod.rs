@@ -136,9 +136,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 /// The settings, the service, and the locks of the routes. What routes need to run is not needed here.
 fn configuration(arguments: &Arguments) -> Result<(Settings, Service, Locks), ExitCode> {
-    let mut pairs = plugin::pairs();
-    pairs.extend(arguments.set.iter().cloned());
-    pairs.extend(arguments.namespace.iter().map(|namespace| format!("cluster.namespace={namespace}")));
+    let pairs = plugin::pairs(&arguments.set, arguments.namespace.as_deref());
     let environment = Environment::of_process();
     let loaded = load_cluster(&arguments.paths, &pairs, &environment);
     let (settings, service) = loaded.map_err(|errors| output::config_errors(&errors))?;

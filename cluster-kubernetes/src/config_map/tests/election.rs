@@ -2,6 +2,7 @@
 
 use super::camel::{Camel, Periods};
 use super::*;
+use crate::contest;
 use serde_json::json;
 
 /// A member of ours, and its view of the one lock.
@@ -56,22 +57,11 @@ pub(super) async fn contender_with(server: &Arc<FakeServer>, pod: &str, clock: A
 
 impl Contender {
     pub(super) fn term(&self) -> Option<Term> {
-        match self.view.leadership() {
-            Leadership::Leader(term) if term.is_valid() => Some(term),
-            _ => None,
-        }
+        contest::term(&self.view)
     }
 
     async fn leads(&self) -> Term {
-        let patience = timeout(Duration::from_secs(60), async {
-            loop {
-                if let Some(term) = self.term() {
-                    return term;
-                }
-                sleep(Duration::from_millis(10)).await;
-            }
-        });
-        patience.await.expect("it leads within a minute")
+        contest::leads(&self.view).await
     }
 }
 
