@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use cluster_lease::{LockRecord, Request, StoreEntry, StoreError, StoreRecord, Version, Write};
+use cluster_lease::{Request, StoreEntry, StoreError, StoreRecord, Version, Write};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
@@ -19,9 +19,6 @@ pub(crate) struct Cache(Mutex<Inner>);
 #[derive(Default)]
 struct Inner {
     leases: HashMap<String, Seen>,
-    /// Locks that this process has seen with a record. If one is suddenly as if it had never been led,
-    /// it was deleted and made again, and its last leader may not know yet.
-    led: HashSet<String>,
 }
 
 struct Seen {
@@ -33,18 +30,9 @@ struct Seen {
 impl Cache {
     /// What a Lease says. It is remembered.
     pub(crate) fn note(&self, codec: &Codec, lease: &Lease) -> Result<Option<Decoded>, StoreError> {
-        let Some(mut decoded) = codec.decode(lease)? else { return Ok(None) };
+        let Some(decoded) = codec.decode(lease)? else { return Ok(None) };
         let Some(name) = lease.metadata.name.clone() else { return Ok(None) };
-        let mut inner = self.lock();
-        if decoded.pristine {
-            if inner.led.contains(&name) {
-                let record = LockRecord { settled: false, ..LockRecord::FREE };
-                decoded.record = Some(StoreRecord::Lock { record, holder: None });
-            }
-        } else if matches!(decoded.record, Some(StoreRecord::Lock { .. })) {
-            inner.led.insert(name.clone());
-        }
-        inner.put(name, decoded.version, Some(lease.clone()));
+        self.lock().put(name, decoded.version, Some(lease.clone()));
         Ok(Some(decoded))
     }
 
@@ -59,7 +47,7 @@ impl Cache {
         let mut names = HashSet::with_capacity(leases.len());
         for lease in leases {
             names.extend(lease.metadata.name.clone());
-            if let Some(Decoded { version, key, record: Some(record), .. }) = self.note(codec, lease)? {
+            if let Some(Decoded { version, key, record: Some(record) }) = self.note(codec, lease)? {
                 entries.push(StoreEntry { version, key, record });
             }
         }

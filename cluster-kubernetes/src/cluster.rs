@@ -42,10 +42,9 @@ const CLEAN_UP: Duration = Duration::from_secs(2);
 /// - Those of [`cluster_lease`]: the API server is one store whose history is not rolled back, clock *rates*
 ///   err by less than 1 % (what the clocks show does not matter), and work under a term ends when the term
 ///   says so.
-/// - All members of a group have the same timing.
-/// - The Leases of locks are created in advance before the first member is started, or not at all: a Lease
-///   that is deleted and made anew by hand, both while a leader is cut off, looks as if nobody had led to
-///   members that were started since.
+/// - Members may have different timings, because each says in its records what it lives by. Only where all records
+///   of a leader with a longer timing are deleted while it is cut off, a member that is started afterwards knows
+///   nothing of it, and waits for its own takeover wait.
 /// - Nobody writes the record of a Lease together with its seal but this crate.
 /// - The file of the container's last words is not overwritten with those of another container.
 ///

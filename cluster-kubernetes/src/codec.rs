@@ -2,20 +2,26 @@
 //!
 //! The fields of a Lease are for humans and for other tools: who holds, since when. What the election
 //! reads is one annotation, with a seal over it and over the holder. What routes keep with a lock is another
-//! one. A Lease whose seal does not fit was edited by somebody else. Then nothing in it can be relied on, and
-//! it counts as what is safe: a session as deleted, a lock as held by somebody who is gone and whose wait is
-//! not over.
+//! one. A Lease without a record, or whose seal does not fit, was made or edited outside of the election. Then
+//! nothing in it can be relied on, and it counts as what is safe: a session as deleted, a lock as one that any
+//! member may lead.
+//!
+//! # Formats
+//!
+//! A record says its format, `v=2`, and one that says none has the format 1, which had no timings. A record of a
+//! format that is not known here counts as written by a member that is alive, whatever its seal.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use cluster_lease::{
-    Death, LockRecord, Precondition, SessionId, SessionRecord, StoreError, StoreKey, StoreRecord, Version,
-    Write,
+    Death, Limits, LockRecord, Precondition, SessionRecord, StoreError, StoreKey, StoreRecord, Version, Write,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use router_core::cluster::Member;
+use smol_str::SmolStr;
 
 use crate::names::{
     GROUP_LABEL, Group, HOST_ANNOTATION, KIND_LABEL, LOCK_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL,
@@ -24,8 +30,8 @@ use crate::names::{
 };
 use crate::requests;
 
-/// Nobody's session: no process draws it.
-const NOBODY: SessionId = SessionId { incarnation: 0, generation: 0 };
+/// The format of the records that are written.
+pub(crate) const FORMAT: &str = "2";
 
 /// What a Lease says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +40,6 @@ pub(crate) struct Decoded {
     pub(crate) key: StoreKey,
     /// `None`: a session or a request that was edited by hand.
     pub(crate) record: Option<StoreRecord>,
-    /// The lock was made in advance and never led.
-    pub(crate) pristine: bool,
 }
 
 /// Makes Leases of records.
@@ -67,6 +71,7 @@ impl Codec {
             StoreRecord::Request(request) => {
                 (requests::spec(spec, request, now), "request", requests::text(request))
             }
+            StoreRecord::Newer { format } => unreachable!("a record of format {format} is never written"),
         };
         let labels = lease.metadata.labels.get_or_insert_default();
         labels.insert(MANAGED_BY_LABEL.into(), MANAGED_BY.into());
@@ -120,28 +125,33 @@ impl Codec {
         let holder =
             lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).filter(|id| !id.is_empty());
         let text = annotation(RECORD_ANNOTATION);
+        let newer = text.and_then(newer_format).map(|format| StoreRecord::Newer { format });
         let sealed = text.filter(|text| annotation(SEAL_ANNOTATION) == Some(&seal(name, text, holder)));
         if let Some(session) = self.group.session_of(name) {
-            let record = sealed.and_then(parse_session_record).zip(holder).map(|(record, holder)| {
+            let record = sealed.and_then(parse_session_record).zip(holder).map(|(mut record, holder)| {
+                record.limits = record.limits.or_else(|| self.limits_of_old(lease.spec.as_ref()));
                 let host = annotation(HOST_ANNOTATION).map(Into::into);
                 let pid = annotation(PID_ANNOTATION).and_then(|pid| pid.parse().ok());
                 StoreRecord::Session { record, member: Member { id: holder.into(), host, pid } }
             });
-            return Ok(Some(Decoded { version, key: StoreKey::Session(session), record, pristine: false }));
+            return Ok(Some(Decoded { version, key: StoreKey::Session(session), record: newer.or(record) }));
         }
         if let Some(request) = self.group.request_of(name, annotation(REQUEST_ANNOTATION)) {
             let record = sealed.and_then(|text| requests::parse(&request, text)).map(StoreRecord::Request);
-            return Ok(Some(Decoded { version, key: StoreKey::Request(request), record, pristine: false }));
+            return Ok(Some(Decoded { version, key: StoreKey::Request(request), record: newer.or(record) }));
         }
         let Some(lock) = self.group.lock_of(name, annotation(LOCK_ANNOTATION)) else { return Ok(None) };
-        let pristine = text.is_none() && annotation(SEAL_ANNOTATION).is_none() && holder.is_none();
-        let record = match sealed.and_then(parse_lock_record) {
-            Some(record) => record,
-            None if pristine => LockRecord::FREE,
-            None => LockRecord { holder: Some(NOBODY), settled: false, ..LockRecord::FREE },
-        };
-        let record = StoreRecord::Lock { record, holder: holder.map(Into::into) };
-        Ok(Some(Decoded { version, key: StoreKey::Lock(lock), record: Some(record), pristine }))
+        let record = sealed.and_then(parse_lock_record).unwrap_or(LockRecord::UNKNOWN);
+        let record = newer.unwrap_or(StoreRecord::Lock { record, holder: holder.map(Into::into) });
+        Ok(Some(Decoded { version, key: StoreKey::Lock(lock), record: Some(record) }))
+    }
+
+    /// A session of the format 1 does not say what its member lives by. Its Lease shows the takeover wait, to
+    /// which the rest must fit, but without a seal: so it only ever makes the wait longer.
+    fn limits_of_old(&self, spec: Option<&LeaseSpec>) -> Option<Limits> {
+        let shown = spec?.lease_duration_seconds.filter(|shown| *shown > self.takeover_wait_seconds)?;
+        let deadline = Duration::from_secs(u64::try_from(shown).ok()?);
+        Some(Limits { deadline, stop: Duration::ZERO, rate_error_ppm: 0 })
     }
 }
 
@@ -157,11 +167,11 @@ pub(crate) fn states(lease: &Lease) -> Option<String> {
     lease.metadata.annotations.as_ref()?.get(STATES_ANNOTATION).cloned()
 }
 
-/// The Lease of a lock as a manifest creates it in advance: free, and led at once by the first member that
-/// wants it. Create it when nobody leads the lock, that is before the first member is started; it has no
-/// record, so applying the manifest again changes nothing.
+/// The Lease of a lock as a manifest prints it, so that `kubectl get lease` shows the lock and its routes from the
+/// beginning. It has no record: to the election it says as little as a missing one, because it cannot be told from
+/// one that was deleted and made again. And so applying the manifest again changes nothing.
 #[must_use]
-pub fn free_lock(group: &Group, lock: &router_core::cluster::LockName) -> Lease {
+pub fn bare_lock(group: &Group, lock: &router_core::cluster::LockName) -> Lease {
     let labels = [
         (MANAGED_BY_LABEL, MANAGED_BY.to_owned()),
         (GROUP_LABEL, group.to_string()),
@@ -225,6 +235,12 @@ fn seal(lease: &str, record: &str, holder: Option<&str>) -> String {
     hash(&format!("{lease}\n{record}\n{}", holder.unwrap_or_default()), 8)
 }
 
+/// The format that a record says, if this program does not know it.
+pub(crate) fn newer_format(text: &str) -> Option<SmolStr> {
+    let format = *fields(text).get("v")?;
+    (format != FORMAT).then(|| format.into())
+}
+
 fn session_text(record: SessionRecord) -> String {
     let dead = match record.dead {
         None => "",
@@ -232,7 +248,7 @@ fn session_text(record: SessionRecord) -> String {
         Some(Death::Expired) => " dead=expired",
         Some(Death::Proof) => " dead=proof",
     };
-    format!("seq={}{dead}", record.seq)
+    format!("v={FORMAT} seq={}{}{dead}", record.seq, limits_text(record.limits))
 }
 
 fn parse_session_record(text: &str) -> Option<SessionRecord> {
@@ -244,27 +260,61 @@ fn parse_session_record(text: &str) -> Option<SessionRecord> {
         Some(&"proof") => Some(Death::Proof),
         Some(_) => return None,
     };
-    Some(SessionRecord { seq: fields.get("seq")?.parse().ok()?, dead })
+    Some(SessionRecord { seq: fields.get("seq")?.parse().ok()?, dead, limits: parse_limits(&fields)? })
 }
 
 pub(crate) fn lock_text(record: LockRecord) -> String {
-    let LockRecord { holder, epoch, claim, settled } = record;
+    let LockRecord { holder, epoch, claim, settled, limits, owed } = record;
     let holder = holder.map(|holder| format!("holder={holder} ")).unwrap_or_default();
-    format!("{holder}epoch={epoch} claim={claim} settled={settled}")
+    let limits = limits_text(limits);
+    let owed = owed.map(|owed| format!(" owed={}", millis(owed))).unwrap_or_default();
+    format!("v={FORMAT} {holder}epoch={epoch} claim={claim} settled={settled}{limits}{owed}")
 }
 
 pub(crate) fn parse_lock_record(text: &str) -> Option<LockRecord> {
+    if newer_format(text).is_some() {
+        return None;
+    }
     let fields = fields(text);
     let holder = match fields.get("holder") {
         None => None,
         Some(holder) => Some(parse_session(holder)?),
+    };
+    let owed = match fields.get("owed") {
+        None => None,
+        Some(owed) => Some(Duration::from_millis(owed.parse().ok()?)),
     };
     Some(LockRecord {
         holder,
         epoch: fields.get("epoch")?.parse().ok()?,
         claim: fields.get("claim")?.parse().ok()?,
         settled: fields.get("settled")?.parse().ok()?,
+        limits: parse_limits(&fields)?,
+        owed,
     })
+}
+
+/// In milliseconds, and millionths.
+fn limits_text(limits: Option<Limits>) -> String {
+    let Some(Limits { deadline, stop, rate_error_ppm }) = limits else { return String::new() };
+    format!(" y={} stop={} rho={rate_error_ppm}", millis(deadline), millis(stop))
+}
+
+/// `None`: they are not as this program writes them.
+#[expect(clippy::option_option, reason = "that there are none is one of the things that a record can say")]
+fn parse_limits(fields: &BTreeMap<&str, &str>) -> Option<Option<Limits>> {
+    let Some(deadline) = fields.get("y") else { return Some(None) };
+    let millis = |text: &str| text.parse().ok().map(Duration::from_millis);
+    Some(Some(Limits {
+        deadline: millis(deadline)?,
+        stop: millis(fields.get("stop")?)?,
+        rate_error_ppm: fields.get("rho")?.parse().ok().filter(|rho| *rho < 1_000_000)?,
+    }))
+}
+
+/// Rounded up: what is waited for may only become longer.
+fn millis(span: Duration) -> u128 {
+    span.as_nanos().div_ceil(1_000_000)
 }
 
 pub(crate) fn fields(text: &str) -> BTreeMap<&str, &str> {

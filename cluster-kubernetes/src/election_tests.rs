@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cluster_lease::{LeaseCluster, LeaseClusterSettings, Settings, TokioClock};
+use cluster_lease::{
+    LeaseCluster, LeaseClusterSettings, LockRecord, Precondition, Settings, StoreKey, StoreRecord,
+    TokioClock, Write,
+};
+use k8s_openapi::api::coordination::v1::Lease;
 use router_core::cluster::{ClusterService as _, ClusterView, LockName, Member, Term};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::codec::{Codec, free_lock};
+use crate::codec::{Codec, bare_lock};
 use crate::contest;
 use crate::fake::{FakeServer, Fault};
 use crate::followers::follow;
@@ -61,12 +65,58 @@ impl Contender {
     }
 }
 
-/// A server with a free lock.
+/// A server with a lock that its last holder has given up.
 async fn server() -> Arc<FakeServer> {
+    let record = StoreRecord::Lock { record: LockRecord::RELEASED, holder: None };
+    let write = Write::new(StoreKey::Lock(lock()), Precondition::Absent, record);
+    let codec = Codec { group: Group::default(), owner: None, takeover_wait_seconds: 15 };
+    server_with(&codec.encode(&write, None, jiff::Timestamp::UNIX_EPOCH)).await
+}
+
+async fn server_with(lease: &Lease) -> Arc<FakeServer> {
     let server = FakeServer::new();
     let api = kube::Api::namespaced(server.client(), "shop");
-    api.create(&kube::api::PostParams::default(), &free_lock(&Group::default(), &lock())).await.unwrap();
+    api.create(&kube::api::PostParams::default(), lease).await.unwrap();
     server
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_of_a_manifest_is_no_reason_to_lead_at_once() {
+    let server = server_with(&bare_lock(&Group::default(), &lock())).await;
+    let began = Instant::now();
+    let _term = contender(&server, "pod-1_1").await.leads().await;
+    let waited = began.elapsed();
+    assert!((Duration::from_secs(15)..Duration::from_secs(16)).contains(&waited), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_deleted_and_made_again_is_led_when_its_old_leader_has_ended() {
+    let server = server().await;
+    let old = contender(&server, "pod-1_1").await;
+    let term = old.leads().await;
+    old.crashed.store(true, Ordering::Relaxed);
+    server.delete(LEASE);
+    let api = kube::Api::namespaced(server.client(), "shop");
+    api.create(&kube::api::PostParams::default(), &bare_lock(&Group::default(), &lock())).await.unwrap();
+    let began = Instant::now();
+    let next = contender(&server, "pod-2_1").await.leads().await;
+    assert!(began.elapsed() > Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(next.number() > term.number());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_of_a_newer_format_is_left_alone() {
+    let server = server().await;
+    let mut lease = serde_json::from_value::<Lease>(server.lease(LEASE).unwrap()).unwrap();
+    let annotations = lease.metadata.annotations.as_mut().unwrap();
+    annotations.insert("bactrian/record".into(), "v=3 free=yes".into());
+    lease.metadata.resource_version = None;
+    let server = server_with(&lease).await;
+    let one = contender(&server, "pod-1_1").await;
+    sleep(Duration::from_secs(120)).await;
+    assert!(one.term().is_none());
+    let lease = server.lease(LEASE).unwrap();
+    assert_eq!(lease["metadata"]["annotations"]["bactrian/record"], "v=3 free=yes");
 }
 
 #[tokio::test(start_paused = true)]

@@ -59,7 +59,7 @@ mod watch;
 
 pub use cluster::KubernetesCluster;
 pub use cluster_lease::{METRICS, Timing};
-pub use codec::free_lock;
+pub use codec::bare_lock;
 pub use config_map::CamelTimingError;
 pub use identity::PodIdentity;
 pub use kube::Config;

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::LeaseSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
-use crate::codec::fields;
+use crate::codec::{FORMAT, fields};
 use crate::names::parse_session;
 
 const HAND_OVER: &str = "handover ";
@@ -26,11 +26,12 @@ pub(crate) fn spec(before: LeaseSpec, request: &Request, now: Timestamp) -> Leas
 
 /// What its name does not say.
 pub(crate) fn text(request: &Request) -> String {
-    match request {
+    let text = match request {
         Request::HandOver { holder, claim, .. } => format!("holder={holder} claim={claim}"),
         Request::Drain { done_by: None, .. } => "asked".into(),
         Request::Drain { done_by: Some(member), .. } => format!("done-by={member}"),
-    }
+    };
+    format!("v={FORMAT} {text}")
 }
 
 /// The request with this name.

@@ -249,8 +249,7 @@ impl Survey {
         sessions: &BTreeMap<SessionId, SessionStatus>,
         members: &BTreeSet<String>,
     ) -> Option<(LockName, LockStatus)> {
-        let Decoded { version, key: StoreKey::Lock(lock), record, .. } = self.codec.decode(lease).ok()??
-        else {
+        let Decoded { version, key: StoreKey::Lock(lock), record } = self.codec.decode(lease).ok()?? else {
             return None;
         };
         let Some(StoreRecord::Lock { record: LockRecord { holder, epoch, settled, .. }, .. }) = record else {

@@ -70,11 +70,14 @@ pub enum Action {
         /// The session that is named.
         session: Option<SessionId>,
     },
-    /// The record of the lock does not exist. The core creates it and then waits for the whole takeover
-    /// wait, because an absent record cannot be told from a deleted one. Worth a line in the log.
-    LockMissing {
+    /// The lock is claimed now, and may be led only after a wait. Worth a line in the log.
+    Wait {
         /// Which lock.
         lock: LockId,
+        /// What is left of the wait.
+        wait: Duration,
+        /// Why there is one.
+        why: WaitCause,
     },
     /// This process's session ended and the next one begins. All holds have been fenced.
     SessionLost {
@@ -83,6 +86,21 @@ pub enum Action {
         /// Why.
         cause: SessionLoss,
     },
+}
+
+/// Why a lock that may be claimed may not be led yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum WaitCause {
+    /// It has no record, which cannot be told from a deleted one.
+    Missing,
+    /// Its record was not written by a member, which cannot be told from one that was made anew.
+    Unsealed,
+    /// The session of its holder is missing.
+    SessionMissing,
+    /// Its holder was reported gone, which may be wrong.
+    Reported,
+    /// An earlier claimant has not served its own wait.
+    Unsettled,
 }
 
 /// Why a hold ended without having been given up.

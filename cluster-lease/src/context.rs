@@ -68,6 +68,8 @@ pub(crate) struct Context {
     pub(crate) synced: bool,
     pub(crate) watching: bool,
     pub(crate) sessions: Sessions,
+    /// The longest true time that the work of any holder may take, by any record that was ever seen.
+    pub(crate) longest: Duration,
     pub(crate) session: Session,
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) draining: bool,
@@ -94,6 +96,7 @@ impl Context {
             synced: false,
             watching: true,
             sessions: Sessions::default(),
+            longest: Duration::ZERO,
             session: Session::new(identity.incarnation(), 0),
             candidates: Vec::new(),
             draining: false,
@@ -107,6 +110,10 @@ impl Context {
             #[cfg(feature = "mutants")]
             proof: crate::mutant::Proof::default(),
         }
+    }
+
+    pub(crate) fn note_rest(&mut self, rest: Option<Duration>) {
+        self.longest = self.longest.max(rest.unwrap_or_default());
     }
 
     pub(crate) fn wake_lock_in(&mut self, time: Duration) {

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::event::{Event, Outcome};
 use crate::hold::Hold;
 use crate::lock::Lock;
-use crate::record::{Entry, Key, LockId, Record, SessionId, Version};
+use crate::record::{Entry, Key, LockId, LockRecord, Record, SessionId, SessionRecord, Version};
 use crate::rendezvous::name_hash;
 use crate::settings::Settings;
 use crate::tenure::Tenure;
@@ -309,19 +309,29 @@ impl Core {
     fn observe(&mut self, key: Key, state: Option<(Version, Record)>, listed: bool) -> Touched {
         match key {
             Key::Lock(id) => {
+                let newer = matches!(state, Some((_, Record::Newer)));
                 let state = state.and_then(|(version, record)| match record {
                     Record::Lock(record) => Some((version, record)),
+                    Record::Newer => Some((version, LockRecord::UNKNOWN)),
                     Record::Session(_) => None,
                 });
-                self.locks.entry(id).or_default().observe(id, state, &mut self.context);
+                let lock = self.locks.entry(id).or_default();
+                lock.observe(id, state, &mut self.context);
+                lock.newer = newer;
                 Touched::One(id)
             }
             Key::Session(id) => {
+                let newer = matches!(state, Some((_, Record::Newer)));
                 let state = state.and_then(|(version, record)| match record {
                     Record::Session(record) => Some((version, record)),
+                    Record::Newer => Some((version, SessionRecord { seq: 0, dead: None, limits: None })),
                     Record::Lock(_) => None,
                 });
                 let mut changed = self.context.observe_session(id, state);
+                if let Some(view) = self.context.sessions.get_mut(&id) {
+                    changed |= view.newer != newer;
+                    view.newer = newer;
+                }
                 if id == self.context.session.id {
                     changed |= match state {
                         Some((version, record)) => self.context.own_session_seen(version, record, listed),

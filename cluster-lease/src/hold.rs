@@ -6,7 +6,7 @@ use crate::action::{Action, FenceCause};
 use crate::clocks::Clocks;
 use crate::context::{Context, remaining};
 use crate::lock::Lock;
-use crate::record::{LockId, LockRecord, SessionId, Version};
+use crate::record::{Limits, LockId, LockRecord, SessionId, Version};
 use crate::tenure::Tenure;
 use crate::view::Seen;
 
@@ -14,10 +14,10 @@ use crate::view::Seen;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Start {
     AtOnce,
-    /// The takeover wait after this reading.
-    WaitFrom(Clocks),
-    /// The takeover wait after the view has confirmed the claim.
-    WaitFromConfirmation,
+    /// When this much true time has passed since this reading.
+    WaitFrom(Clocks, Duration),
+    /// The same since the view has confirmed the claim.
+    WaitFromConfirmation(Duration),
 }
 
 /// A claim that the ordered view has confirmed.
@@ -29,13 +29,20 @@ pub(crate) struct Grant {
     pub(crate) version: Version,
     pub(crate) epoch: u64,
     pub(crate) start: Start,
+    pub(crate) limits: Limits,
 }
 
 impl Grant {
     /// What whoever works under the hold knows of its record.
     pub(crate) fn tenure(&self) -> Tenure {
-        let record =
-            LockRecord { holder: Some(self.session), epoch: self.epoch, claim: self.claim, settled: true };
+        let record = LockRecord {
+            holder: Some(self.session),
+            epoch: self.epoch,
+            claim: self.claim,
+            settled: true,
+            limits: Some(self.limits),
+            owed: None,
+        };
         Tenure { granted: self.version, record }
     }
 
@@ -52,10 +59,10 @@ impl Grant {
     pub(crate) fn wait(&self, context: &Context) -> Option<Duration> {
         match self.start {
             Start::AtOnce => None,
-            Start::WaitFrom(since) => {
-                remaining(context.settings.takeover_wait(), context.now.standby_since(since))
+            Start::WaitFrom(since, rest) => {
+                remaining(context.settings.wait_for(rest), context.now.standby_since(since))
             }
-            Start::WaitFromConfirmation => Some(context.settings.takeover_wait()),
+            Start::WaitFromConfirmation(rest) => Some(context.settings.wait_for(rest)),
         }
     }
 }

@@ -55,7 +55,7 @@ mod sync {
     pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 }
 
-pub use action::{Action, Actions, FenceCause, Operation, RequestId, SessionLoss, Target};
+pub use action::{Action, Actions, FenceCause, Operation, RequestId, SessionLoss, Target, WaitCause};
 pub use clocks::Clocks;
 pub use core::{Core, Guard, Identity, IdentityError};
 pub use driver::{
@@ -68,7 +68,7 @@ pub use memory::{Faults, Link, MemoryHandle, MemoryStore, Requests, Span};
 pub use mutant::{Branch, Mutant};
 pub use operator::LeaseOperator;
 pub use record::{
-    Death, Entry, Key, LockId, LockRecord, Precondition, Record, SessionId, SessionRecord, Version,
+    Death, Entry, Key, Limits, LockId, LockRecord, Precondition, Record, SessionId, SessionRecord, Version,
 };
 pub use rendezvous::{Candidate, name_hash};
 pub use request::Request;

@@ -18,6 +18,8 @@ pub(crate) struct Lock {
     /// Not campaigned for until this much time after this reading, which moves on until the lock is free.
     pub(crate) stay_out: Option<(Clocks, Duration)>,
     pub(crate) seen: Option<Seen<LockRecord>>,
+    /// The record is of a newer format: what `seen` says of its content is nothing.
+    pub(crate) newer: bool,
     /// The holder whose session is absent, and since when this process has seen it so.
     pub(crate) absent_holder: Option<(SessionId, Clocks)>,
     /// Since when there has been something to do for a candidate.
@@ -55,6 +57,8 @@ impl Lock {
         self.flight = None;
         if let Some((version, record)) = state {
             self.remembered = self.remembered.max(version).max(record.epoch);
+            context.note_rest(record.limits.map(|limits| limits.rest()));
+            context.note_rest(record.owed);
         }
         let session = self.holder();
         if session != before {

@@ -109,8 +109,17 @@ mod enabled {
             AbsentSessionAtOnce,
             /// R7: a lock is claimed without naming the version that was seen.
             ClaimWithoutVersion,
+            /// R7: a lock whose record no member has written is taken for one that was released.
+            UnsealedIsFree,
+            /// R6, R7: what the holder says that it lives by is not looked at.
+            HoldersTimingIgnored,
+            /// R7: a lock whose record is absent is led after the own takeover wait, whatever the records that
+            /// are, or were, there say.
+            AbsentLockOwnWait,
             /// R8: a wait that an earlier claimant owed is forgotten.
             NoInheritedWait,
+            /// R8: an unsettled claim says only what the claimant's own takeover wait is worth.
+            ClaimOwesOwnWait,
             /// R9: a claim nonce grants again.
             ReusableNonce,
             /// R10: a lock is released before its work has ended.
@@ -189,6 +198,14 @@ mod enabled {
             ClaimedAbsentLock,
             /// R7: a claim was sent again because its fate was unknown.
             ClaimRetried,
+            /// R7: the record was not written by a member.
+            UnsealedWait,
+            /// R7: the wait of a claim was at most the own takeover wait.
+            OwnWait,
+            /// R7: the wait of a claim was longer, because of what another member lives by.
+            LongerWait,
+            /// A lock was left to a newer version of this program.
+            LeftToNewer,
             /// R8: a wait was inherited.
             InheritedWait,
             /// R8: a hold that waited was settled.

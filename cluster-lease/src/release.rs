@@ -29,6 +29,8 @@ impl Lock {
             claim: seen.record.claim,
             // A hold that has led has served its wait. A claim that never led passes its debt on (R8).
             settled: seen.record.settled || ended.is_some(),
+            limits: None,
+            owed: if ended.is_some() { None } else { seen.record.owed },
         };
         let expect = Precondition::Version(seen.version);
         #[cfg(feature = "mutants")]

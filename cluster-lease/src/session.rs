@@ -136,7 +136,8 @@ impl Context {
     }
 
     fn send_heartbeat(&mut self, seq: u64, expect: Precondition) {
-        let record = Record::Session(SessionRecord { seq, dead: None });
+        let limits = Some(self.settings.limits());
+        let record = Record::Session(SessionRecord { seq, dead: None, limits });
         let key = Key::Session(self.session.id);
         let flight = self.write(Target::Heartbeat, key, expect, record);
         let oldest = self.now.leader.saturating_sub(self.settings.deadline());

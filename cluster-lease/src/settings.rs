@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-/// The timing of a group. All members of a group must use the same numbers.
+use crate::record::{Limits, MILLION, scaled_up};
+
+/// The timing of one member. Members of a group may differ: each waits for what the others say that they live
+/// by. Where no record says it any more, its own takeover wait must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
     takeover_wait: Duration,
@@ -54,8 +57,6 @@ pub enum SettingsError {
     #[error("a takeover wait of {0:?} never ends; it may be a year at most")]
     Endless(Duration),
 }
-
-const MILLION: u128 = 1_000_000;
 
 /// Readings of clocks can be added to anything up to this, and to what it implies for the other numbers.
 const LONGEST_WAIT: Duration = Duration::from_secs(366 * 86_400);
@@ -174,6 +175,24 @@ impl Settings {
         self.heartbeat.min(Duration::from_secs(3))
     }
 
+    /// What the work of this member lives by, in whole milliseconds, as records have it.
+    pub fn limits(&self) -> Limits {
+        let (deadline, stop) = (whole_millis(self.deadline), whole_millis(self.stop));
+        Limits { deadline, stop, rate_error_ppm: self.rate_error_ppm }
+    }
+
+    /// How long to wait, by the own clock, until this much true time has passed for certain; never less than
+    /// the takeover wait.
+    pub fn wait_for(&self, rest: Duration) -> Duration {
+        self.takeover_wait.max(scaled_up(rest, MILLION + u128::from(self.rate_error_ppm), MILLION))
+    }
+
+    /// The true time that the takeover wait is worth, by a clock that is as fast as it may be.
+    pub(crate) fn worth(&self) -> Duration {
+        let (_, fast) = self.rates();
+        nanos(self.takeover_wait.as_nanos() * MILLION / fast).max(self.limits().rest())
+    }
+
     /// What is left, by the leader's clock, between the latest end of its work and the earliest start of a
     /// successor.
     pub(crate) fn slack(&self) -> Duration {
@@ -203,6 +222,12 @@ impl Default for Settings {
     fn default() -> Self {
         Self::default_profile()
     }
+}
+
+/// Rounded up: what lasts longer than is said is not safe.
+fn whole_millis(span: Duration) -> Duration {
+    let millis = span.as_nanos().div_ceil(1_000_000);
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
 fn nanos(nanos: u128) -> Duration {

@@ -73,11 +73,11 @@ pub trait LeaseStore: Send + Sync + 'static {
         None
     }
 
-    /// Why a lock that has no record is led after the takeover wait only, for the log.
+    /// Why a lock that has no record is led after a wait only, for the log.
     fn why_missing(&self, lock: &LockName) -> String {
         format!(
-            "there is no record of `{lock}`, and a missing record cannot be told from a deleted one; create \
-             the records of locks in advance to start at once"
+            "there is no record of `{lock}`, and a missing record cannot be told from a deleted one: this happens \
+             once in the life of a lock"
         )
     }
 
@@ -128,6 +128,12 @@ pub enum StoreRecord {
     },
     /// What an operator asks. The core never sees it.
     Request(Request),
+    /// What a newer version of this program has written, in a format that this one cannot read. Its writer
+    /// counts as alive. Stores give it; members never write it.
+    Newer {
+        /// The version of the format, as the record says it.
+        format: SmolStr,
+    },
 }
 
 /// One conditional write. The variant of the record must be that of the key.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::action::Action;
-use crate::context::Context;
+use crate::action::{Action, WaitCause};
+use crate::context::{Context, remaining};
 use crate::hold::{Grant, Hold, Start};
 use crate::lock::Lock;
-use crate::record::{Death, LockId, LockRecord, Precondition, Record, SessionId};
+use crate::record::{Death, Limits, LockId, LockRecord, Precondition, Record, SessionId};
 use crate::view::{Mortality, Standing};
 
 /// A claim that was sent. It is sent again unchanged until the view shows what became of it.
@@ -23,8 +23,10 @@ enum Situation {
     Held(Duration),
     /// Its holder may and must be declared dead first.
     Kill(SessionId, Death),
-    /// It may be claimed, to be led from then on.
-    Open(Start),
+    /// It may be claimed, to be led from then on. And why there is a wait, where there is one.
+    Open(Start, WaitCause),
+    /// A newer version of this program has written it: hands off.
+    Newer,
     /// It names this session already.
     Own,
 }
@@ -48,7 +50,7 @@ impl Lock {
         let lost = context.session.lost.is_some();
         if let Some(seen) = confirmed.filter(|_| self.hold == Hold::None && !lost) {
             let start = match claim.start {
-                Start::WaitFromConfirmation => Start::WaitFrom(context.now),
+                Start::WaitFromConfirmation(rest) => Start::WaitFrom(context.now, rest),
                 start => start,
             };
             let epoch = seen.version.max(seen.record.epoch);
@@ -56,7 +58,8 @@ impl Lock {
             let epoch = if mutated!(context, EpochFromRecord) { seen.record.epoch } else { epoch };
             let session = context.session.id;
             let (claim, version) = (seen.record.claim, seen.version);
-            self.hold = Hold::Waiting(Grant { session, claim, version, epoch, start });
+            let limits = context.settings.limits();
+            self.hold = Hold::Waiting(Grant { session, claim, version, epoch, start, limits });
             self.pending = None;
         } else if !unchanged || lost {
             self.pending = None;
@@ -102,7 +105,12 @@ impl Lock {
                 context.wake_lock_in(time);
                 return false;
             }
-            Situation::Kill(..) | Situation::Open(_) => {}
+            Situation::Newer => {
+                covered!(context, LeftToNewer);
+                self.open_since = None;
+                return false;
+            }
+            Situation::Kill(..) | Situation::Open(..) => {}
         }
         let open_since = *self.open_since.get_or_insert(context.now);
         if let Some(time) = context.turn(self.name, open_since) {
@@ -111,8 +119,8 @@ impl Lock {
         }
         match situation {
             Situation::Kill(session, death) => context.kill(session, death),
-            Situation::Open(start) => self.claim(id, start, context),
-            Situation::Held(_) | Situation::Own => {}
+            Situation::Open(start, why) => self.claim(id, start, why, context),
+            Situation::Held(_) | Situation::Own | Situation::Newer => {}
         }
         true
     }
@@ -121,11 +129,21 @@ impl Lock {
     fn situation(&self, context: &mut Context) -> Situation {
         let Some(seen) = self.seen else {
             // An absent record cannot be told from a deleted one, whose holder may still be leading. And
-            // "absent" names no version, so only the confirmation of the own claim dates the wait.
-            let at_once = mutated!(context, AbsentLockAtOnce);
-            return Situation::Open(if at_once { Start::AtOnce } else { Start::WaitFromConfirmation });
+            // "absent" names no version, so only the confirmation of the own claim dates the wait. Who the
+            // holder was is not known, so it is given the longest time that anything here has ever said.
+            if mutated!(context, AbsentLockAtOnce) {
+                return Situation::Open(Start::AtOnce, WaitCause::Missing);
+            }
+            let forgotten = mutated!(context, AbsentLockOwnWait);
+            let rest = if forgotten { Duration::ZERO } else { context.longest };
+            return Situation::Open(Start::WaitFromConfirmation(rest), WaitCause::Missing);
         };
-        let Some(holder) = seen.record.holder else { return self.open(Start::AtOnce, context) };
+        if self.newer {
+            return Situation::Newer;
+        }
+        let Some(holder) = seen.record.holder else {
+            return self.open(Start::AtOnce, WaitCause::Unsettled, context);
+        };
         if holder == context.session.id {
             return Situation::Own;
         }
@@ -133,21 +151,37 @@ impl Lock {
             Standing::Absent => {
                 let since = self.absent_holder.map_or(context.now, |(_, since)| since);
                 let at_once = mutated!(context, AbsentSessionAtOnce);
-                self.open(if at_once { Start::AtOnce } else { Start::WaitFrom(since) }, context)
+                let rest = self.rest_of_holder(None, context);
+                let start = if at_once { Start::AtOnce } else { Start::WaitFrom(since, rest) };
+                self.open(start, WaitCause::SessionMissing, context)
             }
-            Standing::Dead(Death::Expired | Death::Proof) => self.open(Start::AtOnce, context),
+            Standing::Dead(Death::Expired | Death::Proof) => {
+                self.open(Start::AtOnce, WaitCause::Unsettled, context)
+            }
             Standing::Dead(Death::Weak) => self.weakly_dead(holder, context),
             Standing::Live => self.alive(holder, context),
         }
+    }
+
+    /// The true time that the holder's work may still take, by what its lock and its session say that it
+    /// lives by. Where neither does, anything that was ever seen may be true of it.
+    fn rest_of_holder(&self, session: Option<Limits>, context: &Context) -> Duration {
+        if mutated!(context, HoldersTimingIgnored) {
+            return Duration::ZERO;
+        }
+        let lock = self.seen.and_then(|seen| seen.record.limits);
+        let said = lock.into_iter().chain(session).map(|limits| limits.rest()).max();
+        said.unwrap_or(context.longest)
     }
 
     /// R6: a live session is watched until it may be declared dead.
     fn alive(&self, holder: SessionId, context: &mut Context) -> Situation {
         let Some(view) = context.sessions.get(&holder) else { return Situation::Held(Duration::ZERO) };
         match view.mortality(context) {
+            Mortality::Never => Situation::Newer,
             Mortality::In(time) => Situation::Held(time),
             Mortality::Due(Death::Expired) if mutated!(context, TakeWithoutKill) => {
-                self.open(Start::AtOnce, context)
+                self.open(Start::AtOnce, WaitCause::Unsettled, context)
             }
             Mortality::Due(death) => Situation::Kill(holder, death),
         }
@@ -161,53 +195,72 @@ impl Lock {
             return Situation::Kill(holder, Death::Proof);
         }
         let since = view.weak_since(mutated!(context, WeakWaitFromStaleVersion));
+        let rest = self.rest_of_holder(view.seen.record.limits, context);
         let at_once = mutated!(context, WeakWithoutWait);
-        self.open(if at_once { Start::AtOnce } else { Start::WaitFrom(since) }, context)
+        let start = if at_once { Start::AtOnce } else { Start::WaitFrom(since, rest) };
+        self.open(start, WaitCause::Reported, context)
     }
 
     /// R8: whatever the evidence, an unsettled record owes a wait from when this process first saw it.
-    /// Its claimant was named without having waited, so it says nothing about the one before.
-    fn open(&self, start: Start, context: &mut Context) -> Situation {
-        let unsettled = self.seen.filter(|seen| !seen.record.settled && !mutated!(context, NoInheritedWait));
-        let Some(unsettled) = unsettled else { return Situation::Open(start) };
-        covered!(context, InheritedWait);
-        let since = match start {
-            Start::WaitFrom(since) if since.standby > unsettled.at.standby => since,
-            _ => unsettled.at,
+    /// Its claimant was named without having waited, so it says nothing about the one before; and one that no
+    /// member has written says nothing about anybody.
+    fn open(&self, start: Start, why: WaitCause, context: &mut Context) -> Situation {
+        let Some(seen) = self.seen.filter(|seen| !seen.record.settled) else {
+            return Situation::Open(start, why);
         };
-        Situation::Open(Start::WaitFrom(since))
+        let unknown = seen.record.is_unknown();
+        let forgotten =
+            if unknown { mutated!(context, UnsealedIsFree) } else { mutated!(context, NoInheritedWait) };
+        if forgotten {
+            return Situation::Open(start, why);
+        }
+        covered!(context, if unknown => UnsealedWait else InheritedWait);
+        let owed = seen.record.owed.unwrap_or(context.longest);
+        match start {
+            Start::WaitFrom(since, rest) => {
+                let since = if since.standby > seen.at.standby { since } else { seen.at };
+                Situation::Open(Start::WaitFrom(since, rest.max(owed)), why)
+            }
+            _ if unknown => Situation::Open(Start::WaitFrom(seen.at, owed), WaitCause::Unsealed),
+            _ => Situation::Open(Start::WaitFrom(seen.at, owed), WaitCause::Unsettled),
+        }
     }
 
     /// R7: claims the lock as of the very version that was judged, so a claim that is applied late
     /// changes nothing: its precondition is the state whose history justified it.
-    fn claim(&mut self, id: LockId, start: Start, context: &mut Context) {
+    fn claim(&mut self, id: LockId, start: Start, why: WaitCause, context: &mut Context) {
         if !context.session.may_claim(context) {
             covered!(context, ClaimWithoutEcho);
             return;
         }
-        let over = match start {
-            Start::WaitFrom(since) => {
-                let waited = context.now.standby_since(since);
-                waited >= context.settings.takeover_wait()
+        let (rest, left) = match start {
+            Start::AtOnce => (Duration::ZERO, None),
+            Start::WaitFrom(since, rest) => {
+                (rest, remaining(context.settings.wait_for(rest), context.now.standby_since(since)))
             }
-            Start::AtOnce => true,
-            Start::WaitFromConfirmation => false,
+            Start::WaitFromConfirmation(rest) => (rest, Some(context.settings.wait_for(rest))),
         };
-        let start = if over { Start::AtOnce } else { start };
+        let start = if left.is_none() { Start::AtOnce } else { start };
         self.count_claim(start, context);
-        let expect = match self.seen {
-            Some(seen) => Precondition::Version(seen.version),
-            None => {
-                context.actions.push(Action::LockMissing { lock: id });
-                Precondition::Absent
-            }
-        };
+        if let Some(wait) = left {
+            covered!(context, if wait > context.settings.takeover_wait() => LongerWait else OwnWait);
+            context.actions.push(Action::Wait { lock: id, wait, why });
+        }
+        let expect = self.seen.map_or(Precondition::Absent, |seen| Precondition::Version(seen.version));
         #[cfg(feature = "mutants")]
         let expect = if mutated!(context, ClaimWithoutVersion) { Precondition::Any } else { expect };
         context.claims += 1;
-        let epoch = self.next_epoch(context);
-        let holder = Some(context.session.id);
-        let record = LockRecord { holder, epoch, claim: context.claims, settled: over };
+        // R8: whoever comes next may know less, so the claim says the longest wait that anybody owed. What
+        // the own one is worth is among it, because the operator may know more than the records.
+        let known = if mutated!(context, ClaimOwesOwnWait) { Duration::ZERO } else { rest };
+        let record = LockRecord {
+            holder: Some(context.session.id),
+            epoch: self.next_epoch(context),
+            claim: context.claims,
+            settled: left.is_none(),
+            limits: Some(context.settings.limits()),
+            owed: left.map(|_| known.max(context.settings.worth())),
+        };
         self.check_claim(context);
         self.pending = Some(Claim { expect, record, start });
         self.send(id, expect, record, context);
@@ -258,7 +311,7 @@ impl Lock {
         let (Hold::Leading(grant) | Hold::Draining(grant)) = self.hold else { return false };
         let Some(seen) = self.seen.filter(|seen| !seen.record.settled) else { return false };
         covered!(context, Settled);
-        let record = LockRecord { epoch: grant.epoch, settled: true, ..seen.record };
+        let record = LockRecord { epoch: grant.epoch, settled: true, owed: None, ..seen.record };
         self.send(id, Precondition::Version(seen.version), record, context);
         true
     }

@@ -25,6 +25,8 @@ pub(crate) struct SessionView {
     /// What was said against it, and when.
     evidence: Option<(Death, Clocks)>,
     kill: Option<Flight>,
+    /// Its record is of a newer format.
+    pub(crate) newer: bool,
 }
 
 /// The sessions that exist, by the ordered view.
@@ -33,14 +35,16 @@ pub(crate) type Sessions = BTreeMap<SessionId, SessionView>;
 impl SessionView {
     fn new(version: Version, record: SessionRecord, now: Clocks) -> Self {
         let live = record.dead.is_none().then_some((record.seq, now));
-        Self { seen: Seen { version, record, at: now }, live, evidence: None, kill: None }
+        Self { seen: Seen { version, record, at: now }, live, evidence: None, kill: None, newer: false }
     }
 
     fn update(&mut self, version: Version, record: SessionRecord, now: Clocks) {
         if version == self.seen.version {
             return;
         }
-        self.seen = Seen { version, record, at: now };
+        // An older version of this program that declares it dead leaves out what it lives by.
+        let limits = record.limits.or(self.seen.record.limits);
+        self.seen = Seen { version, record: SessionRecord { limits, ..record }, at: now };
         self.kill = None;
         if record.dead.is_none() {
             self.live = Some((record.seq, now));
@@ -59,10 +63,16 @@ impl SessionView {
 
     /// R6: why this session may be declared dead now, or how long until it may.
     ///
-    /// Weak evidence is good for one takeover wait. By then its session has either been silent for that
+    /// What counts is what the session says that it lives by, if that is longer than the own takeover wait.
+    ///
+    /// Weak evidence is good for one such wait. By then its session has either been silent for that
     /// long, and needs no evidence, or has shown that it lives.
     pub(crate) fn mortality(&self, context: &Context) -> Mortality {
-        let wait = context.settings.takeover_wait();
+        if self.newer {
+            return Mortality::Never;
+        }
+        let limits = self.seen.record.limits.filter(|_| !mutated!(context, HoldersTimingIgnored));
+        let wait = context.settings.wait_for(limits.map(|limits| limits.rest()).unwrap_or_default());
         let proven = matches!(self.evidence, Some((Death::Proof, _)));
         if proven && self.seen.record.dead != Some(Death::Expired) {
             return Mortality::Due(Death::Proof);
@@ -77,6 +87,8 @@ impl SessionView {
 }
 
 pub(crate) enum Mortality {
+    /// What a newer version of this program has written is not for this one to judge.
+    Never,
     Due(Death),
     In(Duration),
 }
@@ -111,6 +123,7 @@ impl Context {
             }
             Some((version, record)) => {
                 let now = self.now;
+                self.note_rest(record.limits.map(|limits| limits.rest()));
                 self.sessions
                     .entry(session)
                     .and_modify(|view| view.update(version, record, now))

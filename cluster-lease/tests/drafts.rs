@@ -111,7 +111,7 @@ fn a_claim_confirmed_by_the_list_that_shows_the_session_dead_is_not_granted() {
         assert!(group.deliver_next(0));
     }
     let session = group.members[0].core.session();
-    let dead = SessionRecord { seq: 2, dead: Some(cluster_lease::Death::Weak) };
+    let dead = SessionRecord { seq: 2, dead: Some(cluster_lease::Death::Weak), limits: None };
     group.set(Key::Session(session), Record::Session(dead));
     assert_eq!(group.lock().holder, Some(session));
     group.list(0);
@@ -134,7 +134,7 @@ fn after_a_gap_the_wait_for_a_weak_death_counts_from_the_death() {
     group.cut(leader);
     group.set(
         Key::Session(session),
-        Record::Session(SessionRecord { seq, dead: Some(cluster_lease::Death::Weak) }),
+        Record::Session(SessionRecord { seq, dead: Some(cluster_lease::Death::Weak), limits: None }),
     );
     group.members[standby].connected = true;
     group.list(standby);
@@ -168,7 +168,7 @@ fn a_hold_that_a_list_deposes_ends_by_the_deadline_of_before_the_list() {
 #[test]
 fn epochs_rise_even_when_the_store_counts_from_the_beginning_again() {
     let mut group = Group::empty();
-    let record = LockRecord { epoch: 41_000, ..LockRecord::FREE };
+    let record = LockRecord { epoch: 41_000, ..LockRecord::RELEASED };
     group.set(Key::Lock(LOCK), Record::Lock(record));
     group.join();
     group.pass(1.0);
@@ -190,8 +190,8 @@ fn epochs_rise_even_when_the_store_counts_from_the_beginning_again() {
 fn a_holder_that_is_another_incarnation_of_the_same_name_is_a_stranger() {
     let stranger = SessionId { incarnation: 77, generation: 0 };
     let mut group = Group::empty();
-    group.set(Key::Session(stranger), Record::Session(SessionRecord { seq: 5, dead: None }));
-    let held = LockRecord { holder: Some(stranger), epoch: 3, claim: 1, settled: true };
+    group.set(Key::Session(stranger), Record::Session(SessionRecord { seq: 5, dead: None, limits: None }));
+    let held = LockRecord { holder: Some(stranger), epoch: 3, claim: 1, ..LockRecord::RELEASED };
     group.set(Key::Lock(LOCK), Record::Lock(held));
     group.join();
     group.pass(14.0);
@@ -206,7 +206,10 @@ fn a_heartbeat_that_this_process_never_sent_costs_it_its_session() {
     let session = group.members[0].core.session();
     let seq = group.session_record(session).seq;
     // A copy of this very process sends the next one.
-    group.set(Key::Session(session), Record::Session(SessionRecord { seq: seq + 1, dead: None }));
+    group.set(
+        Key::Session(session),
+        Record::Session(SessionRecord { seq: seq + 1, dead: None, limits: None }),
+    );
     group.settle();
     assert!(matches!(group.members[0].told[1], Told::Fence(_, FenceCause::SessionLost, _)));
     assert_ne!(group.members[0].core.session(), session);

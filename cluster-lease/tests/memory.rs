@@ -20,7 +20,7 @@ fn lock() -> LockName {
 }
 
 fn write(expect: Precondition, epoch: u64) -> Write {
-    let record = StoreRecord::Lock { record: LockRecord { epoch, ..LockRecord::FREE }, holder: None };
+    let record = StoreRecord::Lock { record: LockRecord { epoch, ..LockRecord::RELEASED }, holder: None };
     Write::new(StoreKey::Lock(lock()), expect, record)
 }
 

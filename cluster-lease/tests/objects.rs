@@ -13,7 +13,7 @@ fn a_session_whose_object_now_holds_another_one_counts_as_deleted() {
     let standby = 1 - leader;
     let former = Key::Session(group.members[leader].core.session());
     let next = SessionId { incarnation: 99, generation: 0 };
-    let record = Record::Session(SessionRecord { seq: 1, dead: None });
+    let record = Record::Session(SessionRecord { seq: 1, dead: None, limits: None });
     group.replace(former, Key::Session(next), record);
     group.pass(0.1);
     assert!(matches!(group.members[leader].told[1], Told::Fence(_, FenceCause::SessionLost, _)));

@@ -1,5 +1,7 @@
 //! Tests of the codec.
 
+use cluster_lease::SessionId;
+
 use super::*;
 
 fn codec() -> Codec {
@@ -21,19 +23,25 @@ fn stored(write: &Write, before: Option<&Lease>, version: u64) -> Lease {
     lease
 }
 
-const LED: LockRecord = LockRecord { holder: None, epoch: 4, claim: u64::MAX, settled: true };
+const LED: LockRecord = LockRecord { epoch: 4, claim: u64::MAX, ..LockRecord::RELEASED };
+
+fn limits() -> Limits {
+    cluster_lease::Settings::default().limits()
+}
 
 #[test]
 fn records_come_back_as_they_were_written() {
     for dead in [None, Some(Death::Weak), Some(Death::Expired), Some(Death::Proof)] {
         let member = Member { id: "pod-1_1a2b3c4d".into(), host: Some("pod-1".into()), pid: Some(7) };
-        let record = StoreRecord::Session { record: SessionRecord { seq: 3, dead }, member };
+        let record =
+            StoreRecord::Session { record: SessionRecord { seq: 3, dead, limits: Some(limits()) }, member };
         let write = Write::new(StoreKey::Session(session()), Precondition::Absent, record);
         let decoded = codec().decode(&stored(&write, None, 9)).unwrap().unwrap();
         assert_eq!((decoded.version, decoded.key, decoded.record), (9, write.key, Some(write.record)));
     }
-    for holder in [None, Some(session())] {
-        let write = lock_write(LockRecord { holder, ..LED }, holder.map(|_| "pod-1_1a2b3c4d"));
+    let waiting = LockRecord { settled: false, owed: Some(Duration::from_millis(14_852)), ..LED };
+    for record in [LED, waiting, LockRecord { holder: Some(session()), limits: Some(limits()), ..waiting }] {
+        let write = lock_write(record, record.holder.map(|_| "pod-1_1a2b3c4d"));
         let decoded = codec().decode(&stored(&write, None, 9)).unwrap().unwrap();
         assert_eq!((decoded.key, decoded.record), (write.key, Some(write.record)));
     }
@@ -78,7 +86,7 @@ fn what_others_put_on_a_lease_stays() {
 }
 
 #[test]
-fn a_lock_that_was_edited_by_hand_is_held_by_nobody_and_owes_a_wait() {
+fn nothing_is_known_of_a_lock_that_was_edited_by_hand() {
     let held = lock_write(LockRecord { holder: Some(session()), ..LED }, Some("pod-1_1a2b3c4d"));
     let lease = stored(&held, None, 1);
     let mut edits = vec![lease.clone(), lease.clone(), lease.clone(), lease.clone()];
@@ -89,14 +97,16 @@ fn a_lock_that_was_edited_by_hand_is_held_by_nobody_and_owes_a_wait() {
     for edit in edits {
         let decoded = codec().decode(&edit).unwrap().unwrap();
         let Some(StoreRecord::Lock { record, .. }) = decoded.record else { panic!() };
-        assert_eq!((record.holder, record.settled, decoded.pristine), (Some(NOBODY), false, false));
+        assert_eq!(record, LockRecord::UNKNOWN);
     }
 }
 
 #[test]
 fn a_session_that_was_edited_by_hand_counts_as_deleted() {
-    let record =
-        StoreRecord::Session { record: SessionRecord { seq: 3, dead: None }, member: Member::new("a_1") };
+    let record = StoreRecord::Session {
+        record: SessionRecord { seq: 3, dead: None, limits: None },
+        member: Member::new("a_1"),
+    };
     let write = Write::new(StoreKey::Session(session()), Precondition::Absent, record);
     let mut lease = stored(&write, None, 1);
     lease.metadata.annotations.as_mut().unwrap().insert(RECORD_ANNOTATION.into(), "seq=4".into());
@@ -104,12 +114,89 @@ fn a_session_that_was_edited_by_hand_counts_as_deleted() {
 }
 
 #[test]
-fn a_lock_that_was_made_in_advance_is_free() {
-    let mut lease = free_lock(&Group::default(), &"Lock_1".parse().unwrap());
+fn nothing_is_known_of_a_lock_that_a_manifest_made() {
+    let mut lease = bare_lock(&Group::default(), &"Lock_1".parse().unwrap());
     lease.metadata.resource_version = Some("1".into());
     let decoded = codec().decode(&lease).unwrap().unwrap();
-    assert!(decoded.pristine);
-    assert_eq!(decoded.record, Some(StoreRecord::Lock { record: LockRecord::FREE, holder: None }));
+    assert_eq!(decoded.record, Some(StoreRecord::Lock { record: LockRecord::UNKNOWN, holder: None }));
+}
+
+/// What was stored by the programs that wrote a format.
+fn sample(format: &str) -> Vec<Lease> {
+    let text = match format {
+        "1" => include_str!("samples/1.json"),
+        _ => include_str!("samples/2.json"),
+    };
+    serde_json::from_value(serde_json::from_str::<serde_json::Value>(text).unwrap()["items"].take()).unwrap()
+}
+
+/// What a sample says: alive, ended, claimed, led, released, and a request.
+fn said_by_samples(limits: Option<Limits>, owed: Option<Duration>) -> Vec<StoreRecord> {
+    let session = SessionId { incarnation: 0x1a2b_3c4d_0000_4000_8000_0000_0000_0001, generation: 0 };
+    let id = "clock-0_1a2b3c4d";
+    let member = Member { id: id.into(), host: Some("clock-0".into()), pid: Some(7) };
+    let alive = |dead| StoreRecord::Session {
+        record: SessionRecord { seq: 7, dead, limits },
+        member: member.clone(),
+    };
+    let released = LockRecord { epoch: 40, claim: 1, ..LockRecord::RELEASED };
+    let led = LockRecord { holder: Some(session), limits, ..released };
+    let lock = |record: LockRecord| StoreRecord::Lock { record, holder: record.holder.map(|_| id.into()) };
+    vec![
+        alive(None),
+        alive(Some(Death::Expired)),
+        lock(LockRecord { settled: false, owed, ..led }),
+        lock(led),
+        lock(released),
+        StoreRecord::Request(cluster_lease::Request::Drain { member: "clock-0".into(), done_by: None }),
+    ]
+}
+
+fn decoded(leases: &[Lease]) -> Vec<StoreRecord> {
+    leases.iter().map(|lease| codec().decode(lease).unwrap().unwrap().record.unwrap()).collect()
+}
+
+#[test]
+fn every_format_that_was_ever_written_is_read() {
+    assert_eq!(decoded(&sample("1")), said_by_samples(None, None));
+    let owed = Duration::from_millis(14_852);
+    assert_eq!(decoded(&sample("2")), said_by_samples(Some(limits()), Some(owed)));
+}
+
+/// A change of what is written is a new format: it gets a number and a sample of its own.
+#[test]
+fn what_is_written_is_the_newest_sample() {
+    for (lease, record) in sample("2").iter().zip(decoded(&sample("2"))) {
+        let key = codec().decode(lease).unwrap().unwrap().key;
+        let written =
+            codec().encode(&Write::new(key, Precondition::Absent, record), None, Timestamp::UNIX_EPOCH);
+        for annotation in [RECORD_ANNOTATION, SEAL_ANNOTATION] {
+            let text = |lease: &Lease| lease.metadata.annotations.as_ref().unwrap()[annotation].clone();
+            assert_eq!(text(&written), text(lease));
+        }
+    }
+}
+
+#[test]
+fn a_session_of_the_first_format_is_given_the_wait_that_its_lease_shows() {
+    let mut lease = sample("1").remove(0);
+    let limits = |lease: &Lease| match codec().decode(lease).unwrap().unwrap().record {
+        Some(StoreRecord::Session { record, .. }) => record.limits,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(limits(&lease), None, "as long as the own one");
+    lease.spec.as_mut().unwrap().lease_duration_seconds = Some(60);
+    assert_eq!(limits(&lease).unwrap().rest(), Duration::from_secs(60));
+}
+
+#[test]
+fn a_newer_format_is_alive_whatever_its_seal() {
+    for mut lease in sample("2") {
+        let annotations = lease.metadata.annotations.as_mut().unwrap();
+        annotations.insert(RECORD_ANNOTATION.into(), "v=3 what this says is not known here".into());
+        let record = codec().decode(&lease).unwrap().unwrap().record;
+        assert_eq!(record, Some(StoreRecord::Newer { format: "3".into() }));
+    }
 }
 
 #[test]

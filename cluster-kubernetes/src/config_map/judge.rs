@@ -48,7 +48,9 @@ pub(crate) struct Judgement {
 impl Judge<'_> {
     pub(crate) fn judge(&self, lock: &LockName, words: &Words) -> Judgement {
         match words.said(lock) {
-            Said::GivenUp => Judgement::record(LockRecord::FREE),
+            Said::GivenUp => Judgement::record(LockRecord::RELEASED),
+            // The listing says it in its own way; here it is only not to be taken for an absent one.
+            Said::Newer(_) => Judgement::record(LockRecord::UNKNOWN),
             Said::Nobody => Judgement::open(
                 "the ConfigMap names no leader, and an entry that is missing cannot be told from a deleted one".into(),
             ),
@@ -61,7 +63,7 @@ impl Judge<'_> {
             ),
             // What is not known of pods is no evidence.
             Said::Pod(pod, _) if !self.pods.known || self.pods.is_ready(pod) => Judgement {
-                record: Some(LockRecord { holder: Some(session_of_pod(pod)), ..LockRecord::FREE }),
+                record: Some(LockRecord { holder: Some(session_of_pod(pod)), ..LockRecord::RELEASED }),
                 other: Some(pod.to_owned()),
                 why: String::new(),
             },

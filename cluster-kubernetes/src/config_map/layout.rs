@@ -21,8 +21,9 @@ use cluster_lease::LockRecord;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use router_core::cluster::{ClusterError, LockName};
+use smol_str::SmolStr;
 
-use crate::codec::{lock_text, parse_lock_record};
+use crate::codec::{lock_text, newer_format, parse_lock_record};
 use crate::names::hash;
 
 /// The name of the ConfigMap when nobody has said otherwise; as in Camel.
@@ -53,7 +54,7 @@ pub(crate) struct Words {
 }
 
 /// What it says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Said<'a> {
     /// Nothing, or that somebody gave the lock up who still owed a wait.
     Nobody,
@@ -61,6 +62,8 @@ pub(crate) enum Said<'a> {
     GivenUp,
     /// The pod that leads, and the claim, where it is one of ours.
     Pod(&'a str, Option<LockRecord>),
+    /// A claim of a format that only a newer version of this program knows.
+    Newer(SmolStr),
 }
 
 impl Words {
@@ -73,6 +76,9 @@ impl Words {
     }
 
     pub(crate) fn said(&self, lock: &LockName) -> Said<'_> {
+        if let Some(format) = self.claim_text(lock).and_then(newer_format) {
+            return Said::Newer(format);
+        }
         match (self.leader.as_deref(), self.timestamp.as_deref()) {
             (None, Some(GIVEN_UP)) => Said::GivenUp,
             (None | Some(NOBODY | ""), _) => Said::Nobody,
@@ -81,8 +87,11 @@ impl Words {
     }
 
     fn claim(&self, lock: &LockName) -> Option<LockRecord> {
-        let text = self.claim.as_deref()?.strip_prefix("lock=")?;
-        parse_lock_record(text.strip_prefix(lock.as_str())?.strip_prefix(' ')?)
+        parse_lock_record(self.claim_text(lock)?)
+    }
+
+    fn claim_text(&self, lock: &LockName) -> Option<&str> {
+        self.claim.as_deref()?.strip_prefix("lock=")?.strip_prefix(lock.as_str())?.strip_prefix(' ')
     }
 }
 

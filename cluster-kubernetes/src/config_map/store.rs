@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cluster_lease::{
-    Attempt, LeaseStore, LeaseWatch, Listing, LockEntry, LockRecord, Precondition, SessionId, SessionRecord,
-    StoreEntry, StoreError, StoreKey, StoreRecord, Version, Write,
+    Attempt, Death, LeaseStore, LeaseWatch, Limits, Listing, LockEntry, LockRecord, Precondition, SessionId,
+    SessionRecord, StoreEntry, StoreError, StoreKey, StoreRecord, Version, Write,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -17,7 +17,7 @@ use router_core::cluster::{LockName, Member};
 use tokio::sync::watch;
 
 use super::judge::{Judge, Judgement, is_of_a_pod, session_of_pod};
-use super::layout::{Words, check_room, encode, locks, states};
+use super::layout::{Said, Words, check_room, encode, locks, states};
 use crate::clients::Clients;
 use crate::codec::version;
 use crate::errors::{self, Asked, Who};
@@ -133,21 +133,34 @@ impl ConfigMapStore {
 
     fn listing(&self, state: &mut State, look: Look) -> Listing {
         let mut entries = Vec::new();
+        let mut pods = BTreeMap::new();
         for (lock, (words, version)) in &state.words {
-            let Judgement { record, other, .. } = self.judge(state, lock, words);
-            let Some(record) = record else { continue };
-            if let Some(pod) = &other {
-                let record = SessionRecord { seq: look.number - FIRST_LOOK, dead: None };
-                let member = Member { host: Some(pod.into()), ..Member::new(pod) };
-                let key = StoreKey::Session(session_of_pod(pod));
-                // Several locks may be led by one pod.
-                if !entries.iter().any(|entry: &StoreEntry| entry.key == key) {
-                    let record = StoreRecord::Session { record, member };
-                    entries.push(StoreEntry { version: look.number, key, record });
-                }
+            let said = words.said(lock);
+            if let Said::Newer(format) = said {
+                let (key, record) = (StoreKey::Lock(lock.clone()), StoreRecord::Newer { format });
+                entries.push(StoreEntry { version: *version, key, record });
+                continue;
             }
+            let Judgement { record, other, .. } = self.judge(state, lock, words);
+            if let (Said::Pod(pod, claim), true) = (said, other.is_some() || record.is_none()) {
+                // Several locks may be led by one pod. One that is gone may work on for as long as it said.
+                let (alive, limits) = pods.entry(pod.to_owned()).or_insert((false, None));
+                *alive |= other.is_some();
+                *limits = longest(*limits, claim);
+            }
+            let Some(record) = record else { continue };
             let record = StoreRecord::Lock { record, holder: other.map(Into::into) };
             entries.push(StoreEntry { version: *version, key: StoreKey::Lock(lock.clone()), record });
+        }
+        for (pod, (alive, limits)) in
+            pods.into_iter().filter(|(_, (alive, limits))| *alive || limits.is_some())
+        {
+            let dead = (!alive).then_some(Death::Weak);
+            let record = SessionRecord { seq: look.number - FIRST_LOOK, dead, limits };
+            let member = Member { host: Some(pod.as_str().into()), ..Member::new(&pod) };
+            let key = StoreKey::Session(session_of_pod(&pod));
+            let record = StoreRecord::Session { record, member };
+            entries.push(StoreEntry { version: look.number, key, record });
         }
         for (session, (record, member, version)) in look.sessions {
             let record = StoreRecord::Session { record, member };
@@ -233,6 +246,14 @@ impl ConfigMapStore {
         };
         answer.map_err(|error| errors::error(self.asked(verb), error))
     }
+}
+
+/// What takes longest of what is known of a pod and what a claim says: that its holder lives by, or that it owes.
+fn longest(known: Option<Limits>, claim: Option<LockRecord>) -> Option<Limits> {
+    let owed = claim.and_then(|claim| claim.owed);
+    let owed = owed.map(|deadline| Limits { deadline, stop: Duration::ZERO, rate_error_ppm: 0 });
+    let said = claim.and_then(|claim| claim.limits);
+    [known, said, owed].into_iter().flatten().max_by_key(Limits::rest)
 }
 
 impl State {

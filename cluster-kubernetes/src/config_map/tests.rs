@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::judge::Judge;
-use super::layout::{Said, Words, check_lock, check_room, encode};
+use super::layout::{Said, Words, check_lock, check_room, encode, states};
 use super::store::ConfigMapStore;
 use crate::fake::{FakeServer, Fault};
 use crate::pods::{PodWatch, Pods, pod};
@@ -39,7 +39,7 @@ fn of_camel() -> ConfigMap {
 
 fn claim(settled: bool) -> LockRecord {
     let holder = Some(SessionId { incarnation: 7, generation: 0 });
-    LockRecord { holder, epoch: 101, claim: 1, settled }
+    LockRecord { holder, epoch: 101, claim: 1, settled, ..LockRecord::UNKNOWN }
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn what_others_have_put_there_stays() {
     before.metadata.annotations = Some([("team".to_owned(), "a".to_owned())].into());
     let now = Timestamp::now();
     let taken = encode(Some(&before), ("leaders", "clock-0"), &lock(), (claim(false), None), now);
-    let given_up = encode(Some(&taken), ("leaders", "clock-0"), &lock(), (LockRecord::FREE, None), now);
+    let given_up = encode(Some(&taken), ("leaders", "clock-0"), &lock(), (LockRecord::RELEASED, None), now);
     for after in [&taken, &given_up] {
         assert_eq!(after.data.as_ref().unwrap()["leader.pod.lock2"], "java-1");
         assert_eq!(after.data.as_ref().unwrap()["colour"], "blue");
@@ -82,10 +82,10 @@ fn what_is_written_is_read() {
     let taken = encode(Some(&of_camel()), ("leaders", "clock-0"), &lock(), (claim(false), None), now);
     let words = Words::of(Some(&taken), &lock());
     assert_eq!(words.said(&lock()), Said::Pod("clock-0", Some(claim(false))));
-    let given_up = encode(Some(&taken), ("leaders", "clock-0"), &lock(), (LockRecord::FREE, None), now);
+    let given_up = encode(Some(&taken), ("leaders", "clock-0"), &lock(), (LockRecord::RELEASED, None), now);
     assert_eq!(said(&given_up), "GivenUp");
     assert!(!given_up.data.as_ref().unwrap().contains_key("leader.pod.lock1"), "to Camel there is no leader");
-    let unserved = LockRecord { settled: false, ..LockRecord::FREE };
+    let unserved = LockRecord { settled: false, ..LockRecord::RELEASED };
     let left = encode(Some(&taken), ("leaders", "clock-0"), &lock(), (unserved, None), now);
     assert_eq!(said(&left), "Nobody");
     assert_eq!(left.data.as_ref().unwrap()["leader.pod.lock1"], "-", "to Camel there is one, and it is gone");
@@ -112,8 +112,8 @@ fn only_the_own_claim_a_clean_end_and_a_ready_pod_are_records() {
     assert_eq!(judge(&pods, own, &taken), Some(claim(false)));
     // The process before this one had the same pod.
     assert_eq!(judge(&pods, SessionId { incarnation: 8, ..own }, &taken), None);
-    let given_up = encode(Some(&taken), names, &lock(), (LockRecord::FREE, None), now);
-    assert_eq!(judge(&pods, own, &given_up), Some(LockRecord::FREE));
+    let given_up = encode(Some(&taken), names, &lock(), (LockRecord::RELEASED, None), now);
+    assert_eq!(judge(&pods, own, &given_up), Some(LockRecord::RELEASED));
     // What is not known of pods is no evidence.
     assert!(judge(&pods, own, &of_camel()).unwrap().holder.is_some());
     pods.replace(&[pod("java-0", "Running", true)]);
@@ -167,7 +167,7 @@ async fn a_session_of_this_process_that_has_ended_leaves_its_claims_open() {
         states: None,
     };
     let heartbeat = Attempt { heartbeat: true, fresh_connection: false };
-    let alive = SessionRecord { seq: 1, dead: None };
+    let alive = SessionRecord { seq: 1, dead: None, limits: None };
     store.write(session(alive), heartbeat).await.unwrap();
     let record = StoreRecord::Lock { record: claim(false), holder: None };
     let write = Write::new(StoreKey::Lock(lock()), Precondition::Absent, record);
@@ -178,4 +178,59 @@ async fn a_session_of_this_process_that_has_ended_leaves_its_claims_open() {
     let shown = store.write(session(dead), Attempt::default()).await.unwrap();
     let listing = store.list().await.unwrap();
     assert!(listing.version >= shown && listing.entries.is_empty(), "{listing:?}");
+}
+
+#[test]
+fn every_format_that_was_ever_written_is_read() {
+    let limits = Some(Settings::default().limits());
+    for (text, limits) in [(include_str!("samples/1.json"), None), (include_str!("samples/2.json"), limits)] {
+        let config_map: ConfigMap = serde_json::from_str(text).unwrap();
+        let holder = SessionId { incarnation: 0x1a2b_3c4d_0000_4000_8000_0000_0000_0001, generation: 0 };
+        let led = LockRecord { holder: Some(holder), epoch: 40, claim: 1, limits, ..LockRecord::RELEASED };
+        let said = |name: &str| {
+            let lock = name.parse().unwrap();
+            format!("{:?}", Words::of(Some(&config_map), &lock).said(&lock))
+        };
+        assert_eq!(said("lock1"), format!("{:?}", Said::Pod("clock-0", Some(led))));
+        assert_eq!(said("lock2"), "GivenUp");
+        assert_eq!(said("lock3"), format!("{:?}", Said::Pod("camel-0", None)));
+        assert_eq!(states(Some(&config_map), &lock()), Some(r#"{"poll":7}"#));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_of_a_newer_format_is_alive_though_its_pod_is_gone() {
+    let server = FakeServer::new();
+    let text = include_str!("samples/2.json").replace("v=2 ", "v=3 ").replace(r#""41""#, "null");
+    let config_map: ConfigMap = serde_json::from_str(&text).unwrap();
+    let api = kube::Api::<ConfigMap>::namespaced(server.client(), "shop");
+    api.create(&kube::api::PostParams::default(), &config_map).await.unwrap();
+    let (_seen, pods) = watch::channel(Pods::default());
+    let place = ("shop".to_owned(), "leaders".to_owned(), "clock-1".to_owned());
+    let store = ConfigMapStore::new(server.clients(), place, Duration::from_secs(1), pods);
+    let listing = store.list().await.unwrap();
+    let entry = listing.entries.iter().find(|entry| entry.key == StoreKey::Lock(lock())).unwrap();
+    assert_eq!(entry.record, StoreRecord::Newer { format: "3".into() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_pod_that_is_gone_lived_by_is_known_from_its_claim() {
+    let server = FakeServer::new();
+    let text = include_str!("samples/2.json").replace("y=12500", "y=48000").replace(r#""41""#, "null");
+    let config_map: ConfigMap = serde_json::from_str(&text).unwrap();
+    let api = kube::Api::<ConfigMap>::namespaced(server.client(), "shop");
+    api.create(&kube::api::PostParams::default(), &config_map).await.unwrap();
+    let mut pods = Pods::default();
+    pods.replace(&[pod("clock-1", "Running", true)]);
+    let (_seen, pods) = watch::channel(pods);
+    let place = ("shop".to_owned(), "leaders".to_owned(), "clock-1".to_owned());
+    let store = ConfigMapStore::new(server.clients(), place, Duration::from_secs(1), pods);
+    let listing = store.list().await.unwrap();
+    assert!(listing.entries.iter().all(|entry| entry.key != StoreKey::Lock(lock())), "it may be claimed");
+    let known = listing.entries.iter().find_map(|entry| match &entry.record {
+        StoreRecord::Session { record, member } if member.id == "clock-0" => Some(*record),
+        _ => None,
+    });
+    let known = known.unwrap();
+    assert_eq!((known.dead, known.limits.unwrap().deadline), (Some(Death::Weak), Duration::from_secs(48)));
 }

@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::names::Labels;
 use super::{Election, Manifest};
-use crate::codec::free_lock;
+use crate::codec::bare_lock;
 use crate::last_words::TERMINATION_LOG;
 use crate::names::{ROUTES_ANNOTATION, hash};
 use crate::settings::Resource;
@@ -91,7 +91,7 @@ impl Objects<'_> {
         let with_leases = |election: &&Election| election.resource == Resource::Lease;
         let Some(election) = self.manifest.election.as_ref().filter(with_leases) else { return Vec::new() };
         let lease = |(lock, routes): &(_, Vec<String>)| {
-            let mut lease = free_lock(&election.group, lock);
+            let mut lease = bare_lock(&election.group, lock);
             lease.metadata.namespace = Some(self.manifest.namespace.clone());
             if !routes.is_empty() {
                 let annotations = lease.metadata.annotations.get_or_insert_default();

@@ -54,7 +54,7 @@ impl World<'_> {
             }
             Action::Fence { lock, epoch, abort_at, .. } => self.fence(id, lock, epoch, abort_at),
             Action::Abort { lock, epoch } => self.schedule_end(id, lock, epoch, self.now, None),
-            Action::Holder { .. } | Action::LockMissing { .. } | Action::SessionLost { .. } => {}
+            Action::Holder { .. } | Action::Wait { .. } | Action::SessionLost { .. } => {}
         }
     }
 

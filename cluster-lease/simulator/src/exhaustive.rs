@@ -192,7 +192,7 @@ impl Model for Scope {
             lock_written: 0,
             violated: None,
         };
-        state.store.write(Key::Lock(LOCK), Precondition::Absent, Record::Lock(LockRecord::FREE));
+        state.store.write(Key::Lock(LOCK), Precondition::Absent, Record::Lock(LockRecord::RELEASED));
         for _ in 0..self.members {
             self.start(&mut state);
             // Everything that is urgent, in a fixed order, so that the first member leads.

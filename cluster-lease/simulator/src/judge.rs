@@ -255,7 +255,7 @@ impl Judge {
             (Key::Lock(lock), Record::Lock(record)) => {
                 let before = before.and_then(|before| match before {
                     Record::Lock(before) => Some(before),
-                    Record::Session(_) => None,
+                    Record::Session(_) | Record::Newer => None,
                 });
                 self.lock_applied(now, lock.0, before, record, store);
             }

@@ -68,7 +68,7 @@ impl World<'_> {
             Step::Read => {
                 let found = self.store.get(key).and_then(|(version, record)| match record {
                     Record::Lock(record) => Some((version, record, self.store.state(key))),
-                    Record::Session(_) => None,
+                    Record::Session(_) | Record::Newer => None,
                 });
                 self.answer_keeper(turn, Step::Found(found));
             }

@@ -134,7 +134,7 @@ impl<'a> World<'a> {
         };
         if plan.prepared {
             for lock in 0..plan.locks {
-                let record = Record::Lock(LockRecord::FREE);
+                let record = Record::Lock(LockRecord::RELEASED);
                 world.store.write(Key::Lock(LockId(lock)), Precondition::Absent, record);
             }
         }

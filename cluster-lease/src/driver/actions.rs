@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use router_core::cluster::LockName;
 use tracing::{info, warn};
 
@@ -10,7 +11,7 @@ use super::election::{Done, Election};
 use super::mirror::SessionDeadline;
 use super::transition::{Transition, TransitionKind};
 use super::{metrics, requests};
-use crate::action::{Action, FenceCause, Operation, RequestId, SessionLoss, Target};
+use crate::action::{Action, FenceCause, Operation, RequestId, SessionLoss, Target, WaitCause};
 use crate::event::Event;
 use crate::record::{LockId, SessionId};
 use crate::store::{Attempt, Write};
@@ -30,7 +31,7 @@ impl Election<'_> {
                 // The sentinel has done it at that very time, and the futures were dropped before.
                 Action::Abort { .. } => {}
                 Action::Holder { lock, .. } => holders.push(lock),
-                Action::LockMissing { lock } => self.lock_missing(lock),
+                Action::Wait { lock, wait, why } => self.wait(lock, wait, why),
                 Action::SessionLost { session, cause } => self.session_lost(session, cause),
             }
         }
@@ -136,11 +137,22 @@ impl Election<'_> {
         }
     }
 
-    fn lock_missing(&mut self, lock: LockId) {
-        let (Some(name), wait) = (self.name(lock), self.around.timing.takeover_wait()) else { return };
-        let why = self.around.store.why_missing(&name);
-        self.directory.note_missing(lock, &why);
-        info!(lock = %name, why, "`{name}` is claimed now and led in {wait:?}: {why}");
+    fn wait(&mut self, lock: LockId, wait: Duration, why: WaitCause) {
+        let Some(name) = self.name(lock) else { return };
+        let why = match why {
+            WaitCause::Missing => self.around.store.why_missing(&name),
+            WaitCause::Unsealed => format!(
+                "the record of `{name}` was not written by a member, so it does not tell whether another member \
+                 leads: this happens once in the life of a lock"
+            ),
+            WaitCause::SessionMissing => "the session of its holder is missing, so it may still lead".into(),
+            WaitCause::Reported => "its holder was reported gone, which may be wrong".into(),
+            WaitCause::Unsettled => "another member claimed it earlier and did not serve its own wait".into(),
+        };
+        self.directory.note_wait(lock, &why);
+        let until = Timestamp::now().checked_add(wait).map(|at| at.strftime("%H:%M:%S UTC").to_string());
+        let until = until.unwrap_or_default();
+        info!(lock = %name, why, "`{name}` is claimed now and led in {wait:.1?}, at {until}: {why}");
     }
 
     /// The holds of the session were fenced before this, and never see a deadline of the next one.

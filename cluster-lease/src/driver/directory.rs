@@ -1,20 +1,25 @@
 //! Names: what locks and sessions are called, in the store, in the core, and by humans.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use router_core::cluster::{Leader, LockName, Member};
 use smol_str::SmolStr;
+use tracing::warn;
 
 use crate::clocks::Clocks;
 use crate::event::Event;
-use crate::record::{Death, Entry, Key, LockId, LockRecord, Record, SessionId, SessionRecord, Version};
+use crate::record::{
+    Death, Entry, Key, Limits, LockId, LockRecord, Record, SessionId, SessionRecord, Version,
+};
 use crate::request::Request;
+use crate::settings::Settings;
 use crate::store::{Change, Listing, StoreKey, StoreRecord};
 
 /// What this process knows of the group, beside what its core does.
 pub(crate) struct Directory {
     local: Member,
+    timing: Settings,
     ids: HashMap<LockName, LockId>,
     names: Vec<LockName>,
     sessions: BTreeMap<SessionId, Peer>,
@@ -24,8 +29,12 @@ pub(crate) struct Directory {
     /// Why this member could claim what it has claimed: the claim, and what was known when it was sent. It
     /// came through only if that was still so.
     claims: HashMap<LockId, (u64, SmolStr)>,
-    /// Why a lock has no record, until it is claimed.
-    missing: HashMap<LockId, SmolStr>,
+    /// Why a lock is led after a wait only, until it is claimed.
+    waits: HashMap<LockId, SmolStr>,
+    /// Members with another timing, which were named in the log.
+    different: HashSet<SmolStr>,
+    /// Records of a newer format, which were named in the log.
+    newer: HashMap<StoreKey, SmolStr>,
 }
 
 /// How much longer than a dead session a silent one is kept.
@@ -39,6 +48,18 @@ struct Peer {
     buried: bool,
     /// When it was last heard of, by the standby's clock.
     heard: Duration,
+}
+
+impl Peer {
+    /// How long it is watched before it is declared dead.
+    fn wait(&self, timing: &Settings) -> Duration {
+        timing.wait_for(self.record.limits.map(|limits| limits.rest()).unwrap_or_default())
+    }
+}
+
+fn shown(limits: Limits) -> String {
+    let Limits { deadline, stop, rate_error_ppm } = limits;
+    format!("deadline {deadline:?}, stop {stop:?}, clock error {} %", f64::from(rate_error_ppm) / 10_000.0)
 }
 
 struct Known {
@@ -57,16 +78,19 @@ impl Known {
 }
 
 impl Directory {
-    pub(crate) fn new(local: Member) -> Self {
+    pub(crate) fn new(local: Member, timing: Settings) -> Self {
         Self {
             local,
+            timing,
             ids: HashMap::new(),
             names: Vec::new(),
             sessions: BTreeMap::new(),
             locks: HashMap::new(),
             requests: BTreeMap::new(),
             claims: HashMap::new(),
-            missing: HashMap::new(),
+            waits: HashMap::new(),
+            different: HashSet::new(),
+            newer: HashMap::new(),
         }
     }
 
@@ -149,6 +173,9 @@ impl Directory {
         record: Option<StoreRecord>,
         now: Clocks,
     ) -> Option<(Key, Option<Record>)> {
+        if let Some(StoreRecord::Newer { format }) = record {
+            return self.note_newer(key, format);
+        }
         Some(match key {
             StoreKey::Request(name) => {
                 match record {
@@ -164,6 +191,7 @@ impl Directory {
             StoreKey::Session(session) => {
                 let record = match record {
                     Some(StoreRecord::Session { record, member }) => {
+                        self.compare_timing(&member, record);
                         self.sessions.insert(
                             session,
                             Peer { member, record, version, buried: false, heard: now.standby },
@@ -194,6 +222,50 @@ impl Directory {
         })
     }
 
+    /// A record that this program cannot read. What is asked in such a one is left as it was.
+    fn note_newer(&mut self, key: StoreKey, format: SmolStr) -> Option<(Key, Option<Record>)> {
+        let known = self.newer.insert(key.clone(), format.clone());
+        let what = match &key {
+            StoreKey::Lock(name) => format!("the record of `{name}`"),
+            StoreKey::Session(session) => format!("the session {session}"),
+            StoreKey::Request(name) => format!("the request `{name}`"),
+        };
+        if known.as_ref() != Some(&format) {
+            warn!(
+                "{what} has the format {format}, which a newer version of this program writes and this one cannot \
+                 read: its writer counts as alive, and this member stands by; update it"
+            );
+        }
+        let key = match key {
+            StoreKey::Lock(name) => {
+                let id = self.id(&name);
+                self.locks.remove(&id);
+                Key::Lock(id)
+            }
+            StoreKey::Session(session) => {
+                self.sessions.remove(&session);
+                Key::Session(session)
+            }
+            StoreKey::Request(_) => return None,
+        };
+        Some((key, Some(Record::Newer)))
+    }
+
+    /// Members wait for each other as they must, but a takeover then takes as long as the slowest of them says.
+    fn compare_timing(&mut self, member: &Member, record: SessionRecord) {
+        let (Some(theirs), own) = (record.limits, self.timing.limits()) else { return };
+        if theirs == own || record.dead.is_some() || !self.different.insert(member.id.clone()) {
+            return;
+        }
+        let wait = self.timing.wait_for(theirs.rest());
+        warn!(
+            %member,
+            "{member} has another timing than this member: {} there, {} here; this member waits {wait:.1?} before it \
+             takes a lock from it; give all members of a group the same timing",
+            shown(theirs), shown(own),
+        );
+    }
+
     /// What operators ask, with the versions of the records.
     pub(crate) fn requests(&self) -> impl Iterator<Item = &(Version, Request)> {
         self.requests.values()
@@ -207,16 +279,16 @@ impl Directory {
         self.locks.insert(id, Known { record, term, why });
     }
 
-    /// The lock is about to be claimed although it has no record.
-    pub(crate) fn note_missing(&mut self, lock: LockId, why: &str) {
-        self.missing.insert(lock, format!("the takeover wait is over that began because {why}").into());
+    /// The lock is about to be claimed, to be led after a wait.
+    pub(crate) fn note_wait(&mut self, lock: LockId, why: &str) {
+        self.waits.insert(lock, format!("the takeover wait is over that began because {why}").into());
     }
 
     fn note_claim(&mut self, lock: LockId, claim: u64) {
         if self.claims.get(&lock).is_some_and(|(known, _)| *known == claim) {
             return;
         }
-        let why = self.missing.remove(&lock).unwrap_or_else(|| self.why_open(lock).into());
+        let why = self.waits.remove(&lock).unwrap_or_else(|| self.why_open(lock).into());
         self.claims.insert(lock, (claim, why));
     }
 
@@ -262,6 +334,9 @@ impl Directory {
         let Some(known) = self.locks.get(&lock) else {
             return "its record did not exist, and the takeover wait is over".into();
         };
+        if known.record.is_unknown() {
+            return "its record was not written by a member, and the takeover wait is over".into();
+        }
         let Some(holder) = known.record.holder else {
             return if known.record.epoch == 0 { "the lock was free" } else { "it was released" }.into();
         };
@@ -278,9 +353,10 @@ impl Directory {
 
     /// The members that hold or take something, this one, and those of the others that are none of these:
     /// one that stands by has no session, so only somebody else can know of it.
-    pub(crate) fn members(&self, now: Clocks, within: Duration, others: &[Member]) -> Vec<Member> {
+    pub(crate) fn members(&self, now: Clocks, others: &[Member]) -> Vec<Member> {
         let mut members = vec![self.local.clone()];
         for peer in self.sessions.values() {
+            let within = peer.wait(&self.timing);
             let live = peer.record.dead.is_none() && now.standby.saturating_sub(peer.heard) < within;
             if live && !members.contains(&peer.member) {
                 members.push(peer.member.clone());
@@ -296,13 +372,14 @@ impl Directory {
         members
     }
 
-    /// A session that no lock names and that has been dead for at least this long, or silent for ten times
-    /// as long, and its version: a member that crashed while it held nothing is never declared dead. Each is
-    /// given once, until a list shows that it still exists. If a silent one is alive after all, it holds
+    /// A session that no lock names and that has been dead for at least this many takeover waits, or silent for
+    /// ten times as long, and its version: a member that crashed while it held nothing is never declared dead.
+    /// Each is given once, until a list shows that it still exists. If a silent one is alive after all, it holds
     /// nothing, and goes on with another session.
-    pub(crate) fn bury(&mut self, now: Clocks, rest: Duration) -> Option<(SessionId, Version)> {
-        let locks = &self.locks;
+    pub(crate) fn bury(&mut self, now: Clocks, waits: u32) -> Option<(SessionId, Version)> {
+        let (locks, timing) = (&self.locks, &self.timing);
         let (session, peer) = self.sessions.iter_mut().find(|(session, peer)| {
+            let rest = peer.wait(timing).saturating_mul(waits);
             let rest = if peer.record.dead.is_some() { rest } else { rest.saturating_mul(SILENCE) };
             let rested = now.standby.saturating_sub(peer.heard) >= rest;
             let is_named = || locks.values().any(|lock| lock.record.holder == Some(**session));

@@ -98,7 +98,7 @@ impl<'a> Election<'a> {
     pub(crate) fn new(around: &'a Surroundings, wishes: &'a mut Wishes, identity: Identity) -> Self {
         Self {
             core: Core::new(identity, around.timing, around.holds.clock.now()),
-            directory: Directory::new(around.local.clone()),
+            directory: Directory::new(around.local.clone(), around.timing),
             wanted: HashMap::new(),
             farewell: "this member leaves",
             deadline: SessionDeadline::new(),
@@ -444,11 +444,7 @@ impl<'a> Election<'a> {
             return;
         }
         let now = self.around.holds.clock.now();
-        let Some((session, version)) =
-            self.directory.bury(now, self.around.timing.takeover_wait().saturating_mul(REST))
-        else {
-            return;
-        };
+        let Some((session, version)) = self.directory.bury(now, REST) else { return };
         let (store, patience) = (Arc::clone(&self.around.store), self.around.timing.attempt_timeout());
         self.tasks.spawn(async move {
             let removed = timeout(patience, store.delete(StoreKey::Session(session), version)).await;
@@ -469,8 +465,7 @@ impl<'a> Election<'a> {
 
     fn publish_members(&self) {
         let now = self.around.holds.clock.now();
-        let others = &self.wishes.others;
-        let members = self.directory.members(now, self.around.timing.takeover_wait(), others);
+        let members = self.directory.members(now, &self.wishes.others);
         self.around.members.send_if_modified(|present| {
             let changed = *present != members;
             if changed {

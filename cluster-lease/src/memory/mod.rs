@@ -73,9 +73,10 @@ impl MemoryStore {
         MemoryHandle::new(Arc::clone(&self.hub), Link::new(seed))
     }
 
-    /// Creates the record of a lock that nobody holds, as a manifest would.
+    /// Creates the record of a lock as its last holder would have left it: the next member that wants it leads
+    /// at once.
     pub fn create_free(&self, lock: &LockName) {
-        let record = StoreRecord::Lock { record: LockRecord::FREE, holder: None };
+        let record = StoreRecord::Lock { record: LockRecord::RELEASED, holder: None };
         let write = Write::new(StoreKey::Lock(lock.clone()), Precondition::Absent, record);
         // If there is one already, that is as good.
         let _ = self.hub.apply(write);

@@ -64,7 +64,7 @@ impl Group {
     /// So many members that have seen a store in which the lock is free.
     pub(crate) fn new(members: usize) -> Self {
         let mut group = Self::empty();
-        group.set(Key::Lock(LOCK), Record::Lock(LockRecord::FREE));
+        group.set(Key::Lock(LOCK), Record::Lock(LockRecord::RELEASED));
         for _ in 0..members {
             group.join();
         }
@@ -92,9 +92,18 @@ impl Group {
 
     /// One more process, whose clocks are ahead of everybody else's.
     pub(crate) fn join_ahead(&mut self, offset: Duration) -> usize {
+        self.join_as(offset, Settings::default())
+    }
+
+    /// One more process, with another timing than the default.
+    pub(crate) fn join_with(&mut self, settings: Settings) -> usize {
+        self.join_as(Duration::ZERO, settings)
+    }
+
+    fn join_as(&mut self, offset: Duration, settings: Settings) -> usize {
         let index = self.members.len();
         let identity = Identity::new("pod-0", index as u128 + 1).expect("a good identity");
-        let core = Core::new(identity, Settings::default(), Clocks::both(self.now + offset));
+        let core = Core::new(identity, settings, Clocks::both(self.now + offset));
         self.members.push(Member {
             core,
             connected: true,
@@ -287,6 +296,16 @@ impl Group {
             Some((_, Record::Session(record))) => *record,
             other => panic!("no session record: {other:?}"),
         }
+    }
+
+    /// Lets time pass until a member leads. Says for how long.
+    pub(crate) fn until_led(&mut self, member: usize) -> f64 {
+        let from = self.now;
+        while !self.leads(member) {
+            assert!(self.now < from + seconds(200.0), "it does not lead");
+            self.pass(0.05);
+        }
+        (self.now - from).as_secs_f64()
     }
 
     pub(crate) fn cut(&mut self, member: usize) {

@@ -111,7 +111,7 @@ impl State {
             (Key::Lock(_), Record::Lock(record)) => {
                 let before = before.and_then(|before| match before {
                     Record::Lock(before) => Some(before),
-                    Record::Session(_) => None,
+                    Record::Session(_) | Record::Newer => None,
                 });
                 self.judge_taking(before, record);
                 self.lock_written = self.tick;

@@ -1,0 +1,75 @@
+//! Records that no member of this version has written: made by somebody else, or by a newer version.
+
+mod support;
+
+use cluster_lease::{Action, Key, LockRecord, Record, WaitCause};
+use support::{Group, LOCK};
+
+#[test]
+fn a_record_that_no_member_has_written_is_no_better_than_an_absent_one() {
+    let mut group = Group::empty();
+    group.set(Key::Lock(LOCK), Record::Lock(LockRecord::UNKNOWN));
+    group.join();
+    let waited = group.until_led(0);
+    assert!((14.5..15.5).contains(&waited), "{waited} s");
+    let why = group.members[0].actions.iter().find_map(|action| match action {
+        Action::Wait { why, .. } => Some(*why),
+        _ => None,
+    });
+    assert_eq!(why, Some(WaitCause::Unsealed));
+    // Its own release is another matter.
+    group.tell(0, cluster_lease::Event::Unview { lock: LOCK });
+    group.join_work(0);
+    let next = group.join();
+    assert!(group.until_led(next) < 1.0);
+}
+
+#[test]
+fn a_record_that_was_deleted_and_made_again_gives_the_old_leader_its_time() {
+    let mut group = Group::new(1);
+    group.pass(1.0);
+    assert!(group.leads(0));
+    let deadline = group.members[0].core.guard(LOCK).unwrap().deadline;
+    // What `kubectl delete -f` and `kubectl apply -f` do, while the leader is cut off.
+    group.cut(0);
+    group.delete(Key::Lock(LOCK));
+    group.set(Key::Lock(LOCK), Record::Lock(LockRecord::UNKNOWN));
+    let next = group.join();
+    while group.now < deadline + support::seconds(2.0) {
+        group.pass(0.05);
+        assert!(!group.leads(next), "the old leader may still be working");
+    }
+    group.join_work(0);
+    group.until_led(next);
+}
+
+#[test]
+fn a_lock_of_a_newer_format_is_left_alone() {
+    let mut group = Group::new(1);
+    group.pass(1.0);
+    group.set(Key::Lock(LOCK), Record::Newer);
+    group.pass(1.0);
+    assert!(!group.leads(0), "it is deposed");
+    group.join_work(0);
+    group.join();
+    group.pass(100.0);
+    assert_eq!(group.records[&Key::Lock(LOCK)].1, Record::Newer, "nothing was written to it");
+    group.set(Key::Lock(LOCK), Record::Lock(LockRecord::RELEASED));
+    group.pass(1.0);
+    assert_eq!(group.active().len(), 1);
+}
+
+#[test]
+fn a_session_of_a_newer_format_is_alive() {
+    let mut group = Group::new(1);
+    group.pass(1.0);
+    let session = group.members[0].core.session();
+    group.members[0].running = false;
+    group.set(Key::Session(session), Record::Newer);
+    let next = group.join();
+    group.tell(next, cluster_lease::Event::Evidence { session, death: cluster_lease::Death::Proof });
+    group.pass(100.0);
+    assert!(!group.leads(next));
+    assert_eq!(group.lock().holder, Some(session));
+    assert_eq!(group.records[&Key::Session(session)].1, Record::Newer, "it is not declared dead");
+}
