@@ -123,19 +123,6 @@ impl Election<'_> {
         self.await_work(hold);
     }
 
-    pub(super) fn publish_holder(&self, lock: LockId) {
-        let Some(publisher) = self.directory.name(lock).and_then(|name| self.wishes.publisher(name)) else {
-            return;
-        };
-        if self.core.holder(lock) == Some(self.core.session()) {
-            // Either this member leads, and its views know, or it has claimed the lock and will.
-            return;
-        }
-        if self.core.guard(lock).is_none_or(|guard| guard.draining) {
-            publisher.follow(self.directory.leader(lock), "it gave the lock up or ended");
-        }
-    }
-
     fn lock_missing(&mut self, lock: LockId) {
         let (Some(name), wait) = (self.name(lock), self.around.timing.takeover_wait()) else { return };
         let why = self.around.store.why_missing(&name);

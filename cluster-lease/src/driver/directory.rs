@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use router_core::cluster::{Leader, LockName, Member};
+use router_core::cluster::{Leader, LockName, Member, time_of_day};
 use smol_str::SmolStr;
+use tokio::time::Instant;
 
 use crate::clocks::Clocks;
 use crate::event::Event;
@@ -26,6 +27,8 @@ pub(crate) struct Directory {
     claims: HashMap<LockId, (u64, SmolStr)>,
     /// Why a lock has no record, until it is claimed.
     missing: HashMap<LockId, SmolStr>,
+    /// Why a lock that had no record is led only after a wait.
+    waits: HashMap<LockId, SmolStr>,
 }
 
 /// How much longer than a dead session a silent one is kept.
@@ -39,6 +42,12 @@ struct Peer {
     buried: bool,
     /// When it was last heard of, by the standby's clock.
     heard: Duration,
+}
+
+impl Peer {
+    fn silence(&self, now: Clocks) -> Duration {
+        now.standby.saturating_sub(self.heard)
+    }
 }
 
 struct Known {
@@ -67,6 +76,7 @@ impl Directory {
             requests: BTreeMap::new(),
             claims: HashMap::new(),
             missing: HashMap::new(),
+            waits: HashMap::new(),
         }
     }
 
@@ -197,6 +207,7 @@ impl Directory {
 
     /// The lock is about to be claimed although it has no record.
     pub(crate) fn note_missing(&mut self, lock: LockId, why: &str) {
+        self.waits.insert(lock, why.into());
         self.missing.insert(lock, format!("the takeover wait is over that began because {why}").into());
     }
 
@@ -204,7 +215,11 @@ impl Directory {
         if self.claims.get(&lock).is_some_and(|(known, _)| *known == claim) {
             return;
         }
-        let why = self.missing.remove(&lock).unwrap_or_else(|| self.why_open(lock).into());
+        let missing = self.missing.remove(&lock);
+        if missing.is_none() {
+            self.waits.remove(&lock);
+        }
+        let why = missing.unwrap_or_else(|| self.why_open(lock).into());
         self.claims.insert(lock, (claim, why));
     }
 
@@ -227,11 +242,55 @@ impl Directory {
         })
     }
 
-    /// Who leads a lock, as far as the view shows.
-    pub(crate) fn leader(&self, lock: LockId) -> Option<Leader> {
+    /// Who leads a lock: who holds it, owes no wait, and was heard of `within` this time.
+    pub(crate) fn leader(&self, lock: LockId, now: Clocks, within: Duration) -> Option<Leader> {
+        let (known, peer) = self.holder(lock)?;
+        let leads = known.record.settled && peer.record.dead.is_none() && peer.silence(now) < within;
+        leads.then(|| Leader { member: peer.member.clone(), term: known.term, why: known.why.clone() })
+    }
+
+    fn holder(&self, lock: LockId) -> Option<(&Known, &Peer)> {
         let known = self.locks.get(&lock)?;
-        let peer = self.sessions.get(&known.record.holder?)?;
-        Some(Leader { member: peer.member.clone(), term: known.term, why: known.why.clone() })
+        Some((known, self.sessions.get(&known.record.holder?)?))
+    }
+
+    /// For how long nothing was heard of the holder of a lock, if it is not known to have ended.
+    pub(crate) fn silence(&self, lock: LockId, now: Clocks) -> Option<Duration> {
+        let (_, peer) = self.holder(lock)?;
+        peer.record.dead.is_none().then(|| peer.silence(now))
+    }
+
+    /// Why a lock that this member does not hold has no leader, by its records.
+    pub(crate) fn why_vacant(&self, lock: LockId, now: Clocks) -> String {
+        match self.holder(lock) {
+            Some((known, Peer { member, record, .. })) if record.dead.is_none() => {
+                let heard = self.silence(lock, now).unwrap_or_default();
+                if known.record.settled {
+                    let since = time_of_day(Instant::now().checked_sub(heard).unwrap_or_else(Instant::now));
+                    format!("{member} held it in term {} and is silent since {since}", known.term)
+                } else {
+                    format!(
+                        "{member} has claimed it and waits before it leads, because an earlier leader may still work"
+                    )
+                }
+            }
+            Some((known, Peer { member, .. })) => {
+                format!(
+                    "{member} held it in term {} and has ended, and no member has taken it since",
+                    known.term
+                )
+            }
+            None => match self.locks.get(&lock).map(|known| known.record.holder) {
+                None => "it has no record yet".into(),
+                Some(None) => "it is free, and no member has taken it".into(),
+                Some(Some(_)) => "the session of its holder is gone, and the takeover wait runs".into(),
+            },
+        }
+    }
+
+    /// Why this member owes a wait before it leads.
+    pub(crate) fn why_wait(&self, lock: LockId) -> &str {
+        self.waits.get(&lock).map_or("an earlier leader may still work until then", SmolStr::as_str)
     }
 
     /// Why this member leads a lock, for the log.
@@ -269,7 +328,7 @@ impl Directory {
     pub(crate) fn members(&self, now: Clocks, within: Duration, others: &[Member]) -> Vec<Member> {
         let mut members = vec![self.local.clone()];
         for peer in self.sessions.values() {
-            let live = peer.record.dead.is_none() && now.standby.saturating_sub(peer.heard) < within;
+            let live = peer.record.dead.is_none() && peer.silence(now) < within;
             if live && !members.contains(&peer.member) {
                 members.push(peer.member.clone());
             }
@@ -292,7 +351,7 @@ impl Directory {
         let locks = &self.locks;
         let (session, peer) = self.sessions.iter_mut().find(|(session, peer)| {
             let rest = if peer.record.dead.is_some() { rest } else { rest.saturating_mul(SILENCE) };
-            let rested = now.standby.saturating_sub(peer.heard) >= rest;
+            let rested = peer.silence(now) >= rest;
             let is_named = || locks.values().any(|lock| lock.record.holder == Some(**session));
             rested && !peer.buried && !is_named()
         })?;
