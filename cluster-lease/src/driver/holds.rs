@@ -209,7 +209,10 @@ fn report(lock: LockName, term: u64, aborting: bool) -> Receiver<()> {
         error!(%lock, term, "work under `{lock}`, term {term}, outlives its leadership: {next}");
         if aborting && !tracing::dispatcher::has_been_set() {
             // There is no log. A standard error that is closed is no reason to panic.
-            let _ = writeln!(std::io::stderr(), "work under `{lock}`, term {term}, outlives its leadership: {next}");
+            let _ = writeln!(
+                std::io::stderr(),
+                "work under `{lock}`, term {term}, outlives its leadership: {next}"
+            );
         }
         let _ = said.send(());
     });
