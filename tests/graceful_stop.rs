@@ -5,10 +5,13 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
+use std::process::{ChildStderr, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use support::{Stage, assert_exclusive};
+use serde_json::Value;
+use support::{Member, Stage, assert_exclusive};
 
 #[test]
 fn after_sigterm_the_work_in_flight_is_finished_before_the_next_leader_starts() {
@@ -48,4 +51,75 @@ fn a_second_signal_aborts_what_is_in_flight() {
     };
     waiter.join().unwrap();
     assert!(!status.success(), "it was not a clean drain: {status}");
+}
+
+/// The command line, with a log in JSON.
+struct Tool {
+    folder: tempfile::TempDir,
+    member: Member,
+    log: BufReader<ChildStderr>,
+}
+
+impl Tool {
+    fn run(from: &str, settings: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let routes = format!(
+            "[cluster]\nservice = 'file'\nroot = 'locks'\n[[route]]\nid = 'slow'\nfrom = '{from}'\n\
+             steps = [{{ log = 'begun' }}, {{ delay = '1h' }}]\n"
+        );
+        std::fs::write(folder.path().join("routes.toml"), routes).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
+        command.current_dir(folder.path()).env_clear().args(["run", "--set", "log.format=json"]);
+        for setting in [&["admin.listen=off"], settings].concat() {
+            command.args(["--set", setting]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        Self { folder, member: child.into(), log }
+    }
+
+    /// The next line whose message contains `wanted`.
+    fn wait_for(&mut self, wanted: &str) -> Value {
+        let mut lines = String::new();
+        loop {
+            let start = lines.len();
+            assert!(self.log.read_line(&mut lines).unwrap() > 0, "it ended without `{wanted}`:\n{lines}");
+            let line = serde_json::from_str::<Value>(&lines[start..]).unwrap();
+            if line["message"].as_str().unwrap().contains(wanted) {
+                return line;
+            }
+        }
+    }
+}
+
+fn assert_names_the_work(line: &Value) {
+    let message = line["message"].as_str().unwrap();
+    let exchange = line["exchange"].as_str().unwrap();
+    let told = format!("route `slow` dropped the exchange {exchange} in step 2 (delay), after ");
+    assert!(message.starts_with(&told), "{message}");
+    assert_eq!((&line["route"], &line["step"]), (&"slow".into(), &"step 2 (delay)".into()));
+    assert!(line["seconds"].as_f64().unwrap() > 0.0, "{line}");
+}
+
+#[test]
+fn what_is_dropped_at_the_end_of_the_time_to_stop_is_told_and_the_exit_code_is_1() {
+    let mut tool = Tool::run("timer:t?delay=0&period=0", &["router.shutdown_timeout=200ms"]);
+    tool.wait_for("begun");
+    tool.member.signal(Signal::TERM);
+    assert_names_the_work(&tool.wait_for("dropped the exchange"));
+    assert_eq!(tool.member.wait().code(), Some(1));
+}
+
+#[test]
+fn what_is_dropped_because_a_term_was_lost_is_told_and_the_exit_code_is_1_though_all_else_drains() {
+    let mut tool = Tool::run("master:lock1:timer:t?delay=0&period=0", &[]);
+    tool.wait_for("begun");
+    std::fs::remove_file(tool.folder.path().join("locks/lock1.lock")).unwrap();
+    let line = tool.wait_for("dropped the exchange");
+    assert_names_the_work(&line);
+    assert!(line["message"].as_str().unwrap().contains("`lock1`"), "{line}");
+    tool.member.signal(Signal::TERM);
+    tool.wait_for("exchanges were dropped in the life of this process: 1");
+    assert_eq!(tool.member.wait().code(), Some(1));
 }

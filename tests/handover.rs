@@ -66,6 +66,29 @@ fn a_lock_changes_hands_when_an_operator_asks_and_never_has_two() {
 }
 
 #[test]
+fn a_leader_that_is_killed_meanwhile_has_not_released_the_lock() {
+    let stage = Stage::new();
+    let member = || stage.member(Duration::from_secs(3_600));
+    let first = member();
+    let led = stage.wait_for_term_after(0);
+    let second = member();
+    let (asked, next) = std::thread::scope(|scope| {
+        let tool = scope.spawn(|| tool(&stage, &["handover", "lock1"]));
+        let request = stage.locks().join("lock1.handover");
+        while !request.exists() {
+            std::thread::yield_now();
+        }
+        first.kill();
+        (tool.join().unwrap(), stage.wait_for_term_after(led.term))
+    });
+    assert!(asked.status.success(), "{}", said(&asked));
+    assert_eq!(next.member, second.id());
+    let told = format!("did not release it after term {}: it ended, or was silent for", led.term);
+    assert!(said(&asked).contains(&told), "{}", said(&asked));
+    assert!(said(&asked).contains("has replaced it and leads, term"), "{}", said(&asked));
+}
+
+#[test]
 fn a_lock_that_nobody_else_wants_comes_back_and_the_operator_hears_it() {
     let stage = Stage::new();
     std::fs::create_dir_all(stage.locks()).unwrap();

@@ -262,8 +262,13 @@ fn why(last: &LeaderRecord) -> String {
     if last.leading {
         format!("{member}, which led in term {term}, ended")
     } else {
-        format!("{member} released it after term {term}")
+        why_released(member, *term)
     }
+}
+
+/// What the next leader tells of one that has released the lock.
+pub(crate) fn why_released(member: &str, term: u64) -> String {
+    format!("{member} released it after term {term}")
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use router_core::cluster::{
 use smol_str::SmolStr;
 use tokio::time::{Instant, sleep};
 
+use crate::arbiter::why_released;
 use crate::board::LOCK_SUFFIX;
 use crate::escape::escape;
 use crate::members;
@@ -85,7 +86,13 @@ impl FileOperator {
                     return Err(OperatorError::NotDone(text));
                 }
                 Some(now) if now.term > from_term => {
-                    let after = released.map_or(Duration::ZERO, |at: Instant| at.elapsed());
+                    // A release that was too short to be seen is what the next leader tells of.
+                    let after = match released {
+                        Some(at) => Some(Instant::now() - at),
+                        None => {
+                            (now.why == why_released(&before.member, from_term)).then_some(Duration::ZERO)
+                        }
+                    };
                     return Ok(Handover { from, from_term, to: now.member.into(), to_term: now.term, after });
                 }
                 Some(now) if !now.leading => {

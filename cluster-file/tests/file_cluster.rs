@@ -36,9 +36,12 @@ async fn refused(settings: FileClusterSettings) -> String {
 /// Waits until the view says who leads, or that nobody does.
 async fn follow(view: &mut ClusterView, wanted: Option<&str>) -> Option<Leader> {
     loop {
-        if let Leadership::Follower { leader } = view.changed().await.unwrap()
-            && leader.as_ref().map(|leader| leader.member.id.as_str()) == wanted
-        {
+        let leader = match view.changed().await.unwrap() {
+            Leadership::Follower { leader } => Some(leader),
+            Leadership::Vacant(_) => None,
+            Leadership::Leader(_) => continue,
+        };
+        if leader.as_ref().map(|leader| leader.member.id.as_str()) == wanted {
             return leader;
         }
     }

@@ -165,6 +165,10 @@ impl Core {
         }
     }
 
+    pub(crate) fn parts(&self, lock: LockId) -> (&Context, Option<&Lock>) {
+        (&self.context, self.locks.get(&lock))
+    }
+
     /// What work under the present hold may write into the lock's record; `None` when no work can be left.
     pub fn tenure(&self, lock: LockId) -> Option<Tenure> {
         match self.locks.get(&lock)?.hold {

@@ -38,6 +38,7 @@ mod hold;
 mod lock;
 mod memory;
 mod operator;
+mod outlook;
 mod record;
 mod release;
 mod rendezvous;
@@ -67,6 +68,7 @@ pub use memory::{Faults, Link, MemoryHandle, MemoryStore, Requests, Span};
 #[cfg(feature = "mutants")]
 pub use mutant::{Branch, Mutant};
 pub use operator::LeaseOperator;
+pub use outlook::Outlook;
 pub use record::{
     Death, Entry, Key, Limits, LockId, LockRecord, Precondition, Record, SessionId, SessionRecord, Version,
 };

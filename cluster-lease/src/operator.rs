@@ -238,7 +238,11 @@ impl Progress {
             self.released.get_or_insert((Instant::now(), now.record.epoch));
             return None;
         };
-        let (at, from_term) = self.released.unwrap_or((Instant::now(), self.before.term()));
+        // A release that was not seen is known by the session: a lock is taken from a dead one alone.
+        let is_alive = self.before.record.holder.is_some_and(|holder| picture.sessions.contains_key(&holder));
+        let unseen = is_alive.then(|| (Instant::now(), self.before.term()));
+        let released = self.released.or(unseen);
+        let from_term = released.map_or(self.before.term(), |(_, term)| term);
         let (from, to_term) = (self.from.clone(), now.term());
         if *to == from {
             let text = format!(
@@ -246,7 +250,8 @@ impl Progress {
             );
             return Some(Err(text));
         }
-        Some(Ok(Handover { from, from_term, to: to.clone(), to_term, after: at.elapsed() }))
+        let after = released.map(|(at, _)| at.elapsed());
+        Some(Ok(Handover { from, from_term, to: to.clone(), to_term, after }))
     }
 
     fn how_far(&self, lock: &LockName, patience: Duration) -> String {

@@ -42,7 +42,7 @@ async fn each_wanted_lock_is_told_with_who_leads_it() {
     let other = cluster.view(&lock("lock2")).await.unwrap();
     let mut told = cluster.leaderships();
     told.sort_by(|(one, _), (other, _)| one.cmp(other));
-    let [(first, Leadership::Leader(term)), (second, Leadership::Follower { leader: None })] = &*told else {
+    let [(first, Leadership::Leader(term)), (second, Leadership::Vacant(_))] = &*told else {
         panic!("{told:?}");
     };
     assert_eq!((first.as_str(), second.as_str()), ("lock1", "lock2"));

@@ -23,9 +23,11 @@
 //! The next exchange never starts before the last one is finished.
 //!
 //! # Missed times
-//! A time is missed when it passes during an exchange, when it is noticed more than a minute late (the
-//! process was suspended, or the clock was set forward), and when nobody led or no process ran. What
-//! becomes of it is said by `missed`, and by a line in the log with the numbers.
+//! A time is missed when it passes while the exchange before it still runs, when no member led or no process ran,
+//! or when it is noticed too late, because the process was suspended or, for `cron`, the clock was set forward:
+//! more than a minute late, or after the time that follows it (but at least 100 ms late). What becomes of missed times is the
+//! same for all of these: with `skip` none of them fires, with `once` the latest one, with `all` each of them, or
+//! the latest `missed_max`. A line in the log has the numbers.
 //!
 //! The position, up to which all times are fired or skipped, is stored *before* an exchange starts. Below
 //! `master:` it travels with the lock, so the next leader knows which times were missed, and **no time
@@ -71,6 +73,7 @@ pub use clock::SchedulerClock;
 pub use clock::{Clock, SystemClock};
 pub use schedule::Schedule;
 
+use crate::lateness::is_too_late;
 use crate::metrics::MISSED_TICKS;
 use crate::missed::{self, Missed};
 
@@ -166,9 +169,6 @@ impl Endpoint for Cron {
     }
 }
 
-/// How late a time may be noticed and still count, as in Quartz.
-const LATE: Duration = Duration::from_secs(60);
-
 /// How long a wait goes on without a look at the wall clock, which may be set at any time.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
@@ -200,7 +200,10 @@ impl Consumer for Cron {
                 () = stop.requested() => return Ok(()),
                 () = self.wait_until(due) => {}
             }
-            let on_time = self.clock.now().duration_since(due).is_ok_and(|late| late <= LATE);
+            let now = self.clock.now();
+            let next_has_passed = self.schedule.next_after(due).is_some_and(|next| next <= now);
+            let late = now.duration_since(due);
+            let on_time = late.is_ok_and(|late| !is_too_late(late, next_has_passed));
             why = "which were noticed too late";
             if on_time {
                 self.fire(&pipeline, &mut position, due, false).await?;

@@ -156,7 +156,7 @@ pub(crate) fn endpoint(
     clients: &Clients,
 ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
     // First and alone, because every other mistake would show the URI, and so the password.
-    refuse_credentials(uri, uri.path())?;
+    refuse_credentials(uri, uri.path(), BASIC_AUTHENTICATION)?;
     let options = &description.read(uri)?;
     let mut errors = ConfigErrors::default();
     let url = errors.collect(url(uri));
@@ -196,8 +196,12 @@ pub(crate) fn endpoint(
     }))))
 }
 
+/// What to do instead of writing a password into a URL, for components with these options.
+pub(crate) const BASIC_AUTHENTICATION: &str =
+    "use the options `auth_username` and `auth_password`, with the password as `env:NAME` or `file:/path`";
+
 /// Refuses a user and password in the authority of a URL, of which this is what stands behind the scheme.
-pub(crate) fn refuse_credentials(uri: &EndpointUri, url: &str) -> Result<(), ConfigError> {
+pub(crate) fn refuse_credentials(uri: &EndpointUri, url: &str, advice: &str) -> Result<(), ConfigError> {
     // One slash before the authority is as good as two, and so are backslashes, for those who read URLs.
     let slash = |letter: char| matches!(letter, '/' | '\\') || letter.is_whitespace() || letter.is_control();
     let authority = url.trim_start_matches(slash).split('/').next().unwrap_or_default();
@@ -205,9 +209,7 @@ pub(crate) fn refuse_credentials(uri: &EndpointUri, url: &str) -> Result<(), Con
         return Ok(());
     }
     let message = format!("a URI of component `{}` cannot contain a user or password", uri.scheme());
-    Err(ConfigError::new(message).help(
-        "use the options `auth_username` and `auth_password`, with the password as `env:NAME` or `file:/path`",
-    ))
+    Err(ConfigError::new(message).help(advice))
 }
 
 fn url(uri: &EndpointUri) -> Result<Url, ConfigError> {

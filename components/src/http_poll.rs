@@ -66,8 +66,8 @@ use router_core::uri::EndpointUri;
 use tracing::warn;
 
 use crate::http::{
-    Authentication, Backoff, ClientSettings, Clients, HttpComponent, HttpStatusError, USER_AGENT,
-    authentication, read_body, refuse_credentials, retry_after,
+    Authentication, BASIC_AUTHENTICATION, Backoff, ClientSettings, Clients, HttpComponent, HttpStatusError,
+    USER_AGENT, authentication, read_body, refuse_credentials, retry_after,
 };
 use crate::missed::{self, STATE_OPTION};
 use batch::Batch;
@@ -161,7 +161,11 @@ impl Component for HttpPollComponent {
 
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         // First and alone, because every other mistake would show the URI, and so the password.
-        refuse_credentials(uri, uri.path().split_once(':').map_or(uri.path(), |(_, rest)| rest))?;
+        refuse_credentials(
+            uri,
+            uri.path().split_once(':').map_or(uri.path(), |(_, rest)| rest),
+            BASIC_AUTHENTICATION,
+        )?;
         let options = DESCRIPTION.read(uri)?;
         let mut errors = ConfigErrors::default();
         let url = errors.collect(url(uri, options.text("query").as_deref()));
@@ -255,7 +259,14 @@ fn cursor(uri: &EndpointUri, options: &Options) -> Result<Option<Cursor>, Config
     };
     match (pointer(uri, options, "cursor")?, place) {
         (Some(pointer), Some(place)) => {
-            Ok(Some(Cursor { pointer, start: options.text("cursor_start"), place }))
+            let start = options.text("cursor_start");
+            if let (CursorPlace::Header(name), Some(start)) = (&place, &start) {
+                let value = HeaderValue::try_from(start);
+                value.map_err(|_| {
+                    uri.error_in_whole(format!("option `cursor_start` is no value of the header `{name}`"))
+                })?;
+            }
+            Ok(Some(Cursor { pointer, start, place }))
         }
         (None, None) if options.text("cursor_start").is_none() => Ok(None),
         _ => Err(uri.error_in_whole("option `cursor` goes with `cursor_parameter` or `cursor_header`")),
@@ -304,6 +315,9 @@ impl<E: Into<BoxError>> From<E> for Failure {
         Self { why: why.into(), retry_after: None }
     }
 }
+
+/// Longer ones are refused by the HTTP client.
+const MAX_URL_BYTES: usize = 65_533;
 
 /// The first pause after a failure.
 const SHORTEST_BACKOFF: Duration = Duration::from_secs(1);
@@ -375,9 +389,22 @@ impl Poller {
         }
     }
 
+    /// Whether the poll after `position` can be sent. Asked before the position is stored: otherwise every later poll
+    /// would fail, also those of the next leader.
+    fn check_sendable(&self, position: &Position) -> Result<(), BoxError> {
+        let bytes = self.request(position)?.url().as_str().len();
+        if bytes > MAX_URL_BYTES {
+            return Err(format!("with the cursor of the answer, the URL would have {bytes} bytes").into());
+        }
+        Ok(())
+    }
+
+    /// The poll that comes after `position`.
+    ///
+    /// # Errors
+    /// When something in the position cannot be sent.
     fn request(&self, position: &Position) -> Result<Request, BoxError> {
         let mut request = Request::new(Method::GET, self.url.clone());
-        let unusable = |what: &str| format!("the {what} that the server sent is no value of a header");
         if let Some(cursor) = &self.cursor
             && let Some(value) = position.cursor.as_ref().or(cursor.start.as_ref())
         {
@@ -386,7 +413,11 @@ impl Poller {
                     request.url_mut().query_pairs_mut().append_pair(name, value);
                 }
                 CursorPlace::Header(name) => {
-                    let value = HeaderValue::try_from(value).map_err(|_| unusable("cursor"))?;
+                    let value = HeaderValue::try_from(value).map_err(|_| {
+                        format!(
+                            "the cursor {value:?} cannot be sent in the header `{name}`; with `cursor_parameter`, any text can"
+                        )
+                    })?;
                     request.headers_mut().insert(name, value);
                 }
             }
@@ -394,7 +425,8 @@ impl Poller {
         let Version { etag, last_modified } = &position.version;
         for (name, version) in [(IF_NONE_MATCH, etag), (IF_MODIFIED_SINCE, last_modified)] {
             if let Some(version) = version {
-                let version = HeaderValue::try_from(version).map_err(|_| unusable("version"))?;
+                let version = HeaderValue::try_from(version)
+                    .map_err(|_| format!("the version {version:?} cannot be sent in the header `{name}`"))?;
                 request.headers_mut().insert(name, version);
             }
         }

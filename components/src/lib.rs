@@ -11,6 +11,7 @@ pub mod http;
 pub mod http_poll;
 #[cfg(feature = "http")]
 pub mod https;
+mod lateness;
 pub mod log;
 pub mod master;
 mod metrics;

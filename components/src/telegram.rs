@@ -58,6 +58,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{ConfigError, ConfigErrors};
@@ -161,6 +162,7 @@ impl Component for TelegramComponent {
     }
 
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        refuse_password(uri)?;
         let options = DESCRIPTION.read(uri)?;
         let mut errors = ConfigErrors::default();
         if uri.path() != "bots" {
@@ -196,11 +198,20 @@ impl Component for TelegramComponent {
     }
 }
 
+/// First and alone, because every other mistake would show the URI, and so the password.
+fn refuse_password(uri: &EndpointUri) -> Result<(), ConfigError> {
+    let advice = "a Bot API is called with the token of the bot alone, which is in the option `authorization_token` as \
+                  `env:NAME` or `file:/path`; take the user and password out of `base_uri`";
+    let query = uri.as_str().split_once('?').map_or("", |(_, query)| query);
+    for text in query.split('&').filter_map(|option| option.strip_prefix("base_uri=")) {
+        let text = percent_decode_str(text).decode_utf8_lossy();
+        refuse_credentials(uri, text.split_once(':').map_or(&*text, |(_, rest)| rest), advice)?;
+    }
+    Ok(())
+}
+
 fn base(uri: &EndpointUri, options: &Options) -> Result<Url, ConfigError> {
     let text = options.text("base_uri").unwrap_or_default();
-    if let Some((_, rest)) = text.split_once(':') {
-        refuse_credentials(uri, rest)?;
-    }
     let parsed = Url::parse(&text).ok();
     let parsed = parsed
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none());

@@ -10,8 +10,15 @@
 //! | `missed_max` | integer | `100` | how many missed times fire with `missed=all`: the latest |
 //! | `state` | text |  | a file for the position of a route without a lock; below `master:` it travels with the lock |
 //!
-//! The next exchange never starts before the last one is finished. Times that were missed, because an
-//! exchange took long or the process was paused, are skipped and do not burst out afterwards.
+//! The next exchange never starts before the last one is finished. At a fixed rate, times that were missed do not
+//! fire unless `missed` says so; without it, the timer goes on one period after the last start.
+//!
+//! # Missed times
+//! A time is missed when it passes while the exchange before it still runs, when no member led or no process ran,
+//! or when it is noticed too late, because the process was suspended or, for `cron`, the clock was set forward:
+//! more than a minute late, or after the time that follows it (but at least 100 ms late). What becomes of missed times is the
+//! same for all of these: with `skip` none of them fires, with `once` the latest one, with `all` each of them, or
+//! the latest `missed_max`. A line in the log has the numbers.
 //!
 //! With `missed`, the times are those of the wall clock: the position, the time that fired last, is stored
 //! before its exchange starts, and below `master:` it travels with the lock. Whoever leads next goes on at
@@ -40,6 +47,7 @@ use router_core::uri::EndpointUri;
 use smol_str::SmolStr;
 use tokio::time::{Instant, sleep_until};
 
+use crate::lateness::is_too_late;
 use crate::metrics::MISSED_TICKS;
 #[cfg(feature = "state")]
 use crate::missed;
@@ -139,12 +147,20 @@ impl Consumer for Timer {
         if let Some(catch_up) = &self.catch_up {
             return catch_up.run(&self, &pipeline, &stop).await;
         }
-        let mut due = Instant::now() + self.delay;
-        for counter in 1.. {
+        let (mut due, mut counter) = (Instant::now() + self.delay, 1);
+        loop {
             tokio::select! {
                 biased;
                 () = stop.requested() => break,
                 () = sleep_until(due) => {}
+            }
+            if self.fixed_rate && !self.period.is_zero() {
+                let later = self.missed_since(due);
+                if is_too_late(due.elapsed(), later > 0) {
+                    missed_ticks.increment(u64::from(later) + 1);
+                    due += self.period * (later + 1);
+                    continue;
+                }
             }
             let fired = Instant::now();
             // The pipeline has logged a failure; the next tick is a new chance.
@@ -152,6 +168,7 @@ impl Consumer for Timer {
             if self.period.is_zero() || self.repeat_count == Some(counter) {
                 break;
             }
+            counter += 1;
             due = if self.fixed_rate {
                 let missed = self.missed_since(due);
                 missed_ticks.increment(missed.into());

@@ -101,6 +101,23 @@ async fn times_that_pass_during_an_exchange_are_skipped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_suspension_the_missed_times_are_all_treated_alike() {
+    let suspended = async |policy: &str| {
+        let route = from(format!("cron:c?schedule=*+*+*+*+*+*&{policy}"));
+        due_times(&TestClock::new(), route, async {
+            sleep(Duration::from_millis(1_500)).await;
+            // What a suspended process sees: timers that are all due at once.
+            tokio::time::advance(Duration::from_millis(3_200)).await;
+            sleep(Duration::from_millis(1_600)).await;
+        })
+        .await
+    };
+    assert_eq!(suspended("missed=skip").await, [1, 5, 6]);
+    assert_eq!(suspended("missed=once").await, [1, 4, 5, 6]);
+    assert_eq!(suspended("missed=all").await, [1, 2, 3, 4, 5, 6]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clock_that_is_set_forward_is_followed_and_fires_nothing_that_is_long_past() {
     let clock = TestClock::new();
     let due = due_times(&clock, from("cron:c?schedule=0+*+*+*+*"), async {

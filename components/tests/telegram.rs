@@ -398,13 +398,47 @@ async fn an_answer_without_ids_is_asked_for_again() {
     let stage = Stage::new().await;
     let server = odd_server(|number, _| match number {
         0 => json!({ "ok": true, "result": [7] }),
-        1 => json!({ "ok": true, "result": [{ "update_id": i64::MAX, "message": {} }] }),
+        1 => json!({ "ok": true, "result": [{ "update_id": i64::MAX - 1, "message": {} }] }),
         _ => json!({ "ok": true, "result": [] }),
     });
     let uri = stage.uri("timeout=0s").replace(&stage.server.base_uri(), &server.await);
     let router = stage.router(from(uri).to("mock:out"), None);
     let _ = timeout(Duration::from_secs(20), router.run_until(stage.received(1))).await.unwrap();
-    assert_eq!(stage.ids(), [i64::MAX]);
+    assert_eq!(stage.ids(), [i64::MAX - 1]);
+}
+
+#[tokio::test]
+async fn an_update_that_cannot_be_acknowledged_is_not_asked_for_without_a_pause() {
+    let stage = Stage::new().await;
+    let polls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&polls);
+    let server = odd_server(move |_, _| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        json!({ "ok": true, "result": [{ "update_id": i64::MAX, "message": {} }] })
+    });
+    let uri = stage.uri("timeout=0s").replace(&stage.server.base_uri(), &server.await);
+    let router = stage.router(from(uri).to("mock:out"), None);
+    let _ = router.run_until(sleep(Duration::from_secs(2))).await;
+    let polls = polls.load(Ordering::Relaxed);
+    assert!((1..=3).contains(&polls), "{polls} polls in two seconds");
+    assert_eq!(stage.ids(), [] as [i64; 0]);
+}
+
+#[test]
+fn a_password_in_the_address_of_the_server_gets_the_advice_that_there_is() {
+    let build = |uri: &'static str| {
+        let built = RouterBuilder::new().component(TelegramComponent::default()).route(from(uri)).build();
+        built.err().map(|errors| errors.to_string()).unwrap_or_default()
+    };
+    for uri in [
+        "telegram:bots?authorization_token=env:T&base_uri=https://me:hunter2@h/&limt=1",
+        "telegram:bots?authorization_token=env:T&base_uri=https:me%3Ahunter2%40h",
+    ] {
+        let error = build(uri);
+        assert!(error.contains("cannot contain a user or password"), "{error}");
+        assert!(error.contains("`authorization_token`") && !error.contains("auth_password"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
 }
 
 #[tokio::test]

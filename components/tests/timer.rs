@@ -19,7 +19,7 @@ use router_core::router::RouterBuilder;
 use router_core::state::{StateError, StateKeeper};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 const HOUR: u64 = 3_600_000;
 
@@ -167,6 +167,58 @@ async fn times_that_pass_during_an_exchange_are_missed_too() {
         hours.map(|time| (time - number(&times[0], "timer.scheduled_time")) / HOUR).collect::<Vec<_>>();
     // The first one takes from 1 h to 3.5 h: of 2 and 3 the latest fires, and takes until 6 h.
     assert_eq!(hours, [0, 2]);
+}
+
+/// The times of exchanges, in seconds from the first, and which of them make up for one that was missed, where the
+/// process is suspended after the first one: from 0.5 s to 3.7 s.
+async fn suspended(options: &str) -> Vec<(u64, bool)> {
+    let mock = MockComponent::default();
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let options = options.replace("STATE", &state.display().to_string());
+    let router = RouterBuilder::new()
+        .component(TimerComponent)
+        .component(mock.clone())
+        .route(from(format!("timer:c?delay=0&period=1s&fixed_rate=true{options}")).id("clock").to("mock:out"))
+        .build()
+        .unwrap();
+    let start = Instant::now();
+    let _ = router
+        .run_until(async {
+            mock.endpoint("out").wait_for(1).await;
+            sleep(Duration::from_millis(500)).await;
+            // What a suspended process sees: timers that are all due at once.
+            tokio::time::advance(Duration::from_millis(3_200)).await;
+            sleep(Duration::from_millis(1_600)).await;
+        })
+        .await;
+    assert!(start.elapsed() >= Duration::from_millis(5_300));
+    let received = mock.endpoint("out").received();
+    let first = number(&received[0], "timer.fired_time");
+    let times = received.iter().map(|exchange| {
+        let headers = &exchange.message.headers;
+        match headers.get("timer.scheduled_time") {
+            Some(_) => {
+                let scheduled = number(exchange, "timer.scheduled_time");
+                let from_first = scheduled - number(&received[0], "timer.scheduled_time");
+                (from_first / 1_000, headers.get("timer.missed").unwrap().is_truthy())
+            }
+            None => ((number(exchange, "timer.fired_time") - first) / 1_000, false),
+        }
+    });
+    times.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_suspension_the_missed_times_are_all_treated_alike() {
+    // The times 1, 2 and 3 have passed; 4 and 5 are on time.
+    assert_eq!(suspended("&missed=skip&state=STATE").await, [(0, false), (4, false), (5, false)]);
+    assert_eq!(suspended("&missed=once&state=STATE").await, [(0, false), (3, true), (4, false), (5, false)]);
+    assert_eq!(
+        suspended("&missed=all&state=STATE").await,
+        [(0, false), (1, true), (2, true), (3, true), (4, false), (5, false)]
+    );
+    assert_eq!(suspended("").await.len(), 3, "without a position, they are skipped too");
 }
 
 #[test]

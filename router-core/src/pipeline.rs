@@ -22,6 +22,7 @@ use crate::error::{BoxError, Cause, Chain, RouteError};
 use crate::error_handler::ErrorHandler;
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Predicate, Scope};
+use crate::flight::{Dropped, Flight};
 use crate::metrics::{self, Done, RouteMetrics};
 use crate::options::parse_duration;
 use crate::state::{MemoryState, RouteState};
@@ -37,6 +38,7 @@ pub struct Pipeline {
 pub(crate) struct Program {
     pub(crate) route_id: SmolStr,
     pub(crate) node: SmolStr,
+    pub(crate) dropped: Dropped,
     pub(crate) steps: Box<[Step]>,
     pub(crate) error_handler: ErrorHandler,
     /// The state of a route without a lock, made when it is first asked for: most routes have none.
@@ -233,11 +235,15 @@ impl Pipeline {
         // through `direct:`.
         tokio::select! {
             biased;
-            () = guard.over.cancelled() => Err(self.aborted(exchange, &guard.term)),
-            () = guard.term.expired() => Err(self.aborted(exchange, &guard.term)),
+            () = guard.over.cancelled() => Err(self.aborted(&guard.term)),
+            () = guard.term.expired() => Err(self.aborted(&guard.term)),
             // What ends after the deadline is not acknowledged: the next leader gets it as well.
             result = self.run(exchange) => match guard.term.check() {
-                Err(_) if result.is_ok() => Err(self.aborted(exchange, &guard.term)),
+                Err(lost) if result.is_ok() => {
+                    let (route, id) = (self.route_id(), exchange.id);
+                    warn!(route, exchange = %id, "route `{route}` ended the exchange {id} too late, so it counts as not done: {lost}");
+                    Err(self.aborted(&guard.term))
+                }
                 _ => result,
             },
         }
@@ -259,14 +265,13 @@ impl Pipeline {
             return Err(error);
         }
         exchange.depth += 1;
-        let result = self.program.run(exchange).await;
+        let result = self.program.run(exchange, self.term()).await;
         exchange.depth -= 1;
         result
     }
 
-    fn aborted(&self, exchange: &Exchange, term: &Term) -> RouteError {
+    fn aborted(&self, term: &Term) -> RouteError {
         let lost = term.leadership_lost();
-        warn!(route = %self.program.route_id, exchange = %exchange.id, "an exchange in flight was aborted: {lost}");
         let step = String::from("an exchange in flight");
         RouteError { route_id: self.program.route_id.clone(), step, cause: Cause::LeadershipLost(lost) }
     }
@@ -291,14 +296,15 @@ impl Program {
 
     /// Interprets the steps. Blocks that are inside others are on a stack of our own: no recursion, so
     /// no allocation for each level.
-    async fn run(&self, exchange: &mut Exchange) -> Result<Done, RouteError> {
+    async fn run(&self, exchange: &mut Exchange, term: Option<&Term>) -> Result<Done, RouteError> {
+        let mut flight = Flight::new(self, exchange.id, term);
         let mut blocks: SmallVec<[std::slice::Iter<'_, Step>; 4]> = smallvec![self.steps.iter()];
         while let Some(block) = blocks.last_mut() {
             let Some(step) = block.next() else {
                 blocks.pop();
                 continue;
             };
-            match self.attempt(step, exchange).await? {
+            match flight.through(step, self.attempt(step, exchange)).await? {
                 Some(Flow::Next) => {}
                 Some(Flow::Enter(steps)) => blocks.push(steps.iter()),
                 Some(Flow::LeaveBlock) => {

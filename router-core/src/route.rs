@@ -14,6 +14,7 @@ use crate::dynamic::DynamicTarget;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::error_handler::ErrorHandler;
 use crate::expression::{Expression, Predicate};
+use crate::flight::Dropped;
 use crate::options::parse_duration;
 use crate::pipeline::{Action, Branch, Pipeline, Program, Step};
 use crate::registry::Registry;
@@ -45,6 +46,7 @@ pub(crate) struct Surroundings {
     pub(crate) registry: Arc<Registry>,
     pub(crate) cluster: Option<Arc<dyn ClusterService>>,
     pub(crate) node: SmolStr,
+    pub(crate) dropped: Dropped,
 }
 
 impl Surroundings {
@@ -82,6 +84,7 @@ impl Surroundings {
         let program = Program {
             route_id: id.clone(),
             node: self.node.clone(),
+            dropped: self.dropped.clone(),
             steps,
             error_handler,
             state: OnceLock::new(),

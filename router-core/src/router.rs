@@ -94,9 +94,10 @@ pub enum RouteStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Shutdown {
-    /// All exchanges in flight were finished.
+    /// All exchanges were finished.
     Drained,
-    /// Some were dropped, because draining took too long or was cut short.
+    /// Some were dropped: now, because draining took too long or was cut short, or earlier, because a term or a
+    /// route had ended and its time to stop was over. There is a line in the log for each.
     Aborted,
 }
 
@@ -156,7 +157,7 @@ impl Router {
         info!("draining for at most {timeout:?}");
         tokio::select! {
             biased;
-            () = self.stop_all() => Shutdown::Drained,
+            () = self.stop_all() => self.drained(),
             () = abort => self.abort_all("asked to stop at once").await,
             () = tokio::time::sleep(timeout) => self.abort_all("draining took too long").await,
         }
@@ -168,6 +169,16 @@ impl Router {
         assert!(self.shared.phase() == Phase::Built, "a router runs once: build another one");
         self.shared.set_phase(Phase::Starting);
         AbortOnDrop(self)
+    }
+
+    fn drained(&self) -> Shutdown {
+        match self.shared.surroundings.dropped.count() {
+            0 => Shutdown::Drained,
+            count => {
+                warn!(count, "drained, but exchanges were dropped in the life of this process: {count}");
+                Shutdown::Aborted
+            }
+        }
     }
 
     async fn stop_all(&self) {

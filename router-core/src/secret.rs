@@ -1,5 +1,6 @@
 //! [`Secret`]: where a password or token is kept. Its value is in no URI, log, error or `Debug` output.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::error::BoxError;
@@ -46,9 +47,19 @@ impl Secret {
                 .to_owned(),
         };
         if value.is_empty() {
-            return Err(format!("the secret in {self:?} is empty").into());
+            return Err(format!("the secret in the {self} is empty").into());
         }
         Ok(value)
+    }
+}
+
+/// The place: `environment variable BOT_TOKEN`, `file /run/secrets/bot`.
+impl fmt::Display for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment(name) => write!(formatter, "environment variable {name}"),
+            Self::File(path) => write!(formatter, "file {}", path.display()),
+        }
     }
 }
 
@@ -63,6 +74,16 @@ mod tests {
         for text in ["hunter2", "env:", "pass:word", ""] {
             assert_eq!(Secret::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_place_is_printed_for_people() {
+        let file = std::env::temp_dir().join(format!("bactrian-secret-{}", std::process::id()));
+        std::fs::write(&file, " \n").unwrap();
+        let error = Secret::File(file.clone()).reveal().unwrap_err().to_string();
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(error, format!("the secret in the file {} is empty", file.display()));
+        assert_eq!(Secret::Environment("BOT_TOKEN".into()).to_string(), "environment variable BOT_TOKEN");
     }
 
     #[test]

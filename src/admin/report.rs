@@ -142,12 +142,12 @@ pub(super) fn describe(leadership: &Leadership) -> String {
             format!("leader in term {}{}", term.number(), because(term.why()))
         }
         Leadership::Leader(term) => {
-            format!("standby, nobody is known to lead: the deadline of term {} has passed", term.number())
+            format!("standby, no leader is known: the deadline of term {} has passed", term.number())
         }
-        Leadership::Follower { leader: Some(leader) } => {
+        Leadership::Follower { leader } => {
             let why = because(&leader.why);
             format!("standby, {} leads in term {}{why}", leader.member, leader.term)
         }
-        Leadership::Follower { leader: None } => "standby, nobody is known to lead".into(),
+        Leadership::Vacant(vacancy) => format!("standby, {vacancy}"),
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use router_core::cluster::LockName;
+use router_core::cluster::{Handover, LockName};
 
 use super::operator::Cluster;
 
@@ -26,13 +26,16 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     cluster.ask(None, async |operator| {
         let name: LockName = lock.parse()?;
         let handover = operator.hand_over(&name, cluster.timeout).await?;
-        Ok(format!(
-            "{lock}: {} released it after term {}; {} leads, term {}, after {} ms",
-            handover.from,
-            handover.from_term,
-            handover.to,
-            handover.to_term,
-            handover.after.as_millis()
-        ))
+        let Handover { from, from_term, to, to_term, after } = handover;
+        Ok(match after {
+            Some(after) => format!(
+                "{lock}: {from} released it after term {from_term}; {to} leads, term {to_term}, after {} ms",
+                after.as_millis()
+            ),
+            None => format!(
+                "{lock}: {from} did not release it after term {from_term}: it ended, or was silent for the takeover \
+                 wait; {to} has replaced it and leads, term {to_term}"
+            ),
+        })
     })
 }

@@ -12,9 +12,9 @@ use router_core::router::Shutdown;
 
 use super::{Sources, output};
 
-/// Exit codes: 0 after all exchanges in flight were finished, 1 when some were dropped (after a second
-/// signal, or because draining took too long), or the admin listener or the cluster service could not be
-/// opened.
+/// Exit codes: 0 after all exchanges were finished, 1 when some were dropped (after a second signal, because
+/// draining took too long, or because a term had ended), or the admin listener or the cluster service could not
+/// be opened.
 pub(super) fn run(sources: &Sources) -> ExitCode {
     let loaded = match sources.load() {
         Ok(loaded) => loaded,

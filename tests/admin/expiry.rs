@@ -83,7 +83,7 @@ async fn from_its_deadline_on_nobody_is_told_that_it_leads() {
     assert_eq!(gauges().await, (Some(0.0), Some(0.0)));
     let (code, why) = get(at, "leaderz/expiry").await;
     assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(why, "standby, nobody is known to lead: the deadline of term 7 has passed\n");
+    assert_eq!(why, "standby, no leader is known: the deadline of term 7 has passed\n");
 
     authority.0.store(false, Ordering::SeqCst);
     assert_eq!(gauges().await, (Some(1.0), Some(7.0)));

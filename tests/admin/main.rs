@@ -8,6 +8,7 @@ mod expiry;
 mod metrics;
 mod process;
 mod sickness;
+mod vacancy;
 
 use http::StatusCode;
 use process::{Process, ask, get, get_with, status};

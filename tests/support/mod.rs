@@ -176,6 +176,12 @@ impl Member {
     }
 }
 
+impl From<Child> for Member {
+    fn from(child: Child) -> Self {
+        Self { child }
+    }
+}
+
 impl Drop for Member {
     fn drop(&mut self) {
         // It may be gone already.

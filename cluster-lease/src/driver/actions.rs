@@ -124,19 +124,6 @@ impl Election<'_> {
         self.await_work(hold);
     }
 
-    pub(super) fn publish_holder(&self, lock: LockId) {
-        let Some(publisher) = self.directory.name(lock).and_then(|name| self.wishes.publisher(name)) else {
-            return;
-        };
-        if self.core.holder(lock) == Some(self.core.session()) {
-            // Either this member leads, and its views know, or it has claimed the lock and will.
-            return;
-        }
-        if self.core.guard(lock).is_none_or(|guard| guard.draining) {
-            publisher.follow(self.directory.leader(lock), "it gave the lock up or ended");
-        }
-    }
-
     fn wait(&mut self, lock: LockId, wait: Duration, why: WaitCause) {
         let Some(name) = self.name(lock) else { return };
         let why = match why {

@@ -64,6 +64,8 @@ pub struct LeaseCluster {
     /// The election's loop, and the sentinel where it is a task.
     tasks: TaskTracker,
     closing: CancellationToken,
+    /// How long a takeover may take when all is well.
+    patience: Duration,
     /// Ends terms at their deadline; `None` where it is a task.
     sentinel: Option<JoinHandle<()>>,
 }
@@ -117,6 +119,7 @@ impl LeaseCluster {
             drained: drained.subscribe(),
         };
         office.tell(Input::Candidates(candidates(&settings.candidates)));
+        let patience = settings.timing.takeover_wait() + settings.timing.heartbeat();
         let around = Surroundings {
             local: local.clone(),
             timing: settings.timing,
@@ -136,6 +139,7 @@ impl LeaseCluster {
             generations: AtomicU64::new(0),
             tasks,
             closing: CancellationToken::new(),
+            patience,
             sentinel,
         }))
     }
@@ -192,7 +196,7 @@ impl LeaseCluster {
         if participants.len() == participants.capacity() {
             participants.retain(|_, participant| participant.strong_count() > 0);
         }
-        let (publisher, leadership) = LeadershipPublisher::new(lock.clone());
+        let (publisher, leadership) = LeadershipPublisher::with_patience(lock.clone(), self.patience);
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
         let participant = Arc::new(Participant {
             office: Arc::clone(&self.office),

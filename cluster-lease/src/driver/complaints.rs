@@ -1,20 +1,64 @@
 //! What goes on failing is said at once, and then once a minute: a log that repeats it with every try hides
 //! what else happens, and one that falls silent hides this.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use router_core::cluster::time_of_day;
 use tokio::time::Instant;
 use tracing::{debug, warn};
+
+use crate::action::Target;
+use crate::record::LockId;
 
 /// How long the same complaint is not repeated.
 const QUIET: Duration = Duration::from_secs(60);
 
+/// A failure that was not repeated for this long is over: what is still needed is tried every few seconds.
+const RECENT: Duration = Duration::from_secs(30);
+
+/// What a member does with the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Doing {
+    Heartbeat,
+    List,
+    Watch,
+    Kill,
+    Lock(LockId),
+}
+
+impl From<Target> for Doing {
+    fn from(target: Target) -> Self {
+        match target {
+            Target::Heartbeat => Self::Heartbeat,
+            Target::Lock(lock) => Self::Lock(lock),
+            Target::Kill(_) => Self::Kill,
+            Target::List => Self::List,
+        }
+    }
+}
+
+impl Doing {
+    /// When heartbeats go on missing, leadership ends; when something else does, a lock may have no leader.
+    fn failure(self) -> &'static str {
+        match self {
+            Self::Heartbeat => "the heartbeats of this member cannot be written",
+            Self::List => "the election's records cannot be listed",
+            Self::Watch => "the election's records cannot be watched",
+            Self::Kill => "a session that has ended cannot be declared dead",
+            Self::Lock(_) => "a lock's record cannot be written",
+        }
+    }
+}
+
 /// The complaints of one member.
 #[derive(Default)]
-pub(crate) struct Complaints(Mutex<HashMap<Complaint, Said>>);
+pub(crate) struct Complaints {
+    said: Mutex<HashMap<Complaint, Said>>,
+    failing: Mutex<BTreeMap<Doing, Failing>>,
+}
 
 /// About what, and the error.
 type Complaint = (&'static str, String);
@@ -25,10 +69,18 @@ struct Said {
     unsaid: u32,
 }
 
+/// Something that has not worked since.
+struct Failing {
+    since: Instant,
+    last: Instant,
+    error: String,
+}
+
 impl Complaints {
-    /// Warns of an error, unless the same was said less than a minute ago.
-    pub(crate) fn say(&self, what: &'static str, error: &dyn Display) {
-        let error = error.to_string();
+    /// Notes that something failed, and warns of it, unless the same was said less than a minute ago.
+    pub(crate) fn say(&self, doing: Doing, error: &dyn Display) {
+        let (what, error) = (doing.failure(), error.to_string());
+        self.fails(doing, &error);
         match self.repeated(what, &error) {
             None => debug!("{what}: {error}"),
             Some(0) => warn!("{what}: {error}"),
@@ -36,9 +88,34 @@ impl Complaints {
         }
     }
 
+    fn fails(&self, doing: Doing, error: &str) {
+        let now = Instant::now();
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = failing.get(&doing).filter(|failing| now - failing.last < RECENT);
+        let since = since.map_or(now, |failing| failing.since);
+        failing.insert(doing, Failing { since, last: now, error: error.to_owned() });
+    }
+
+    /// Notes that something works.
+    pub(crate) fn works(&self, doing: Doing) {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner).remove(&doing);
+    }
+
+    /// What keeps this member from knowing or changing who leads `lock`: `the election's records cannot be listed
+    /// since TIME: ERROR`.
+    pub(crate) fn trouble(&self, lock: LockId) -> Option<String> {
+        let now = Instant::now();
+        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_this = |doing: Doing| !matches!(doing, Doing::Lock(other) if other != lock);
+        let recent =
+            failing.iter().filter(|(doing, failing)| of_this(**doing) && now - failing.last < RECENT);
+        let (doing, Failing { since, error, .. }) = recent.min_by_key(|(_, failing)| failing.since)?;
+        Some(format!("{} since {}: {error}", doing.failure(), time_of_day(*since)))
+    }
+
     /// How often it was swallowed since it was last said; `None`: swallow it too.
     fn repeated(&self, what: &'static str, error: &str) -> Option<u32> {
-        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, key) = (Instant::now(), (what, error.to_owned()));
         match said.get_mut(&key) {
             Some(before) if now - before.last < QUIET => {
@@ -75,5 +152,27 @@ mod tests {
         assert_eq!(said, [(0, 0), (60, 59), (120, 59)]);
         assert_eq!(complaints.repeated("a heartbeat failed", "500"), Some(0));
         assert_eq!(complaints.repeated("a list failed", "500"), Some(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_is_trouble_until_it_works_or_is_no_longer_tried() {
+        let complaints = Complaints::default();
+        let (one, other) = (LockId(1), LockId(2));
+        assert_eq!(complaints.trouble(one), None);
+        complaints.say(Doing::Lock(one), &"403");
+        assert!(complaints.trouble(one).unwrap().starts_with("a lock's record cannot be written since 2"));
+        assert!(complaints.trouble(one).unwrap().ends_with("Z: 403"));
+        assert_eq!(complaints.trouble(other), None, "another lock's record is another matter");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let first = complaints.trouble(one);
+        complaints.say(Doing::Lock(one), &"403");
+        complaints.say(Doing::List, &"no route to host");
+        assert_eq!(complaints.trouble(one), first, "the first that failed is the cause");
+        complaints.works(Doing::Lock(one));
+        for lock in [one, other] {
+            assert!(complaints.trouble(lock).unwrap().contains("cannot be listed since"));
+        }
+        tokio::time::sleep(RECENT).await;
+        assert_eq!(complaints.trouble(one), None);
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use router_core::cluster::{Leader, LockName, Member};
+use router_core::cluster::{Leader, LockName, Member, time_of_day};
 use smol_str::SmolStr;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::clocks::Clocks;
@@ -29,11 +30,11 @@ pub(crate) struct Directory {
     /// Why this member could claim what it has claimed: the claim, and what was known when it was sent. It
     /// came through only if that was still so.
     claims: HashMap<LockId, (u64, SmolStr)>,
-    /// Why a lock is led after a wait only, until it is claimed.
-    waits: HashMap<LockId, SmolStr>,
+    /// Why a lock is led after a wait only, and whether it is claimed for that.
+    waits: HashMap<LockId, (SmolStr, bool)>,
     /// Members with another timing, which were named in the log.
     different: HashSet<SmolStr>,
-    /// Records of a newer format, which were named in the log.
+    /// The formats of records that this program cannot read; they were named in the log.
     newer: HashMap<StoreKey, SmolStr>,
 }
 
@@ -51,6 +52,10 @@ struct Peer {
 }
 
 impl Peer {
+    fn silence(&self, now: Clocks) -> Duration {
+        now.standby.saturating_sub(self.heard)
+    }
+
     /// How long it is watched before it is declared dead.
     fn wait(&self, timing: &Settings) -> Duration {
         timing.wait_for(self.record.limits.map(|limits| limits.rest()).unwrap_or_default())
@@ -176,6 +181,7 @@ impl Directory {
         if let Some(StoreRecord::Newer { format }) = record {
             return self.note_newer(key, format);
         }
+        self.newer.remove(&key);
         Some(match key {
             StoreKey::Request(name) => {
                 match record {
@@ -281,14 +287,23 @@ impl Directory {
 
     /// The lock is about to be claimed, to be led after a wait.
     pub(crate) fn note_wait(&mut self, lock: LockId, why: &str) {
-        self.waits.insert(lock, format!("the takeover wait is over that began because {why}").into());
+        self.waits.insert(lock, (why.into(), false));
     }
 
     fn note_claim(&mut self, lock: LockId, claim: u64) {
         if self.claims.get(&lock).is_some_and(|(known, _)| *known == claim) {
             return;
         }
-        let why = self.waits.remove(&lock).unwrap_or_else(|| self.why_open(lock).into());
+        let why = match self.waits.get_mut(&lock) {
+            Some((why, claimed @ false)) => {
+                *claimed = true;
+                format!("the takeover wait is over that began because {why}").into()
+            }
+            _ => {
+                self.waits.remove(&lock);
+                self.why_open(lock).into()
+            }
+        };
         self.claims.insert(lock, (claim, why));
     }
 
@@ -311,11 +326,74 @@ impl Directory {
         })
     }
 
-    /// Who leads a lock, as far as the view shows.
-    pub(crate) fn leader(&self, lock: LockId) -> Option<Leader> {
+    /// Who leads a lock: who holds it, owes no wait, and was heard of within the time for which it is watched.
+    pub(crate) fn leader(&self, lock: LockId, now: Clocks) -> Option<Leader> {
+        let (known, peer) = self.holder(lock)?;
+        let heard = peer.silence(now) < peer.wait(&self.timing);
+        let leads = known.record.settled && peer.record.dead.is_none() && heard;
+        leads.then(|| Leader { member: peer.member.clone(), term: known.term, why: known.why.clone() })
+    }
+
+    fn holder(&self, lock: LockId) -> Option<(&Known, &Peer)> {
         let known = self.locks.get(&lock)?;
-        let peer = self.sessions.get(&known.record.holder?)?;
-        Some(Leader { member: peer.member.clone(), term: known.term, why: known.why.clone() })
+        Some((known, self.sessions.get(&known.record.holder?)?))
+    }
+
+    /// How long until the holder of a lock counts as silent, if nothing is heard of it and it is not silent yet.
+    pub(crate) fn silent_in(&self, lock: LockId, now: Clocks) -> Option<Duration> {
+        let (_, peer) = self.holder(lock).filter(|(_, peer)| peer.record.dead.is_none())?;
+        peer.wait(&self.timing).checked_sub(peer.silence(now))
+    }
+
+    /// Why a lock that this member does not hold has no leader, by its records.
+    pub(crate) fn why_vacant(&self, lock: LockId, now: Clocks) -> String {
+        match self.holder(lock) {
+            Some((known, peer @ Peer { member, record, .. })) if record.dead.is_none() => {
+                let heard = peer.silence(now);
+                if known.record.settled {
+                    let since = time_of_day(Instant::now().checked_sub(heard).unwrap_or_else(Instant::now));
+                    format!("{member} held it in term {} and is silent since {since}", known.term)
+                } else {
+                    format!(
+                        "{member} has claimed it and waits before it leads, because an earlier leader may still work"
+                    )
+                }
+            }
+            Some((known, Peer { member, .. })) => {
+                format!(
+                    "{member} held it in term {} and has ended, and no member has taken it since",
+                    known.term
+                )
+            }
+            None => match self.locks.get(&lock).map(|known| known.record) {
+                None => self.why_unreadable(self.name(lock).map(|name| StoreKey::Lock(name.clone()))),
+                Some(LockRecord { holder: Some(holder), .. }) => {
+                    self.why_unreadable(Some(StoreKey::Session(holder)))
+                }
+                Some(record) if record.is_unknown() => {
+                    "its record was not written by a member, and no member has claimed it".into()
+                }
+                Some(_) => "it is free, and no member has taken it".into(),
+            },
+        }
+    }
+
+    /// Why nothing is known of a record.
+    fn why_unreadable(&self, key: Option<StoreKey>) -> String {
+        match key.as_ref().and_then(|key| self.newer.get(key)) {
+            Some(format) => format!(
+                "its record has the format {format}, which only a newer version of this program reads"
+            ),
+            None if matches!(key, Some(StoreKey::Session(_))) => {
+                "the session of its holder is gone, and the takeover wait runs".into()
+            }
+            None => "it has no record yet".into(),
+        }
+    }
+
+    /// Why this member owes a wait before it leads.
+    pub(crate) fn why_wait(&self, lock: LockId) -> &str {
+        self.waits.get(&lock).map_or("an earlier leader may still work until then", |(why, _)| why)
     }
 
     /// Why this member leads a lock, for the log.
@@ -356,8 +434,7 @@ impl Directory {
     pub(crate) fn members(&self, now: Clocks, others: &[Member]) -> Vec<Member> {
         let mut members = vec![self.local.clone()];
         for peer in self.sessions.values() {
-            let within = peer.wait(&self.timing);
-            let live = peer.record.dead.is_none() && now.standby.saturating_sub(peer.heard) < within;
+            let live = peer.record.dead.is_none() && peer.silence(now) < peer.wait(&self.timing);
             if live && !members.contains(&peer.member) {
                 members.push(peer.member.clone());
             }
@@ -381,7 +458,7 @@ impl Directory {
         let (session, peer) = self.sessions.iter_mut().find(|(session, peer)| {
             let rest = peer.wait(timing).saturating_mul(waits);
             let rest = if peer.record.dead.is_some() { rest } else { rest.saturating_mul(SILENCE) };
-            let rested = now.standby.saturating_sub(peer.heard) >= rest;
+            let rested = peer.silence(now) >= rest;
             let is_named = || locks.values().any(|lock| lock.record.holder == Some(**session));
             rested && !peer.buried && !is_named()
         })?;

@@ -74,6 +74,8 @@ pub(crate) struct Election<'a> {
     owed: Option<(Version, Instant)>,
     distrusted: Arc<Notify>,
     pub(super) answering: Answering,
+    /// When to look how all locks stand, for people.
+    pub(super) look_at: Option<Instant>,
 }
 
 /// Why the loop has ended in good order.
@@ -111,6 +113,7 @@ impl<'a> Election<'a> {
             owed: None,
             distrusted: Arc::default(),
             answering: Answering::default(),
+            look_at: None,
             around,
             wishes,
         }
@@ -152,6 +155,7 @@ impl<'a> Election<'a> {
                 () = timer => self.tick(),
             }
             self.heed_requests();
+            self.look_if_due();
         }
         self.end_session().await;
         End::Closed
@@ -201,6 +205,7 @@ impl<'a> Election<'a> {
     }
 
     fn told(&mut self, input: Input) {
+        self.look_soon();
         match input {
             Input::View { lock, generation, publisher } => {
                 // The end of an earlier participation may be reported later than this beginning. Its term
@@ -308,6 +313,7 @@ impl<'a> Election<'a> {
     }
 
     fn seen(&mut self, seen: Seen) {
+        self.look_soon();
         let now = self.around.holds.clock.now();
         match seen {
             Seen::Lost => {
@@ -335,6 +341,7 @@ impl<'a> Election<'a> {
     }
 
     fn done(&mut self, done: Result<Done, task::JoinError>) {
+        self.look_soon();
         match done {
             Ok(Done::Request(request, fate)) => self.answered(request, fate),
             Ok(Done::Joined(lock, epoch)) => {
@@ -404,7 +411,7 @@ impl<'a> Election<'a> {
         // What is further away than any clock goes never comes: somebody may stay out for ever.
         let core = at.and_then(|at| Instant::now().checked_add(at.saturating_sub(now.leader)));
         let owed = self.owed.map(|(_, until)| until);
-        core.into_iter().chain(owed).chain(self.answering.again_at()).min()
+        core.into_iter().chain(owed).chain(self.answering.again_at()).chain(self.look_at).min()
     }
 
     /// Tells those who wait when nothing is held, nor on its way to be. Says whether to end.

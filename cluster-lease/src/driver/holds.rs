@@ -205,14 +205,15 @@ fn report(lock: LockName, term: u64, aborting: bool) -> Receiver<()> {
     let speaker = thread::Builder::new().name("lease-report".into());
     // Without a thread, nothing is said.
     let _ = speaker.spawn(move || {
-        if aborting {
-            // The log may be buffered. A standard error that is closed is no reason to panic.
+        let next = if aborting { "this process ends now" } else { "another member may work now" };
+        error!(%lock, term, "work under `{lock}`, term {term}, outlives its leadership: {next}");
+        if aborting && !tracing::dispatcher::has_been_set() {
+            // There is no log. A standard error that is closed is no reason to panic.
             let _ = writeln!(
                 std::io::stderr(),
-                "work under `{lock}`, term {term}, outlives its leadership: aborting the process"
+                "work under `{lock}`, term {term}, outlives its leadership: {next}"
             );
         }
-        error!(%lock, term, "work under `{lock}`, term {term}, outlives its leadership: another member may work now");
         let _ = said.send(());
     });
     heard

@@ -19,6 +19,7 @@ mod operators;
 mod requests;
 mod sentinel;
 mod settings;
+mod standings;
 mod states;
 mod supervisor;
 mod transition;

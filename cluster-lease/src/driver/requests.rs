@@ -6,11 +6,13 @@ use std::time::Duration;
 use router_core::error::Chain;
 use tokio::time::{Instant, timeout};
 
-use super::complaints::Complaints;
+use super::complaints::{Complaints, Doing};
 use super::metrics;
 use crate::action::{RequestId, Target};
 use crate::event::Outcome;
 use crate::store::{Attempt, LeaseStore, Listing, StoreError, Write};
+
+const NO_ANSWER: &str = "the store did not answer in time";
 
 /// What became of a request.
 pub(crate) enum Fate {
@@ -29,22 +31,26 @@ pub(crate) async fn write(
     patience: Duration,
     complaints: Arc<Complaints>,
 ) -> Fate {
-    let report = |error: &dyn std::fmt::Display| report(&complaints, request.target, error);
+    let doing = Doing::from(request.target);
     let sent = Instant::now();
     match timeout(patience, store.write(write, attempt)).await {
         Ok(Ok(version)) => {
+            complaints.works(doing);
             if request.target == Target::Heartbeat {
                 metrics::renewed(sent.elapsed());
             }
             Fate::Known(Outcome::Written { version })
         }
-        Ok(Err(StoreError::Conflict)) => Fate::Known(Outcome::Conflict),
+        Ok(Err(StoreError::Conflict)) => {
+            complaints.works(doing);
+            Fate::Known(Outcome::Conflict)
+        }
         Ok(Err(error)) => {
-            report(&Chain(&error));
+            complaints.say(doing, &Chain(&error));
             Fate::Known(Outcome::Unknown)
         }
         Err(_) => {
-            report(&"the store did not answer in time");
+            complaints.say(doing, &NO_ANSWER);
             Fate::Silence
         }
     }
@@ -56,22 +62,17 @@ pub(crate) async fn list(
     complaints: Arc<Complaints>,
 ) -> Fate {
     match timeout(patience, store.list()).await {
-        Ok(Ok(listing)) => Fate::Listed(listing),
+        Ok(Ok(listing)) => {
+            complaints.works(Doing::List);
+            Fate::Listed(listing)
+        }
         Ok(Err(error)) => {
-            report(&complaints, Target::List, &Chain(&error));
+            complaints.say(Doing::List, &Chain(&error));
             Fate::Known(Outcome::Unknown)
         }
-        Err(_) => Fate::Silence,
+        Err(_) => {
+            complaints.say(Doing::List, &NO_ANSWER);
+            Fate::Silence
+        }
     }
-}
-
-/// When heartbeats go on missing, leadership ends; when other requests do, nobody leads.
-fn report(complaints: &Complaints, target: Target, error: &dyn std::fmt::Display) {
-    let what = match target {
-        Target::Heartbeat => "a heartbeat of the election failed",
-        Target::Lock(_) => "a lock's record cannot be written",
-        Target::Kill(_) => "a session that has ended cannot be declared dead",
-        Target::List => "the election's records cannot be listed",
-    };
-    complaints.say(what, error);
 }

@@ -8,8 +8,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::complaints::Complaints;
-
+use super::complaints::{Complaints, Doing};
 use crate::record::Version;
 use crate::store::{Change, LeaseStore, LeaseWatch, Listing, StoreError};
 
@@ -57,8 +56,9 @@ impl Watcher {
     /// `Ok`: nobody listens any more. `again`: the watch has just failed, too.
     async fn list_and_watch(&self, again: bool) -> Result<(), StoreError> {
         let listing = self.in_time(self.store.list()).await.inspect_err(|error| {
-            self.complaints.say("the election's records cannot be listed", &Chain(error));
+            self.complaints.say(Doing::List, &Chain(error));
         })?;
+        self.complaints.works(Doing::List);
         let mut version = listing.version;
         if self.seen.send(Seen::Listed(listing)).await.is_err() {
             return Ok(());
@@ -70,9 +70,10 @@ impl Watcher {
             let watch = self.in_time(self.store.watch(version)).await.inspect_err(|error| {
                 // Once is nothing: the changes after `version` may not be kept.
                 if again {
-                    self.complaints.say("the election's records cannot be watched", &Chain(error));
+                    self.complaints.say(Doing::Watch, &Chain(error));
                 }
             })?;
+            self.complaints.works(Doing::Watch);
             if self.seen.send(Seen::Open).await.is_err() || !self.follow(watch, &mut version).await? {
                 return Ok(());
             }
@@ -90,7 +91,10 @@ impl Watcher {
                 () = self.seen.closed() => return Ok(()),
                 () = sleep(period) => {}
             }
-            let listing = self.in_time(self.store.list()).await?;
+            let listing = self.in_time(self.store.list()).await.inspect_err(|error| {
+                self.complaints.say(Doing::List, &Chain(error));
+            })?;
+            self.complaints.works(Doing::List);
             if self.seen.send(Seen::Listed(listing)).await.is_err() {
                 return Ok(());
             }

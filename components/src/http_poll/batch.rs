@@ -96,7 +96,7 @@ impl Batch<'_> {
             let text = answer.headers.get(name)?.to_str().ok()?;
             (text.len() <= MAX_VERSION_BYTES).then(|| text.to_owned())
         };
-        Ok(Position {
+        let end = Position {
             cursor: if moved { next } else { self.position.cursor.clone() },
             // With another cursor, the next answer is another thing: this version would hide it.
             version: match moved {
@@ -104,7 +104,9 @@ impl Batch<'_> {
                 false => Version { etag: text(&ETAG), last_modified: text(&LAST_MODIFIED) },
             },
             done: Vec::new(),
-        })
+        };
+        self.poller.check_sendable(&end)?;
+        Ok(end)
     }
 
     async fn store(&self) -> Result<(), StateError> {

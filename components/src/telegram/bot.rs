@@ -71,7 +71,7 @@ impl Bot {
         match sound {
             true => Ok(token),
             false => {
-                Err(format!("the token of the bot in {:?} is not of the form `123456:ABC...`", self.token)
+                Err(format!("the token of the bot in the {} is not of the form `123456:ABC...`", self.token)
                     .into())
             }
         }

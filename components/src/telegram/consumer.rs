@@ -183,7 +183,18 @@ impl<'a> Session<'a> {
             parameters["allowed_updates"] = json!(kinds);
         }
         match self.poller.bot.call("getUpdates", &parameters, timeout + GRACE).await? {
-            Value::Array(updates) if updates.iter().all(|update| update["update_id"].is_i64()) => Ok(updates),
+            Value::Array(updates) if updates.iter().all(|update| update["update_id"].is_i64()) => {
+                // Asking for the id after it is what acknowledges an update, and after the last number there is none:
+                // it would come again at once, without end.
+                if updates.iter().any(|update| update["update_id"].as_i64() == Some(i64::MAX)) {
+                    let why = format!(
+                        "the answer to a poll has the update id {}, which cannot be acknowledged",
+                        i64::MAX
+                    );
+                    return Err(CallError::Failed(why));
+                }
+                Ok(updates)
+            }
             _ => Err(CallError::Failed("the answer to a poll is no list of updates".into())),
         }
     }

@@ -14,6 +14,7 @@ use smol_str::SmolStr;
 use tokio::time::{Instant, sleep_until};
 
 use super::{Timer, milliseconds, now};
+use crate::lateness::is_too_late;
 use crate::missed::{self, Missed};
 
 /// The options `missed`, `missed_max` and `state`.
@@ -72,16 +73,18 @@ impl CatchUp {
     /// Runs the timer, with times that outlive it.
     pub(super) async fn run(&self, timer: &Timer, pipeline: &Pipeline, stop: &Stop) -> Result<(), BoxError> {
         let policy = self.policy;
-        let mut grid = self.grid(timer, pipeline).await?;
+        let (mut grid, mut is_new) = self.grid(timer, pipeline).await?;
         // Missed, reported, and about to fire one after the other.
         let mut pending = 0;
-        for counter in 1.. {
-            let passed = grid.passed();
+        let mut counter = 1;
+        loop {
+            // A first start misses nothing, however long it took to store its position.
+            let passed = if std::mem::take(&mut is_new) { 0 } else { grid.passed() };
             if passed > pending {
                 policy.report(
                     pipeline.route_id(),
                     passed - pending,
-                    "when nobody led, or it was busy or paused",
+                    "when no member led, or it was busy or suspended",
                 );
                 pending = policy.fires(passed);
                 grid.settle(passed - pending).await?;
@@ -90,6 +93,10 @@ impl CatchUp {
                 biased;
                 () = stop.requested() => break,
                 () = sleep_until(grid.next()) => {}
+            }
+            if pending == 0 && is_too_late(grid.next().elapsed(), grid.passed() > 1) {
+                // What becomes of it is decided above, together with those after it.
+                continue;
             }
             let before = grid.settled;
             grid.settle(1).await?;
@@ -109,11 +116,13 @@ impl CatchUp {
             if timer.repeat_count == Some(counter) {
                 break;
             }
+            counter += 1;
         }
         Ok(())
     }
 
-    async fn grid(&self, timer: &Timer, pipeline: &Pipeline) -> Result<Grid, BoxError> {
+    /// The grid, and whether it is a new one.
+    async fn grid(&self, timer: &Timer, pipeline: &Pipeline) -> Result<(Grid, bool), BoxError> {
         let state = missed::state(pipeline, self.state.as_ref());
         let stored = state.load().await?.and_then(|value| value["settled"].as_u64());
         let (started, start) = (Instant::now(), now());
@@ -130,6 +139,6 @@ impl CatchUp {
                 grid.settle(0).await?;
             }
         }
-        Ok(grid)
+        Ok((grid, stored.is_none()))
     }
 }

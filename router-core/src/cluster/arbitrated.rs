@@ -7,13 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backon::BackoffBuilder;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::{
     ClusterError, ClusterService, ClusterView, Leader, Leadership, LeadershipPublisher, LockName, Member,
-    Participation, TermControl,
+    Participation, TermControl, time_of_day,
 };
 use crate::error::Chain;
 use crate::state::{NoStates, StateKeeper};
@@ -56,6 +57,13 @@ pub trait Arbiter: Send + Sync + 'static {
         watch::channel(Asked::default()).1
     }
 
+    /// What keeps this member from getting `lock` beside another leader, in one clause, and all later changes: shown
+    /// wherever the lock is said to have no leader. By default nothing is known.
+    fn obstacle(&self, lock: &LockName) -> watch::Receiver<Option<String>> {
+        let _ = lock;
+        watch::channel(None).1
+    }
+
     /// Who leads `lock`, as far as known.
     fn leader(&self, lock: &LockName) -> watch::Receiver<Option<Leader>>;
 
@@ -71,6 +79,9 @@ pub struct Asked {
     /// To give up whatever it leads, and to take nothing.
     pub drained: bool,
 }
+
+/// A time of day that is further away says no more.
+const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// For how long a member that has handed a lock over leaves it to others, if none takes it.
 const HANDED_OVER: Duration = Duration::from_secs(1);
@@ -263,6 +274,8 @@ impl<A: Arbiter> Candidate<A> {
     async fn stand(&self, stay_out: StayOut) -> Option<Granted<A::Grant>> {
         let mut leaders = self.arbiter.leader(&self.lock);
         leaders.mark_changed();
+        let mut obstacles = self.arbiter.obstacle(&self.lock);
+        obstacles.mark_changed();
         let mut acquiring = std::pin::pin!(async {
             self.stay_out(stay_out).await;
             self.acquire_unless_drained().await
@@ -278,13 +291,25 @@ impl<A: Arbiter> Candidate<A> {
                     let leader = leader.filter(|leader| leader.member != self.local);
                     self.publisher.follow(leader, "it gave the lock up or ended");
                 }
+                Ok(()) = obstacles.changed() => {
+                    if let Some(obstacle) = &*obstacles.borrow_and_update() {
+                        self.publisher.explain(obstacle);
+                    }
+                }
             }
         }
     }
 
     async fn stay_out(&self, stay_out: StayOut) {
         let duration = match stay_out {
-            StayOut::For(duration) => return tokio::time::sleep(duration).await,
+            StayOut::For(Duration::ZERO) => return,
+            StayOut::For(duration) => {
+                self.publisher.explain(&format!(
+                    "this member resigned and leaves the lock to others until {}",
+                    time_of_day(Instant::now() + duration.min(FAR_AWAY))
+                ));
+                return tokio::time::sleep(duration).await;
+            }
             StayOut::UntilTaken => HANDED_OVER,
         };
         let mut leaders = self.arbiter.leader(&self.lock);
@@ -297,6 +322,9 @@ impl<A: Arbiter> Candidate<A> {
     async fn acquire_unless_drained(&self) -> Granted<A::Grant> {
         let mut asked = self.arbiter.asked(&self.lock);
         loop {
+            if asked.borrow().drained {
+                self.publisher.explain("this member is drained, so another one must take it");
+            }
             until(&mut asked, |asked| !asked.drained).await;
             tokio::select! {
                 biased;
@@ -316,8 +344,10 @@ impl<A: Arbiter> Candidate<A> {
             match self.arbiter.acquire(&self.lock).await {
                 Ok(granted) => return granted,
                 Err(error) => {
-                    let pause = pauses.next().unwrap_or(Duration::from_secs(10));
-                    warn!(lock = %self.lock, "cannot stand for `{}`, trying again in {pause:.1?}: {}", self.lock, Chain(&error));
+                    let (pause, why) =
+                        (pauses.next().unwrap_or(Duration::from_secs(10)), Chain(&error).to_string());
+                    warn!(lock = %self.lock, "cannot stand for `{}`, trying again in {pause:.1?}: {why}", self.lock);
+                    self.publisher.explain(&why);
                     tokio::time::sleep(pause).await;
                 }
             }
@@ -346,6 +376,10 @@ impl<A: Arbiter> Candidate<A> {
             End::Revoked(revoked) => control.lose(revoked.drain),
         }
         self.publisher.follow(None, end.why());
+        if control.has_work() {
+            let why = end.why();
+            self.publisher.explain(&format!("{why}, and its work under term {term} has not ended yet"));
+        }
         tokio::select! {
             biased;
             () = control.joined() => {}

@@ -220,7 +220,7 @@ mod tests {
         let scope = on_a.lead().await.unwrap();
         let mut on_b = b.view(&lock()).await.unwrap();
         loop {
-            if let Leadership::Follower { leader: Some(leader) } = on_b.changed().await.unwrap() {
+            if let Leadership::Follower { leader } = on_b.changed().await.unwrap() {
                 assert_eq!((leader.member.id.as_str(), leader.term), ("a", 1));
                 break;
             }

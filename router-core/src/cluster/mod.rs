@@ -14,6 +14,7 @@ mod lock_name;
 mod memory;
 mod operator;
 mod term;
+mod vacancy;
 mod view;
 
 use std::fmt;
@@ -29,6 +30,7 @@ pub use lock_name::{InvalidLockName, LockName};
 pub use memory::MemoryCluster;
 pub use operator::{Handover, Operator, OperatorError, the_one_meant};
 pub use term::{Authority, LeaderScope, LeadershipLost, Term, TermControl, TermEnd, Work};
+pub use vacancy::{Vacancy, time_of_day};
 pub use view::{ClusterView, LeadershipPublisher, Participation};
 
 /// One member's access to a cluster.
@@ -109,13 +111,15 @@ pub struct Leader {
 /// What a member knows about a lock.
 #[derive(Clone, Debug)]
 pub enum Leadership {
-    /// Another member leads, or nobody does.
+    /// Another member leads.
     Follower {
-        /// The leader, where known.
-        leader: Option<Leader>,
+        /// The leader.
+        leader: Leader,
     },
     /// This member leads.
     Leader(Term),
+    /// No leader is known.
+    Vacant(Vacancy),
 }
 
 /// Why a cluster service cannot serve.

@@ -44,7 +44,7 @@ pub trait Operator: Send + Sync {
 /// A lock has changed hands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handover {
-    /// The member that gave it up.
+    /// The member that led.
     pub from: SmolStr,
     /// Its last term.
     pub from_term: u64,
@@ -52,8 +52,9 @@ pub struct Handover {
     pub to: SmolStr,
     /// Its term.
     pub to_term: u64,
-    /// From the release to the claim, as it was seen from here.
-    pub after: Duration,
+    /// From the release to the claim, as it was seen from here. `None`: it was not released; its member ended, or was
+    /// silent for the whole takeover wait, and was replaced.
+    pub after: Option<Duration>,
 }
 
 /// What was asked was not done.

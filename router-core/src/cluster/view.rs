@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::info;
 
+use super::vacancy::{Vacancy, warn_of};
 use super::{ClusterError, Leader, LeaderScope, Leadership, LockName, Member, Term, TermEnd};
 use crate::metrics::{Counter, LEADER_TRANSITIONS};
 
@@ -96,7 +97,7 @@ impl ClusterView {
         loop {
             let term = match &*leadership.borrow_and_update() {
                 Leadership::Leader(term) => Some(term.clone()),
-                Leadership::Follower { .. } => None,
+                Leadership::Follower { .. } | Leadership::Vacant(_) => None,
             };
             if let Some(scope) = term.and_then(|term| LeaderScope::new(&term, &self.participation)) {
                 return Ok(scope);
@@ -133,7 +134,7 @@ impl ClusterView {
 
 /// Tells the views of one lock, the metrics and the log about changes of leadership. One line per change on every
 /// member, with who, term and why: operators read these lines on every backend, so they are written
-/// here.
+/// here. So are the warnings about a lock that stays without a leader.
 pub struct LeadershipPublisher {
     lock: LockName,
     leadership: watch::Sender<Leadership>,
@@ -149,10 +150,24 @@ struct Transitions {
 }
 
 impl LeadershipPublisher {
+    /// How long a lock may be without a leader before that is worth a warning, where the backend names no takeover
+    /// wait.
+    pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(15);
+
     /// A publisher, and the receiver for [`ClusterView::new`].
     #[must_use]
     pub fn new(lock: LockName) -> (Self, watch::Receiver<Leadership>) {
-        let (leadership, receiver) = watch::channel(Leadership::Follower { leader: None });
+        Self::with_patience(lock, Self::DEFAULT_PATIENCE)
+    }
+
+    /// As [`new`](Self::new), for a backend whose takeover can take as long as `patience` when all is well.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn with_patience(lock: LockName, patience: Duration) -> (Self, watch::Receiver<Leadership>) {
+        let vacancy = Vacancy::new("this member has heard of none yet");
+        let (leadership, receiver) = watch::channel(Leadership::Vacant(vacancy));
         let count = |reason| LEADER_TRANSITIONS.counter(&[lock.as_str(), reason]);
         let ends = |end: TermEnd| count(end.name());
         let transitions = Transitions {
@@ -161,6 +176,11 @@ impl LeadershipPublisher {
             lost: ends(TermEnd::Lost),
             expired: ends(TermEnd::Expired),
         };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it only reads, and ends when the publisher is dropped"
+        )]
+        tokio::spawn(warn_of(lock.clone(), receiver.clone(), patience));
         (Self { lock, leadership, transitions }, receiver)
     }
 
@@ -174,34 +194,52 @@ impl LeadershipPublisher {
     }
 
     /// This member does not lead from now on. Says nothing when that is what it said before. `why` tells
-    /// why nobody leads; a leader tells itself why it does.
+    /// why there is no leader, until [`explain`](Self::explain) knows better; a leader tells itself why it leads.
     pub fn follow(&self, leader: Option<Leader>, why: &str) {
         let lock = &self.lock;
         let before = self.leadership.borrow().clone();
         if let Leadership::Leader(term) = &before {
-            let end = match term.ended() {
-                Some(TermEnd::Released) => &self.transitions.released,
-                Some(TermEnd::Lost) | None => &self.transitions.lost,
-                Some(TermEnd::Expired) => &self.transitions.expired,
-            };
-            end.increment(1);
+            self.transitions.count(term.ended());
         }
-        match (&before, &leader) {
-            (Leadership::Follower { leader: before }, _) if *before == leader && leader.is_some() => return,
-            (Leadership::Leader(term), None) => {
-                let number = term.number();
-                info!(%lock, term = number, why, "no longer leading `{lock}`, term {number}: {why}");
+        let Some(leader) = leader else {
+            match &before {
+                Leadership::Vacant(_) => return,
+                Leadership::Leader(term) => {
+                    let number = term.number();
+                    info!(%lock, term = number, why, "no longer leading `{lock}`, term {number}: {why}");
+                }
+                Leadership::Follower { leader: Leader { member, term, .. } } => {
+                    info!(%lock, leader = %member, term, why, "`{lock}` has no leader, {member} led in term {term}: {why}");
+                }
             }
-            (_, Some(Leader { member, term, why })) => {
-                let colon = if why.is_empty() { "" } else { ": " };
-                info!(%lock, leader = %member, term, why = %why, "standing by for `{lock}`, led by {member}, term {term}{colon}{why}");
-            }
-            (Leadership::Follower { leader: Some(before) }, None) => {
-                let (member, term) = (&before.member, before.term);
-                info!(%lock, leader = %member, term, why, "`{lock}` has no leader, {member} led in term {term}: {why}");
-            }
-            (Leadership::Follower { leader: None }, None) => return,
+            self.leadership.send_replace(Leadership::Vacant(Vacancy::new(why)));
+            return;
+        };
+        if matches!(&before, Leadership::Follower { leader: before } if *before == leader) {
+            return;
         }
+        let Leader { member, term, why } = &leader;
+        let colon = if why.is_empty() { "" } else { ": " };
+        info!(%lock, leader = %member, term, why = %why, "standing by for `{lock}`, led by {member}, term {term}{colon}{why}");
         self.leadership.send_replace(Leadership::Follower { leader });
+    }
+
+    /// Says why there is no leader now, in one clause that may change as often as the backend learns more: `the
+    /// record has no label`, `it waits until 14:03:12`. Does nothing while there is a leader.
+    pub fn explain(&self, why: &str) {
+        if let Leadership::Vacant(vacancy) = &*self.leadership.borrow() {
+            vacancy.explain(why);
+        }
+    }
+}
+
+impl Transitions {
+    fn count(&self, end: Option<TermEnd>) {
+        let counter = match end {
+            Some(TermEnd::Released) => &self.released,
+            Some(TermEnd::Lost) | None => &self.lost,
+            Some(TermEnd::Expired) => &self.expired,
+        };
+        counter.increment(1);
     }
 }

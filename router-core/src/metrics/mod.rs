@@ -83,7 +83,16 @@ pub(crate) static LEADER_TERM: Metric = Metric {
     name: "bactrian_leader_term",
     kind: MetricKind::Gauge,
     labels: &["lock"],
-    summary: "the number of the present term, whoever leads; 0 while nobody is known to lead",
+    summary: "the number of the present term, whoever leads; 0 while no leader is known",
+};
+
+/// `lock_without_leader_seconds{lock}`.
+pub(crate) static WITHOUT_LEADER_SECONDS: Metric = Metric {
+    name: "bactrian_lock_without_leader_seconds",
+    kind: MetricKind::Gauge,
+    labels: &["lock"],
+    summary: "for how long this process has known of no leader of the lock; 0 while it knows one. The minimum over \
+              all processes is for how long there has been none",
 };
 
 /// `leader_transitions_total{lock,reason}`.
@@ -96,8 +105,15 @@ pub(crate) static LEADER_TRANSITIONS: Metric = Metric {
 };
 
 /// The metrics of this crate.
-pub static METRICS: &[&Metric] =
-    &[&EXCHANGES, &EXCHANGE_SECONDS, &IN_FLIGHT, &LEADER, &LEADER_TERM, &LEADER_TRANSITIONS];
+pub static METRICS: &[&Metric] = &[
+    &EXCHANGES,
+    &EXCHANGE_SECONDS,
+    &IN_FLIGHT,
+    &LEADER,
+    &LEADER_TERM,
+    &WITHOUT_LEADER_SECONDS,
+    &LEADER_TRANSITIONS,
+];
 
 static ENABLED: AtomicBool = AtomicBool::new(false);
 

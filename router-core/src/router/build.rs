@@ -12,6 +12,7 @@ use crate::cluster::ClusterService;
 use crate::component::{Component, Processor};
 use crate::definition::RouteDefinition;
 use crate::error::ConfigErrors;
+use crate::flight::Dropped;
 use crate::registry::Registry;
 use crate::route::Surroundings;
 
@@ -116,6 +117,7 @@ impl RouterBuilder {
             registry: Arc::new(self.registry),
             cluster: self.cluster,
             node: node.unwrap_or_else(|| SmolStr::new_static("local")),
+            dropped: Dropped::default(),
         };
         let count = self.routes.len();
         let (mut errors, mut routes) = (self.mistakes, Vec::with_capacity(count));

@@ -1,10 +1,11 @@
 //! The gauges of leadership.
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use super::Shared;
 use crate::cluster::Leadership;
-use crate::metrics::{LEADER, LEADER_TERM};
+use crate::metrics::{LEADER, LEADER_TERM, WITHOUT_LEADER_SECONDS};
 
 /// Sets them to what is true now. One at a time, or an older truth could replace a newer one.
 pub(super) fn refresh(shared: &Shared) {
@@ -12,12 +13,14 @@ pub(super) fn refresh(shared: &Shared) {
     let mut shown = shared.shown.lock().unwrap_or_else(PoisonError::into_inner);
     let mut gone = std::mem::take(&mut *shown);
     for (lock, leadership) in cluster.leaderships() {
-        let (leads, term) = match leadership {
-            Leadership::Leader(term) if term.is_valid() => (1.0, term.number()),
-            // Its deadline has passed, and nobody has noticed yet.
-            Leadership::Leader(_) => (0.0, 0),
-            Leadership::Follower { leader } => (0.0, leader.map_or(0, |leader| leader.term)),
+        let (leads, term, vacant) = match leadership {
+            Leadership::Leader(term) if term.is_valid() => (1.0, term.number(), Duration::ZERO),
+            // Its deadline has passed a moment ago.
+            Leadership::Leader(_) => (0.0, 0, Duration::ZERO),
+            Leadership::Follower { leader } => (0.0, leader.term, Duration::ZERO),
+            Leadership::Vacant(vacancy) => (0.0, 0, vacancy.lasts()),
         };
+        WITHOUT_LEADER_SECONDS.gauge(&[lock.as_str()]).set(vacant.as_secs_f64());
         LEADER.gauge(&[lock.as_str()]).set(leads);
         #[expect(clippy::cast_precision_loss, reason = "Prometheus knows no other numbers")]
         LEADER_TERM.gauge(&[lock.as_str()]).set(term as f64);
@@ -28,5 +31,6 @@ pub(super) fn refresh(shared: &Shared) {
     for lock in gone {
         LEADER.gauge(&[lock.as_str()]).set(0.0);
         LEADER_TERM.gauge(&[lock.as_str()]).set(0.0);
+        WITHOUT_LEADER_SECONDS.gauge(&[lock.as_str()]).set(0.0);
     }
 }

@@ -1,0 +1,97 @@
+//! What views are told of locks that this member does not lead: who does, or why there is no leader.
+
+use std::time::Duration;
+
+use router_core::cluster::time_of_day;
+use tokio::time::Instant;
+
+use super::election::Election;
+use crate::outlook::Outlook;
+use crate::record::LockId;
+
+/// How long after a change all locks are looked at: changes come in flocks, and a look is for people.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// A time of day that is further away says no more.
+const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+impl Election<'_> {
+    /// Something may have changed that no record of a lock shows: a session, a request, the store.
+    pub(super) fn look_soon(&mut self) {
+        let soon = Instant::now() + LOOK_PAUSE;
+        self.look_at = Some(self.look_at.map_or(soon, |at| at.min(soon)));
+    }
+
+    /// Tells how each lock stands, when that is due.
+    pub(super) fn look_if_due(&mut self) {
+        if self.look_at.is_none_or(|at| Instant::now() < at) {
+            return;
+        }
+        let now = self.around.holds.clock.now();
+        let mut silent_in: Option<Duration> = None;
+        for lock in self.wanted.keys().copied().collect::<Vec<_>>() {
+            self.publish_holder(lock);
+            // Time alone makes a leader a silent one.
+            let left = self.directory.silent_in(lock, now).filter(|_| self.core.guard(lock).is_none());
+            if let Some(left) = left {
+                let left = left.max(LOOK_PAUSE);
+                silent_in = Some(silent_in.map_or(left, |other| other.min(left)));
+            }
+        }
+        self.look_at = silent_in.map(|left| Instant::now() + left);
+    }
+
+    /// Tells the views of a lock that this member does not lead who does, or why there is no leader.
+    pub(super) fn publish_holder(&self, lock: LockId) {
+        let Some(publisher) = self.directory.name(lock).and_then(|name| self.wishes.publisher(name)) else {
+            return;
+        };
+        if self.core.guard(lock).is_some_and(|guard| !guard.draining) {
+            // This member leads, and its views know.
+            return;
+        }
+        let own = self.core.holder(lock) == Some(self.core.session());
+        match self.directory.leader(lock, self.around.holds.clock.now()).filter(|_| !own) {
+            Some(leader) => publisher.follow(Some(leader), ""),
+            None => {
+                let why = self.why_vacant(lock);
+                publisher.follow(None, &why);
+                publisher.explain(&why);
+            }
+        }
+    }
+
+    fn why_vacant(&self, lock: LockId) -> String {
+        let now = self.around.holds.clock.now();
+        if let Some(guard) = self.core.guard(lock) {
+            return format!("this member led it, and its work under term {} has not ended yet", guard.epoch);
+        }
+        if self.wishes.closing {
+            return "this member leaves".into();
+        }
+        if self.wishes.is_draining() {
+            return "this member is drained, so another one must take it".into();
+        }
+        if let Some(trouble) = self.around.complaints.trouble(lock) {
+            return trouble;
+        }
+        let after = |left: Duration| time_of_day(Instant::now() + left.min(FAR_AWAY));
+        match self.core.outlook(lock) {
+            Outlook::Waits(left) => {
+                format!(
+                    "this member has claimed it and leads at {}: {}",
+                    after(left),
+                    self.directory.why_wait(lock)
+                )
+            }
+            Outlook::Claims => "this member claims it, and that is not confirmed yet".into(),
+            Outlook::StaysOut(left) => {
+                format!("this member gave it up and leaves it to others until {}", after(left))
+            }
+            Outlook::Watches if self.core.holder(lock) == Some(self.core.session()) => {
+                "this member gives it up".into()
+            }
+            Outlook::Watches => self.directory.why_vacant(lock, now),
+        }
+    }
+}

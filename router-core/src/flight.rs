@@ -1,0 +1,82 @@
+//! [`Flight`]: an exchange on its way through a route. One that is dropped there is told, and counted.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use smol_str::SmolStr;
+use tracing::warn;
+
+use crate::cluster::Term;
+use crate::exchange::ExchangeId;
+use crate::pipeline::{Program, Step};
+
+/// How many exchanges were dropped on their way, by all routes of a router.
+#[derive(Clone, Default)]
+pub(crate) struct Dropped(Arc<AtomicU64>);
+
+impl Dropped {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// An exchange that is on its way through a route.
+pub(crate) struct Flight<'a> {
+    route: &'a SmolStr,
+    exchange: ExchangeId,
+    /// The term that the route runs under.
+    term: Option<&'a Term>,
+    dropped: &'a Dropped,
+    /// The step that it is in.
+    step: Option<&'a Step>,
+    /// Read when it first waits for something: an exchange that never does cannot be dropped, and need not pay for
+    /// a look at the clock.
+    since: Option<Instant>,
+}
+
+impl<'a> Flight<'a> {
+    pub(crate) fn new(program: &'a Program, exchange: ExchangeId, term: Option<&'a Term>) -> Self {
+        let Program { route_id: route, dropped, .. } = program;
+        Self { route, exchange, term, dropped, step: None, since: None }
+    }
+
+    /// What it does in `step`.
+    pub(crate) async fn through<T>(&mut self, step: &'a Step, work: impl Future<Output = T>) -> T {
+        self.step = Some(step);
+        let since = &mut self.since;
+        let mut work = pin!(work);
+        let result = poll_fn(|context| {
+            let poll = work.as_mut().poll(context);
+            if poll.is_pending() && since.is_none() {
+                *since = Some(Instant::now());
+            }
+            poll
+        })
+        .await;
+        self.step = None;
+        result
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let (Some(step), Some(since)) = (self.step, self.since) else { return };
+        self.dropped.0.fetch_add(1, Ordering::AcqRel);
+        let (route, exchange, ran) = (self.route, self.exchange, since.elapsed());
+        let step = &*step.place;
+        let why = match self.term.map(Term::check) {
+            Some(Err(lost)) => lost.to_string(),
+            _ => "its time to stop was over, or its consumer ended".into(),
+        };
+        warn!(
+            %route,
+            %exchange,
+            step,
+            seconds = ran.as_secs_f64(),
+            "route `{route}` dropped the exchange {exchange} in {step}, after {ran:.1?}: {why}"
+        );
+    }
+}
