@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use crate::arbiter::FileArbiter;
 use crate::file_system;
-use crate::requests;
 use crate::root::Root;
+use crate::timing::Timing;
 
 /// The longest member id, in bytes.
 const MAX_ID_BYTES: usize = 255;
@@ -23,19 +23,35 @@ const MAX_ID_BYTES: usize = 255;
 pub struct FileClusterSettings {
     /// The directory that all members share. Made when it is missing; its parents too.
     pub root: PathBuf,
-    /// The id of this member, unique among those that live; by default `<host>-<process id>`.
+    /// The id of this member, unique among those that live; by default `<host>-<process id>-<random>`.
     pub member: Option<SmolStr>,
     /// Also use file systems on which other hosts could lock the same files, and unknown ones. Safe if
     /// all members run on this host, or if the file system carries `flock` to all hosts at any time; then
     /// fail-over takes up to a second, because events stay on one host.
     pub allow_network_file_system: bool,
+    /// Whether other users of the group of `root` take part. Otherwise what is made is for this user alone: a
+    /// process needs no more than the right to read a file to lock it, and so to keep all members from leading.
+    pub share_with_group: bool,
+    /// Polls, as where there is no inotify. For tests.
+    #[doc(hidden)]
+    pub without_events: bool,
+    /// Other times than all other members have. For tests.
+    #[doc(hidden)]
+    pub timing: Timing,
 }
 
 impl FileClusterSettings {
     /// The defaults, for the directory `root`.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), member: None, allow_network_file_system: false }
+        Self {
+            root: root.into(),
+            member: None,
+            allow_network_file_system: false,
+            share_with_group: false,
+            without_events: false,
+            timing: Timing::default(),
+        }
     }
 
     /// With this member id.
@@ -94,17 +110,12 @@ impl FileCluster {
     /// [`ClusterError::Unusable`] if the directory cannot be made or written, is on a file system that is
     /// not known to be local, or if the member id is invalid or in use; the text says what to do.
     pub async fn open(settings: FileClusterSettings) -> Result<Arc<Self>, ClusterError> {
-        let named = settings.member.is_some();
-        let local = local_member(settings.member)?;
+        let local = local_member(settings.member.clone())?;
         if !settings.allow_network_file_system {
             file_system::check(&settings.root)?;
         }
-        let root = Root::open(&settings.root)?;
-        if !named {
-            // A process id is used again, by another member.
-            let _ = requests::withdraw(&requests::drain_file(root.path(), &local.id));
-        }
-        let arbiter = FileArbiter::join(root, local.clone()).await?;
+        let root = Root::open(&settings.root, settings.share_with_group)?;
+        let arbiter = FileArbiter::join(settings, root, local.clone()).await?;
         Ok(Arc::new(Self { cluster: ArbitratedCluster::new(local, arbiter) }))
     }
 }
@@ -140,7 +151,10 @@ impl ClusterService for FileCluster {
 fn local_member(id: Option<SmolStr>) -> Result<Member, ClusterError> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let pid = std::process::id();
-    let id = id.unwrap_or_else(|| format!("{host}-{pid}").into());
+    let id = match id {
+        Some(id) => id,
+        None => format!("{host}-{pid}-{}", suffix()?).into(),
+    };
     if !(1..=MAX_ID_BYTES).contains(&id.len()) || id.trim() != id || id.chars().any(char::is_control) {
         let text = format!(
             "the member id {id:?} is not valid: it must have 1 to {MAX_ID_BYTES} bytes, no control characters \
@@ -149,4 +163,13 @@ fn local_member(id: Option<SmolStr>) -> Result<Member, ClusterError> {
         return Err(ClusterError::Unusable(text, None));
     }
     Ok(Member { id, host: Some(host.into()), pid: Some(pid) })
+}
+
+/// Four letters that make an id that no one chose unique: containers of one host name count their processes
+/// each from 1, and process ids are used again.
+fn suffix() -> Result<String, ClusterError> {
+    let random = getrandom::u32();
+    let random =
+        random.map_err(|error| ClusterError::Unusable("no random number".into(), Some(error.into())))?;
+    Ok(format!("{:04x}{:04x}", random >> 16, random & 0xffff))
 }

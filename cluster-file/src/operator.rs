@@ -12,10 +12,10 @@ use router_core::cluster::{
 use smol_str::SmolStr;
 use tokio::time::{Instant, sleep};
 
-use crate::board::LOCK_SUFFIX;
 use crate::escape::escape;
+use crate::lock_table::LOCK_SUFFIX;
 use crate::members;
-use crate::record::{LeaderRecord, is_locked, leaders};
+use crate::record::{Found, LeaderRecord, is_locked, leaders};
 use crate::requests;
 use crate::root::cannot_use;
 
@@ -123,7 +123,7 @@ impl FileOperator {
 
 fn read(path: &Path) -> io::Result<Option<LeaderRecord>> {
     match File::open(path) {
-        Ok(file) => LeaderRecord::read_any(&file),
+        Ok(file) => LeaderRecord::read(&file).map(Found::record),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
