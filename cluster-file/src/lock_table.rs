@@ -65,8 +65,10 @@ impl Memory {
 #[derive(Default)]
 struct Deletions {
     files: HashMap<String, Instant>,
-    /// When any file may have gone unseen.
+    /// When all were seen to go, with the directory.
     all: Option<Instant>,
+    /// When any file may have gone unseen.
+    unseen: Option<Instant>,
 }
 
 /// One lock.
@@ -152,12 +154,13 @@ impl LockTable {
 
     /// When the file of a lock was last seen to go.
     pub(crate) fn deleted_at(&self, file_name: &str) -> Option<Instant> {
-        self.deletions.lock().unwrap_or_else(PoisonError::into_inner).files.get(file_name).copied()
+        let deletions = self.deletions.lock().unwrap_or_else(PoisonError::into_inner);
+        deletions.files.get(file_name).copied().max(deletions.all)
     }
 
     /// When any file may last have gone unseen.
     pub(crate) fn blind_at(&self) -> Option<Instant> {
-        self.deletions.lock().unwrap_or_else(PoisonError::into_inner).all
+        self.deletions.lock().unwrap_or_else(PoisonError::into_inner).unseen
     }
 
     /// Takes note of a change. Wakes whom it concerns; returns a lock whose record is to be read, which
@@ -186,9 +189,16 @@ impl LockTable {
             }
             Change::Appeared(name) => self.get(name)?.replaced(),
             Change::Gone(_) => {}
+            Change::Away => {
+                self.deletions.lock().unwrap_or_else(PoisonError::into_inner).all = Some(Instant::now());
+                for state in self.all() {
+                    state.gone.store(true, Ordering::Release);
+                    state.replaced();
+                }
+            }
             Change::Anything => {
                 self.heed_requests();
-                self.deletions.lock().unwrap_or_else(PoisonError::into_inner).all = Some(Instant::now());
+                self.deletions.lock().unwrap_or_else(PoisonError::into_inner).unseen = Some(Instant::now());
                 for state in self.all() {
                     state.blind.store(true, Ordering::Release);
                     state.taken.store(false, Ordering::Relaxed);

@@ -237,3 +237,24 @@ pub fn locks(root: impl AsRef<Path>) -> io::Result<Vec<LeaderRecord>> {
     records.sort_by(|one, other| one.lock.cmp(&other.lock));
     Ok(records)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_of_one_lock_and_one_file_even_if_its_inode_is_used_again() {
+        let file = tempfile::tempfile().unwrap();
+        let metadata = file.metadata().unwrap();
+        let lock = "lock1".parse().unwrap();
+        let record =
+            LeaderRecord::starting(&lock, 7, "", &Member::new("a"), &metadata, Duration::from_secs(3));
+        assert!(record.is_of(&lock, &metadata));
+        assert!(!record.is_of(&"lock2".parse().unwrap(), &metadata));
+        assert!(!LeaderRecord { file: record.file + 1, ..record.clone() }.is_of(&lock, &metadata));
+        if let Some(born) = record.born {
+            assert!(!LeaderRecord { born: Some(born + 1), ..record.clone() }.is_of(&lock, &metadata));
+        }
+        assert!(LeaderRecord { born: None, ..record }.is_of(&lock, &metadata), "an older program wrote it");
+    }
+}

@@ -13,6 +13,7 @@ use crate::kernel_locks;
 use crate::lock_table::LockTable;
 use crate::members::Membership;
 use crate::root::{Root, cannot_use};
+use crate::terms;
 use crate::timing::Timing;
 use crate::watch::Watch;
 
@@ -62,6 +63,9 @@ impl Seat {
         let watch = Arc::new(Watch::start(root.path(), Arc::clone(table), timing.recheck, without_events));
         // Where another directory was led before, it makes no difference that this one has no members.
         let alone = root.join().await? && former.is_none();
+        if alone {
+            terms::remove_leftovers(root.path());
+        }
         let joined = Joined::now(root.path(), alone).map_err(failed)?;
         let former = former.map(Self::handles).transpose().map_err(failed)?.unwrap_or_default();
         let mut watching = JoinSet::new();

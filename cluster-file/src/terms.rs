@@ -21,9 +21,11 @@ use crate::states;
 pub(crate) const MARK: &str = "terms";
 /// Held locked while the mark is changed. A file of its own, because the mark is replaced by renaming.
 pub(crate) const MARK_LOCK: &str = ".terms-lock";
+/// How the names of marks begin that have not yet got their place.
+const PREPARED: &str = ".terms.";
 /// A process that dies leaves a gap of at most this many numbers.
 const MAX_BLOCK: u64 = 1024;
-/// The mark is locked for the time of a sync. For how long a candidate waits for it, and how often it tries.
+/// For how long a candidate waits for the lock on the mark, and how often it tries.
 const PATIENCE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(2);
 
@@ -175,9 +177,19 @@ impl TermNumbers {
     }
 }
 
-/// Raises the mark; `None`: another process has it locked.
+/// Raises the mark; `None`: another process was faster, or has it locked.
+///
+/// The new mark is on the disk before the lock is taken, which then is held for a look and a renaming: a process
+/// that is stopped just then keeps all others from new numbers.
 fn try_reserve(root: &Path, floor: u64, size: u64) -> Result<Option<u64>, ClusterError> {
-    let path = root.join(MARK_LOCK);
+    let (path, mark_file) = (root.join(MARK_LOCK), root.join(MARK));
+    let before = read_mark(root)?;
+    let mark = match before {
+        Some(mark) => mark,
+        None => highest_on_disk(root).map_err(|error| cannot_use(root, error))?,
+    };
+    let mark = mark.max(floor) + size;
+    let prepared = Prepared::new(root, mark).map_err(|error| cannot_use(&mark_file, error))?;
     let lock = || {
         create(&path)?;
         let lock = open(&path)?;
@@ -187,14 +199,41 @@ fn try_reserve(root: &Path, floor: u64, size: u64) -> Result<Option<u64>, Cluste
             Err(TryLockError::Error(error)) => Err(error),
         }
     };
-    let Some(_lock) = lock().map_err(|error| cannot_use(&path, error))? else { return Ok(None) };
-    let mark = match read_mark(root)? {
-        Some(mark) => mark,
-        None => highest_on_disk(root).map_err(|error| cannot_use(root, error))?,
-    };
-    let mark = mark.max(floor) + size;
-    write_mark(root, mark).map_err(|error| cannot_use(&root.join(MARK), error))?;
+    let Some(lock) = lock().map_err(|error| cannot_use(&path, error))? else { return Ok(None) };
+    if read_mark(root)? != before {
+        return Ok(None);
+    }
+    let renamed = fs::rename(&prepared.0, &mark_file);
+    drop(lock);
+    let synced = renamed.and_then(|()| File::open(root)?.sync_all());
+    synced.map_err(|error| cannot_use(&mark_file, error))?;
     Ok(Some(mark))
+}
+
+/// A new mark that is on the disk under another name; removed if it does not get its place.
+struct Prepared(PathBuf);
+
+impl Prepared {
+    fn new(root: &Path, mark: u64) -> io::Result<Self> {
+        let prepared = Self(root.join(format!("{PREPARED}{:016x}", getrandom::u64()?)));
+        let mut file = File::create_new(&prepared.0)?;
+        writeln!(file, "{mark}")?;
+        file.sync_all()?;
+        Ok(prepared)
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+/// Removes what was prepared by processes that were killed. To be called by a member that is alone.
+pub(crate) fn remove_leftovers(root: &Path) {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    let leftovers = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREPARED));
+    leftovers.for_each(|entry| remove(&entry.path()));
 }
 
 /// The mark; `None` when there is no file.
@@ -215,19 +254,6 @@ fn read_mark(root: &Path) -> Result<Option<u64>, ClusterError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(cannot_use(&path, error)),
     }
-}
-
-/// Replaces the mark, so that either the old or the new one is there whenever the power fails, and the
-/// new one is there when this returns.
-fn write_mark(root: &Path, mark: u64) -> io::Result<()> {
-    let temporary = root.join(".terms.new");
-    // What a process left behind that was killed may belong to another user.
-    remove(&temporary);
-    let mut file = File::create_new(&temporary)?;
-    writeln!(file, "{mark}")?;
-    file.sync_all()?;
-    fs::rename(&temporary, root.join(MARK))?;
-    File::open(root)?.sync_all()
 }
 
 /// The highest term in any record, and in any state that a route has stored: where to begin when there is no
@@ -296,6 +322,14 @@ mod tests {
         assert_eq!(numbers.take(Last::Known(41), 3).await.unwrap(), 42, "without a look at the disk");
         numbers.prepare(42, 3).await.unwrap();
         assert_eq!(read_mark(root.path()).unwrap(), Some(50), "begun again above our own numbers");
+    }
+
+    #[tokio::test]
+    async fn numbers_that_are_lost_begin_again_above_those_in_the_states() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("states")).unwrap();
+        fs::write(root.path().join("states/l1.json"), r#"{"term":40,"routes":{}}"#).unwrap();
+        assert_eq!(TermNumbers::new(root.path()).take(Last::Known(0), 1).await.unwrap(), 41);
     }
 
     #[tokio::test]

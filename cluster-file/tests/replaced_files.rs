@@ -147,6 +147,44 @@ async fn a_lock_file_that_comes_back_is_not_believed() {
     }
 }
 
+/// What a leader writes when it releases would make its file look as if nothing had been done to it.
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_lost_its_file_does_not_vouch_for_it() {
+    let mut stage = Stage::new(false);
+    let held_up = stage.open("a").await;
+    let view = held_up.view(&lock()).await.unwrap();
+    let scope = view.lead().await.unwrap();
+    let (file, aside) = (stage.file(), stage.aside());
+    fs::rename(&file, &aside).unwrap();
+    scope.term().lost().await;
+    stage.start("b").await;
+    stage.terms(1).await;
+    fs::rename(&aside, &file).unwrap();
+    // As if it had been stopped until now.
+    drop((view, scope));
+    held_up.close().await;
+    stage.start("c").await;
+    stage.terms(2).await;
+    stage.judge();
+}
+
+/// A file that is written to after it came back looks as if nothing had been done to it.
+#[tokio::test(start_paused = true)]
+async fn what_was_seen_counts_more_than_what_the_file_says() {
+    let mut stage = Stage::new(false);
+    stage.start("a").await;
+    stage.start("b").await;
+    stage.terms(1).await;
+    let (file, aside) = (stage.file(), stage.aside());
+    fs::rename(&file, &aside).unwrap();
+    stage.terms(2).await;
+    fs::rename(&aside, &file).unwrap();
+    let text = fs::read(&file).unwrap();
+    fs::write(&file, text).unwrap();
+    stage.terms(3).await;
+    stage.judge();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_leader_whose_file_was_away_does_not_lead_on_when_it_is_back() {
     let mut stage = Stage::new(false);
@@ -158,6 +196,29 @@ async fn a_leader_whose_file_was_away_does_not_lead_on_when_it_is_back() {
     fs::rename(&aside, &file).unwrap();
     stage.terms(2).await;
     stage.judge();
+}
+
+/// A member that did not look for a while, and finds its directory where it was, or a third one.
+#[tokio::test(start_paused = true)]
+async fn a_leader_of_a_directory_that_was_there_meanwhile_is_waited_for() {
+    for back in [false, true] {
+        let mut stage = Stage::new(false);
+        let a = stage.open("a").await;
+        drop(a.view(&lock()).await.unwrap().lead().await.unwrap());
+        sleep(ENDS).await;
+        fs::rename(&stage.root, stage.aside()).unwrap();
+        stage.start("b").await;
+        stage.terms(1).await;
+        fs::rename(&stage.root, stage.aside().with_extension("2")).unwrap();
+        if back {
+            fs::rename(stage.aside(), &stage.root).unwrap();
+        }
+        let view = a.view(&lock()).await.unwrap();
+        let scope = timeout(Duration::from_secs(60), view.lead()).await.unwrap().unwrap();
+        let led = stage.led.lock().unwrap()[0].clone();
+        assert!(led.end.is_some_and(|end| end <= Instant::now()), "{led:?}");
+        drop(scope);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -289,14 +350,14 @@ async fn what_counts_is_how_long_the_leader_needs_to_end() {
         slow.timing.drain = Duration::from_secs(12);
         let slow = FileCluster::open(slow).await.unwrap();
         let led = slow.view(&lock()).await.unwrap().lead().await.unwrap();
+        if forgotten == "the records" {
+            fs::write(stage.file(), "").unwrap();
+        }
         let b = stage.open("b").await;
         let view = b.view(&lock()).await.unwrap();
         assert!(timeout(Duration::from_secs(10), view.lead()).await.is_err());
         if forgotten == "the members" {
             fs::remove_file(stage.root.join("members/slow")).unwrap();
-        }
-        if forgotten == "the records" {
-            fs::write(stage.file(), "").unwrap();
         }
         fs::remove_file(stage.file()).unwrap();
         let begun = Instant::now();

@@ -114,7 +114,7 @@ impl Stage {
 
 /// Looking again costs a moment; what is looked for is in a file that another process writes.
 #[expect(clippy::disallowed_methods, reason = "a test program has no runtime to block")]
-fn pause() {
+pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(1));
 }
 
@@ -186,12 +186,11 @@ impl Drop for Member {
 
 /// Short times for members that are started with these variables, and that lose their files.
 pub(crate) const SHORT_TIMES: (&str, &str) = ("MEMBER_TIMES_MS", "100 200 400");
-/// How long after the end of a file another member leads, with these times.
-pub(crate) const SHORT_SETTLE: Duration = Duration::from_millis(700);
 
 /// The settings of a member process.
 pub(crate) fn cluster_settings() -> FileClusterSettings {
     let mut settings = FileClusterSettings::new(std::env::var("MEMBER_LOCKS").unwrap());
+    settings.member = Some(format!("member-{}", std::process::id()).into());
     settings.without_events = std::env::var("MEMBER_WITHOUT_EVENTS").is_ok();
     if let Ok(times) = std::env::var(SHORT_TIMES.0) {
         let times =
