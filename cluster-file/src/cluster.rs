@@ -76,10 +76,15 @@ impl FileClusterSettings {
 ///   free when the work under it has ended, not before.
 /// - A leader whose lock file is deleted, moved or replaced, or whose root directory is, ends its term:
 ///   at the event, and within a second if that is lost. Its work may go on for two more seconds. A
-///   candidate for the new file waits for five seconds, unless no earlier leader can be alive.
-/// - Term numbers grow strictly per lock: over restarts, a loss of power, and deletion of any of the
-///   files in the root directory. Only a root directory that is emptied while no member lives starts
-///   again from 1.
+///   candidate for another file waits for five seconds, unless no earlier leader can be alive; it makes no
+///   difference whether the file is new, or one that was there before and is back.
+/// - A leader that was stopped meanwhile starts no new work when it goes on. What had passed its last check may
+///   still end.
+/// - When the root directory is gone, members join the one that is at its path then, or make it. None leads
+///   there before all have left the former one.
+/// - Term numbers grow strictly per lock: over restarts, a loss of power, and whatever is done to the files
+///   while one member lives that remembers. If none does, they go on above all records and all states of routes
+///   that are there.
 /// - What a route stores under a lock ([`Term::states`](router_core::cluster::Term::states)) is on the disk
 ///   when the store returns, the next leader finds it, and a leader that was deposed cannot replace it any
 ///   more, even if it was held up in the middle of a store.
@@ -91,11 +96,12 @@ impl FileClusterSettings {
 ///   promise, and NFS, for one, may give a lock away without telling.
 /// - A child made by `fork` without `exec` shares the locks of its parent, which are free when both have
 ///   ended. Children made the usual way (`std::process`) share nothing.
-/// - Work under a term ends when the term says so. What runs on for more than two seconds after the lock
-///   file was deleted, or sleeps through them, may overlap with the next leader: do not delete the files
-///   of a living cluster. (Nobody has to: there is one small file per lock, and it is never in the way.)
-/// - Nobody deletes or replaces the whole *directory* under a living leader and starts a member in the
-///   new one within three seconds: it cannot know of the old one. Deleting everything *in* it is noticed.
+/// - Work under a term ends when the term says so. A single step that runs on for more than two seconds after the
+///   lock file was deleted, or sleeps through them, may overlap with the next leader: do not delete the files
+///   of a living cluster. (There is no need to: there is one small file per lock, and it is never in the way.)
+/// - Nobody replaces the whole *directory* under a living leader by one that was in use earlier and starts a member
+///   in that within three seconds: it cannot know of the other one. Deleting everything *in* it is noticed.
+/// - The file system tells when a file was moved or linked (`ctime`), as all local ones of Linux do but FAT.
 ///
 /// It needs a Tokio runtime with I/O and time enabled, two open files for each lock it leads, and none
 /// for a lock it waits for.

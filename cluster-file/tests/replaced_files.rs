@@ -201,8 +201,8 @@ async fn a_leader_whose_file_was_away_does_not_lead_on_when_it_is_back() {
 /// A member that did not look for a while, and finds its directory where it was, or a third one.
 #[tokio::test(start_paused = true)]
 async fn a_leader_of_a_directory_that_was_there_meanwhile_is_waited_for() {
-    for back in [false, true] {
-        let mut stage = Stage::new(false);
+    for (without_events, back) in [(false, false), (false, true), (true, false)] {
+        let mut stage = Stage::new(without_events);
         let a = stage.open("a").await;
         drop(a.view(&lock()).await.unwrap().lead().await.unwrap());
         sleep(ENDS).await;
