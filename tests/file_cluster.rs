@@ -104,7 +104,7 @@ fn members_join_the_directory_that_is_there_when_theirs_is_gone() {
         let stage = Stage::new();
         let members = vec![short_timed(&stage, 50, false), short_timed(&stage, 50, false)];
         let mut led = stage.wait_for_term_after(0);
-        for round in 0..2 {
+        for round in 0..4 {
             fs::rename(stage.locks(), stage.locks().with_extension(round.to_string())).unwrap();
             if replaced {
                 // A member may be as fast.

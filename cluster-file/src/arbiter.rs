@@ -113,6 +113,7 @@ impl FileArbiter {
         let _joining = self.joining.lock().await;
         let seat = self.present_seat();
         let Some(why) = seat.root.place().lost() else { return Ok(seat) };
+        seat.end_membership();
         let root = Root::open(&self.settings.root, self.settings.share_with_group)?;
         let joining = joining(&self.settings, &self.local, &self.table);
         let seat = Arc::new(Seat::instead_of(&seat, root, joining).await?);
@@ -225,7 +226,7 @@ impl Arbiter for FileArbiter {
                     if !seat.watch.has_events() || state.leader.borrow().is_none() {
                         state.look(false);
                     }
-                    obstacles.look(&seat.root)?;
+                    obstacles.look(&seat.root, &self.table)?;
                     pause = retries.next().filter(|_| !state.is_taken()).copied().unwrap_or(pause);
                 }
             }

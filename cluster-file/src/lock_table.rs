@@ -15,6 +15,7 @@ use tracing::info;
 
 use crate::escape::escape;
 use crate::inotify::Change;
+use crate::kernel_locks::{self, Snapshot};
 use crate::lock_file::FileVersion;
 use crate::record::{Found, LeaderRecord, is_locked};
 use crate::requests;
@@ -32,7 +33,12 @@ pub(crate) struct LockTable {
     locks: Mutex<HashMap<String, Arc<LockState>>>,
     deletions: Mutex<Deletions>,
     memory: Arc<Memory>,
+    /// What the kernel last told, and when.
+    kernel_locks: Mutex<Option<(Instant, Arc<Snapshot>)>>,
 }
+
+/// How old it may be: candidates for many locks ask at the same time, and the answer is long then.
+const KERNEL_LOCKS_AGE: Duration = Duration::from_millis(500);
 
 /// What this process has seen of all members, and does not forget.
 #[derive(Default)]
@@ -110,6 +116,7 @@ impl LockTable {
             locks: Mutex::default(),
             deletions: Mutex::default(),
             memory: Arc::default(),
+            kernel_locks: Mutex::default(),
         }
     }
 
@@ -150,6 +157,15 @@ impl LockTable {
     /// What this process remembers of all members.
     pub(crate) fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    /// Who has which files locked.
+    pub(crate) fn kernel_locks(&self) -> Arc<Snapshot> {
+        let mut known = self.kernel_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some((at, snapshot)) if at.elapsed() < KERNEL_LOCKS_AGE => Arc::clone(snapshot),
+            _ => Arc::clone(&known.insert((Instant::now(), Arc::new(kernel_locks::snapshot()))).1),
+        }
     }
 
     /// When the file of a lock was last seen to go.

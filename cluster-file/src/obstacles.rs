@@ -66,7 +66,7 @@ impl<'a> Obstacles<'a> {
     }
 
     /// Looks, as far as it is time to.
-    pub(crate) fn look(&mut self, root: &Root) -> Result<(), ClusterError> {
+    pub(crate) fn look(&mut self, root: &Root, table: &LockTable) -> Result<(), ClusterError> {
         if self.looked_at_rights.is_none_or(|at| at.elapsed() >= LOOK_AT_RIGHTS) {
             self.looked_at_rights = Some(Instant::now());
             check_rights(root.path(), &self.state.path)?;
@@ -74,17 +74,17 @@ impl<'a> Obstacles<'a> {
         if self.state.is_taken() {
             self.suspect = None;
         } else if self.suspect.is_some_and(|since| since.elapsed() >= 2 * self.recheck) {
-            self.look_for_stranger(root);
+            self.look_for_stranger(root, table);
         }
         Ok(())
     }
 
-    fn look_for_stranger(&mut self, root: &Root) {
+    fn look_for_stranger(&mut self, root: &Root, table: &LockTable) {
         let Ok(file) = open(&self.state.path) else { return };
         let Ok(metadata) = file.metadata() else { return };
         let leads =
             LeaderRecord::read(&file).is_ok_and(|found| found.record().is_some_and(|record| record.leading));
-        let locks = kernel_locks::snapshot();
+        let locks = table.kernel_locks();
         let (holders, members) = (locks.of(&metadata), root.processes(&locks));
         let by_member = holders.is_empty() || holders.iter().any(|holder| members.contains(holder));
         if leads && by_member {

@@ -93,11 +93,16 @@ impl Seat {
         Some(kernel_locks::named(&kernel_locks::snapshot().of(&metadata)))
     }
 
+    /// Removes this member's file: it is gone from here, or is about to make one elsewhere. That may be the same
+    /// place, if the directory was replaced while this one joined.
+    pub(crate) fn end_membership(&self) {
+        self.membership.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     /// Shows the others that this member is gone. To be called when no lock is held.
     pub(crate) fn leave(&self) {
-        if self.membership.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
-            && let Err(error) = self.root.leave()
-        {
+        self.end_membership();
+        if let Err(error) = self.root.leave() {
             warn!("cannot unlock `{}`: {error}", self.root.path().display());
         }
     }
