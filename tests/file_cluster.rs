@@ -124,11 +124,11 @@ struct Program {
 }
 
 impl Program {
-    /// Runs a route under `lock1` that sends to `to`, as another user if one is named.
+    /// Runs a route under `lock1` that logs and sends to `to`, as another user if one is named.
     fn run(stage: &Stage, to: &str, user: Option<u32>) -> Self {
         let routes = stage.locks().with_file_name(format!("routes{}.toml", user.unwrap_or(0)));
         let text = format!(
-            "[[route]]\nfrom = \"master:lock1:timer:t?delay=0&period=10ms\"\nsteps = [{{ to = {to:?} }}]\n"
+            "[[route]]\nfrom = \"master:lock1:timer:t?delay=0&period=10ms\"\nsteps = [{{ to = \"log:work\" }}, {{ set_body = \"x\" }}, {{ to = {to:?} }}]\n"
         );
         fs::write(&routes, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
@@ -233,6 +233,7 @@ fn the_second_signal_ends_the_process_whatever_blocks() {
     let folder = fifo.parent().unwrap().display().to_string();
     let mut member = Program::run(&stage, &format!("file:{folder}?file_name=fifo&file_exist=append"), None);
     member.says(&["leading `lock1`"]);
+    member.says(&["Exchange["]);
     member.signal(Signal::TERM);
     member.says(&["draining"]);
     member.signal(Signal::TERM);
@@ -244,7 +245,8 @@ fn the_second_signal_ends_the_process_whatever_blocks() {
 fn a_standby_that_could_not_lead_says_so_while_it_stands_by() {
     use std::os::unix::fs::PermissionsExt;
     let stage = stage_with_root();
-    let anybody = || fs::Permissions::from_mode(0o777);
+    // Not its group, or the files would be for the group too.
+    let anybody = || fs::Permissions::from_mode(0o757);
     fs::create_dir(stage.locks().join("members")).unwrap();
     for directory in
         [stage.locks().parent().unwrap().to_owned(), stage.locks(), stage.locks().join("members")]
