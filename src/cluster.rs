@@ -104,9 +104,10 @@ async fn open_file(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxEr
     let root = std::path::absolute(&cluster.root)?;
     tracing::info!(root = %root.display(), "the members of this cluster share the directory {}", root.display());
     let file = cluster_file::FileClusterSettings {
-        root: cluster.root.clone(),
         member: cluster.member.as_deref().map(Into::into),
         allow_network_file_system: cluster.allow_network_file_system,
+        share_with_group: cluster.share_with_group,
+        ..cluster_file::FileClusterSettings::new(&cluster.root)
     };
     Ok(cluster_file::FileCluster::open(file).await?)
 }

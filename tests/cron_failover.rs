@@ -166,7 +166,7 @@ fn clock_process() {
     let records = variable("MEMBER_RECORDS");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let outcome = runtime.block_on(async {
-        let cluster = FileCluster::open(FileClusterSettings::new(variable("MEMBER_LOCKS"))).await.unwrap();
+        let cluster = FileCluster::open(support::cluster_settings()).await.unwrap();
         let route = from(format!("master:lock1:{}", variable("MEMBER_URI"))).id("tick");
         let route = route.process_async(move |exchange| {
             let header = |name: &str| exchange.message.headers.get(name).unwrap().to_string();

@@ -5,162 +5,200 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use router_core::cluster::{Arbiter, Asked, ClusterError, Granted, Leader, LockName, Member, Revoked};
+use router_core::cluster::{Arbiter, Asked, ClusterError, Granted, Leader, LockName, Look, Member, Revoked};
 use router_core::state::StateKeeper;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use crate::board::{Board, LockState};
-use crate::history::{DRAIN, History, Witness};
-use crate::lock_file::Held;
-use crate::members::{self, Membership};
-use crate::record::LeaderRecord;
+use crate::cluster::FileClusterSettings;
+use crate::footing::Footing;
+use crate::history::{History, Witness};
+use crate::lock_file::{FileVersion, Held};
+use crate::lock_table::{LockState, LockTable};
+use crate::members::{self, Ends};
+use crate::obstacles::{Obstacles, keep_ready};
+use crate::record::{LeaderRecord, newer};
 use crate::root::{Root, cannot_use};
-use crate::states::TermStates;
+use crate::seat::{Joining, Seat};
+use crate::states::{self, TermStates};
 use crate::terms::{Last, TermNumbers};
-use crate::watch::{RECHECK, Watch};
+use crate::timing::Timing;
 
 /// After an event, how long to wait before each further try. The event comes just before the kernel
 /// frees the lock of a leader that died, and others hold it for a moment when they look.
 const RETRIES: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(20)];
 
-/// Grants a lock to whoever has the lock on its file.
+/// Grants a lock to the member that has the lock on its file.
 pub(crate) struct FileArbiter {
-    root: Root,
+    settings: FileClusterSettings,
     local: Member,
-    board: Arc<Board>,
-    watch: Arc<Watch>,
+    table: Arc<LockTable>,
     terms: Arc<TermNumbers>,
-    joined_alone: bool,
-    membership: Mutex<Option<Membership>>,
-    /// The tasks that keep the board and the numbers up to date; they end with us.
-    _watching: JoinSet<()>,
+    seat: Mutex<Arc<Seat>>,
+    /// Held while this member joins another directory.
+    joining: tokio::sync::Mutex<()>,
+    /// The task that keeps this member ready to lead; it ends with us.
+    _preparing: JoinSet<()>,
 }
 
 /// A lock that this member holds.
 pub(crate) struct Grant {
-    state: Arc<LockState>,
+    footing: Arc<Footing>,
     held: Held,
     record: LeaderRecord,
+    /// This member is a member of the directory as long as it holds a lock in it.
+    _seat: Arc<Seat>,
 }
 
 impl Drop for Grant {
     fn drop(&mut self) {
         // Also when the grant is not given back in order: others may lead from now on.
-        self.state.lead(None);
+        self.footing.state.lead(None);
     }
 }
 
 /// What came of an attempt to get a lock.
 enum Attempt {
     Granted(Box<Granted<Grant>>),
-    /// Somebody has it.
+    /// Another process has it.
     Busy,
-    /// Nobody may have it for so long.
-    Unsettled(Duration),
+    /// No member may have it for so long, because of something.
+    Unsettled(Duration, String),
 }
 
 impl FileArbiter {
     /// Joins the members of `root` as `local`.
-    pub(crate) async fn join(root: Root, local: Member) -> Result<Self, ClusterError> {
-        let membership = Membership::join(&root.members(), &local).await?;
-        let board = Arc::new(Board::new(root.path(), &local));
-        // First watch, then look whether anybody is there: so no deletion under a leader goes unseen.
-        let watch = Arc::new(Watch::start(root.path(), Arc::clone(&board)));
-        Self::watched(root, local, membership, board, watch).await
-    }
-
-    /// The part of [`join`](Self::join) for which it does not matter whether there are events.
-    async fn watched(
+    pub(crate) async fn join(
+        settings: FileClusterSettings,
         root: Root,
         local: Member,
-        membership: Membership,
-        board: Arc<Board>,
-        watch: Arc<Watch>,
     ) -> Result<Self, ClusterError> {
-        let joined_alone = root.join().await?;
-        let mut watching = JoinSet::new();
-        watching.spawn({
-            let watch = Arc::clone(&watch);
-            async move { watch.run().await }
-        });
-        let terms = Arc::new(TermNumbers::new(root.path()));
-        watching.spawn(keep_numbers(Arc::clone(&terms), Arc::clone(&board)));
-        Ok(Self {
-            terms,
-            root,
-            local,
-            board,
-            watch,
-            joined_alone,
-            membership: Mutex::new(Some(membership)),
-            _watching: watching,
-        })
+        let path = root.path().to_owned();
+        let table = Arc::new(LockTable::new(&path, &local));
+        let joining = joining(&settings, &local, &table);
+        let seat = Mutex::new(Arc::new(Seat::first(root, joining).await?));
+        table.forget_drained();
+        table.heed_requests();
+        let terms = Arc::new(TermNumbers::new(&path));
+        let mut preparing = JoinSet::new();
+        preparing.spawn(keep_ready(Arc::clone(&terms), Arc::clone(&table), settings.timing.recheck));
+        let joining = tokio::sync::Mutex::default();
+        Ok(Self { settings, local, table, terms, seat, joining, _preparing: preparing })
     }
 
     /// Whether an operator has drained this member.
     pub(crate) fn drained(&self) -> watch::Receiver<bool> {
-        self.board.drained.subscribe()
+        self.table.drained.subscribe()
     }
 
     /// Shows the others that this member is gone. To be called when no lock is held.
     pub(crate) fn leave(&self) {
-        if self.membership.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
-            self.root.leave();
-        }
+        self.table.forget_drained();
+        self.present_seat().leave();
     }
 
-    async fn attempt(&self, state: &Arc<LockState>) -> Result<Attempt, ClusterError> {
+    fn present_seat(&self) -> Arc<Seat> {
+        Arc::clone(&self.seat.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// This member's place in the directory that is at the path now. Where that is another one than before,
+    /// or none, it joins anew.
+    async fn seat(&self) -> Result<Arc<Seat>, ClusterError> {
+        let seat = self.present_seat();
+        if seat.root.place().lost().is_none() {
+            return Ok(seat);
+        }
+        let _joining = self.joining.lock().await;
+        let seat = self.present_seat();
+        let Some(why) = seat.root.place().lost() else { return Ok(seat) };
+        seat.end_membership();
+        let root = Root::open(&self.settings.root, self.settings.share_with_group)?;
+        let joining = joining(&self.settings, &self.local, &self.table);
+        let seat = Arc::new(Seat::instead_of(&seat, root, joining).await?);
+        warn!(
+            "{why}: this member joins the directory that is there now; it leads only when those of the former one \
+             have left, and positions of routes that were stored in the former one are not known here"
+        );
+        *self.seat.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&seat);
+        self.table.reread();
+        Ok(seat)
+    }
+
+    async fn attempt(&self, seat: &Arc<Seat>, state: &Arc<LockState>) -> Result<Attempt, ClusterError> {
         let failed = |error: io::Error| cannot_use(&state.path, error);
-        let held = Held::try_new(&state.path).or_else(|error| self.root.check().and(Err(failed(error))))?;
-        let Some(mut held) = held else { return Ok(Attempt::Busy) };
-        self.root.check()?;
-        let (last, why) = match self.history(state, &held).map_err(failed)? {
+        seat.watch.catch_up();
+        state.look_anew();
+        let Some(mut held) = Held::try_new(&state.path).map_err(failed)? else { return Ok(Attempt::Busy) };
+        if let Some(left) = seat.left_behind() {
+            let why =
+                format!("the root is another directory than before, and the former one has members: {left}");
+            return Ok(Attempt::Unsettled(self.settings.timing.recheck, why));
+        }
+        let (last, why) = match self.history(seat, state, &held)? {
             History::Led(record) => (Last::Known(record.term), why(&record)),
-            History::New => (Last::Known(0), "nobody led it before".to_owned()),
-            History::Unknown => (Last::Unknown, "its file is new".to_owned()),
-            History::Unsettled(rest) => return Ok(Attempt::Unsettled(rest)),
+            History::New => (Last::Known(0), "no member led it before".to_owned()),
+            History::Unknown => (Last::AtLeast(0), "its file has no history that counts".to_owned()),
+            History::Unsettled(rest) => {
+                let path = state.path.display();
+                let why = format!("`{path}` is new or was replaced, and an earlier file may have a leader");
+                return Ok(Attempt::Unsettled(rest, why));
+            }
+            History::Newer(format) => {
+                return Err(ClusterError::Unusable(newer(&state.path, format), None));
+            }
         };
         held.signal(&state.path).map_err(failed)?;
-        let term = self.terms.take(last, self.board.locks()).await?;
-        let record = LeaderRecord::starting(&state.lock, term, &why, &self.local, held.inode());
+        let stored = states::term_of(seat.root.path(), &state.lock);
+        let stored = stored.map_err(|newer| ClusterError::Unusable(newer, None))?;
+        let last = last.and_above(stored.max(state.highest_term()));
+        let term = self.terms.take(last, self.table.locks()).await?;
+        let metadata = held.metadata().map_err(failed)?;
+        let ends_within = self.settings.timing.ends_within();
+        let record = LeaderRecord::starting(&state.lock, term, &why, &self.local, &metadata, ends_within);
         held.write(&record).map_err(failed)?;
-        let grant = Grant { state: Arc::clone(state), held, record };
-        // A number may have taken its time: nobody may lead because of a lock that was sound before.
-        if self.unsound(&grant).is_some() {
+        state.remember(&record);
+        let file = FileVersion::of(&held.metadata().map_err(failed)?);
+        let footing = Footing::new(seat.root.place(), &seat.watch, state, file, self.settings.timing);
+        let grant = Grant { footing: Arc::new(footing), held, record, _seat: Arc::clone(seat) };
+        // A number may have taken its time: no member may lead because of a lock that was sound before.
+        if grant.footing.lost().is_some() {
             return Ok(Attempt::Busy);
         }
         state.lead(grant.record.leader());
         Ok(Attempt::Granted(Box::new(Granted { grant, term, why })))
     }
 
-    fn history(&self, state: &LockState, held: &Held) -> io::Result<History> {
-        let alone = || self.members().iter().all(|member| *member == self.local);
-        let witness = Witness {
-            watch: &self.watch,
-            board: &self.board,
-            joined_alone: self.joined_alone,
-            alone: &alone,
+    fn history(&self, seat: &Seat, state: &LockState, held: &Held) -> Result<History, ClusterError> {
+        let memory = self.table.memory();
+        let look = |settle| {
+            let witness = Witness { watch: &seat.watch, table: &self.table, joined: &seat.joined, settle };
+            witness.history(state, held).map_err(|error| cannot_use(&state.path, error))
         };
-        witness.history(state, held)
-    }
-
-    /// Why the grant protects no more, if so.
-    fn unsound(&self, grant: &Grant) -> Option<String> {
-        let path = grant.state.path.display();
-        match grant.held.is_current(&grant.state.path) {
-            // The directory comes first in the answer, it explains more.
-            Ok(true) => self.root.lost(),
-            Ok(false) => Some(
-                self.root
-                    .lost()
-                    .unwrap_or_else(|| format!("its file `{path}` was deleted, moved or replaced")),
-            ),
-            Err(error) => Some(format!("its file `{path}` is out of reach: {error}")),
+        let timing: Timing = self.settings.timing;
+        match look(timing.settle(memory.ends_within()))? {
+            History::Unsettled(_) | History::Unknown => {}
+            known => return Ok(known),
         }
+        // It is a matter of waiting: then also for those of whom only their own files tell.
+        match members::ends(&seat.root.members()) {
+            Ends::Within(longest) => memory.note_ends_within(longest),
+            Ends::Unknown { member, format } => {
+                let text = format!(
+                    "`{}` has no history that counts, and the member {member} is of a newer version of this program \
+                     (format {format}), of which it is not known how long it needs to end: this member stands by",
+                    state.path.display()
+                );
+                return Err(ClusterError::Unusable(text, None));
+            }
+        }
+        look(timing.settle(memory.ends_within()))
     }
+}
+
+fn joining<'a>(settings: &FileClusterSettings, local: &'a Member, table: &'a Arc<LockTable>) -> Joining<'a> {
+    Joining { local, table, timing: settings.timing, without_events: settings.without_events }
 }
 
 #[async_trait]
@@ -168,71 +206,87 @@ impl Arbiter for FileArbiter {
     type Grant = Grant;
 
     async fn acquire(&self, lock: &LockName) -> Result<Granted<Grant>, ClusterError> {
-        let state = self.board.state(lock);
+        let state = self.table.state(lock);
         let mut events = state.events.subscribe();
         let mut retries = RETRIES[..0].iter();
         let mut told = false;
+        let mut obstacles = Obstacles::new(&state, self.settings.timing.recheck);
         loop {
-            let mut pause = self.watch.recheck();
-            match self.attempt(&state).await? {
+            let seat = self.seat().await?;
+            let mut pause = seat.watch.recheck();
+            match self.attempt(&seat, &state).await? {
                 Attempt::Granted(granted) => return Ok(*granted),
-                Attempt::Unsettled(rest) => {
+                Attempt::Unsettled(rest, why) => {
                     if !std::mem::replace(&mut told, true) {
-                        info!(%lock, "`{lock}` waits up to {rest:.1?}: its file is new, and an earlier one may have a leader");
+                        info!(%lock, "`{lock}` waits up to {rest:.1?}: {why}");
                     }
                     pause = pause.min(rest);
                 }
                 Attempt::Busy => {
-                    if !self.watch.has_events() || state.leader.borrow().is_none() {
+                    if !seat.watch.has_events() || state.leader.borrow().is_none() {
                         state.look(false);
                     }
+                    obstacles.look(&seat.root, &self.table)?;
                     pause = retries.next().filter(|_| !state.is_taken()).copied().unwrap_or(pause);
                 }
             }
             tokio::select! {
                 biased;
-                () = worth_a_try(&state, &mut events) => retries = RETRIES.iter(),
+                () = worth_a_try(&state, &mut events) => {
+                    retries = RETRIES.iter();
+                    obstacles.suspect();
+                }
                 () = sleep(pause) => {}
             }
         }
     }
 
     async fn revoked(&self, grant: &mut Grant) -> Revoked {
-        let mut events = grant.state.events.subscribe();
+        let footing = &grant.footing;
+        let mut events = footing.state.events.subscribe();
         loop {
-            if let Some(why) = self.unsound(grant) {
-                return Revoked { why, drain: DRAIN };
+            if let Some(why) = footing.lost() {
+                return Revoked { why, drain: footing.drain() };
             }
             tokio::select! {
                 biased;
                 _ = events.changed() => {}
-                () = sleep(RECHECK) => {}
+                () = sleep(self.settings.timing.recheck) => {}
             }
         }
     }
 
+    fn look(&self, grant: &Grant) -> Option<Arc<Look>> {
+        let footing = Arc::clone(&grant.footing);
+        Some(Arc::new(move || footing.holds()))
+    }
+
     async fn release(&self, mut grant: Grant) {
+        // What is written vouches for the file. A leader that lost it cannot: another may have been led.
+        if grant.footing.lost().is_some() {
+            return;
+        }
         grant.record.leading = false;
         if let Err(error) = grant.held.write(&grant.record) {
-            warn!("cannot write to `{}`: {error}", grant.state.path.display());
+            warn!("cannot write to `{}`: {error}", grant.footing.state.path.display());
         }
     }
 
     fn states(&self, grant: &Grant, term: u64) -> Arc<dyn StateKeeper> {
-        let LockState { lock, path, .. } = &*grant.state;
-        Arc::new(TermStates::new(self.root.path(), lock, term, path))
+        let LockState { lock, path, .. } = &*grant.footing.state;
+        Arc::new(TermStates::new(self.present_seat().root.path(), lock, term, path))
     }
 
     fn asked(&self, lock: &LockName) -> watch::Receiver<Asked> {
-        self.board.state(lock).asked.subscribe()
+        self.table.state(lock).asked.subscribe()
     }
 
     fn leader(&self, lock: &LockName) -> watch::Receiver<Option<Leader>> {
-        self.board.state(lock).leader.subscribe()
+        self.table.state(lock).leader.subscribe()
     }
 
     fn members(&self) -> Vec<Member> {
-        members::list(&self.root.members())
+        members::list(&self.present_seat().root.members())
     }
 }
 
@@ -241,20 +295,6 @@ impl Arbiter for FileArbiter {
 async fn worth_a_try(state: &LockState, events: &mut watch::Receiver<u64>) {
     // The sender lives in `state`: this does not fail.
     while events.changed().await.is_ok() && state.is_taken() {}
-}
-
-/// Keeps numbers at hand for the locks we stand by for; never returns.
-async fn keep_numbers(terms: Arc<TermNumbers>, board: Arc<Board>) {
-    loop {
-        sleep(RECHECK).await;
-        let (locks, highest) = board.not_led();
-        if locks > 0
-            && let Err(error) = terms.prepare(highest, locks).await
-        {
-            // Whoever needs a number tries again, and says more loudly why there is none.
-            debug!("no numbers for terms at hand: {error}");
-        }
-    }
 }
 
 fn why(last: &LeaderRecord) -> String {
@@ -269,62 +309,4 @@ fn why(last: &LeaderRecord) -> String {
 /// What the next leader tells of one that has released the lock.
 pub(crate) fn why_released(member: &str, term: u64) -> String {
     format!("{member} released it after term {term}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::history::SETTLE;
-
-    async fn polling(root: &std::path::Path, id: &str) -> FileArbiter {
-        let root = Root::open(root).unwrap();
-        let local = Member::new(id);
-        let membership = Membership::join(&root.members(), &local).await.unwrap();
-        let board = Arc::new(Board::new(root.path(), &local));
-        let watch = Arc::new(Watch::without_events(Arc::clone(&board)));
-        FileArbiter::watched(root, local, membership, board, watch).await.unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn without_events_everything_takes_a_little_longer_and_goes_on() {
-        let root = tempfile::tempdir().unwrap();
-        let lock: LockName = "lock1".parse().unwrap();
-        let a = polling(root.path(), "a").await;
-        let start = tokio::time::Instant::now();
-        let first = a.acquire(&lock).await.unwrap();
-        assert!(start.elapsed() < RECHECK, "the first one waits for nobody");
-
-        let b = polling(root.path(), "b").await;
-        let mut leader = b.leader(&lock);
-        let second = b.acquire(&lock);
-        tokio::pin!(second);
-        assert!(tokio::time::timeout(RECHECK, &mut second).await.is_err());
-        assert_eq!(leader.borrow_and_update().as_ref().unwrap().member.id, "a");
-        a.release(first.grant).await;
-        let start = tokio::time::Instant::now();
-        let mut second = second.await.unwrap();
-        assert!(second.term > first.term && start.elapsed() < RECHECK);
-
-        std::fs::remove_file(root.path().join("lock1.lock")).unwrap();
-        let start = tokio::time::Instant::now();
-        let third = a.acquire(&lock);
-        tokio::pin!(third);
-        tokio::select! {
-            biased;
-            revoked = b.revoked(&mut second.grant) => assert!(revoked.why.contains("lock1.lock"), "{}", revoked.why),
-            _ = &mut third => panic!("two lead"),
-        }
-        third.await.unwrap();
-        assert!(start.elapsed() >= SETTLE, "{:?}", start.elapsed());
-    }
-
-    #[tokio::test]
-    async fn who_gives_up_waiting_leaves_no_lock_behind() {
-        let root = tempfile::tempdir().unwrap();
-        let lock: LockName = "lock1".parse().unwrap();
-        let a = polling(root.path(), "a").await;
-        drop(a.acquire(&lock).await.unwrap());
-        assert_eq!(*a.leader(&lock).borrow(), None);
-        assert!(Held::try_new(&root.path().join("lock1.lock")).unwrap().is_some());
-    }
 }

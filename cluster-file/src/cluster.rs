@@ -12,8 +12,8 @@ use tokio::sync::watch;
 
 use crate::arbiter::FileArbiter;
 use crate::file_system;
-use crate::requests;
 use crate::root::Root;
+use crate::timing::Timing;
 
 /// The longest member id, in bytes.
 const MAX_ID_BYTES: usize = 255;
@@ -23,19 +23,35 @@ const MAX_ID_BYTES: usize = 255;
 pub struct FileClusterSettings {
     /// The directory that all members share. Made when it is missing; its parents too.
     pub root: PathBuf,
-    /// The id of this member, unique among those that live; by default `<host>-<process id>`.
+    /// The id of this member, unique among those that live; by default `<host>-<process id>-<random>`.
     pub member: Option<SmolStr>,
     /// Also use file systems on which other hosts could lock the same files, and unknown ones. Safe if
     /// all members run on this host, or if the file system carries `flock` to all hosts at any time; then
     /// fail-over takes up to a second, because events stay on one host.
     pub allow_network_file_system: bool,
+    /// Whether other users of the group of `root` take part. Otherwise what is made is for this user alone: a
+    /// process needs no more than the right to read a file to lock it, and so to keep all members from leading.
+    pub share_with_group: bool,
+    /// Polls, as where there is no inotify. For tests.
+    #[doc(hidden)]
+    pub without_events: bool,
+    /// Other times than all other members have. For tests.
+    #[doc(hidden)]
+    pub timing: Timing,
 }
 
 impl FileClusterSettings {
     /// The defaults, for the directory `root`.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), member: None, allow_network_file_system: false }
+        Self {
+            root: root.into(),
+            member: None,
+            allow_network_file_system: false,
+            share_with_group: false,
+            without_events: false,
+            timing: Timing::default(),
+        }
     }
 
     /// With this member id.
@@ -60,10 +76,15 @@ impl FileClusterSettings {
 ///   free when the work under it has ended, not before.
 /// - A leader whose lock file is deleted, moved or replaced, or whose root directory is, ends its term:
 ///   at the event, and within a second if that is lost. Its work may go on for two more seconds. A
-///   candidate for the new file waits for five seconds, unless no earlier leader can be alive.
-/// - Term numbers grow strictly per lock: over restarts, a loss of power, and deletion of any of the
-///   files in the root directory. Only a root directory that is emptied while no member lives starts
-///   again from 1.
+///   candidate for another file waits for five seconds, unless no earlier leader can be alive; it makes no
+///   difference whether the file is new, or one that was there before and is back.
+/// - A leader that was stopped meanwhile starts no new work when it goes on. What had passed its last check may
+///   still end.
+/// - When the root directory is gone, members join the one that is at its path then, or make it. None leads
+///   there before all have left the former one.
+/// - Term numbers grow strictly per lock: over restarts, a loss of power, and whatever is done to the files
+///   while one member lives that remembers. If none does, they go on above all records and all states of routes
+///   that are there.
 /// - What a route stores under a lock ([`Term::states`](router_core::cluster::Term::states)) is on the disk
 ///   when the store returns, the next leader finds it, and a leader that was deposed cannot replace it any
 ///   more, even if it was held up in the middle of a store.
@@ -75,11 +96,12 @@ impl FileClusterSettings {
 ///   promise, and NFS, for one, may give a lock away without telling.
 /// - A child made by `fork` without `exec` shares the locks of its parent, which are free when both have
 ///   ended. Children made the usual way (`std::process`) share nothing.
-/// - Work under a term ends when the term says so. What runs on for more than two seconds after the lock
-///   file was deleted, or sleeps through them, may overlap with the next leader: do not delete the files
-///   of a living cluster. (Nobody has to: there is one small file per lock, and it is never in the way.)
-/// - Nobody deletes or replaces the whole *directory* under a living leader and starts a member in the
-///   new one within three seconds: it cannot know of the old one. Deleting everything *in* it is noticed.
+/// - Work under a term ends when the term says so. A single step that runs on for more than two seconds after the
+///   lock file was deleted, or sleeps through them, may overlap with the next leader: do not delete the files
+///   of a living cluster. (There is no need to: there is one small file per lock, and it is never in the way.)
+/// - Nobody replaces the whole *directory* under a living leader by one that was in use earlier and starts a member
+///   in that within three seconds: it cannot know of the other one. Deleting everything *in* it is noticed.
+/// - The file system tells when a file was moved or linked (`ctime`), as all local ones of Linux do but FAT.
 ///
 /// It needs a Tokio runtime with I/O and time enabled, two open files for each lock it leads, and none
 /// for a lock it waits for.
@@ -94,17 +116,12 @@ impl FileCluster {
     /// [`ClusterError::Unusable`] if the directory cannot be made or written, is on a file system that is
     /// not known to be local, or if the member id is invalid or in use; the text says what to do.
     pub async fn open(settings: FileClusterSettings) -> Result<Arc<Self>, ClusterError> {
-        let named = settings.member.is_some();
-        let local = local_member(settings.member)?;
+        let local = local_member(settings.member.clone())?;
         if !settings.allow_network_file_system {
             file_system::check(&settings.root)?;
         }
-        let root = Root::open(&settings.root)?;
-        if !named {
-            // A process id is used again, by another member.
-            let _ = requests::withdraw(&requests::drain_file(root.path(), &local.id));
-        }
-        let arbiter = FileArbiter::join(root, local.clone()).await?;
+        let root = Root::open(&settings.root, settings.share_with_group)?;
+        let arbiter = FileArbiter::join(settings, root, local.clone()).await?;
         Ok(Arc::new(Self { cluster: ArbitratedCluster::new(local, arbiter) }))
     }
 }
@@ -140,7 +157,10 @@ impl ClusterService for FileCluster {
 fn local_member(id: Option<SmolStr>) -> Result<Member, ClusterError> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let pid = std::process::id();
-    let id = id.unwrap_or_else(|| format!("{host}-{pid}").into());
+    let id = match id {
+        Some(id) => id,
+        None => format!("{host}-{pid}-{}", suffix()?).into(),
+    };
     if !(1..=MAX_ID_BYTES).contains(&id.len()) || id.trim() != id || id.chars().any(char::is_control) {
         let text = format!(
             "the member id {id:?} is not valid: it must have 1 to {MAX_ID_BYTES} bytes, no control characters \
@@ -149,4 +169,13 @@ fn local_member(id: Option<SmolStr>) -> Result<Member, ClusterError> {
         return Err(ClusterError::Unusable(text, None));
     }
     Ok(Member { id, host: Some(host.into()), pid: Some(pid) })
+}
+
+/// Four letters that make an id that no one chose unique: containers of one host name count their processes
+/// each from 1, and process ids are used again.
+fn suffix() -> Result<String, ClusterError> {
+    let random = getrandom::u32();
+    let random =
+        random.map_err(|error| ClusterError::Unusable("no random number".into(), Some(error.into())))?;
+    Ok(format!("{:04x}{:04x}", random >> 16, random & 0xffff))
 }

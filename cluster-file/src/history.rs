@@ -2,40 +2,44 @@
 //!
 //! A lock on a file protects from those who lock the same file. If somebody deletes or replaces the file
 //! of a lock, its leader notices at the event, or at its next look a second later, and its work ends
-//! within [`DRAIN`]. Until then the new file must lead nobody. So who gets the lock on a file that has no
-//! history of its own has to be sure that no earlier file still has a leader:
+//! within two more. Until then another file must lead no member. So a candidate that gets the lock on a file
+//! has to be sure that no other file has a leader:
 //!
-//! - The record in the file names this very file: somebody led it before and had to be sure. This is
-//!   every fail-over. **No wait.**
-//! - Nobody else lived when this member joined, and no deletion of the file was seen since: no earlier
+//! - The file was seen to go, or to be replaced, also by one that comes back: an earlier leader may be alive.
+//!   **Wait until [`Timing::settle`] after that**, whatever the file says.
+//! - The record in the file says that it was written to this very file (its inode, and when it was made), for
+//!   this very lock, and the file was not touched since (see [`was_touched`]): somebody led it before and had to
+//!   be sure. This is every fail-over. **No wait.**
+//! - No other member lived when this member joined, and no deletion of the file was seen since: no earlier
 //!   file can have a living leader. This is every first run. **No wait.**
-//! - Otherwise the file may have been deleted before we watched, or was seen to be deleted.
-//!   **Wait until [`SETTLE`] after the later of the two.** Meanwhile the lock is not held, so that a
-//!   member that knows more leads at once.
+//! - Otherwise the file may have been deleted before we watched. **Wait until `settle` after we began to.**
 //!
-//! Of several members that start at once in an empty directory, one finds nobody there, and leads what
+//! While a candidate waits it does not hold the lock, so that a member that knows more leads at once.
+//!
+//! Of several members that start at once in an empty directory, one finds no other there, and leads what
 //! it wants at once; only a lock that it does not want waits, once in the life of its file.
 //!
-//! Members are known to live by their locks on the directory itself, not by their files, which whoever
-//! deletes all files deletes too. Where there are no events, deletions are not seen: there a member
-//! waits from when it first saw the file, unless no other member is listed.
+//! Members are known to live by their locks on the directory itself, not by their files, which are deleted
+//! with all others.
+//!
+//! Where there are no events, deletions are not seen. There a member that was alone knows this for as long as
+//! members that came later have to wait, and of locks that had no file when it came; all others wait from when
+//! they first saw the file as it is.
 
+use std::collections::HashSet;
 use std::io;
+use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::board::{Board, LockState};
-use crate::lock_file::Held;
-use crate::record::LeaderRecord;
-use crate::watch::{RECHECK, Watch};
-
-/// How long the work of a leader whose file is gone may go on.
-pub(crate) const DRAIN: Duration = Duration::from_secs(2);
-/// Longer than a leader needs to notice, a second, and to end, two.
-pub(crate) const SETTLE: Duration = Duration::from_secs(5);
-const _: () = assert!(SETTLE.as_millis() > RECHECK.as_millis() + DRAIN.as_millis());
+use crate::lock_file::{FileVersion, Held};
+use crate::lock_table::{LOCK_SUFFIX, LockState, LockTable};
+use crate::record::{Found, LeaderRecord, was_touched};
+#[cfg(doc)]
+use crate::timing::Timing;
+use crate::watch::Watch;
 
 /// What came before in the life of a lock.
 #[derive(Debug)]
@@ -44,54 +48,92 @@ pub(crate) enum History {
     Led(LeaderRecord),
     /// No process that lives has ever led the lock.
     New,
-    /// An earlier file may have been led, by somebody who has ended by now.
+    /// An earlier file may have been led, by a leader that has ended by now.
     Unknown,
     /// An earlier file may still have a leader, for this long.
     Unsettled(Duration),
+    /// A program of a newer version led last: this is its format.
+    Newer(u32),
+}
+
+/// What a member found when it joined.
+pub(crate) struct Joined {
+    at: Instant,
+    /// No other member lived.
+    alone: bool,
+    /// The lock files that were there.
+    files: HashSet<String>,
+}
+
+impl Joined {
+    /// Joined just now.
+    pub(crate) fn now(root: &Path, alone: bool) -> io::Result<Self> {
+        let names =
+            std::fs::read_dir(root)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let files =
+            names.filter(|name| name.as_ref().map_or(true, |name: &String| name.ends_with(LOCK_SUFFIX)));
+        Ok(Self { at: Instant::now(), alone, files: files.collect::<io::Result<_>>()? })
+    }
 }
 
 /// What a member that joined at some time can know.
 pub(crate) struct Witness<'a> {
     pub(crate) watch: &'a Watch,
-    pub(crate) board: &'a Board,
-    /// Nobody else lived when this member joined.
-    pub(crate) joined_alone: bool,
-    /// Whether no other member is listed now.
-    pub(crate) alone: &'a dyn Fn() -> bool,
+    pub(crate) table: &'a LockTable,
+    pub(crate) joined: &'a Joined,
+    /// How long to wait for a leader that may be alive.
+    pub(crate) settle: Duration,
 }
 
 impl Witness<'_> {
     /// The history of the lock whose file `held` is. The lock on the file must be held: what happened
     /// before it was taken is then known or has to be waited for.
     pub(crate) fn history(&self, state: &LockState, held: &Held) -> io::Result<History> {
-        if let Some(record) = held.record()? {
+        let metadata = held.metadata()?;
+        let record = match held.record()? {
+            Found::Newer(format) => return Ok(History::Newer(format)),
+            found => found.record(),
+        };
+        if let Some(record) = &record {
+            state.remember(record);
+        }
+        let vouches = |record: &LeaderRecord| record.is_of(&state.lock, &metadata) && !was_touched(&metadata);
+        let record = record.filter(vouches);
+        self.watch.catch_up();
+        let seen = self.table.deleted_at(&state.file_name);
+        if let Some(History::Unsettled(rest)) = seen.map(|at| self.settled_after(at)) {
+            return Ok(History::Unsettled(rest));
+        }
+        if let Some(record) = record {
             return Ok(History::Led(record));
         }
         if !self.watch.has_events() {
-            if (self.alone)() {
-                return Ok(History::Unknown);
-            }
-            return Ok(settled_after(first_seen(state, held.inode())));
+            let young =
+                self.joined.at.elapsed() < self.settle && !self.joined.files.contains(&state.file_name);
+            let new = self.joined.alone && young;
+            let since = first_seen(state, FileVersion::of(&metadata));
+            return Ok(if new { History::New } else { self.settled_after(since) });
         }
-        self.watch.catch_up();
-        Ok(match self.board.deleted_at(&state.file_name) {
-            None if self.joined_alone => History::New,
-            deleted => settled_after(deleted.map_or(self.watch.started, |at| at.max(self.watch.started))),
+        Ok(match seen.max(self.table.blind_at()) {
+            None if self.joined.alone => History::New,
+            deleted => {
+                self.settled_after(deleted.map_or(self.watch.started, |at| at.max(self.watch.started)))
+            }
         })
     }
-}
 
-fn settled_after(since: Instant) -> History {
-    match SETTLE.saturating_sub(since.elapsed()) {
-        Duration::ZERO => History::Unknown,
-        rest => History::Unsettled(rest),
+    fn settled_after(&self, since: Instant) -> History {
+        match self.settle.saturating_sub(since.elapsed()) {
+            Duration::ZERO => History::Unknown,
+            rest => History::Unsettled(rest),
+        }
     }
 }
 
-fn first_seen(state: &LockState, inode: u64) -> Instant {
+fn first_seen(state: &LockState, version: FileVersion) -> Instant {
     let mut unsettled = state.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
     match *unsettled {
-        Some((known, since)) if known == inode => since,
-        _ => unsettled.insert((inode, Instant::now())).1,
+        Some((known, since)) if known == version => since,
+        _ => unsettled.insert((version, Instant::now())).1,
     }
 }

@@ -11,7 +11,9 @@ pub(crate) enum Change<'a> {
     Appeared(&'a str),
     /// The file that was there under this name is there no more.
     Gone(&'a str),
-    /// Something happened to the directory itself, or changes were lost.
+    /// The directory itself was moved or deleted, and all files with it. It may be back.
+    Away,
+    /// Changes were lost.
     Anything,
 }
 
@@ -93,7 +95,10 @@ mod linux {
 
     fn translate(events: ReadFlags, name: Option<&str>, note: &mut impl FnMut(Change<'_>)) {
         // Without a name it is about the directory itself, or about the queue, which overflows.
-        let Some(name) = name else { return note(Change::Anything) };
+        let Some(name) = name else {
+            let away = events.intersects(ReadFlags::MOVE_SELF | ReadFlags::DELETE_SELF);
+            return note(if away { Change::Away } else { Change::Anything });
+        };
         if events.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM) {
             note(Change::Gone(name));
         }

@@ -24,26 +24,33 @@
 //! lock may be given back is decided in `router_core::cluster`.
 
 mod arbiter;
-mod board;
 mod cluster;
 mod escape;
 mod file_system;
+mod footing;
 mod history;
 mod inotify;
+mod kernel_locks;
 mod lock_file;
+mod lock_table;
 mod members;
+mod obstacles;
 mod operator;
 mod record;
 mod requests;
 mod root;
+mod seat;
 mod states;
 mod terms;
+mod timing;
 mod watch;
 
 pub use cluster::{FileCluster, FileClusterSettings};
 pub use members::members;
 pub use operator::FileOperator;
 pub use record::{LeaderRecord, leaders, locks};
+#[doc(hidden)]
+pub use timing::Timing;
 
 use router_core::cluster::ClusterError;
 

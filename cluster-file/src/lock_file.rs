@@ -2,10 +2,10 @@
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use crate::record::LeaderRecord;
+use crate::record::{Found, LeaderRecord};
 
 /// A lock on the file that is at its path now, or was when we looked.
 ///
@@ -27,12 +27,25 @@ pub(crate) fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
+/// A file as it was at one time: it changes when the file is written to, moved, linked or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileVersion {
+    pub(crate) identity: (u64, u64),
+    changed: (i64, i64),
+}
+
+impl FileVersion {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        Self { identity: identity(metadata), changed: (metadata.ctime(), metadata.ctime_nsec()) }
+    }
+}
+
 impl Held {
-    /// Tries to lock the file at `path`, which is made when it is missing; `None`: somebody has it.
+    /// Tries to lock the file at `path`, which is made when it is missing; `None`: another process has it.
     pub(crate) fn try_new(path: &Path) -> io::Result<Option<Self>> {
-        // Each round is lost only to somebody who deletes or replaces the file in just this moment.
+        // Each round is lost only to a process that deletes or replaces the file in just this moment.
         for _ in 0..8 {
-            let lock = match File::open(path) {
+            let lock = match open(path) {
                 Ok(lock) => lock,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     create(path)?;
@@ -47,21 +60,11 @@ impl Held {
             }
             let metadata = lock.metadata()?;
             let held = Self { lock, signal: None, identity: identity(&metadata), length: metadata.len() };
-            if held.is_current(path)? {
+            if present(path)?.is_some_and(|present| present.identity == held.identity) {
                 return Ok(Some(held));
             }
         }
-        Err(io::Error::other("the file is replaced again and again"))
-    }
-
-    /// Whether the file at `path` is still the one we hold. A lock on a file that was replaced or deleted
-    /// protects from nobody.
-    pub(crate) fn is_current(&self, path: &Path) -> io::Result<bool> {
-        match std::fs::metadata(path) {
-            Ok(present) => Ok(identity(&present) == self.identity),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+        Err(io::Error::other("the file is replaced all the time"))
     }
 
     /// Opens the handle whose end wakes the standbys.
@@ -74,17 +77,17 @@ impl Held {
         Ok(())
     }
 
-    /// The inode of the file.
-    pub(crate) fn inode(&self) -> u64 {
-        self.identity.1
+    /// What the kernel knows of the file.
+    pub(crate) fn metadata(&self) -> io::Result<Metadata> {
+        self.lock.metadata()
     }
 
     /// What the last leader left in the file.
-    pub(crate) fn record(&self) -> io::Result<Option<LeaderRecord>> {
-        LeaderRecord::read(&self.lock, self.inode())
+    pub(crate) fn record(&self) -> io::Result<Found> {
+        LeaderRecord::read(&self.lock)
     }
 
-    /// Writes the record in place. It is not synced: after a loss of power nobody leads, and the numbers
+    /// Writes the record in place. It is not synced: after a loss of power no member leads, and the numbers
     /// of terms do not depend on it.
     pub(crate) fn write(&mut self, record: &LeaderRecord) -> io::Result<()> {
         let Some(signal) = &self.signal else { return Err(io::Error::other("not open for writing")) };
@@ -95,10 +98,29 @@ impl Held {
     }
 }
 
-/// Makes the file at `path`, unless somebody else was faster.
-fn create(path: &Path) -> io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+/// The file that is at `path` now; `None`: there is none. A lock on another one protects from nobody.
+pub(crate) fn present(path: &Path) -> io::Result<Option<FileVersion>> {
+    match std::fs::metadata(path) {
+        Ok(present) => Ok(Some(FileVersion::of(&present))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
+}
+
+/// Opens a file to read or lock it. Something that is no file, like a pipe, does not keep us waiting.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// Makes the file at `path`, unless another process was faster. Where the group of the directory may write to
+/// it, the group may write to the file.
+pub(crate) fn create(path: &Path) -> io::Result<()> {
+    let file = match OpenOptions::new().write(true).create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    };
+    let shared =
+        path.parent().map(std::fs::metadata).transpose()?.is_some_and(|folder| folder.mode() & 0o020 != 0);
+    if shared { file.set_permissions(PermissionsExt::from_mode(0o660)) } else { Ok(()) }
 }

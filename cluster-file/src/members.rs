@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::escape::escape;
-use crate::lock_file::identity;
-use crate::record::{is_locked, timestamp};
+use crate::lock_file::{create, identity, open};
+use crate::record::{FORMAT, first_format, is_locked, millis, timestamp};
 use crate::root::{cannot_use, remove};
 
 /// How often a member's file is tried before its id counts as taken, a millisecond apart: those who
@@ -24,34 +24,50 @@ pub(crate) const DIRECTORY: &str = "members";
 /// What a member writes about itself.
 #[derive(Serialize, Deserialize)]
 struct MemberRecord {
+    #[serde(default = "first_format")]
+    format: u32,
     id: String,
+    #[serde(default)]
     host: Option<String>,
+    #[serde(default)]
     pid: Option<u32>,
     /// For humans.
+    #[serde(default)]
     since: String,
+    /// How long a term of it needs to end once its files are gone, in milliseconds.
+    #[serde(default)]
+    ends_within_ms: Option<u64>,
 }
 
 /// This member's file. It is locked as long as this exists, and removed with it.
 pub(crate) struct Membership {
     path: PathBuf,
     /// The lock; a `Drop` of this struct removes the file while it is held.
-    _file: File,
+    file: File,
 }
 
 impl Membership {
-    /// Makes and locks the file of `member` in `directory`.
-    pub(crate) async fn join(directory: &Path, member: &Member) -> Result<Self, ClusterError> {
+    /// Makes and locks the file of `member` in `directory`. Its terms end within `ends_within` once their files
+    /// are gone.
+    pub(crate) async fn join(
+        directory: &Path,
+        member: &Member,
+        ends_within: Duration,
+    ) -> Result<Self, ClusterError> {
         let path = directory.join(escape(&member.id));
         for _ in 0..ATTEMPTS {
-            if let Some(file) = claim(&path, member).map_err(|error| cannot_use(&path, error))? {
-                return Ok(Self { path, _file: file });
+            if let Some(file) = claim(&path, member, ends_within).map_err(|error| cannot_use(&path, error))? {
+                return Ok(Self { path, file });
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let other = File::open(&path).ok().and_then(|file| read(&file).ok()).map_or(String::new(), |other| {
-            let pid = other.pid.map_or(String::new(), |pid| format!(" with process id {pid}"));
-            format!(", a process{pid} on host `{}`", other.host.as_deref().unwrap_or("unknown"))
-        });
+        let other = open(&path).ok().and_then(|file| read(&file).ok()).map(MemberRecord::member).map_or(
+            String::new(),
+            |other| {
+                let pid = other.pid.map_or(String::new(), |pid| format!(" with process id {pid}"));
+                format!(", a process{pid} on host `{}`", other.host.as_deref().unwrap_or("unknown"))
+            },
+        );
         let text = format!(
             "the member id `{}` is in use by another live member{other}; give each member its own `member` id, \
              or none",
@@ -63,13 +79,20 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        remove(&self.path);
+        // Where the root was replaced, the file at the path is that of our next membership.
+        if is_at(&self.file, &self.path) {
+            remove(&self.path);
+        }
     }
 }
 
 /// Locks the file at `path` and writes `member` into it; `None`: somebody has it, or it was removed.
-fn claim(path: &Path, member: &Member) -> io::Result<Option<File>> {
-    let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(path)?;
+fn claim(path: &Path, member: &Member, ends_within: Duration) -> io::Result<Option<File>> {
+    create(path)?;
+    let mut file = match OpenOptions::new().write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Ok(None),
@@ -79,10 +102,12 @@ fn claim(path: &Path, member: &Member) -> io::Result<Option<File>> {
         return Ok(None);
     }
     let record = MemberRecord {
+        format: FORMAT,
         id: member.id.to_string(),
         host: member.host.as_deref().map(str::to_owned),
         pid: member.pid,
         since: timestamp(),
+        ends_within_ms: Some(millis(ends_within)),
     };
     file.set_len(0)?;
     file.write_all(&serde_json::to_vec(&record)?)?;
@@ -91,16 +116,36 @@ fn claim(path: &Path, member: &Member) -> io::Result<Option<File>> {
 
 /// All members whose file is locked, sorted by id. Files that dead members left behind are removed.
 pub(crate) fn list(directory: &Path) -> Vec<Member> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) => {
-            warn!("cannot list the members in `{}`: {error}", directory.display());
-            return Vec::new();
-        }
-    };
-    let mut members: Vec<Member> = entries.flatten().filter_map(|entry| look_at(&entry.path())).collect();
+    let mut members = look(directory).into_iter().map(MemberRecord::member).collect::<Vec<_>>();
     members.sort_by(|one, other| one.id.cmp(&other.id));
     members
+}
+
+/// What the files of members say about how long their terms need to end.
+pub(crate) enum Ends {
+    /// The longest, in milliseconds.
+    Within(Option<u64>),
+    /// A member of a newer program does not say it in a way that we know.
+    Unknown { member: String, format: u32 },
+}
+
+/// How long the terms of members need to end.
+pub(crate) fn ends(directory: &Path) -> Ends {
+    let members = look(directory);
+    match members.iter().find(|member| member.format > FORMAT) {
+        Some(member) => Ends::Unknown { member: member.id.clone(), format: member.format },
+        None => Ends::Within(members.iter().filter_map(|member| member.ends_within_ms).max()),
+    }
+}
+
+fn look(directory: &Path) -> Vec<MemberRecord> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries.flatten().filter_map(|entry| look_at(&entry.path())).collect(),
+        Err(error) => {
+            warn!("cannot list the members in `{}`: {error}", directory.display());
+            Vec::new()
+        }
+    }
 }
 
 /// The members that live and share `root`, sorted by id; for tools. What dead members left behind is
@@ -110,8 +155,8 @@ pub fn members(root: impl AsRef<Path>) -> Vec<Member> {
     list(&root.as_ref().join(DIRECTORY))
 }
 
-fn look_at(path: &Path) -> Option<Member> {
-    let file = File::open(path).ok()?;
+fn look_at(path: &Path) -> Option<MemberRecord> {
+    let file = open(path).ok()?;
     if is_locked(&file).ok()? {
         // A member that has not yet written who it is will be seen next time.
         return read(&file).ok();
@@ -124,11 +169,16 @@ fn look_at(path: &Path) -> Option<Member> {
     None
 }
 
-fn read(mut file: &File) -> io::Result<Member> {
+fn read(mut file: &File) -> io::Result<MemberRecord> {
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
-    let record: MemberRecord = serde_json::from_slice(&text)?;
-    Ok(Member { id: record.id.into(), host: record.host.map(Into::into), pid: record.pid })
+    Ok(serde_json::from_slice(&text)?)
+}
+
+impl MemberRecord {
+    fn member(self) -> Member {
+        Member { id: self.id.into(), host: self.host.map(Into::into), pid: self.pid }
+    }
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
@@ -140,11 +190,13 @@ fn is_at(file: &File, path: &Path) -> bool {
 mod tests {
     use super::*;
 
+    const ENDS: Duration = Duration::from_secs(3);
+
     #[tokio::test]
     async fn members_are_those_whose_file_is_locked_and_the_files_of_dead_ones_go() {
         let directory = tempfile::tempdir().unwrap();
-        let a = Membership::join(directory.path(), &Member::new("a")).await.unwrap();
-        let b = Membership::join(directory.path(), &Member::new("B/1")).await.unwrap();
+        let a = Membership::join(directory.path(), &Member::new("a"), ENDS).await.unwrap();
+        let b = Membership::join(directory.path(), &Member::new("B/1"), ENDS).await.unwrap();
         fs::write(directory.path().join("dead"), "{}").unwrap();
         assert_eq!(list(directory.path()), [Member::new("B/1"), Member::new("a")]);
         assert!(!directory.path().join("dead").exists());
@@ -159,8 +211,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let host = Some("host1".into());
         let first = Member { id: "a".into(), host, pid: Some(42) };
-        let _first = Membership::join(directory.path(), &first).await.unwrap();
-        let Err(error) = Membership::join(directory.path(), &Member::new("a")).await else {
+        let _first = Membership::join(directory.path(), &first, ENDS).await.unwrap();
+        let Err(error) = Membership::join(directory.path(), &Member::new("a"), ENDS).await else {
             panic!("joined")
         };
         let text = error.to_string();

@@ -13,10 +13,10 @@ use smol_str::SmolStr;
 use tokio::time::{Instant, sleep};
 
 use crate::arbiter::why_released;
-use crate::board::LOCK_SUFFIX;
 use crate::escape::escape;
+use crate::lock_table::LOCK_SUFFIX;
 use crate::members;
-use crate::record::{LeaderRecord, is_locked, leaders};
+use crate::record::{Found, LeaderRecord, is_locked, leaders};
 use crate::requests;
 use crate::root::cannot_use;
 
@@ -130,7 +130,7 @@ impl FileOperator {
 
 fn read(path: &Path) -> io::Result<Option<LeaderRecord>> {
     match File::open(path) {
-        Ok(file) => LeaderRecord::read_any(&file),
+        Ok(file) => LeaderRecord::read(&file).map(Found::record),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -1,24 +1,41 @@
 //! [`LeaderRecord`]: who leads a lock, as written in its file.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use router_core::cluster::{Leader, LockName, Member};
 use serde::{Deserialize, Serialize};
 
-use crate::board::LOCK_SUFFIX;
+use crate::kernel_locks;
+use crate::lock_table::LOCK_SUFFIX;
+
+/// The format of what this program writes: records of leaders and members, and states.
+///
+/// 1 had no number, and its first records no `why`. 2 says how long a leader needs to end, and when its file
+/// was made. Whatever has a greater number was written by a newer program, which may live and follow rules that
+/// this one does not know: it stands by.
+pub(crate) const FORMAT: u32 = 2;
 
 /// Longer than any record: names and ids are limited, and a byte of them takes two at most.
 const MAX_BYTES: usize = 4096;
 
+/// The format of records without a number.
+pub(crate) fn first_format() -> u32 {
+    1
+}
+
 /// The line of JSON in the file of a lock.
 ///
-/// It is for humans, tools and standbys. Nobody leads because of it: that is decided by the lock on the
-/// file alone. Only `term` and `file` matter to the next leader.
+/// It is for humans, tools and standbys. No member leads because of it: that is decided by the lock on the
+/// file alone. Only `lock`, `term`, `file` and `born` matter to the next leader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaderRecord {
+    /// The format of the record.
+    #[serde(default = "first_format")]
+    pub format: u32,
     /// The lock.
     pub lock: String,
     /// The number of the term.
@@ -32,11 +49,61 @@ pub struct LeaderRecord {
     /// Its process id, where known.
     pub pid: Option<u32>,
     /// Why it leads, for humans.
+    #[serde(default)]
     pub why: String,
     /// When the term began, for humans. No clock is ever compared.
     pub since: String,
     /// The inode of the file it was written to: a copy of the file does not vouch for its own history.
     pub file: u64,
+    /// When that file was made, in nanoseconds since 1970, where the file system tells: inodes are used again.
+    #[serde(default)]
+    pub born: Option<u64>,
+    /// How long the leader and its work need to end once the file is gone, in milliseconds.
+    #[serde(default)]
+    pub ends_within_ms: Option<u64>,
+    /// Whether the process that has the file locked is stopped (`SIGSTOP`, a debugger), as far as this process
+    /// can see: a stopped leader keeps its lock. Not part of the file.
+    #[serde(skip)]
+    pub stopped: bool,
+}
+
+/// What is in the file of a lock.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Nothing that is a record.
+    Nothing,
+    Record(LeaderRecord),
+    /// A record in a format of a newer program.
+    Newer(u32),
+}
+
+impl Found {
+    pub(crate) fn record(self) -> Option<LeaderRecord> {
+        match self {
+            Self::Record(record) => Some(record),
+            Self::Nothing | Self::Newer(_) => None,
+        }
+    }
+}
+
+/// The format of a record, whatever else is in it; `None`: it is no record.
+pub(crate) fn format_of(record: &[u8]) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Format {
+        #[serde(default = "first_format")]
+        format: u32,
+    }
+    serde_json::from_slice(record).ok().map(|Format { format }| format)
+}
+
+/// A sentence about a record of a newer program.
+pub(crate) fn newer(path: &Path, format: u32) -> String {
+    format!(
+        "`{}` was written by a newer version of this program (format {format}; this one knows {FORMAT}), whose \
+         members may live: this member stands by. Update it; or, if no member of that version lives, delete the \
+         file while no member lives at all",
+        path.display()
+    )
 }
 
 impl LeaderRecord {
@@ -50,19 +117,22 @@ impl LeaderRecord {
         self.leading.then(|| Leader { member, term: self.term, why: self.why.as_str().into() })
     }
 
-    /// The record in the file of a lock, whose inode is `inode`; `None` when there is none that was
-    /// written to this very file.
-    pub(crate) fn read(file: &File, inode: u64) -> io::Result<Option<Self>> {
-        Ok(Self::read_any(file)?.filter(|record| record.file == inode))
-    }
-
-    /// The record in the file of a lock, even if it was written to another file and copied.
-    pub(crate) fn read_any(file: &File) -> io::Result<Option<Self>> {
+    /// Reads the record in the file of a lock, whichever file it was written to.
+    pub(crate) fn read(file: &File) -> io::Result<Found> {
         let mut buffer = [0; MAX_BYTES];
         let length = file.read_at(&mut buffer, 0)?;
         // A shorter line may be followed by the rest of a longer one whose writer was killed.
         let line = buffer[..length].split(|byte| *byte == b'\n').next().unwrap_or_default();
-        Ok(serde_json::from_slice(line).ok())
+        Ok(match format_of(line) {
+            Some(format) if format > FORMAT => Found::Newer(format),
+            _ => serde_json::from_slice(line).map_or(Found::Nothing, Found::Record),
+        })
+    }
+
+    /// Whether the record was written to the very file that `metadata` is about, as the record of `lock`.
+    pub(crate) fn is_of(&self, lock: &LockName, metadata: &Metadata) -> bool {
+        let same_birth = self.born.is_none() || born(metadata).is_none_or(|born| self.born == Some(born));
+        self.lock == lock.as_str() && self.file == metadata.ino() && same_birth
     }
 
     /// As the line that [`read`](Self::read) reads.
@@ -72,9 +142,17 @@ impl LeaderRecord {
         Ok(line)
     }
 
-    /// A record of a term that begins now.
-    pub(crate) fn starting(lock: &LockName, term: u64, why: &str, member: &Member, inode: u64) -> Self {
+    /// A record of a term that begins now in the file that `metadata` is about.
+    pub(crate) fn starting(
+        lock: &LockName,
+        term: u64,
+        why: &str,
+        member: &Member,
+        metadata: &Metadata,
+        ends_within: Duration,
+    ) -> Self {
         Self {
+            format: FORMAT,
             lock: lock.as_str().to_owned(),
             term,
             leading: true,
@@ -83,18 +161,37 @@ impl LeaderRecord {
             pid: member.pid,
             why: why.to_owned(),
             since: timestamp(),
-            file: inode,
+            file: metadata.ino(),
+            born: born(metadata),
+            ends_within_ms: Some(millis(ends_within)),
+            stopped: false,
         }
     }
+}
+
+/// When a file was made, where the file system tells.
+fn born(metadata: &Metadata) -> Option<u64> {
+    let born = metadata.created().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    u64::try_from(born.as_nanos()).ok()
+}
+
+/// Whether a file was moved, linked or given away after it was last written to. Each of these changes the
+/// time of the last change (`ctime`) alone; a write sets both times to the same.
+pub(crate) fn was_touched(metadata: &Metadata) -> bool {
+    (metadata.ctime(), metadata.ctime_nsec()) != (metadata.mtime(), metadata.mtime_nsec())
+}
+
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The wall clock, as text for humans.
 #[expect(clippy::disallowed_methods, reason = "it is shown and never compared")]
 pub(crate) fn timestamp() -> String {
-    humantime::format_rfc3339_millis(std::time::SystemTime::now()).to_string()
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 
-/// Whether somebody has the file locked. Asks for a shared lock, so that those who ask do not see each
+/// Whether a process has the file locked. Asks for a shared lock, so that those who ask do not see each
 /// other, and gives it back at once.
 pub(crate) fn is_locked(file: &File) -> io::Result<bool> {
     match file.try_lock_shared() {
@@ -119,6 +216,7 @@ pub fn leaders(root: impl AsRef<Path>) -> io::Result<Vec<LeaderRecord>> {
 /// As [`leaders`].
 pub fn locks(root: impl AsRef<Path>) -> io::Result<Vec<LeaderRecord>> {
     let mut records = Vec::new();
+    let holders = kernel_locks::snapshot();
     for entry in fs::read_dir(root)? {
         let path = entry?.path();
         if !path.to_string_lossy().ends_with(LOCK_SUFFIX) {
@@ -129,11 +227,34 @@ pub fn locks(root: impl AsRef<Path>) -> io::Result<Vec<LeaderRecord>> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        if let Some(record) = LeaderRecord::read_any(&file)? {
+        if let Some(record) = LeaderRecord::read(&file)?.record() {
             let leading = record.leading && is_locked(&file)?;
-            records.push(LeaderRecord { leading, ..record });
+            let holders = if leading { holders.of(&file.metadata()?) } else { Vec::new() };
+            let stopped = holders.into_iter().any(kernel_locks::is_stopped);
+            records.push(LeaderRecord { leading, stopped, ..record });
         }
     }
     records.sort_by(|one, other| one.lock.cmp(&other.lock));
     Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_of_one_lock_and_one_file_even_if_its_inode_is_used_again() {
+        let file = tempfile::tempfile().unwrap();
+        let metadata = file.metadata().unwrap();
+        let lock = "lock1".parse().unwrap();
+        let record =
+            LeaderRecord::starting(&lock, 7, "", &Member::new("a"), &metadata, Duration::from_secs(3));
+        assert!(record.is_of(&lock, &metadata));
+        assert!(!record.is_of(&"lock2".parse().unwrap(), &metadata));
+        assert!(!LeaderRecord { file: record.file + 1, ..record.clone() }.is_of(&lock, &metadata));
+        if let Some(born) = record.born {
+            assert!(!LeaderRecord { born: Some(born + 1), ..record.clone() }.is_of(&lock, &metadata));
+        }
+        assert!(LeaderRecord { born: None, ..record }.is_of(&lock, &metadata), "an older program wrote it");
+    }
 }

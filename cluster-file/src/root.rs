@@ -2,13 +2,15 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use router_core::cluster::ClusterError;
 use tracing::warn;
 
+use crate::kernel_locks;
 use crate::lock_file::identity;
 use crate::members::DIRECTORY;
 
@@ -18,32 +20,87 @@ pub(crate) const PRESENCE_ATTEMPTS: u32 = 2000;
 /// The root directory, held open: it may be renamed, deleted or replaced under us, and then no file in
 /// it protects anything.
 pub(crate) struct Root {
-    path: PathBuf,
+    place: Arc<Place>,
     /// Held locked, shared with all other members, from [`join`](Self::join) on. The lock is on the
     /// directory itself, so that the members are known to exist even if all files are deleted.
     directory: File,
+}
+
+/// Where a directory was when it was opened.
+pub(crate) struct Place {
+    path: PathBuf,
     identity: (u64, u64),
 }
 
 impl Root {
-    /// Opens the directory, and makes it when it is missing.
-    pub(crate) fn open(path: &Path) -> Result<Self, ClusterError> {
+    /// Opens the directory, and makes it when it is missing: for this user alone, or with `shared` for its
+    /// group too. A lock needs only the right to read.
+    pub(crate) fn open(path: &Path, shared: bool) -> Result<Self, ClusterError> {
         let open = || {
             let path = std::path::absolute(path)?;
-            DirBuilder::new().recursive(true).mode(0o755).create(path.join(DIRECTORY))?;
+            let mode = if shared { 0o2770 } else { 0o700 };
+            path.parent().map(fs::create_dir_all).transpose()?;
+            for directory in [&path, &path.join(DIRECTORY)] {
+                if !directory.is_dir() {
+                    DirBuilder::new().recursive(true).mode(mode).create(directory)?;
+                    // The process may have a mask that takes rights from the group.
+                    fs::set_permissions(directory, PermissionsExt::from_mode(mode))?;
+                }
+            }
             let directory = File::open(&path)?;
-            let identity = identity(&directory.metadata()?);
-            Ok(Self { path, directory, identity })
+            let metadata = directory.metadata()?;
+            let place = Arc::new(Place { path, identity: identity(&metadata) });
+            Ok((Self { place, directory }, metadata.mode()))
         };
-        open().map_err(|error| cannot_use(path, error))
+        let (root, mode) = open().map_err(|error| cannot_use(path, error))?;
+        root.check_mode(mode, shared)?;
+        Ok(root)
+    }
+
+    /// Refuses a directory that the group cannot use as it should, and warns of one that others can use as
+    /// they should not.
+    fn check_mode(&self, mode: u32, shared: bool) -> Result<(), ClusterError> {
+        let path = self.path().display();
+        if shared && mode & 0o070 != 0o070 {
+            let text = format!(
+                "the group of the root `{path}` may not use it, and `cluster.share_with_group` is set: run \
+                 `chmod -R g+rwX {path}` and `chmod g+s {path}`, or unset it"
+            );
+            return Err(ClusterError::Unusable(text, None));
+        }
+        // To lock a file one needs a way to it, and the right to read it.
+        let others = mode & 0o001 != 0 || (!shared && mode & 0o010 != 0);
+        if others {
+            warn!(
+                "the root `{path}` is open to other users, who can lock its files and so keep every member from \
+                 leading: run `chmod 700 {path}`, or set `cluster.share_with_group` and run `chmod 2770 {path}`"
+            );
+        }
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        &self.place.path
+    }
+
+    pub(crate) fn place(&self) -> &Arc<Place> {
+        &self.place
     }
 
     pub(crate) fn members(&self) -> PathBuf {
-        self.path.join(DIRECTORY)
+        self.path().join(DIRECTORY)
+    }
+
+    /// A handle of the same directory, wherever it is now, without the lock of this one.
+    pub(crate) fn another_handle(&self) -> io::Result<File> {
+        use rustix::fs::{Mode, OFlags, openat};
+        Ok(openat(&self.directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?
+            .into())
+    }
+
+    /// The processes that are members, as far as this one can see.
+    pub(crate) fn processes(&self, locks: &kernel_locks::Snapshot) -> Vec<u32> {
+        self.directory.metadata().map(|metadata| locks.of(&metadata)).unwrap_or_default()
     }
 
     /// Shows that this member is there until it ends or [`leave`](Self::leave)s, and says whether nobody
@@ -56,22 +113,26 @@ impl Root {
             match self.directory.try_lock_shared() {
                 Ok(()) => return Ok(alone),
                 Err(TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(1)).await,
-                Err(TryLockError::Error(error)) => return Err(cannot_use(&self.path, error)),
+                Err(TryLockError::Error(error)) => return Err(cannot_use(self.path(), error)),
             }
             alone = false;
         }
-        let text = format!("another program keeps the directory `{}` locked", self.path.display());
+        let holders = kernel_locks::named(&self.processes(&kernel_locks::snapshot()));
+        let text = format!(
+            "the directory `{}` is locked by {holders}, which is no member: it must end before a member can join",
+            self.path().display()
+        );
         Err(ClusterError::Unusable(text, None))
     }
 
     /// The opposite of [`join`](Self::join).
-    pub(crate) fn leave(&self) {
-        if let Err(error) = self.directory.unlock() {
-            warn!("cannot unlock `{}`: {error}", self.path.display());
-        }
+    pub(crate) fn leave(&self) -> io::Result<()> {
+        self.directory.unlock()
     }
+}
 
-    /// Why the directory at the path is not the one we joined, if so. Members that come now would look
+impl Place {
+    /// Why the directory at the path is not the one that was opened, if so. Members that come now would look
     /// into another one.
     pub(crate) fn lost(&self) -> Option<String> {
         let path = self.path.display();
@@ -82,16 +143,6 @@ impl Root {
                 Some(format!("the directory `{path}` was deleted or moved away"))
             }
             Err(error) => Some(format!("the directory `{path}` is out of reach: {error}")),
-        }
-    }
-
-    /// The error for candidates when the directory is [`lost`](Self::lost).
-    pub(crate) fn check(&self) -> Result<(), ClusterError> {
-        match self.lost() {
-            None => Ok(()),
-            Some(why) => {
-                Err(ClusterError::Unusable(format!("{why}; put it back, or restart this process"), None))
-            }
         }
     }
 }

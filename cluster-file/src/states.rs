@@ -16,7 +16,7 @@
 //! store wakes nobody.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,16 +28,23 @@ use router_core::state::{StateError, StateKeeper, replace_file};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
+use tracing::warn;
 
-use crate::lock_file::identity;
-use crate::record::LeaderRecord;
+use crate::escape::escape;
+use crate::kernel_locks;
+use crate::lock_file::{create, identity, open};
+use crate::record::{FORMAT, LeaderRecord, first_format, format_of, newer};
 
 /// The folder of the states in the root directory.
 pub(crate) const FOLDER: &str = "states";
+/// How the files of states end.
+const SUFFIX: &str = ".json";
 /// The lock on a state is held for the time of a write. It is not waited for in a thread: the holder may
 /// be paused, and a thread that waits cannot be dropped.
 const RETRY: Duration = Duration::from_millis(2);
+/// After how long a wait for it is said, at first; then the pauses double.
+const SAY_AFTER: Duration = Duration::from_secs(2);
 
 /// The states of one lock, for one term.
 pub(crate) struct TermStates {
@@ -56,22 +63,62 @@ struct Places {
 }
 
 /// What is in the file.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct States {
+    #[serde(default = "first_format")]
+    format: u32,
     term: u64,
     routes: BTreeMap<String, Value>,
+}
+
+impl Default for States {
+    fn default() -> Self {
+        Self { format: FORMAT, term: 0, routes: BTreeMap::new() }
+    }
+}
+
+/// The number of the term that stored the states of `lock`; 0 where there are none, or none that can be read.
+///
+/// # Errors
+/// When a newer program stored them, with a sentence that says so.
+pub(crate) fn term_of(root: &Path, lock: &LockName) -> Result<u64, String> {
+    let path = root.join(FOLDER).join(escape(lock.as_str()) + SUFFIX);
+    let text = fs::read(&path).unwrap_or_default();
+    match format_of(&text) {
+        Some(format) if format > FORMAT => Err(newer(&path, format)),
+        _ => Ok(term_in(&text)),
+    }
+}
+
+/// The highest of these numbers.
+pub(crate) fn highest_term(root: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(root.join(FOLDER)) else { return 0 };
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths
+        .filter(|path| path.to_string_lossy().ends_with(SUFFIX))
+        .map(|path| term_in(&fs::read(path).unwrap_or_default()))
+        .max()
+        .unwrap_or(0)
+}
+
+fn term_in(text: &[u8]) -> u64 {
+    #[derive(Deserialize)]
+    struct Term {
+        term: u64,
+    }
+    serde_json::from_slice(text).map_or(0, |Term { term }| term)
 }
 
 impl TermStates {
     /// The states of `lock`, whose file is `lock_file` in the directory `root`.
     pub(crate) fn new(root: &Path, lock: &LockName, term: u64, lock_file: &Path) -> Self {
         let folder = root.join(FOLDER);
-        let name = crate::escape::escape(lock.as_str());
+        let name = escape(lock.as_str());
         let places = Places {
             lock: lock.clone(),
             term,
             lock_file: lock_file.to_owned(),
-            states: folder.join(format!("{name}.json")),
+            states: folder.join(name.clone() + SUFFIX),
             states_lock: folder.join(format!(".{name}.lock")),
         };
         Self { places: Arc::new(places), turn: tokio::sync::Mutex::default() }
@@ -83,6 +130,8 @@ impl TermStates {
         work: impl Fn(&Places) -> Result<T, StateError> + Clone + Send + 'static,
     ) -> Result<T, StateError> {
         let _turn = self.turn.lock().await;
+        let begun = Instant::now();
+        let mut say_after = SAY_AFTER;
         loop {
             let (places, work) = (Arc::clone(&self.places), work.clone());
             // In a thread, because it syncs; it ends in its own time, also when nobody waits any more.
@@ -93,6 +142,10 @@ impl TermStates {
             match attempt.await.map_err(|error| self.places.unusable(error))?? {
                 Some(done) => return Ok(done),
                 None => sleep(RETRY).await,
+            }
+            if begun.elapsed() >= say_after {
+                say_after *= 2;
+                self.places.say_who_is_in_the_way(begun.elapsed());
             }
         }
     }
@@ -116,13 +169,24 @@ impl StateKeeper for TermStates {
 }
 
 impl Places {
+    fn say_who_is_in_the_way(&self, waited: Duration) {
+        let holders = fs::metadata(&self.states_lock).map(|file| kernel_locks::snapshot().of(&file));
+        warn!(
+            lock = %self.lock,
+            "the states of `{}` have been waited for {waited:.0?}: `{}` is locked by {}",
+            self.lock,
+            self.states_lock.display(),
+            kernel_locks::named(&holders.unwrap_or_default())
+        );
+    }
+
     /// The lock on the states; `None`: somebody has it.
     fn try_lock(&self) -> io::Result<Option<File>> {
-        let open = || OpenOptions::new().create(true).write(true).truncate(false).open(&self.states_lock);
+        let open = || create(&self.states_lock).and_then(|()| open(&self.states_lock));
         let file = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if let Some(folder) = self.states_lock.parent() {
-                    fs::create_dir_all(folder)?;
+                    make_folder(folder)?;
                 }
                 open()?
             }
@@ -149,6 +213,7 @@ impl Places {
         if states.term > self.term {
             return Err(deposed());
         }
+        states.format = FORMAT;
         states.term = self.term;
         states.routes.insert(route.to_owned(), value.clone());
         let mut text = serde_json::to_vec(&states).map_err(|error| self.unusable(error))?;
@@ -158,20 +223,26 @@ impl Places {
 
     /// Whether the record of this term is in the file of the lock.
     fn leads(&self) -> io::Result<bool> {
-        let file = match File::open(&self.lock_file) {
+        let file = match open(&self.lock_file) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
-        let record = LeaderRecord::read(&file, identity(&file.metadata()?).1)?;
-        Ok(record.is_some_and(|record| record.leading && record.term == self.term))
+        let record = LeaderRecord::read(&file)?.record();
+        let metadata = file.metadata()?;
+        let ours = |record: &LeaderRecord| record.is_of(&self.lock, &metadata) && record.term == self.term;
+        Ok(record.is_some_and(|record| record.leading && ours(&record)))
     }
 
     fn read(&self) -> Result<States, StateError> {
-        match fs::read(&self.states) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| self.unusable(error)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(States::default()),
-            Err(error) => Err(self.unusable(error)),
+        let text = match fs::read(&self.states) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(States::default()),
+            Err(error) => return Err(self.unusable(error)),
+        };
+        match format_of(&text) {
+            Some(format) if format > FORMAT => Err(StateError::Unusable(newer(&self.states, format), None)),
+            _ => serde_json::from_slice(&text).map_err(|error| self.unusable(error)),
         }
     }
 
@@ -179,4 +250,11 @@ impl Places {
         let text = format!("the states in `{}` cannot be used", self.states.display());
         StateError::Unusable(text, Some(error.into()))
     }
+}
+
+/// Makes the folder of the states, with the rights of the root directory.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let rights = folder.parent().map(fs::metadata).transpose()?.map(|root| root.permissions());
+    fs::create_dir_all(folder)?;
+    rights.map_or(Ok(()), |rights| fs::set_permissions(folder, rights))
 }

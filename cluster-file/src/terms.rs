@@ -1,23 +1,33 @@
 //! [`TermNumbers`]: numbers for terms that only ever grow.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use router_core::cluster::ClusterError;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tracing::warn;
 
-use crate::board::LOCK_SUFFIX;
+use crate::kernel_locks;
+use crate::lock_file::{create, open};
+use crate::lock_table::LOCK_SUFFIX;
 use crate::record::LeaderRecord;
-use crate::root::cannot_use;
+use crate::root::{cannot_use, remove};
+use crate::states;
 
 /// The file of the high-water mark.
-const MARK: &str = "terms";
+pub(crate) const MARK: &str = "terms";
 /// Held locked while the mark is changed. A file of its own, because the mark is replaced by renaming.
-const MARK_LOCK: &str = ".terms-lock";
+pub(crate) const MARK_LOCK: &str = ".terms-lock";
+/// How the names of marks begin that have not yet got their place.
+const PREPARED: &str = ".terms.";
 /// A process that dies leaves a gap of at most this many numbers.
 const MAX_BLOCK: u64 = 1024;
+/// For how long a candidate waits for the lock on the mark, and how often it tries.
+const PATIENCE: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_millis(2);
 
 /// This process's supply of numbers.
 ///
@@ -33,9 +43,12 @@ const MAX_BLOCK: u64 = 1024;
 ///   new block if its number is not greater.
 /// - If there is no such record (the file is new, or was deleted), the number is good if the mark is
 ///   still the end of our own block: then all other blocks lie below. Otherwise a new block is taken.
-/// - If `terms` is deleted, it begins again above all records and our own numbers.
+/// - If `terms` is deleted, it begins again above all records, all states of routes and our own numbers.
+/// - If it is deleted or replaced by an older one while a member lives, that member raises it within a second
+///   above all that it remembers; a member that knows less waits for longer before it leads.
 ///
-/// Only the deletion of *everything* starts from 1 again.
+/// Only the deletion of *everything* while no member lives starts from 1 again. The file is one number, which is
+/// its whole format.
 pub(crate) struct TermNumbers {
     root: PathBuf,
     block: Mutex<Block>,
@@ -50,10 +63,25 @@ struct Block {
 
 /// What is known about the last term of a lock.
 pub(crate) enum Last {
-    /// Its number, or 0 when no process that lives has ever led the lock.
+    /// This number, or 0 when no process that lives has ever led the lock.
     Known(u64),
-    /// Nothing.
-    Unknown,
+    /// It is at least this number.
+    AtLeast(u64),
+}
+
+impl Last {
+    /// It is also at least this number.
+    pub(crate) fn and_above(self, number: u64) -> Self {
+        match self {
+            Self::Known(last) => Self::Known(last.max(number)),
+            Self::AtLeast(last) => Self::AtLeast(last.max(number)),
+        }
+    }
+
+    fn floor(&self) -> u64 {
+        let (Self::Known(floor) | Self::AtLeast(floor)) = self;
+        *floor
+    }
 }
 
 impl TermNumbers {
@@ -68,17 +96,16 @@ impl TermNumbers {
     pub(crate) async fn take(&self, last: Last, locks: usize) -> Result<u64, ClusterError> {
         // Held across the sync: the others would only ask for blocks of their own.
         let mut block = self.block.lock().await;
-        let good = block.next <= block.end
+        let good = block.next.max(last.floor() + 1) <= block.end
             && match last {
-                Last::Known(last) => block.next > last,
-                Last::Unknown => read_mark(&self.root)? == Some(block.end),
+                Last::Known(_) => true,
+                Last::AtLeast(_) => read_mark(&self.root)? == Some(block.end),
             };
         if !good {
-            let floor = if let Last::Known(last) = last { last } else { 0 };
-            self.renew(&mut block, floor, locks).await?;
+            self.renew(&mut block, last.floor(), locks).await?;
         }
-        let number = block.next;
-        block.next += 1;
+        let number = block.next.max(last.floor() + 1);
+        block.next = number + 1;
         Ok(number)
     }
 
@@ -93,34 +120,120 @@ impl TermNumbers {
         if left < (locks as u64).min(MAX_BLOCK) { self.renew(&mut block, floor, locks).await } else { Ok(()) }
     }
 
+    /// Makes sure that the mark is not below `floor` or our own numbers, as it is when it was deleted or
+    /// replaced by an older one: a member that comes now knows nothing else.
+    ///
+    /// # Cancellation
+    /// Safe, as [`take`](Self::take).
+    pub(crate) async fn guard(&self, floor: u64) -> Result<(), ClusterError> {
+        let block = self.block.lock().await;
+        let floor = floor.max(block.end);
+        if floor == 0 || read_mark(&self.root)?.is_some_and(|mark| mark >= floor) {
+            return Ok(());
+        }
+        let mark = self.reserve(floor, 0).await?;
+        warn!(
+            "`{}` was deleted, or replaced by an older one; it says {mark} now, so that terms go on above what this \
+             member remembers",
+            self.root.join(MARK).display()
+        );
+        Ok(())
+    }
+
     async fn renew(&self, block: &mut Block, floor: u64, locks: usize) -> Result<(), ClusterError> {
         let floor = floor.max(block.end);
         let size = block.size.saturating_mul(2).max(locks as u64).clamp(1, MAX_BLOCK);
-        let root = self.root.clone();
-        let reserving = tokio::task::spawn_blocking(move || reserve(&root, floor, size));
-        let end = reserving.await.map_err(|error| {
-            ClusterError::Unusable("no number for a new term could be had".into(), Some(error.into()))
-        })??;
+        let end = self.reserve(floor, size).await?;
         *block = Block { next: end - size + 1, end, size };
         Ok(())
     }
+
+    /// Raises the mark, to at least `floor + size`, and returns it: the last `size` numbers up to it are ours.
+    /// It waits for the lock on the mark with a bound, and outside of the kernel: its holder may be stopped.
+    async fn reserve(&self, floor: u64, size: u64) -> Result<u64, ClusterError> {
+        let path = self.root.join(MARK_LOCK);
+        let begun = Instant::now();
+        loop {
+            let root = self.root.clone();
+            // In a thread, because it syncs.
+            let reserving = tokio::task::spawn_blocking(move || try_reserve(&root, floor, size));
+            let reserved = reserving.await.map_err(|error| {
+                ClusterError::Unusable("no number for a new term could be had".into(), Some(error.into()))
+            })??;
+            if let Some(mark) = reserved {
+                return Ok(mark);
+            }
+            if begun.elapsed() >= PATIENCE {
+                let holders = fs::metadata(&path).map(|file| kernel_locks::snapshot().of(&file));
+                let text = format!(
+                    "`{}` has been locked for {PATIENCE:?} by {}: no term can begin until that one unlocks it or ends",
+                    path.display(),
+                    kernel_locks::named(&holders.unwrap_or_default())
+                );
+                return Err(ClusterError::Unusable(text, None));
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
 }
 
-/// Raises the mark, to at least `floor + size`, and returns it: the last `size` numbers up to it are ours.
-fn reserve(root: &Path, floor: u64, size: u64) -> Result<u64, ClusterError> {
-    let path = root.join(MARK_LOCK);
-    let lock = || {
-        let lock = OpenOptions::new().create(true).write(true).truncate(false).open(&path)?;
-        lock.lock().map(|()| lock)
-    };
-    let _lock = lock().map_err(|error| cannot_use(&path, error))?;
-    let mark = match read_mark(root)? {
+/// Raises the mark; `None`: another process was faster, or has it locked.
+///
+/// The new mark is on the disk before the lock is taken, which then is held for a look and a renaming: a process
+/// that is stopped just then keeps all others from new numbers.
+fn try_reserve(root: &Path, floor: u64, size: u64) -> Result<Option<u64>, ClusterError> {
+    let (path, mark_file) = (root.join(MARK_LOCK), root.join(MARK));
+    let before = read_mark(root)?;
+    let mark = match before {
         Some(mark) => mark,
-        None => highest_record(root).map_err(|error| cannot_use(root, error))?,
+        None => highest_on_disk(root).map_err(|error| cannot_use(root, error))?,
     };
     let mark = mark.max(floor) + size;
-    write_mark(root, mark).map_err(|error| cannot_use(&root.join(MARK), error))?;
-    Ok(mark)
+    let prepared = Prepared::new(root, mark).map_err(|error| cannot_use(&mark_file, error))?;
+    let lock = || {
+        create(&path)?;
+        let lock = open(&path)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(lock)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    };
+    let Some(lock) = lock().map_err(|error| cannot_use(&path, error))? else { return Ok(None) };
+    if read_mark(root)? != before {
+        return Ok(None);
+    }
+    let renamed = fs::rename(&prepared.0, &mark_file);
+    drop(lock);
+    let synced = renamed.and_then(|()| File::open(root)?.sync_all());
+    synced.map_err(|error| cannot_use(&mark_file, error))?;
+    Ok(Some(mark))
+}
+
+/// A new mark that is on the disk under another name; removed if it does not get its place.
+struct Prepared(PathBuf);
+
+impl Prepared {
+    fn new(root: &Path, mark: u64) -> io::Result<Self> {
+        let prepared = Self(root.join(format!("{PREPARED}{:016x}", getrandom::u64()?)));
+        let mut file = File::create_new(&prepared.0)?;
+        writeln!(file, "{mark}")?;
+        file.sync_all()?;
+        Ok(prepared)
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+/// Removes what was prepared by processes that were killed. To be called by a member that is alone.
+pub(crate) fn remove_leftovers(root: &Path) {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    let leftovers = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREPARED));
+    leftovers.for_each(|entry| remove(&entry.path()));
 }
 
 /// The mark; `None` when there is no file.
@@ -131,8 +244,8 @@ fn read_mark(root: &Path) -> Result<Option<u64>, ClusterError> {
             Ok(mark) => Ok(Some(mark)),
             Err(_) => Err(ClusterError::Unusable(
                 format!(
-                    "`{}` is damaged: it should hold one number. Write a number into it that is greater \
-                     than every term so far",
+                    "`{}` is damaged, or was written by a newer version of this program: it should hold one number. \
+                     Write a number into it that is greater than every term so far",
                     path.display()
                 ),
                 None,
@@ -143,24 +256,14 @@ fn read_mark(root: &Path) -> Result<Option<u64>, ClusterError> {
     }
 }
 
-/// Replaces the mark, so that either the old or the new one is there whenever the power fails, and the
-/// new one is there when this returns.
-fn write_mark(root: &Path, mark: u64) -> io::Result<()> {
-    let temporary = root.join(".terms.new");
-    let mut file = File::create(&temporary)?;
-    writeln!(file, "{mark}")?;
-    file.sync_all()?;
-    fs::rename(&temporary, root.join(MARK))?;
-    File::open(root)?.sync_all()
-}
-
-/// The highest term in any record: where to begin when there is no mark.
-fn highest_record(root: &Path) -> io::Result<u64> {
-    let mut highest = 0;
+/// The highest term in any record, and in any state that a route has stored: where to begin when there is no
+/// mark.
+fn highest_on_disk(root: &Path) -> io::Result<u64> {
+    let mut highest = states::highest_term(root);
     for entry in fs::read_dir(root)? {
         let path = entry?.path();
         if path.to_string_lossy().ends_with(LOCK_SUFFIX)
-            && let Some(record) = LeaderRecord::read_any(&File::open(&path)?)?
+            && let Some(record) = LeaderRecord::read(&open(&path)?)?.record()
         {
             highest = highest.max(record.term);
         }
@@ -181,7 +284,7 @@ mod tests {
         let numbers = TermNumbers::new(root.path());
         let mut marks = Vec::new();
         for number in 1..=8 {
-            assert_eq!(numbers.take(Last::Unknown, 1).await.unwrap(), number);
+            assert_eq!(numbers.take(Last::AtLeast(0), 1).await.unwrap(), number);
             marks.push(read_mark(root.path()).unwrap().unwrap());
         }
         assert_eq!(marks, [1, 3, 3, 7, 7, 7, 7, 15]);
@@ -201,11 +304,11 @@ mod tests {
     async fn a_number_is_greater_than_the_last_one_of_its_lock_whatever_block_it_came_from() {
         let root = tempfile::tempdir().unwrap();
         let (a, b) = (TermNumbers::new(root.path()), TermNumbers::new(root.path()));
-        assert_eq!(a.take(Last::Unknown, 10).await.unwrap(), 1);
-        assert_eq!(b.take(Last::Unknown, 10).await.unwrap(), 11);
+        assert_eq!(a.take(Last::AtLeast(0), 10).await.unwrap(), 1);
+        assert_eq!(b.take(Last::AtLeast(0), 10).await.unwrap(), 11);
         assert_eq!(a.take(Last::Known(1), 10).await.unwrap(), 2, "the block is good for this lock");
         assert_eq!(a.take(Last::Known(11), 10).await.unwrap(), 21, "the block lies below the last term");
-        assert_eq!(b.take(Last::Unknown, 10).await.unwrap(), 41, "somebody else may have used 21 for it");
+        assert_eq!(b.take(Last::AtLeast(0), 10).await.unwrap(), 41, "somebody else may have used 21 for it");
     }
 
     #[tokio::test]
@@ -219,6 +322,14 @@ mod tests {
         assert_eq!(numbers.take(Last::Known(41), 3).await.unwrap(), 42, "without a look at the disk");
         numbers.prepare(42, 3).await.unwrap();
         assert_eq!(read_mark(root.path()).unwrap(), Some(50), "begun again above our own numbers");
+    }
+
+    #[tokio::test]
+    async fn numbers_that_are_lost_begin_again_above_those_in_the_states() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("states")).unwrap();
+        fs::write(root.path().join("states/l1.json"), r#"{"term":40,"routes":{}}"#).unwrap();
+        assert_eq!(TermNumbers::new(root.path()).take(Last::Known(0), 1).await.unwrap(), 41);
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! [`Watch`]: keeps the [`Board`] up to date.
+//! [`Watch`]: keeps the [`LockTable`] up to date.
 
 use std::io;
 use std::path::Path;
@@ -8,11 +8,9 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
-use crate::board::{Board, LockState};
 use crate::inotify::{Change, Inotify};
+use crate::lock_table::{LockState, LockTable};
 
-/// How often everybody looks anyway, so that an event that never comes costs a second and no more.
-pub(crate) const RECHECK: Duration = Duration::from_secs(1);
 /// How often they look where there are no events.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -20,35 +18,35 @@ const POLL: Duration = Duration::from_millis(100);
 /// reading them would keep candidates waiting.
 const NEWS: Duration = Duration::from_millis(20);
 
-/// Tells the board what happens in the root directory.
+/// Tells the table what happens in the root directory.
 pub(crate) struct Watch {
     /// `None`: there are no events, everybody polls.
     inotify: Option<Inotify>,
-    board: Arc<Board>,
+    table: Arc<LockTable>,
+    /// How often to look anyway.
+    recheck: Duration,
     /// Nothing that happened after this was missed, if there are events.
     pub(crate) started: Instant,
 }
 
 impl Watch {
-    pub(crate) fn start(root: &Path, board: Arc<Board>) -> Self {
-        let inotify = match Inotify::start(root) {
+    /// Starts to watch `root`; with `without_events` as where there is no inotify.
+    pub(crate) fn start(root: &Path, table: Arc<LockTable>, recheck: Duration, without_events: bool) -> Self {
+        let started =
+            if without_events { Err(io::ErrorKind::Unsupported.into()) } else { Inotify::start(root) };
+        let inotify = match started {
             Ok(inotify) => Some(inotify),
             Err(error) if error.kind() == io::ErrorKind::Unsupported => None,
             Err(error) => {
                 warn!(
-                    "no inotify for `{}`, looking every {POLL:?} instead (is `fs.inotify.max_user_instances` \
-                     reached?): {error}",
+                    "no inotify for `{}`, polling every {POLL:?} instead, and a candidate for a new lock file waits \
+                     (is `fs.inotify.max_user_instances` reached?): {error}",
                     root.display()
                 );
                 None
             }
         };
-        Self { inotify, board, started: Instant::now() }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn without_events(board: Arc<Board>) -> Self {
-        Self { inotify: None, board, started: Instant::now() }
+        Self { inotify, table, recheck, started: Instant::now() }
     }
 
     pub(crate) fn has_events(&self) -> bool {
@@ -57,12 +55,12 @@ impl Watch {
 
     /// How long to wait for an event before looking anyway.
     pub(crate) fn recheck(&self) -> Duration {
-        if self.has_events() { RECHECK } else { POLL }
+        if self.has_events() { self.recheck } else { POLL.min(self.recheck) }
     }
 
-    /// Keeps the board up to date; never returns.
+    /// Keeps the table up to date; never returns.
     pub(crate) async fn run(&self) {
-        let mut doubts = interval(RECHECK);
+        let mut doubts = interval(self.recheck);
         doubts.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let news = sleep(Duration::ZERO);
         tokio::pin!(news);
@@ -70,7 +68,7 @@ impl Watch {
         loop {
             tokio::select! {
                 biased;
-                () = self.changes(|change| written.extend(self.board.note(change))) => {
+                () = self.changes(|change| written.extend(self.table.note(change))) => {
                     if news.is_elapsed() {
                         news.as_mut().reset(Instant::now() + NEWS);
                     }
@@ -80,9 +78,9 @@ impl Watch {
                 }
                 _ = doubts.tick() => {
                     if !self.has_events() {
-                        self.board.note(Change::Anything);
+                        self.table.note(Change::Anything);
                     }
-                    self.board.resolve_doubts();
+                    self.table.resolve_doubts();
                 }
             }
         }
@@ -93,17 +91,17 @@ impl Watch {
         if let Err(error) = inotify.changes(note).await {
             // Everybody looks each second anyway; the pause keeps a lasting error from filling the log.
             warn!("cannot read inotify events: {error}");
-            tokio::time::sleep(RECHECK).await;
+            tokio::time::sleep(self.recheck).await;
         }
     }
 
-    /// Makes sure that the board knows of everything that happened up to now.
+    /// Makes sure that the table knows of everything that happened up to now.
     pub(crate) fn catch_up(&self) {
         let Some(inotify) = &self.inotify else { return };
         let mut written = Vec::new();
-        if let Err(error) = inotify.drain(|change| written.extend(self.board.note(change))) {
+        if let Err(error) = inotify.drain(|change| written.extend(self.table.note(change))) {
             warn!("cannot read inotify events: {error}");
-            self.board.note(Change::Anything);
+            self.table.note(Change::Anything);
         }
         for state in written {
             state.look(false);

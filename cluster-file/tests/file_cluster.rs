@@ -188,13 +188,14 @@ async fn who_comes_after_all_files_were_deleted_waits_for_the_old_leader() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_loses_its_root_directory_stops() {
+async fn a_leader_that_loses_its_root_directory_stops_and_joins_the_one_that_is_there_then() {
     for replaced in [false, true] {
         let parent = TempDir::new().unwrap();
         let root = parent.path().join("root");
-        let a = join(&root, "a").await;
+        let (a, b) = (join(&root, "a").await, join(&root, "b").await);
         let view = a.view(&lock1()).await.unwrap();
         let scope = view.lead().await.unwrap();
+        let standby = b.view(&lock1()).await.unwrap();
         if replaced {
             fs::rename(&root, parent.path().join("moved")).unwrap();
             fs::create_dir(&root).unwrap();
@@ -202,10 +203,95 @@ async fn a_leader_that_loses_its_root_directory_stops() {
             fs::remove_dir_all(&root).unwrap();
         }
         scope.term().lost().await;
+        let first = scope.term().number();
+        // As long as there is work under the old term.
+        let early = timeout(Duration::from_secs(60), standby.lead()).await;
+        assert!(early.is_err(), "two lead");
         drop(scope);
-        let again = timeout(Duration::from_secs(60), view.lead()).await;
-        assert!(again.is_err(), "it leads without a directory");
+        let next = timeout(Duration::from_secs(60), async {
+            tokio::select! {
+                biased;
+                scope = view.lead() => scope.unwrap(),
+                scope = standby.lead() => scope.unwrap(),
+            }
+        });
+        let next = next.await.expect("no member leads in the new directory");
+        assert!(next.term().number() > first, "{} after {first}", next.term().number());
+        let mut members = view.members().iter().map(|member| member.id.to_string()).collect::<Vec<_>>();
+        members.sort();
+        assert_eq!(members, ["a", "b"]);
     }
+}
+
+/// As a container does that has the directory mounted: for it nothing has changed.
+#[tokio::test(start_paused = true)]
+async fn no_member_leads_in_a_new_directory_while_the_former_one_has_members() {
+    let parent = TempDir::new().unwrap();
+    let root = parent.path().join("root");
+    let a = join(&root, "a").await;
+    let view = a.view(&lock1()).await.unwrap();
+    let scope = view.lead().await.unwrap();
+    let left_behind = fs::File::open(&root).unwrap();
+    left_behind.lock_shared().unwrap();
+    fs::rename(&root, parent.path().join("moved")).unwrap();
+    scope.term().lost().await;
+    drop(scope);
+    assert!(timeout(Duration::from_secs(60), view.lead()).await.is_err(), "the one left behind may lead");
+    drop(left_behind);
+    timeout(Duration::from_secs(60), view.lead()).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_that_no_one_chose_differ_even_where_process_ids_are_the_same() {
+    let root = TempDir::new().unwrap();
+    let settings = || FileClusterSettings::new(root.path());
+    let (a, b) = (FileCluster::open(settings()).await.unwrap(), FileCluster::open(settings()).await.unwrap());
+    assert_ne!(a.local().id, b.local().id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_has_ended_is_no_longer_drained() {
+    let root = TempDir::new().unwrap();
+    let request = root.path().join("a.drain");
+    for killed in [false, true] {
+        let a = join(root.path(), "a").await;
+        assert!(!*a.drained().borrow());
+        fs::write(&request, "{\"member\":\"a\"}\n").unwrap();
+        a.drained().wait_for(|drained| *drained).await.unwrap();
+        if !killed {
+            a.close().await;
+            assert!(!request.exists());
+        }
+    }
+    assert!(!*join(root.path(), "a").await.drained().borrow());
+}
+
+/// A root that is made is for this user alone, or for the group as well; what is in it too.
+#[tokio::test]
+async fn others_can_lock_nothing_unless_the_group_takes_part() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let parent = TempDir::new().unwrap();
+    for (name, shared, wanted) in [("alone", false, 0o700), ("group", true, 0o2770)] {
+        let mut settings = FileClusterSettings::new(parent.path().join(name)).member("a");
+        settings.share_with_group = shared;
+        let root = settings.root.clone();
+        let a = FileCluster::open(settings).await.unwrap();
+        let scope = a.view(&lock1()).await.unwrap().lead().await.unwrap();
+        scope.term().states().store("poll", &1.into()).await.unwrap();
+        for directory in [root.clone(), root.join("members"), root.join("states")] {
+            assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o7777, wanted, "{}", directory.display());
+        }
+        for file in [LOCK1_FILE, "members/a", ".terms-lock", "states/.%4Cock%2F1.lock"] {
+            let group = fs::metadata(root.join(file)).unwrap().mode() & 0o060;
+            assert_eq!(group == 0o060, shared, "{file}");
+        }
+    }
+    let mut settings = FileClusterSettings::new(parent.path().join("alone"));
+    settings.share_with_group = true;
+    let text = refused(settings.clone()).await;
+    assert!(text.contains("cluster.share_with_group") && text.contains("chmod"), "{text}");
+    fs::set_permissions(&settings.root, fs::Permissions::from_mode(0o2770)).unwrap();
+    FileCluster::open(settings).await.unwrap();
 }
 
 /// Permission bits do not bind root, under which tests may run; a file in the way and a file system that

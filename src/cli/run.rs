@@ -1,6 +1,7 @@
 //! `bactrian run`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use bactrian::cluster;
 use bactrian::load::Loaded;
@@ -22,16 +23,38 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
     };
     init_logging_as(loaded.settings.log.format);
     allow_many_files();
-    let ended = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(BoxError::from)
-        .and_then(|runtime| runtime.block_on(route(&loaded)));
+    let ended = end_at_second_signal().and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let ended = runtime.block_on(route(&loaded));
+        // A call that blocks in the kernel, on a disk that hangs for example, is not waited for.
+        runtime.shutdown_background();
+        ended
+    });
     match ended {
         Ok(Shutdown::Drained) => ExitCode::SUCCESS,
         Ok(Shutdown::Aborted) => ExitCode::FAILURE,
         Err(error) => output::failure(&Chain(&*error).to_string()),
     }
+}
+
+/// How long the router may take to abort after the second signal.
+const ABORT: Duration = Duration::from_secs(3);
+
+/// Ends the process after the second signal, also if the router cannot: threads may be blocked in the kernel.
+/// Hence a thread and a runtime of its own.
+fn end_at_second_signal() -> Result<(), BoxError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let wait = async {
+        bactrian::shutdown_signal().await;
+        bactrian::shutdown_signal().await;
+        tokio::time::sleep(ABORT).await;
+        tracing::error!(
+            "this process ends without having aborted everything, {ABORT:?} after the second signal"
+        );
+        std::process::exit(1);
+    };
+    std::thread::Builder::new().name("second-signal".into()).spawn(move || runtime.block_on(wait))?;
+    Ok(())
 }
 
 /// Each lock that this process leads is two open files. The usual soft limit of 1024 is there for old

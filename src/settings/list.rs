@@ -39,7 +39,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "member",
         kind: OptionKind::Text,
         default: None,
-        summary: "the name of this process in the cluster; where unset, its host and process id",
+        summary: "the name of this process in the cluster; where unset, its host, process id and, for `file`, a random suffix",
     },
     SettingDescription {
         table: "cluster",
@@ -47,6 +47,13 @@ pub static SETTINGS: &[SettingDescription] = &[
         kind: OptionKind::Boolean,
         default: Some("false"),
         summary: "whether `root` may be on a file system whose locks may not exclude other hosts",
+    },
+    SettingDescription {
+        table: "cluster",
+        key: "share_with_group",
+        kind: OptionKind::Boolean,
+        default: Some("false"),
+        summary: "whether other users of the group of `root` take part, for `file`; otherwise `root` is made for this user alone",
     },
     SettingDescription {
         table: "cluster",

@@ -58,6 +58,8 @@ pub struct ClusterSettings {
     pub member: Option<String>,
     /// Whether the directory may be on a network file system.
     pub allow_network_file_system: bool,
+    /// Whether other users of the directory's group take part.
+    pub share_with_group: bool,
     /// The namespace of the Leases; `None`: that of the pod or of the context.
     pub namespace: Option<String>,
     /// The group of members that share their locks.

@@ -143,7 +143,7 @@ error: unknown key `servce` in `[cluster]`
 4 | servce = 'file'
   | ^^^^^^ did you mean `service`?
   |
-  = help: `[cluster]` takes service, root, member, allow_network_file_system, namespace, group, resource, resource_name, camel_lease_duration, camel_renew_deadline, cluster_labels, profile, takeover_wait, deadline, stop, heartbeat
+  = help: `[cluster]` takes service, root, member, allow_network_file_system, share_with_group, namespace, group, resource, resource_name, camel_lease_duration, camel_renew_deadline, cluster_labels, profile, takeover_wait, deadline, stop, heartbeat
 
 error: setting `cluster.service` takes one of file, kubernetes, memory, auto
  --> a.toml:5:11
@@ -194,7 +194,7 @@ error: unknown setting `cluster.rot`
 1 | cluster.rot=/x
   | ^^^^^^^^^^^ did you mean `cluster.root`?
   |
-  = help: the settings are cluster.service, cluster.root, cluster.member, cluster.allow_network_file_system, cluster.namespace, cluster.group, cluster.resource, cluster.resource_name, cluster.camel_lease_duration, cluster.camel_renew_deadline, cluster.cluster_labels, cluster.profile, cluster.takeover_wait, cluster.deadline, cluster.stop, cluster.heartbeat, router.shutdown_timeout, master.attempts, master.backoff, log.format, admin.listen
+  = help: the settings are cluster.service, cluster.root, cluster.member, cluster.allow_network_file_system, cluster.share_with_group, cluster.namespace, cluster.group, cluster.resource, cluster.resource_name, cluster.camel_lease_duration, cluster.camel_renew_deadline, cluster.cluster_labels, cluster.profile, cluster.takeover_wait, cluster.deadline, cluster.stop, cluster.heartbeat, router.shutdown_timeout, master.attempts, master.backoff, log.format, admin.listen
 
 error: setting `cluster.root` has no value
  --> --set:1:1

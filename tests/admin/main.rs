@@ -31,7 +31,7 @@ async fn a_leader_and_a_standby_are_ready_and_only_one_leads() {
     }
     let (_, ready) = get(at, "readyz?verbose").await;
     assert!(ready.contains("[+]route clock ok: started\n"), "{ready}");
-    assert!(ready.contains("[+]lock lock1 ok: leader in term 1: nobody led it before\n"), "{ready}");
+    assert!(ready.contains("[+]lock lock1 ok: leader in term 1: no member led it before\n"), "{ready}");
     assert_eq!(status(at, "leaderz/lock1").await, StatusCode::OK);
     assert_eq!(status(at, "leaderz/lock2").await, StatusCode::NOT_FOUND);
     assert_eq!(status(at, "nothing").await, StatusCode::NOT_FOUND);

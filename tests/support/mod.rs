@@ -114,7 +114,7 @@ impl Stage {
 
 /// Looking again costs a moment; what is looked for is in a file that another process writes.
 #[expect(clippy::disallowed_methods, reason = "a test program has no runtime to block")]
-fn pause() {
+pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(1));
 }
 
@@ -190,6 +190,23 @@ impl Drop for Member {
     }
 }
 
+/// Short times for members that are started with these variables, and that lose their files.
+pub(crate) const SHORT_TIMES: (&str, &str) = ("MEMBER_TIMES_MS", "100 200 400");
+
+/// The settings of a member process.
+pub(crate) fn cluster_settings() -> FileClusterSettings {
+    let mut settings = FileClusterSettings::new(std::env::var("MEMBER_LOCKS").unwrap());
+    settings.member = Some(format!("member-{}", std::process::id()).into());
+    settings.without_events = std::env::var("MEMBER_WITHOUT_EVENTS").is_ok();
+    if let Ok(times) = std::env::var(SHORT_TIMES.0) {
+        let times =
+            times.split(' ').map(|time| Duration::from_millis(time.parse().unwrap())).collect::<Vec<_>>();
+        let [recheck, drain, margin] = times[..] else { panic!("three times") };
+        settings.timing = bactrian::cluster_file::Timing { recheck, drain, margin };
+    }
+    settings
+}
+
 /// What a member does. Not a test: [`Stage::member`] starts it in a process of its own.
 #[test]
 #[ignore = "this is the program of a member process, which other tests start"]
@@ -199,7 +216,7 @@ fn member_process() {
     let work = Duration::from_millis(variable("MEMBER_WORK_MS").parse().unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let outcome = runtime.block_on(async {
-        let cluster = FileCluster::open(FileClusterSettings::new(variable("MEMBER_LOCKS"))).await.unwrap();
+        let cluster = FileCluster::open(cluster_settings()).await.unwrap();
         let route = from("master:lock1:timer:work?delay=0&period=5ms").process_async(move |exchange| {
             let note = Note::new(&records, exchange.term.as_ref().unwrap().number());
             Box::pin(async move {

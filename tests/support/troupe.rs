@@ -196,7 +196,7 @@ pub(crate) fn poll(number: fn(&Exchange) -> String) {
     let records = variable("MEMBER_RECORDS");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let outcome = runtime.block_on(async {
-        let cluster = FileCluster::open(FileClusterSettings::new(variable("MEMBER_LOCKS"))).await.unwrap();
+        let cluster = FileCluster::open(super::cluster_settings()).await.unwrap();
         let uri = format!("master:lock1:{}", variable("MEMBER_URI"));
         let mut route = from(uri).id("poller");
         if let Ok(to) = std::env::var("MEMBER_TO") {

@@ -13,8 +13,8 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::{
-    ClusterError, ClusterService, ClusterView, Leader, Leadership, LeadershipPublisher, LockName, Member,
-    Participation, TermControl, time_of_day,
+    ClusterError, ClusterService, ClusterView, Leader, Leadership, LeadershipPublisher, LockName, Look,
+    Member, Participation, TermControl, time_of_day,
 };
 use crate::error::Chain;
 use crate::state::{NoStates, StateKeeper};
@@ -40,6 +40,14 @@ pub trait Arbiter: Send + Sync + 'static {
     /// # Cancellation
     /// Safe.
     async fn revoked(&self, grant: &mut Self::Grant) -> Revoked;
+
+    /// How a term looks whether the grant still protects, before new work and before each side effect: for
+    /// arbiters whose [`revoked`](Self::revoked) may be late because this process slept. By default it does
+    /// not look.
+    fn look(&self, grant: &Self::Grant) -> Option<Arc<Look>> {
+        let _ = grant;
+        None
+    }
 
     /// Gives the lock back.
     async fn release(&self, grant: Self::Grant);
@@ -360,6 +368,9 @@ impl<A: Arbiter> Candidate<A> {
         while self.resignations.try_recv().is_ok() {}
         let control = TermControl::new(self.lock.clone(), term, self.local.clone(), None);
         control.keep_states_in(self.arbiter.states(&grant, term));
+        if let Some(look) = self.arbiter.look(&grant) {
+            control.look_with(look);
+        }
         self.publisher.lead(control.term().clone(), &why);
         let mut asked = self.arbiter.asked(&self.lock);
         let give_up = |asked: &Asked| asked.drained || asked.hand_over == Some(term);

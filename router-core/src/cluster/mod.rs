@@ -29,7 +29,7 @@ pub use arbitrated::{Arbiter, ArbitratedCluster, Asked, Granted, Revoked};
 pub use lock_name::{InvalidLockName, LockName};
 pub use memory::MemoryCluster;
 pub use operator::{Handover, Operator, OperatorError, the_one_meant};
-pub use term::{Authority, LeaderScope, LeadershipLost, Term, TermControl, TermEnd, Work};
+pub use term::{Authority, LeaderScope, LeadershipLost, Look, Term, TermControl, TermEnd, Work};
 pub use vacancy::{Vacancy, time_of_day};
 pub use view::{ClusterView, LeadershipPublisher, Participation};
 

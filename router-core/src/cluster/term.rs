@@ -41,12 +41,19 @@ struct TermState {
     abort_at: watch::Sender<Option<Instant>>,
     /// The authority itself, for backends whose authority expires.
     authority: Option<Arc<dyn Authority>>,
+    /// Looks whether the authority still stands, for backends whose authority can be taken away while this
+    /// process sleeps.
+    look: OnceLock<Arc<Look>>,
     /// Where states are kept for this term, for backends that have a place for them.
     states: OnceLock<Arc<dyn StateKeeper>>,
     scopes: Mutex<Scopes>,
     /// Notified when the last scope is dropped after the end of the term.
     joined: Notify,
 }
+
+/// Says whether the authority of a term still stands, as far as can be told at once: see
+/// [`TermControl::look_with`].
+pub type Look = dyn Fn() -> bool + Send + Sync;
 
 /// Who works under a term. Behind a mutex, not atomics: entering must not slip in between the end of
 /// the term and the look whether everybody has left.
@@ -153,7 +160,9 @@ impl Term {
     }
 
     fn is_at_most(&self, phase: u8) -> bool {
-        self.state.phase.load(Ordering::Acquire) <= phase && self.valid_for() != Some(Duration::ZERO)
+        self.state.phase.load(Ordering::Acquire) <= phase
+            && self.valid_for() != Some(Duration::ZERO)
+            && self.state.look.get().is_none_or(|look| look())
     }
 
     /// [`is_valid`](Self::is_valid) for use with `?`.
@@ -355,6 +364,7 @@ impl TermControl {
             ended: OnceLock::new(),
             abort_at: watch::Sender::new(None),
             authority,
+            look: OnceLock::new(),
             states: OnceLock::new(),
             scopes: Mutex::default(),
             joined: Notify::new(),
@@ -366,6 +376,13 @@ impl TermControl {
     #[must_use]
     pub fn term(&self) -> &Term {
         &self.term
+    }
+
+    /// Says how to look whether the authority still stands; the first call counts. It is asked before new work
+    /// and before every side effect, so it must be cheap: it reads a clock, and looks at what the authority
+    /// rests on only when it has not done so for longer than another member needs to take over.
+    pub fn look_with(&self, look: Arc<Look>) {
+        let _ = self.term.state.look.set(look);
     }
 
     /// Says where states are kept for this term; the first call counts. Without one, routes that need a
@@ -469,6 +486,23 @@ mod tests {
         control.joined().await;
         assert!(control.term().hold().is_err());
         assert_eq!(control.term().check().unwrap_err().term, 1);
+    }
+
+    #[tokio::test]
+    async fn a_term_whose_look_fails_admits_nothing() {
+        let control = control();
+        let sound = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        control.look_with(Arc::new({
+            let sound = Arc::clone(&sound);
+            move || sound.load(Ordering::Relaxed)
+        }));
+        let work = control.term().enter().unwrap();
+        control.term().check().unwrap();
+        sound.store(false, Ordering::Relaxed);
+        assert!(control.term().enter().is_err());
+        assert!(control.term().hold().is_err());
+        assert!(control.term().check().is_err());
+        drop(work);
     }
 
     #[tokio::test(start_paused = true)]

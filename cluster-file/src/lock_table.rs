@@ -1,10 +1,11 @@
-//! [`Board`]: what this process has seen of each lock, for candidates, leaders and views.
+//! [`LockTable`]: what this process has seen of each lock, for candidates, leaders and views.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use router_core::cluster::{Asked, Leader, LockName, Member};
 use smol_str::SmolStr;
@@ -14,14 +15,16 @@ use tracing::info;
 
 use crate::escape::escape;
 use crate::inotify::Change;
-use crate::record::{LeaderRecord, is_locked};
+use crate::kernel_locks::{self, Snapshot};
+use crate::lock_file::FileVersion;
+use crate::record::{Found, LeaderRecord, is_locked};
 use crate::requests;
 
 /// How the files of locks end.
 pub(crate) const LOCK_SUFFIX: &str = ".lock";
 
 /// All locks that this process takes part in, by the name of their file.
-pub(crate) struct Board {
+pub(crate) struct LockTable {
     root: PathBuf,
     /// The id of this member.
     local: SmolStr,
@@ -29,14 +32,49 @@ pub(crate) struct Board {
     pub(crate) drained: watch::Sender<bool>,
     locks: Mutex<HashMap<String, Arc<LockState>>>,
     deletions: Mutex<Deletions>,
+    memory: Arc<Memory>,
+    /// What the kernel last told, and when.
+    kernel_locks: Mutex<Option<(Instant, Arc<Snapshot>)>>,
+}
+
+/// How old it may be: candidates for many locks ask at the same time, and the answer is long then.
+const KERNEL_LOCKS_AGE: Duration = Duration::from_millis(500);
+
+/// What this process has seen of all members, and does not forget.
+#[derive(Default)]
+pub(crate) struct Memory {
+    /// The highest term of any lock.
+    term: AtomicU64,
+    /// The longest time that any leader needed to end, in milliseconds.
+    ends_within: AtomicU64,
+}
+
+impl Memory {
+    pub(crate) fn term(&self) -> u64 {
+        self.term.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn ends_within(&self) -> Duration {
+        Duration::from_millis(self.ends_within.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn note_ends_within(&self, milliseconds: Option<u64>) {
+        self.ends_within.fetch_max(milliseconds.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    fn note_term(&self, term: u64) {
+        self.term.fetch_max(term, Ordering::Relaxed);
+    }
 }
 
 /// When files were last seen to go. Also those of locks that we do not know yet: we may want them later.
 #[derive(Default)]
 struct Deletions {
     files: HashMap<String, Instant>,
-    /// When any file may have gone unseen.
+    /// When all were seen to go, with the directory.
     all: Option<Instant>,
+    /// When any file may have gone unseen.
+    unseen: Option<Instant>,
 }
 
 /// One lock.
@@ -56,23 +94,30 @@ pub(crate) struct LockState {
     unread: AtomicBool,
     /// Set while this process leads, and so needs no file to know who does.
     leading: AtomicBool,
-    /// The last file without a history, by inode, and since when we know it.
-    pub(crate) unsettled: Mutex<Option<(u64, Instant)>>,
+    /// Set when the file was seen to go. Also if it is back: meanwhile another one may have been led.
+    gone: AtomicBool,
+    /// Set when the file may have gone unseen.
+    blind: AtomicBool,
+    /// The highest term of this lock that was seen.
+    term: AtomicU64,
+    memory: Arc<Memory>,
+    /// The last file without a history, as it was, and since when we know it.
+    pub(crate) unsettled: Mutex<Option<(FileVersion, Instant)>>,
     /// What operators ask about it.
     pub(crate) asked: watch::Sender<Asked>,
 }
 
-impl Board {
+impl LockTable {
     pub(crate) fn new(root: &Path, local: &Member) -> Self {
-        let board = Self {
+        Self {
             root: root.to_owned(),
             local: local.id.clone(),
             drained: watch::Sender::new(false),
             locks: Mutex::default(),
             deletions: Mutex::default(),
-        };
-        board.heed_requests();
-        board
+            memory: Arc::default(),
+            kernel_locks: Mutex::default(),
+        }
     }
 
     /// The state of `lock`, the same each time.
@@ -92,6 +137,10 @@ impl Board {
             taken: AtomicBool::new(false),
             unread: AtomicBool::new(false),
             leading: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            blind: AtomicBool::new(false),
+            term: AtomicU64::new(0),
+            memory: Arc::clone(&self.memory),
             unsettled: Mutex::default(),
             asked: watch::Sender::new(self.asked(lock)),
             file_name: file_name.clone(),
@@ -105,10 +154,29 @@ impl Board {
         self.locks.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// When the file of a lock was last seen to go, or may have gone.
+    /// What this process remembers of all members.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Who has which files locked.
+    pub(crate) fn kernel_locks(&self) -> Arc<Snapshot> {
+        let mut known = self.kernel_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some((at, snapshot)) if at.elapsed() < KERNEL_LOCKS_AGE => Arc::clone(snapshot),
+            _ => Arc::clone(&known.insert((Instant::now(), Arc::new(kernel_locks::snapshot()))).1),
+        }
+    }
+
+    /// When the file of a lock was last seen to go.
     pub(crate) fn deleted_at(&self, file_name: &str) -> Option<Instant> {
         let deletions = self.deletions.lock().unwrap_or_else(PoisonError::into_inner);
         deletions.files.get(file_name).copied().max(deletions.all)
+    }
+
+    /// When any file may last have gone unseen.
+    pub(crate) fn blind_at(&self) -> Option<Instant> {
+        self.deletions.lock().unwrap_or_else(PoisonError::into_inner).unseen
     }
 
     /// Takes note of a change. Wakes whom it concerns; returns a lock whose record is to be read, which
@@ -131,14 +199,24 @@ impl Board {
                 let mut deletions = self.deletions.lock().unwrap_or_else(PoisonError::into_inner);
                 deletions.files.insert(name.to_owned(), Instant::now());
                 drop(deletions);
-                self.get(name)?.replaced();
+                let state = self.get(name)?;
+                state.gone.store(true, Ordering::Release);
+                state.replaced();
             }
             Change::Appeared(name) => self.get(name)?.replaced(),
             Change::Gone(_) => {}
-            Change::Anything => {
-                self.heed_requests();
+            Change::Away => {
                 self.deletions.lock().unwrap_or_else(PoisonError::into_inner).all = Some(Instant::now());
                 for state in self.all() {
+                    state.gone.store(true, Ordering::Release);
+                    state.replaced();
+                }
+            }
+            Change::Anything => {
+                self.heed_requests();
+                self.deletions.lock().unwrap_or_else(PoisonError::into_inner).unseen = Some(Instant::now());
+                for state in self.all() {
+                    state.blind.store(true, Ordering::Release);
                     state.taken.store(false, Ordering::Relaxed);
                     state.doubtful.store(true, Ordering::Relaxed);
                     state.wake();
@@ -149,7 +227,7 @@ impl Board {
     }
 
     /// Reads what operators ask.
-    fn heed_requests(&self) {
+    pub(crate) fn heed_requests(&self) {
         let drained = requests::is_drained(&self.root, &self.local);
         let changed = self.drained.send_if_modified(|present| std::mem::replace(present, drained) != drained);
         if changed && drained {
@@ -161,6 +239,17 @@ impl Board {
             let asked = self.asked(&state.lock);
             state.asked.send_if_modified(|present| std::mem::replace(present, asked) != asked);
         }
+    }
+
+    /// Withdraws what was asked of this member: it ends, or it begins and an earlier one of its id was asked.
+    pub(crate) fn forget_drained(&self) {
+        // Whatever is left is for a member that is not there.
+        let _ = requests::withdraw(&requests::drain_file(&self.root, &self.local));
+    }
+
+    /// Another directory is the root now: nothing is known of it.
+    pub(crate) fn reread(&self) {
+        self.note(Change::Anything);
     }
 
     fn asked(&self, lock: &LockName) -> Asked {
@@ -179,10 +268,7 @@ impl Board {
     /// How many locks we do not lead, and the highest of their terms, as far as known.
     pub(crate) fn not_led(&self) -> (usize, u64) {
         let others = self.all().into_iter().filter(|state| !state.leading.load(Ordering::Relaxed));
-        others.fold((0, 0), |(count, highest), state| {
-            let term = state.leader.borrow().as_ref().map(|leader| leader.term);
-            (count + 1, highest.max(term.unwrap_or(0)))
-        })
+        others.fold((0, 0), |(count, highest), state| (count + 1, highest.max(state.highest_term())))
     }
 
     fn get(&self, file_name: &str) -> Option<Arc<LockState>> {
@@ -205,7 +291,35 @@ impl LockState {
         self.events.send_modify(|count| *count += 1);
     }
 
-    /// Whether somebody was faster after the last event, so that there is no hurry to try.
+    /// A candidate begins to look at the file that is there now.
+    pub(crate) fn look_anew(&self) {
+        self.gone.store(false, Ordering::Release);
+        self.blind.store(false, Ordering::Release);
+    }
+
+    /// Whether the file was seen to go since [`look_anew`](Self::look_anew).
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// Whether it may have gone unseen since then.
+    pub(crate) fn is_blind(&self) -> bool {
+        self.blind.load(Ordering::Acquire)
+    }
+
+    /// The highest term that was seen.
+    pub(crate) fn highest_term(&self) -> u64 {
+        self.term.load(Ordering::Relaxed)
+    }
+
+    /// Remembers what a record says.
+    pub(crate) fn remember(&self, record: &LeaderRecord) {
+        self.term.fetch_max(record.term, Ordering::Relaxed);
+        self.memory.note_term(record.term);
+        self.memory.note_ends_within(record.ends_within_ms);
+    }
+
+    /// Whether another member was faster after the last event, so that there is no hurry to try.
     pub(crate) fn is_taken(&self) -> bool {
         self.taken.load(Ordering::Relaxed)
     }
@@ -226,7 +340,9 @@ impl LockState {
         }
         let look = || {
             let file = File::open(&self.path).ok()?;
-            let leader = LeaderRecord::read_any(&file).ok()??.leader()?;
+            let record = LeaderRecord::read(&file).ok().and_then(Found::record)?;
+            self.remember(&record);
+            let leader = record.leader()?;
             (!probe || is_locked(&file).ok()?).then_some(leader)
         };
         let leader = look();

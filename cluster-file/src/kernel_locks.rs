@@ -1,0 +1,94 @@
+//! Which processes have which files locked, as the kernel tells in `/proc/locks`: for messages, never for a
+//! decision.
+//!
+//! It shows the locks of the processes that this one can see: not those in other containers.
+
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+
+/// All locks of the kind `flock` at one time, by inode: device and process.
+#[derive(Default)]
+pub(crate) struct Snapshot(HashMap<u64, Vec<((u32, u32), u32)>>);
+
+/// Reads them; where there is no such file there are none.
+pub(crate) fn snapshot() -> Snapshot {
+    parse(&std::fs::read_to_string("/proc/locks").unwrap_or_default())
+}
+
+/// A line is `1: FLOCK  ADVISORY  WRITE 4242 fe:00:131076 0 EOF`; who only waits has `->` in the second place.
+fn parse(text: &str) -> Snapshot {
+    let mut locks = HashMap::<_, Vec<_>>::new();
+    for line in text.lines() {
+        let fields = line.split_whitespace().collect::<Vec<_>>();
+        let [_, "FLOCK", _, _, process, file, ..] = fields[..] else { continue };
+        let mut file = file.split(':');
+        let mut hexadecimal = || u32::from_str_radix(file.next()?, 16).ok();
+        let (Some(major), Some(minor)) = (hexadecimal(), hexadecimal()) else { continue };
+        let inode = file.next().and_then(|inode| inode.parse().ok());
+        if let (Some(inode), Ok(process)) = (inode, process.parse()) {
+            locks.entry(inode).or_default().push(((major, minor), process));
+        }
+    }
+    Snapshot(locks)
+}
+
+impl Snapshot {
+    /// The processes that have the file locked that `metadata` is about.
+    pub(crate) fn of(&self, metadata: &Metadata) -> Vec<u32> {
+        let device = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+        let locks = self.0.get(&metadata.ino()).map_or(&[][..], Vec::as_slice);
+        // Some file systems (btrfs, overlayfs) show `stat` another device than the kernel has.
+        let exact = locks.iter().any(|(at, _)| *at == device);
+        let mut processes = locks
+            .iter()
+            .filter(|(at, _)| !exact || *at == device)
+            .map(|(_, process)| *process)
+            .collect::<Vec<_>>();
+        processes.sort_unstable();
+        processes.dedup();
+        processes
+    }
+}
+
+/// Whether a process is stopped: by a signal or by a debugger.
+pub(crate) fn is_stopped(process: u32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The name before the state is in parentheses, and may have parentheses in it.
+    let state = text.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    matches!(state, Some('T' | 't'))
+}
+
+/// Those processes, in words.
+pub(crate) fn named(processes: &[u32]) -> String {
+    let numbers = || processes.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    match processes {
+        [] => "a process that this one cannot see (in another container?)".to_owned(),
+        [process] if is_stopped(*process) => format!("process {process}, which is stopped"),
+        [process] => format!("process {process}"),
+        _ => format!("processes {}", numbers()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_kernel_names_the_process_that_has_a_file_locked() {
+        let file = tempfile::tempfile().unwrap();
+        let metadata = file.metadata().unwrap();
+        assert!(snapshot().of(&metadata).is_empty());
+        file.lock().unwrap();
+        assert_eq!(snapshot().of(&metadata), [std::process::id()]);
+        assert!(!is_stopped(std::process::id()));
+    }
+
+    #[test]
+    fn lines_of_other_kinds_and_of_waiting_processes_are_passed_over() {
+        let text = "1: FLOCK  ADVISORY  WRITE 42 fe:00:7 0 EOF\n1: -> FLOCK  ADVISORY  WRITE 43 fe:00:7 0 EOF\n\
+                    2: POSIX  ADVISORY  WRITE 44 fe:00:7 0 EOF\n3: OFDLCK ADVISORY  READ -1 00:1a:9 0 EOF\nx\n";
+        assert_eq!(parse(text).0, HashMap::from([(7, vec![((0xfe, 0), 42)])]));
+    }
+}

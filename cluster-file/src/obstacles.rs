@@ -1,0 +1,149 @@
+//! [`Obstacles`]: what would keep this member from leading, found while it stands by and not when it is needed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use router_core::cluster::ClusterError;
+use router_core::error::Chain;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use crate::kernel_locks;
+use crate::lock_file::open;
+use crate::lock_table::{LockState, LockTable};
+use crate::record::LeaderRecord;
+use crate::root::{Root, cannot_use};
+use crate::terms::TermNumbers;
+
+/// How often a member that stands by looks whether it has the rights to lead.
+const LOOK_AT_RIGHTS: Duration = Duration::from_secs(30);
+/// The longest pause between two warnings of the same.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+/// When to say again what goes on being wrong: at once, then after pauses that double.
+struct Reminder {
+    next: Option<Instant>,
+    pause: Duration,
+}
+
+impl Reminder {
+    fn new(pause: Duration) -> Self {
+        Self { next: None, pause }
+    }
+
+    fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        if self.next.is_some_and(|next| now < next) {
+            return false;
+        }
+        self.next = Some(now + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        true
+    }
+}
+
+/// What a candidate looks at that finds the lock busy.
+pub(crate) struct Obstacles<'a> {
+    state: &'a LockState,
+    recheck: Duration,
+    looked_at_rights: Option<Instant>,
+    /// Since when it is not clear that a member has the lock.
+    suspect: Option<Instant>,
+    stranger: Reminder,
+}
+
+impl<'a> Obstacles<'a> {
+    pub(crate) fn new(state: &'a LockState, recheck: Duration) -> Self {
+        let stranger = Reminder::new(10 * recheck);
+        Self { state, recheck, looked_at_rights: None, suspect: Some(Instant::now()), stranger }
+    }
+
+    /// The leader may have ended: is it still a member that has the lock?
+    pub(crate) fn suspect(&mut self) {
+        self.suspect = Some(Instant::now());
+    }
+
+    /// Looks, as far as it is time to.
+    pub(crate) fn look(&mut self, root: &Root, table: &LockTable) -> Result<(), ClusterError> {
+        if self.looked_at_rights.is_none_or(|at| at.elapsed() >= LOOK_AT_RIGHTS) {
+            self.looked_at_rights = Some(Instant::now());
+            check_rights(root.path(), &self.state.path)?;
+        }
+        if self.state.is_taken() {
+            self.suspect = None;
+        } else if self.suspect.is_some_and(|since| since.elapsed() >= 2 * self.recheck) {
+            self.look_for_stranger(root, table);
+        }
+        Ok(())
+    }
+
+    fn look_for_stranger(&mut self, root: &Root, table: &LockTable) {
+        let Ok(file) = open(&self.state.path) else { return };
+        let Ok(metadata) = file.metadata() else { return };
+        let leads =
+            LeaderRecord::read(&file).is_ok_and(|found| found.record().is_some_and(|record| record.leading));
+        let locks = table.kernel_locks();
+        let (holders, members) = (locks.of(&metadata), root.processes(&locks));
+        let by_member = holders.is_empty() || holders.iter().any(|holder| members.contains(holder));
+        if leads && by_member {
+            self.suspect = None;
+            return;
+        }
+        if !self.stranger.is_due() {
+            return;
+        }
+        let (lock, path) = (&self.state.lock, self.state.path.display());
+        let who = kernel_locks::named(&holders);
+        if by_member {
+            warn!(%lock, "`{lock}` has no leader: `{path}` is locked by {who}, which has not said that it leads");
+        } else {
+            warn!(
+                %lock,
+                "`{lock}` has no leader: `{path}` is locked by {who}, which is no member; no member can lead until \
+                 that one unlocks it or ends"
+            );
+        }
+    }
+}
+
+/// Whether this process may do in `root` what a leader of the lock with the file `lock_file` does.
+fn check_rights(root: &Path, lock_file: &Path) -> Result<(), ClusterError> {
+    let need = |path: &Path, access: Access| match accessat(CWD, path, access, AtFlags::EACCESS) {
+        // What is missing is made; old kernels cannot answer.
+        Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOSYS | rustix::io::Errno::INVAL) => {
+            Ok(())
+        }
+        Err(error) => Err(cannot_use(path, error.into())),
+    };
+    let directory = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    need(root, directory)?;
+    need(lock_file, Access::READ_OK | Access::WRITE_OK)?;
+    need(&root.join(crate::terms::MARK), Access::READ_OK)?;
+    need(&root.join(crate::terms::MARK_LOCK), Access::READ_OK)?;
+    need(&root.join(crate::states::FOLDER), directory)
+}
+
+/// Keeps this member ready to lead: with numbers at hand for the locks that it stands by for, and a mark that
+/// is not below what it remembers. Never returns.
+pub(crate) async fn keep_ready(terms: Arc<TermNumbers>, table: Arc<LockTable>, recheck: Duration) {
+    let mut reminder = None::<Reminder>;
+    loop {
+        sleep(recheck).await;
+        let (locks, highest) = table.not_led();
+        let prepared = async {
+            terms.guard(table.memory().term()).await?;
+            if locks > 0 { terms.prepare(highest, locks).await } else { Ok(()) }
+        };
+        match prepared.await {
+            Ok(()) if reminder.take().is_some() => info!("this member could lead again"),
+            Ok(()) => {}
+            Err(error) => {
+                if reminder.get_or_insert_with(|| Reminder::new(10 * recheck)).is_due() {
+                    warn!("this member stands by and could not lead: {}", Chain(&error));
+                }
+            }
+        }
+    }
+}

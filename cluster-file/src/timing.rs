@@ -1,0 +1,43 @@
+//! [`Timing`]: how long a leader needs to notice and to end, and how long others wait because of it.
+
+use std::time::Duration;
+
+/// The constants of a member.
+///
+/// They are no settings: the defaults are for everybody. But another version of this program may have others,
+/// and what counts is what the *leader* lives by. So each member writes [`ends_within`](Self::ends_within)
+/// into its records, and a candidate waits for the longest that it knows of.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// How often everybody looks anyway, so that an event that never comes costs this and no more.
+    pub recheck: Duration,
+    /// How long the work of a leader whose file is gone may go on.
+    pub drain: Duration,
+    /// What a candidate waits beyond the time that a leader needs.
+    pub margin: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { recheck: seconds(1), drain: seconds(2), margin: seconds(2) }
+    }
+}
+
+impl Timing {
+    /// The time from the end of a file until the leader that had it has noticed and its work has ended.
+    pub(crate) fn ends_within(&self) -> Duration {
+        self.recheck + self.drain
+    }
+
+    /// How long a candidate waits for a leader whose file is gone, if the slowest one ends within `longest`.
+    pub(crate) fn settle(&self, longest: Duration) -> Duration {
+        self.ends_within().max(longest) + self.margin
+    }
+
+    /// How old a leader's last look at its files may be when new work starts. Another member leads only
+    /// [`settle`](Self::settle) after the end of the file, so it is less than that.
+    pub(crate) fn look_bound(&self) -> Duration {
+        self.recheck + self.margin / 2
+    }
+}

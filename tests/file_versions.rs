@@ -1,0 +1,163 @@
+//! Members of two versions of the program share a directory, as they do while one is updated.
+//! `tests/file-versions` builds the older one and runs this.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bactrian::cluster_file;
+use rustix::process::Signal;
+use support::{Record, assert_exclusive, now};
+
+/// How long the work of an exchange takes.
+const WORK: Duration = Duration::from_millis(5);
+
+/// A server to which members send what they do.
+struct Sink {
+    port: u16,
+    records: Arc<Mutex<Vec<Record>>>,
+}
+
+impl Sink {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let records = Arc::<Mutex<Vec<Record>>>::default();
+        let noted = Arc::clone(&records);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let noted = Arc::clone(&noted);
+                std::thread::spawn(move || serve(&stream.unwrap(), &noted));
+            }
+        });
+        Self { port, records }
+    }
+
+    fn records(&self) -> Vec<Record> {
+        self.records.lock().unwrap().clone()
+    }
+}
+
+/// Serves one connection, until the member closes it or is killed.
+fn serve(mut stream: &TcpStream, records: &Mutex<Vec<Record>>) -> Option<()> {
+    let mut lines = BufReader::new(stream).lines();
+    loop {
+        let mut headers = BTreeMap::new();
+        loop {
+            let line = lines.next()?.ok()?;
+            match line.split_once(':') {
+                Some((name, value)) => headers.insert(name.to_ascii_lowercase(), value.trim().to_owned()),
+                None if line.is_empty() => break,
+                None => None,
+            };
+        }
+        let (member, term) =
+            (headers.get("member")?.parse().ok()?, headers.get("bactrian-term")?.parse().ok()?);
+        let index = {
+            let mut records = records.lock().unwrap();
+            records.push(Record { member, term, start: now(), end: None });
+            records.len() - 1
+        };
+        #[expect(clippy::disallowed_methods, reason = "this thread serves one connection")]
+        std::thread::sleep(WORK);
+        // Before the answer: after it the member may release the lock.
+        records.lock().unwrap()[index].end = Some(now());
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").ok()?;
+    }
+}
+
+struct Program {
+    child: Child,
+    old: bool,
+}
+
+impl Program {
+    fn run(program: &Path, old: bool, folder: &Path, number: usize, port: u16) -> Self {
+        let routes = folder.join(format!("routes{number}.toml"));
+        let text = format!(
+            "[[route]]\nfrom = \"master:lock1:timer:t?delay=0&period=5ms\"\nsteps = [\n\
+             {{ set_header = {{ name = \"member\", value = \"{number}\" }} }},\n\
+             {{ to = \"http://127.0.0.1:{port}/\" }},\n]\n"
+        );
+        std::fs::write(&routes, text).unwrap();
+        let mut command = Command::new(program);
+        command.args(["run", "--set", "cluster.service=file", "--set", "admin.listen=off", "--set"]);
+        command.arg(format!("cluster.root={}", folder.join("locks").display())).arg(&routes);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self { child, old }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs the program of an older version, which tests/file-versions builds"]
+fn old_and_new_members_lead_one_at_a_time_through_kills() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse().ok());
+    let (seed, rounds) =
+        (number("SEED").unwrap_or_else(|| fastrand::u64(..)), number("ROUNDS").unwrap_or(60));
+    println!("repeat with SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let old = PathBuf::from(std::env::var("OLD_PROGRAM").expect("the path of the older program"));
+    let new = PathBuf::from(env!("CARGO_BIN_EXE_bactrian"));
+    let folder = tempfile::tempdir().unwrap();
+    let locks = folder.path().join("locks");
+    let sink = Sink::start();
+    let mut started = 0;
+    let mut start = |old_one: bool| {
+        started += 1;
+        Program::run(if old_one { &old } else { &new }, old_one, folder.path(), started, sink.port)
+    };
+    let mut members = vec![start(true), start(false), start(true), start(false)];
+    let mut led_by = BTreeMap::<bool, usize>::new();
+    let mut term = 0;
+    for round in 0..rounds {
+        let patience = Instant::now() + Duration::from_secs(30);
+        let led = loop {
+            assert!(Instant::now() < patience, "no term after {term} in round {round}");
+            let led = sink.records().into_iter().rfind(|record| record.term > term);
+            if let Some(led) = led {
+                break led.term;
+            }
+            support::pause();
+        };
+        term = led;
+        let leaders = cluster_file::leaders(&locks).unwrap();
+        let pid = leaders.first().and_then(|leader| leader.pid);
+        let Some(leader) = members.iter().position(|member| Some(member.child.id()) == pid) else { continue };
+        let mut leader = members.swap_remove(leader);
+        *led_by.entry(leader.old).or_default() += 1;
+        let id = rustix::process::Pid::from_child(&leader.child);
+        match random.u8(0..3) {
+            0 => rustix::process::kill_process(id, Signal::KILL).unwrap(),
+            1 => rustix::process::kill_process(id, Signal::TERM).unwrap(),
+            _ => {
+                rustix::process::kill_process(id, Signal::STOP).unwrap();
+                support::pause();
+                rustix::process::kill_process(id, Signal::KILL).unwrap();
+            }
+        }
+        leader.child.wait().unwrap();
+        members.push(start(random.bool()));
+    }
+    drop(members);
+    println!(
+        "{} exchanges; leaders of the old version, and of the new one: {led_by:?}",
+        sink.records().len()
+    );
+    assert!(led_by.values().filter(|count| **count > 3).count() == 2, "both have led");
+    assert_exclusive(&sink.records());
+}
