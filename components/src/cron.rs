@@ -140,8 +140,10 @@ impl Component for CronComponent {
                 .help("for example `cron:nightly?schedule=30+2+*+*+*`")
         })?;
         let time_zone = options.text("time_zone").unwrap_or_default();
-        let schedule =
-            Schedule::parse(&schedule, &time_zone).map_err(|problem| uri.error_in_whole(problem))?;
+        let schedule = Schedule::parse(&schedule, &time_zone).map_err(|problem| {
+            let zone = Schedule::parse("* * * * *", &time_zone).is_ok();
+            uri.error_at_option(if zone { "schedule" } else { "time_zone" }, problem)
+        })?;
         Ok(Box::new(Cron {
             name,
             schedule: Arc::new(schedule),

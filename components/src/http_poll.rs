@@ -220,7 +220,7 @@ fn pointer(uri: &EndpointUri, options: &Options, name: &str) -> Result<Option<St
     match options.text(name) {
         Some(pointer) if !pointer.starts_with('/') => {
             let message = format!("option `{name}` takes a JSON pointer, which starts with `/`");
-            Err(uri.error_in_whole(message).help("for example `/items`, or `/items/0/id`"))
+            Err(uri.error_at_option(name, message).help("for example `/items`, or `/items/0/id`"))
         }
         pointer => Ok(pointer),
     }
@@ -243,15 +243,16 @@ fn cursor(uri: &EndpointUri, options: &Options) -> Result<Option<Cursor>, Config
         (Some(parameter), None) => Some(CursorPlace::Parameter(parameter)),
         (None, Some(header)) => {
             let header = HeaderName::try_from(header);
-            Some(CursorPlace::Header(
-                header.map_err(|_| uri.error_in_whole("option `cursor_header` is no header name"))?,
-            ))
+            Some(CursorPlace::Header(header.map_err(|_| {
+                uri.error_at_option("cursor_header", "option `cursor_header` is no header name")
+            })?))
         }
         (None, None) => None,
         (Some(_), Some(_)) => {
-            return Err(
-                uri.error_in_whole("options `cursor_parameter` and `cursor_header` exclude each other")
-            );
+            return Err(uri.error_at_option(
+                "cursor_header",
+                "options `cursor_parameter` and `cursor_header` exclude each other",
+            ));
         }
     };
     match (pointer(uri, options, "cursor")?, place) {

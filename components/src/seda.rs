@@ -110,7 +110,7 @@ impl Component for SedaComponent {
         let consumers = options.integer("concurrent_consumers").unwrap_or(1);
         if !(1..=MAX_CONSUMERS).contains(&consumers) {
             let message = format!("option `concurrent_consumers` takes a number from 1 to {MAX_CONSUMERS}");
-            return Err(uri.error_in_whole(message).into());
+            return Err(uri.error_at_option("concurrent_consumers", message).into());
         }
         let queue = {
             let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,7 +118,7 @@ impl Component for SedaComponent {
         };
         if let Some(size) = options.integer("size") {
             let size = usize::try_from(size).unwrap_or(usize::MAX);
-            queue.set_size(size).map_err(|problem| uri.error_in_whole(problem))?;
+            queue.set_size(size).map_err(|problem| uri.error_at_option("size", problem))?;
         }
         let offer_timeout = options.optional_duration("offer_timeout").unwrap_or(Duration::MAX);
         Ok(Box::new(Seda {

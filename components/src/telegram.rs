@@ -206,7 +206,10 @@ fn base(uri: &EndpointUri, options: &Options) -> Result<Url, ConfigError> {
     let parsed = parsed
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none());
     parsed.ok_or_else(|| {
-        uri.error_in_whole("option `base_uri` takes a URL that starts with `http://` or `https://`")
+        uri.error_at_option(
+            "base_uri",
+            "option `base_uri` takes a URL that starts with `http://` or `https://`",
+        )
     })
 }
 

@@ -11,13 +11,14 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use smol_str::{SmolStr, ToSmolStr};
+use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use crate::component::Processor;
 use crate::definition::{DynamicDefinition, ExpressionDefinition};
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Piece, Scope, pieces};
+use crate::options::PathKind;
 use crate::route::Surroundings;
 use crate::source::SourceText;
 use crate::uri::EndpointUri;
@@ -110,12 +111,8 @@ impl DynamicTarget {
         };
         drop(processors);
         // Asked each time: a queue that nothing consumes any more would swallow what is sent to it.
-        match &made.address {
-            Some(address) if !self.surroundings.is_consumed(address) => {
-                Err(format!("no route consumes `{}`", address.escape_debug()).into())
-            }
-            _ => Ok(made.processor),
-        }
+        self.check_consumed(made.address.as_deref())?;
+        Ok(made.processor)
     }
 
     fn make(&self, values: &[SmolStr]) -> Result<Made, BoxError> {
@@ -137,15 +134,30 @@ impl DynamicTarget {
                 if !uri.options().is_empty() {
                     return Err(not_allowed(text));
                 }
-                let kind = self.surroundings.registry.component(&uri)?.description().path.kind;
-                if !self.allowed.permits(&uri, kind) {
+                if !self.allowed.permits(&uri, self.kind(&uri)?) {
                     return Err(not_allowed(text));
                 }
                 uri
             }
         };
-        let (endpoint, processor) = self.surroundings.context().sink(&uri)?;
-        Ok(Made { processor, address: endpoint.local_address().map(SmolStr::from) })
+        let decoded = uri.decoded_path()?;
+        let address =
+            (self.kind(&uri)? == PathKind::Route).then(|| format_smolstr!("{}:{decoded}", uri.scheme()));
+        // Asked before the component is: it would keep a place for each name that messages think of.
+        self.check_consumed(address.as_deref())?;
+        let (_, processor) = self.surroundings.context().sink(&uri)?;
+        Ok(Made { processor, address })
+    }
+
+    fn kind(&self, uri: &EndpointUri) -> Result<PathKind, ConfigError> {
+        Ok(self.surroundings.registry.component(uri)?.description().path.kind)
+    }
+
+    fn check_consumed(&self, address: Option<&str>) -> Result<(), BoxError> {
+        match address.filter(|address| !self.surroundings.is_consumed(address)) {
+            Some(address) => Err(format!("no route consumes `{}`", shown(address)).into()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -49,7 +49,8 @@ pub const fn path(key: &'static str, kind: PathKind) -> PathDescription {
 pub enum PathKind {
     /// A name. A value is a part of it.
     Name,
-    /// A name that routes of this process consume: a message chooses among those that the step allows.
+    /// A name that routes of this process consume: a message chooses among those that the step allows. The
+    /// [local address](crate::component::Endpoint::local_address) is the scheme, a colon and the name.
     Route,
     /// A directory. A value is a name in it, without slashes.
     Directory,

@@ -292,6 +292,28 @@ fn a_message_does_not_choose_a_route_that_is_not_allowed() {
 }
 
 #[test]
+fn names_that_no_route_consumes_never_reach_the_component() {
+    let (router, arrived) = router("route:order-${header.x}");
+    let router = router.unwrap();
+    let pipelines = router.pipelines();
+    let pipeline = pipelines.iter().find(|pipeline| pipeline.route_id() == "in").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let before = Arc::strong_count(&arrived);
+    for number in 0..100 {
+        let mut exchange = Exchange::new(());
+        exchange.message.headers.set("x", number);
+        assert!(runtime.block_on(pipeline.process(&mut exchange)).is_err());
+    }
+    assert_eq!(Arc::strong_count(&arrived), before);
+    // A route that is removed is not called any more, and its queue swallows nothing.
+    let mut exchange = Exchange::new(());
+    exchange.message.headers.set("x", "x");
+    runtime.block_on(pipeline.process(&mut exchange)).unwrap();
+    runtime.block_on(router.remove_route("order-x")).unwrap();
+    assert!(runtime.block_on(pipeline.process(&mut exchange)).is_err());
+}
+
+#[test]
 fn a_message_does_not_choose_a_host_that_is_not_allowed() {
     for target in [
         "url:${header.x}/o",
