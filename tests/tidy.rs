@@ -130,6 +130,21 @@ fn the_guide_lists_all_metrics() {
     }
 }
 
+/// A page that promises something names its test; one that was renamed or removed proves nothing.
+#[test]
+fn the_tests_that_the_page_on_security_names_exist() {
+    let page = fs::read_to_string(root().join("docs/src/security.md")).unwrap();
+    let sources = files("rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect::<String>();
+    let rows = page.lines().filter(|line| line.starts_with('|') && line.matches('|').count() == 4);
+    let cells = rows.filter_map(|row| row.trim_end_matches(['|', ' ']).rsplit_once('|'));
+    let named = cells.flat_map(|(_, cell)| cell.split('`').skip(1).step_by(2)).collect::<BTreeSet<_>>();
+    let tests = named.iter().filter(|name| name.contains('_') && !name.contains(' ')).collect::<Vec<_>>();
+    assert!(tests.len() > 20, "{tests:?}");
+    for name in tests {
+        assert!(sources.contains(&format!("fn {name}(")), "docs/src/security.md names {name}");
+    }
+}
+
 #[test]
 fn every_crate_says_what_it_is_for() {
     for path in files("rs").iter().filter(|path| !path.ends_with("build.rs")) {

@@ -61,7 +61,7 @@ use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::state::{RouteState, StateError};
 use router_core::stop::Stop;
@@ -102,6 +102,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "cron",
     summary: "an exchange at the times of a cron schedule",
     syntax: "cron:name",
+    path: path("name", PathKind::Name),
     consumes: true,
     produces: false,
     options: &[
@@ -142,8 +143,10 @@ impl Component for CronComponent {
                 .help("for example `cron:nightly?schedule=30+2+*+*+*`")
         })?;
         let time_zone = options.text("time_zone").unwrap_or_default();
-        let schedule =
-            Schedule::parse(&schedule, &time_zone).map_err(|problem| uri.error_in_whole(problem))?;
+        let schedule = Schedule::parse(&schedule, &time_zone).map_err(|problem| {
+            let zone = Schedule::parse("* * * * *", &time_zone).is_ok();
+            uri.error_at_option(if zone { "schedule" } else { "time_zone" }, problem)
+        })?;
         Ok(Box::new(Cron {
             name,
             schedule: Arc::new(schedule),

@@ -52,7 +52,9 @@ use reqwest::{Method, Request, Response, Url};
 use router_core::component::{BuildContext, Component, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
 use router_core::exchange::{Body, Exchange};
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options, option};
+use router_core::options::{
+    ComponentDescription, OptionDescription, OptionKind, Options, PathKind, option, path,
+};
 use router_core::secret::Secret;
 use router_core::uri::EndpointUri;
 
@@ -69,6 +71,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "http",
     summary: "sends each exchange as an HTTP request; the answer becomes its message",
     syntax: "http:host/path",
+    path: path("url", PathKind::Url),
     consumes: false,
     produces: true,
     options: OPTIONS,
@@ -86,7 +89,7 @@ pub(crate) const OPTIONS: &[OptionDescription] = &[
     ),
     option(
         "query",
-        OptionKind::Text,
+        OptionKind::Query,
         None,
         "the query of the URL, with `&` written as `%26`; the header `http.query` goes before it",
     ),
@@ -163,7 +166,10 @@ pub(crate) fn endpoint(
     let authentication = errors.collect(authentication(uri, options));
     let range = options.text("ok_status_code_range").unwrap_or_default();
     let success = errors.collect(StatusRange::parse(&range).ok_or_else(|| {
-        uri.error_in_whole("option `ok_status_code_range` takes statuses like `200-299` or `200,404`")
+        uri.error_at_option(
+            "ok_status_code_range",
+            "option `ok_status_code_range` takes statuses like `200-299` or `200,404`",
+        )
     }));
     errors.into_result()?;
     let (Some(url), Some(authentication), Some(success)) = (url, authentication, success) else {
@@ -214,6 +220,10 @@ pub(crate) fn refuse_credentials(uri: &EndpointUri, url: &str, advice: &str) -> 
 
 fn url(uri: &EndpointUri) -> Result<Url, ConfigError> {
     let scheme = uri.scheme();
+    if uri.path().split_once("://").is_some_and(|(before, _)| !before.contains('/')) {
+        let error = uri.error_in_path(0..uri.path().len(), format!("`{scheme}:` stands before a host"));
+        return Err(error.help(format!("write `{scheme}:host/path`")));
+    }
     let parsed = Url::parse(&format!("{scheme}://{}", uri.path()));
     parsed.ok().filter(|url| url.has_host() && url.fragment().is_none()).ok_or_else(|| {
         let message = format!("an {scheme} endpoint needs a host and a path");
@@ -243,6 +253,10 @@ pub(crate) fn authentication(uri: &EndpointUri, options: &Options) -> Result<Aut
     let bearer = options.secret("auth_bearer_token");
     match (options.text("auth_username"), options.secret("auth_password"), bearer) {
         (None, None, None) => Ok(Authentication::None),
+        // What stands behind the first colon is the password.
+        (Some(username), Some(_), None) if username.contains(':') => {
+            Err(uri.error_at_option("auth_username", "a name for basic authentication has no colon"))
+        }
         (Some(username), Some(password), None) => Ok(Authentication::Basic { username, password }),
         (None, None, Some(token)) => Ok(Authentication::Bearer(token)),
         _ => Err(uri.error_in_whole(

@@ -59,7 +59,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_
 use reqwest::{Method, Request, StatusCode, Url};
 use router_core::component::{BuildContext, Component, Consumer, Endpoint};
 use router_core::error::{BoxError, Chain, ConfigError, ConfigErrors};
-use router_core::options::{ComponentDescription, OptionKind, Options, option};
+use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, option, path};
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
@@ -91,6 +91,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "http-poll",
     summary: "asks a server again and again, and makes an exchange of what is new",
     syntax: "http-poll:https://host/path",
+    path: path("url", PathKind::Url),
     consumes: true,
     produces: false,
     options: &[
@@ -102,7 +103,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "how long a poll may take, from connecting to the last byte of the answer",
         ),
         option("connect_timeout", OptionKind::Duration, Some("10s"), "how long connecting may take"),
-        option("query", OptionKind::Text, None, "the query of the URL, with `&` written as `%26`"),
+        option("query", OptionKind::Query, None, "the query of the URL, with `&` written as `%26`"),
         option(
             "cursor",
             OptionKind::Text,
@@ -223,7 +224,7 @@ fn pointer(uri: &EndpointUri, options: &Options, name: &str) -> Result<Option<St
     match options.text(name) {
         Some(pointer) if !pointer.starts_with('/') => {
             let message = format!("option `{name}` takes a JSON pointer, which starts with `/`");
-            Err(uri.error_in_whole(message).help("for example `/items`, or `/items/0/id`"))
+            Err(uri.error_at_option(name, message).help("for example `/items`, or `/items/0/id`"))
         }
         pointer => Ok(pointer),
     }
@@ -246,15 +247,16 @@ fn cursor(uri: &EndpointUri, options: &Options) -> Result<Option<Cursor>, Config
         (Some(parameter), None) => Some(CursorPlace::Parameter(parameter)),
         (None, Some(header)) => {
             let header = HeaderName::try_from(header);
-            Some(CursorPlace::Header(
-                header.map_err(|_| uri.error_in_whole("option `cursor_header` is no header name"))?,
-            ))
+            Some(CursorPlace::Header(header.map_err(|_| {
+                uri.error_at_option("cursor_header", "option `cursor_header` is no header name")
+            })?))
         }
         (None, None) => None,
         (Some(_), Some(_)) => {
-            return Err(
-                uri.error_in_whole("options `cursor_parameter` and `cursor_header` exclude each other")
-            );
+            return Err(uri.error_at_option(
+                "cursor_header",
+                "options `cursor_parameter` and `cursor_header` exclude each other",
+            ));
         }
     };
     match (pointer(uri, options, "cursor")?, place) {

@@ -29,7 +29,7 @@ use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigErrors, RouteError};
 use router_core::exchange::Exchange;
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
@@ -49,6 +49,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "seda",
     summary: "hands exchanges to another route of this process through a queue",
     syntax: "seda:name",
+    path: path("name", PathKind::Route),
     consumes: true,
     produces: true,
     options: &[
@@ -109,7 +110,7 @@ impl Component for SedaComponent {
         let consumers = options.integer("concurrent_consumers").unwrap_or(1);
         if !(1..=MAX_CONSUMERS).contains(&consumers) {
             let message = format!("option `concurrent_consumers` takes a number from 1 to {MAX_CONSUMERS}");
-            return Err(uri.error_in_whole(message).into());
+            return Err(uri.error_at_option("concurrent_consumers", message).into());
         }
         let queue = {
             let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,7 +118,7 @@ impl Component for SedaComponent {
         };
         if let Some(size) = options.integer("size") {
             let size = usize::try_from(size).unwrap_or(usize::MAX);
-            queue.set_size(size).map_err(|problem| uri.error_in_whole(problem))?;
+            queue.set_size(size).map_err(|problem| uri.error_at_option("size", problem))?;
         }
         let offer_timeout = options.optional_duration("offer_timeout").unwrap_or(Duration::MAX);
         Ok(Box::new(Seda {

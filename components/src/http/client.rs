@@ -26,6 +26,9 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
+    /// How many clients are kept; one more makes all anew.
+    const MOST: usize = 100;
+
     /// The client with these settings. The first call makes it, which loads the CA certificates where
     /// they are needed; a failure is not kept, so that the next call tries again.
     pub(crate) fn get(&self, settings: &ClientSettings) -> Result<Client, BoxError> {
@@ -34,6 +37,10 @@ impl Clients {
             return Ok(client.clone());
         }
         let client = settings.build()?;
+        // A `user_agent` that depends on the exchange would fill the memory.
+        if clients.len() >= Self::MOST {
+            clients.clear();
+        }
         clients.insert(settings.clone(), client.clone());
         Ok(client)
     }

@@ -64,7 +64,7 @@ impl CatchUp {
     pub(super) fn read(uri: &EndpointUri, options: &Options) -> Result<Option<Self>, ConfigError> {
         let Some(policy) = Missed::read(options) else { return Ok(None) };
         if !options.boolean("fixed_rate") || options.duration("period").is_zero() {
-            let error = uri.error_in_whole("option `missed` needs `fixed_rate=true` and a period");
+            let error = uri.error_at_option("missed", "option `missed` needs `fixed_rate=true` and a period");
             return Err(error.help("a period that counts from the last exchange has no times to miss"));
         }
         Ok(Some(Self { policy, state: options.text("state").map(PathBuf::from) }))
