@@ -9,7 +9,8 @@ async fn main() -> Result<(), BoxError> {
     let cluster = FileCluster::open(FileClusterSettings::new(".bactrian/locks")).await?;
     let schedule = std::env::var("SCHEDULE").unwrap_or_else(|_| "30+2+*+*+*".into());
     let database = std::env::var("DATABASE").unwrap_or_else(|_| "sqlite:nightly.db".into());
-    let sql = |statement: &str| format!("sql:{statement}?data_source={database}");
+    let sql =
+        |statement: &str| endpoint("sql:").option("statement", statement).option("data_source", &*database);
     let route = from(format!("master:nightly:cron:nightly?schedule={schedule}&missed=once"))
         .id("nightly")
         .to(sql("create table if not exists session (id integer primary key, expires text)"))

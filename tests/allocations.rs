@@ -6,7 +6,7 @@
 use std::sync::Mutex;
 
 use bactrian::core::component::{BuildContext, Component, Consumer, Endpoint};
-use bactrian::core::options::ComponentDescription;
+use bactrian::core::options::{ComponentDescription, PathKind, path};
 use bactrian::core::pipeline::Pipeline;
 use bactrian::core::stop::Stop;
 use bactrian::core::uri::EndpointUri;
@@ -20,6 +20,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "lend",
     summary: "",
     syntax: "lend:name",
+    path: path("", PathKind::Name),
     consumes: true,
     produces: false,
     options: &[],

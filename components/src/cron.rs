@@ -59,7 +59,7 @@ use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::state::{RouteState, StateError};
 use router_core::stop::Stop;
@@ -99,6 +99,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "cron",
     summary: "an exchange at the times of a cron schedule",
     syntax: "cron:name",
+    path: path("name", PathKind::Name),
     consumes: true,
     produces: false,
     options: &[

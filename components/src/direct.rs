@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
@@ -34,6 +34,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "direct",
     summary: "calls another route of this process",
     syntax: "direct:name",
+    path: path("name", PathKind::Route),
     consumes: true,
     produces: true,
     options: &[

@@ -62,7 +62,7 @@ use regex::{Regex, RegexBuilder};
 use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigErrors};
-use router_core::options::{ComponentDescription, OptionKind, Options, flag, option};
+use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, flag, option, path};
 use router_core::uri::EndpointUri;
 
 use consumer::FileConsumer;
@@ -76,6 +76,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "file",
     summary: "reads files out of a directory, and writes exchanges into files",
     syntax: "file:directory",
+    path: path("directory", PathKind::Directory),
     consumes: true,
     produces: true,
     options: &[
@@ -130,7 +131,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
         ),
         option(
             "done_file_name",
-            OptionKind::Text,
+            OptionKind::Template(&[NAME]),
             None,
             "a name with `${file.name}` in it: files are read once that other file exists, which is deleted with them; \
              `to` makes it when the file is complete",

@@ -52,7 +52,9 @@ use reqwest::{Method, Request, Response, Url};
 use router_core::component::{BuildContext, Component, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
 use router_core::exchange::{Body, Exchange};
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options, option};
+use router_core::options::{
+    ComponentDescription, OptionDescription, OptionKind, Options, PathKind, option, path,
+};
 use router_core::secret::Secret;
 use router_core::uri::EndpointUri;
 
@@ -69,6 +71,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "http",
     summary: "sends each exchange as an HTTP request; the answer becomes its message",
     syntax: "http:host/path",
+    path: path("url", PathKind::Url),
     consumes: false,
     produces: true,
     options: OPTIONS,
@@ -86,7 +89,7 @@ pub(crate) const OPTIONS: &[OptionDescription] = &[
     ),
     option(
         "query",
-        OptionKind::Text,
+        OptionKind::Query,
         None,
         "the query of the URL, with `&` written as `%26`; the header `http.query` goes before it",
     ),

@@ -59,7 +59,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_
 use reqwest::{Method, Request, StatusCode, Url};
 use router_core::component::{BuildContext, Component, Consumer, Endpoint};
 use router_core::error::{BoxError, Chain, ConfigError, ConfigErrors};
-use router_core::options::{ComponentDescription, OptionKind, Options, option};
+use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, option, path};
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
@@ -91,6 +91,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "http-poll",
     summary: "asks a server again and again, and makes an exchange of what is new",
     syntax: "http-poll:https://host/path",
+    path: path("url", PathKind::Url),
     consumes: true,
     produces: false,
     options: &[
@@ -102,7 +103,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "how long a poll may take, from connecting to the last byte of the answer",
         ),
         option("connect_timeout", OptionKind::Duration, Some("10s"), "how long connecting may take"),
-        option("query", OptionKind::Text, None, "the query of the URL, with `&` written as `%26`"),
+        option("query", OptionKind::Query, None, "the query of the URL, with `&` written as `%26`"),
         option(
             "cursor",
             OptionKind::Text,

@@ -23,7 +23,7 @@
 
 use router_core::component::{BuildContext, Component, Endpoint};
 use router_core::error::ConfigErrors;
-use router_core::options::ComponentDescription;
+use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::uri::EndpointUri;
 
 use crate::http::{Clients, HttpComponent, OPTIONS, endpoint};
@@ -46,6 +46,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "https",
     summary: "sends each exchange as an HTTP request over TLS; the answer becomes its message",
     syntax: "https:host/path",
+    path: path("url", PathKind::Url),
     consumes: false,
     produces: true,
     options: OPTIONS,

@@ -24,7 +24,7 @@ use router_core::component::{BuildContext, Component, Endpoint, Processor};
 use router_core::definition::LogLevel;
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::{Body, Exchange};
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind, flag};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, flag, path};
 use router_core::pipeline::log_line;
 use router_core::uri::EndpointUri;
 use router_core::value::ValueMap;
@@ -37,6 +37,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "log",
     summary: "writes each exchange to the log",
     syntax: "log:name",
+    path: path("name", PathKind::Name),
     consumes: false,
     produces: true,
     options: &[

@@ -21,10 +21,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use router_core::cluster::{ClusterService, ClusterView, LeaderScope, LockName};
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, run_contained};
-use router_core::error::{BoxError, Chain, ConfigErrors};
-use router_core::options::ComponentDescription;
+use router_core::definition::EndpointDefinition;
+use router_core::error::{BoxError, Chain, ConfigError, ConfigErrors};
+use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::pipeline::Pipeline;
-use router_core::source::SourceText;
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use tokio::time::Instant;
@@ -69,6 +69,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "master",
     summary: "consumes an endpoint on one member of the cluster at a time",
     syntax: "master:lock:uri",
+    path: path("", PathKind::Name),
     consumes: true,
     produces: false,
     options: &[],
@@ -98,8 +99,7 @@ impl Component for MasterComponent {
             errors.into_result()?;
             unreachable!("there is an error");
         };
-        let lock = uri.decoded_path_part(0..colon).parse::<LockName>();
-        let lock = errors.collect(lock.map_err(|error| uri.error_in_path(0..colon, error.to_string())));
+        let lock = errors.collect(lock(uri, colon));
         let delegate = errors.collect(context.source(&delegate));
         errors.into_result()?;
         let (Some(cluster), Some(lock), Some(delegate)) = (cluster, lock, delegate) else {
@@ -114,6 +114,16 @@ impl Component for MasterComponent {
     }
 }
 
+/// The lock whose name ends at byte `colon` of the path.
+fn lock(uri: &EndpointUri, colon: usize) -> Result<LockName, ConfigError> {
+    if let Some(start) = uri.path()[..colon].find("${") {
+        let error = uri.error_in_path(start..colon, "a placeholder is not replaced here");
+        return Err(error.help("a lock has one name: no message chooses it"));
+    }
+    let name = uri.decoded_path_part(0..colon)?;
+    name.parse::<LockName>().map_err(|error| uri.error_in_path(0..colon, error.to_string()))
+}
+
 /// Where the name of the lock ends, and the URI of the delegate.
 fn split(uri: &EndpointUri) -> Option<(usize, EndpointUri)> {
     let colon = uri.path().find(':')?;
@@ -123,12 +133,12 @@ fn split(uri: &EndpointUri) -> Option<(usize, EndpointUri)> {
 /// The locks under which a route with this source works, outermost first: those of `master:`, and of each
 /// `master:` in it. Only of sources without mistakes; of others it may be some of them.
 #[must_use]
-pub fn locks(from: &SourceText) -> Vec<LockName> {
+pub fn locks(from: &EndpointDefinition) -> Vec<LockName> {
     let mut locks = Vec::new();
-    let mut source = EndpointUri::parse(from).ok();
+    let mut source = EndpointUri::new(from).ok();
     while let Some(uri) = source.filter(|uri| uri.scheme() == DESCRIPTION.scheme) {
         let Some((colon, delegate)) = split(&uri) else { break };
-        locks.extend(uri.decoded_path_part(0..colon).parse::<LockName>());
+        locks.extend(lock(&uri, colon));
         source = Some(delegate);
     }
     locks

@@ -34,7 +34,7 @@ use async_trait::async_trait;
 use router_core::component::{BuildContext, Component, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
 use router_core::uri::EndpointUri;
 use smol_str::SmolStr;
 use tokio::sync::watch;
@@ -49,6 +49,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "mock",
     summary: "keeps the exchanges it gets, for tests",
     syntax: "mock:name",
+    path: path("name", PathKind::Name),
     consumes: false,
     produces: true,
     options: &[

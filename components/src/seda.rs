@@ -29,7 +29,7 @@ use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigErrors, RouteError};
 use router_core::exchange::Exchange;
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
@@ -49,6 +49,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "seda",
     summary: "hands exchanges to another route of this process through a queue",
     syntax: "seda:name",
+    path: path("name", PathKind::Route),
     consumes: true,
     produces: true,
     options: &[

@@ -2,7 +2,7 @@
 //!
 //! | option | takes | default | meaning |
 //! |---|---|---|---|
-//! | `data_source` | text |  | required: `sqlite:path`, `sqlite::memory:`, or `postgres://user@host:port/database` |
+//! | `data_source` | URL |  | required: `sqlite:path`, `sqlite::memory:`, or `postgres://user@host:port/database` |
 //! | `password` | secret |  | the password of the user in the URL of the data source |
 //! | `output_type` | list, one | `list` | `list`: the body becomes an array of all rows; `one`: it becomes the only row, or empty |
 //! | `initial_delay` | duration | `1s` | the time before the first poll |
@@ -99,7 +99,7 @@ use std::time::Duration;
 
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{ConfigError, ConfigErrors};
-use router_core::options::{ComponentDescription, OptionKind, Options, option};
+use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, option, path};
 use router_core::uri::EndpointUri;
 
 use consumer::SqlConsumer;
@@ -117,12 +117,13 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "sql",
     summary: "runs a statement for each exchange, or makes an exchange of each row that it yields",
     syntax: "sql:statement",
+    path: path("statement", PathKind::Code),
     consumes: true,
     produces: true,
     options: &[
         option(
             "data_source",
-            OptionKind::Text,
+            OptionKind::Url,
             None,
             "required: `sqlite:path`, `sqlite::memory:`, or `postgres://user@host:port/database`",
         ),

@@ -3,7 +3,7 @@
 //! | option | takes | default | meaning |
 //! |---|---|---|---|
 //! | `authorization_token` | secret |  | required: where the token of the bot is kept |
-//! | `base_uri` | text | `https://api.telegram.org` | where the Bot API is |
+//! | `base_uri` | URL | `https://api.telegram.org` | where the Bot API is |
 //! | `timeout` | duration | `30s` | consumer: how long the server may keep a poll that has nothing to tell, at most 50s |
 //! | `limit` | integer | `100` | consumer: how many updates one poll brings, at most 100 |
 //! | `allowed_updates` | text |  | consumer: the kinds of updates, separated by commas; unset: as set before, at first all usual ones |
@@ -61,7 +61,7 @@ use std::time::Duration;
 use reqwest::Url;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{ConfigError, ConfigErrors};
-use router_core::options::{ComponentDescription, OptionKind, Options, option};
+use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, option, path};
 use router_core::uri::EndpointUri;
 
 use crate::http::{Clients, HttpComponent, refuse_credentials};
@@ -88,6 +88,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "telegram",
     summary: "receives what people send to a Telegram bot, and lets the bot send",
     syntax: "telegram:bots",
+    path: path("", PathKind::Name),
     consumes: true,
     produces: true,
     options: &[
@@ -97,7 +98,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             None,
             "required: where the token of the bot is kept",
         ),
-        option("base_uri", OptionKind::Text, Some("https://api.telegram.org"), "where the Bot API is"),
+        option("base_uri", OptionKind::Url, Some("https://api.telegram.org"), "where the Bot API is"),
         option(
             "timeout",
             OptionKind::Duration,

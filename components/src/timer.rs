@@ -33,7 +33,7 @@ use async_trait::async_trait;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
@@ -51,6 +51,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "timer",
     summary: "an exchange at regular times",
     syntax: "timer:name",
+    path: path("name", PathKind::Name),
     consumes: true,
     produces: false,
     options: &[

@@ -16,7 +16,7 @@ use router_core::component::{BuildContext, Component, Consumer, Endpoint};
 use router_core::definition::ErrorHandlerDefinition;
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
 use router_core::exchange::Exchange;
-use router_core::options::ComponentDescription;
+use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::router::{RouteStatus, Router, RouterBuilder, RouterError, Shutdown};
 use router_core::stop::Stop;
@@ -388,6 +388,7 @@ static TROUBLED: ComponentDescription = ComponentDescription {
     scheme: "troubled",
     summary: "",
     syntax: "troubled:name",
+    path: path("", PathKind::Name),
     consumes: true,
     produces: false,
     options: &[],

@@ -18,7 +18,7 @@ use router_core::cluster::{ClusterService, LockName, MemoryCluster};
 use router_core::component::{BuildContext, Component, Consumer, Endpoint};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
-use router_core::options::ComponentDescription;
+use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::router::{Router, RouterBuilder};
 use router_core::stop::Stop;
@@ -57,6 +57,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "probe",
     summary: "",
     syntax: "probe:name",
+    path: path("", PathKind::Name),
     consumes: true,
     produces: false,
     options: &[],

@@ -335,7 +335,7 @@ async fn other_methods_are_called_by_name_and_the_token_is_in_no_error() {
                 Ok(())
             })
             .error_handler(ErrorHandlerDefinition {
-                dead_letter: Some(SourceText::from_code("mock:dead")),
+                dead_letter: Some(SourceText::from_code("mock:dead").into()),
                 ..ErrorHandlerDefinition::default()
             })
             .to(uri)
@@ -384,7 +384,7 @@ async fn a_server_that_repeats_the_token_in_another_spelling_does_not_get_it_int
     let uri = stage.uri("chat_id=1").replace(&stage.server.base_uri(), &server.await);
     let route =
         from("timer:t?delay=0&repeat_count=1").set_body("hello").error_handler(ErrorHandlerDefinition {
-            dead_letter: Some(SourceText::from_code("mock:dead")),
+            dead_letter: Some(SourceText::from_code("mock:dead").into()),
             ..ErrorHandlerDefinition::default()
         });
     let dead = stage.mock.endpoint("dead");

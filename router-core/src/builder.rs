@@ -5,18 +5,34 @@ use std::time::Duration;
 
 use crate::component::Processor;
 use crate::definition::{
-    ErrorHandlerDefinition, ExpressionDefinition, LogLevel, PredicateDefinition, ProcessDefinition,
-    RouteDefinition, StepDefinition, WhenDefinition,
+    DynamicDefinition, EndpointDefinition, ErrorHandlerDefinition, ExpressionDefinition, LogLevel,
+    PredicateDefinition, ProcessDefinition, RouteDefinition, StepDefinition, WhenDefinition,
 };
 use crate::error::BoxError;
 use crate::exchange::Exchange;
 use crate::source::SourceText;
 use crate::value::Value;
 
-/// Starts a route at the endpoint `uri`.
+/// Starts a route at an endpoint: its URI, or [`endpoint`].
 #[track_caller]
-pub fn from(uri: impl Into<Arc<str>>) -> RouteBuilder {
-    RouteBuilder { definition: RouteDefinition::new(SourceText::from_code(uri)) }
+pub fn from(endpoint: impl IntoEndpoint) -> RouteBuilder {
+    RouteBuilder { definition: RouteDefinition::new(endpoint.into_endpoint()) }
+}
+
+/// An endpoint with options beside its URI, in which nothing is decoded:
+/// `endpoint("sql:").option("statement", "select '50%' || '?'")`.
+#[must_use]
+#[track_caller]
+pub fn endpoint(uri: impl Into<Arc<str>>) -> EndpointDefinition {
+    EndpointDefinition::new(uri)
+}
+
+/// The target of a `to_dynamic` step that has more than a URI:
+/// `dynamic("direct:${header.kind}").allow(["direct:order", "direct:invoice"])`.
+#[must_use]
+#[track_caller]
+pub fn dynamic(uri: impl IntoExpression) -> DynamicDefinition {
+    uri.into_expression().into()
 }
 
 /// A route that is being written. [`Steps`] has its steps.
@@ -102,18 +118,20 @@ pub trait Steps: Sized {
     #[must_use]
     fn step(self, step: StepDefinition) -> Self;
 
-    /// Sends the exchange to the endpoint at `uri`.
+    /// Sends the exchange to an endpoint: its URI, or [`endpoint`].
     #[must_use]
     #[track_caller]
-    fn to(self, uri: impl Into<Arc<str>>) -> Self {
-        self.step(StepDefinition::To(SourceText::from_code(uri)))
+    fn to(self, endpoint: impl IntoEndpoint) -> Self {
+        self.step(StepDefinition::To(endpoint.into_endpoint()))
     }
 
-    /// Sends the exchange to the endpoint whose URI the expression gives for it.
+    /// Sends the exchange to an endpoint that depends on it: a URI with placeholders, whose values are
+    /// data and bring no options. Where a message chooses the endpoint, say which ones it may choose with
+    /// [`dynamic`].
     #[must_use]
     #[track_caller]
-    fn to_dynamic(self, uri: impl IntoExpression) -> Self {
-        self.step(StepDefinition::ToDynamic(uri.into_expression()))
+    fn to_dynamic(self, target: impl IntoDynamic) -> Self {
+        self.step(StepDefinition::ToDynamic(target.into_dynamic()))
     }
 
     /// Writes a line to the log, at level INFO.
@@ -244,6 +262,47 @@ where
 {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
         (self.0)(exchange).await
+    }
+}
+
+/// What the builder takes where an endpoint stands: its URI, or an [`endpoint`] with options beside it.
+pub trait IntoEndpoint {
+    /// The endpoint.
+    #[track_caller]
+    fn into_endpoint(self) -> EndpointDefinition;
+}
+
+impl IntoEndpoint for EndpointDefinition {
+    fn into_endpoint(self) -> EndpointDefinition {
+        self
+    }
+}
+
+impl<T: Into<Arc<str>>> IntoEndpoint for T {
+    #[track_caller]
+    fn into_endpoint(self) -> EndpointDefinition {
+        EndpointDefinition::new(self)
+    }
+}
+
+/// What the builder takes where an endpoint depends on the exchange: a URI with placeholders, or a
+/// [`dynamic`] target.
+pub trait IntoDynamic {
+    /// The target.
+    #[track_caller]
+    fn into_dynamic(self) -> DynamicDefinition;
+}
+
+impl IntoDynamic for DynamicDefinition {
+    fn into_dynamic(self) -> DynamicDefinition {
+        self
+    }
+}
+
+impl<T: IntoExpression> IntoDynamic for T {
+    #[track_caller]
+    fn into_dynamic(self) -> DynamicDefinition {
+        self.into_expression().into()
     }
 }
 

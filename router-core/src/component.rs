@@ -118,7 +118,8 @@ impl BuildContext<'_> {
     /// # Errors
     /// Every mistake in the URI; an unknown scheme.
     pub fn endpoint(&self, uri: &EndpointUri) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        self.registry.component(uri)?.endpoint(uri, self)
+        let component = self.registry.component(uri)?;
+        component.endpoint(&uri.with_path_beside(component.description().path.key)?, self)
     }
 
     /// The endpoint at `uri`, which can be consumed.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::builder::IntoEndpoint;
 use crate::component::Processor;
 use crate::exchange::Exchange;
 use crate::source::SourceText;
@@ -23,13 +24,83 @@ pub struct RouteDefinition {
     /// Routes start in this order and stop in reverse. Those without an order come after, in the order
     /// of definition, except that routes which others call (`direct:`) come before their callers.
     pub startup_order: Option<i32>,
-    /// The URI of the consumer. `None`: a front end could not read it, and has said so; the rest of the
-    /// route is checked all the same.
-    pub from: Option<SourceText>,
+    /// The endpoint that is consumed. `None`: a front end could not read it, and has said so; the rest of
+    /// the route is checked all the same.
+    pub from: Option<EndpointDefinition>,
     /// What happens to each exchange.
     pub steps: Vec<StepDefinition>,
     /// What happens when a step fails.
     pub error_handler: Option<ErrorHandlerDefinition>,
+}
+
+/// An endpoint as it was written: its URI, and options that stand beside it.
+#[derive(Clone, Debug)]
+pub struct EndpointDefinition {
+    /// The URI.
+    pub uri: SourceText,
+    /// Options that stand beside the URI, by name; nothing in them is decoded. They are those of the
+    /// component, and the one that names what stands behind the colon of its URIs: `statement` for `sql:`.
+    pub options: Vec<(SourceText, SourceText)>,
+}
+
+impl EndpointDefinition {
+    /// An endpoint that is given by its URI.
+    #[must_use]
+    #[track_caller]
+    pub fn new(uri: impl Into<Arc<str>>) -> Self {
+        SourceText::from_code(uri).into()
+    }
+
+    /// Adds an option beside the URI. Nothing in its value is decoded.
+    #[must_use]
+    #[track_caller]
+    pub fn option(mut self, name: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
+        self.options.push((SourceText::from_code(name), SourceText::from_code(value)));
+        self
+    }
+}
+
+impl From<SourceText> for EndpointDefinition {
+    fn from(uri: SourceText) -> Self {
+        Self { uri, options: Vec::new() }
+    }
+}
+
+/// An endpoint whose URI has placeholders, or is one.
+#[derive(Clone)]
+pub struct DynamicDefinition {
+    /// The URI. Its placeholders are values: what a message says brings no option and no other path.
+    pub uri: ExpressionDefinition,
+    /// As [`EndpointDefinition::options`], with placeholders.
+    pub options: Vec<(SourceText, SourceText)>,
+    /// The endpoints that messages may choose: URIs, or how they begin, with a `*` behind it.
+    pub allow: Vec<SourceText>,
+}
+
+impl DynamicDefinition {
+    /// Adds an option beside the URI, which may have placeholders.
+    #[must_use]
+    #[track_caller]
+    pub fn option(mut self, name: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
+        self.options.push((SourceText::from_code(name), SourceText::from_code(value)));
+        self
+    }
+
+    /// Allows endpoints that messages may choose: a URI, or how it begins, with a `*` behind it.
+    #[must_use]
+    #[track_caller]
+    pub fn allow<T: Into<Arc<str>>>(mut self, uris: impl IntoIterator<Item = T>) -> Self {
+        for uri in uris {
+            self.allow.push(SourceText::from_code(uri));
+        }
+        self
+    }
+}
+
+impl From<ExpressionDefinition> for DynamicDefinition {
+    fn from(uri: ExpressionDefinition) -> Self {
+        Self { uri, options: Vec::new(), allow: Vec::new() }
+    }
 }
 
 /// One step as it was written. The closed set of what a route can do: adding a step means a variant
@@ -37,9 +108,9 @@ pub struct RouteDefinition {
 #[derive(Clone)]
 pub enum StepDefinition {
     /// Sends the exchange to an endpoint.
-    To(SourceText),
-    /// Sends the exchange to the endpoint whose URI the expression gives.
-    ToDynamic(ExpressionDefinition),
+    To(EndpointDefinition),
+    /// Sends the exchange to an endpoint that depends on it.
+    ToDynamic(DynamicDefinition),
     /// Writes a line to the log.
     Log {
         /// What to write.
@@ -235,7 +306,7 @@ pub struct ErrorHandlerDefinition {
     /// The longest pause.
     pub maximum_redelivery_delay: Duration,
     /// Where exchanges go that still fail; their source then sees a success.
-    pub dead_letter: Option<SourceText>,
+    pub dead_letter: Option<EndpointDefinition>,
 }
 
 impl Default for ErrorHandlerDefinition {
@@ -258,20 +329,20 @@ impl ErrorHandlerDefinition {
         self
     }
 
-    /// Sends exchanges that still fail to the endpoint at `uri`.
+    /// Sends exchanges that still fail to this endpoint.
     #[must_use]
     #[track_caller]
-    pub fn dead_letter(mut self, uri: impl Into<Arc<str>>) -> Self {
-        self.dead_letter = Some(SourceText::from_code(uri));
+    pub fn dead_letter(mut self, endpoint: impl IntoEndpoint) -> Self {
+        self.dead_letter = Some(endpoint.into_endpoint());
         self
     }
 }
 
 impl RouteDefinition {
-    /// A route from the endpoint at `uri`, without steps.
+    /// A route from this endpoint, without steps.
     #[must_use]
-    pub fn new(from: SourceText) -> Self {
-        Self { from: Some(from), ..Self::default() }
+    pub fn new(from: impl Into<EndpointDefinition>) -> Self {
+        Self { from: Some(from.into()), ..Self::default() }
     }
 }
 

@@ -1,38 +1,89 @@
-//! [`DynamicTarget`]: the endpoint of a `to_dynamic` step, whose URI each exchange decides.
+//! [`DynamicTarget`]: the endpoint of a `to_dynamic` step, which depends on the exchange.
+//!
+//! What a message says is a value there, never a route: the URI is taken apart once, before any value is put
+//! into it, and what a message may choose beyond values is what the step allows.
+
+mod allow;
+mod template;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use smol_str::{SmolStr, ToSmolStr};
 
-use crate::cluster::ClusterService;
-use crate::component::{BuildContext, Processor};
-use crate::error::BoxError;
+use crate::component::Processor;
+use crate::definition::{DynamicDefinition, ExpressionDefinition};
+use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
-use crate::expression::{Expression, Scope};
-use crate::registry::Registry;
+use crate::expression::{Expression, Piece, Scope, pieces};
+use crate::route::Surroundings;
 use crate::source::SourceText;
 use crate::uri::EndpointUri;
 
-/// A URI expression, and the processors that were made for its values so far.
+pub(crate) use allow::{Allowed, AllowedEndpoint, prefix};
+use template::Template;
+
+/// The endpoint of a step, as far as it is the same for all exchanges, and the processors that were made for
+/// the values of the others so far.
 pub(crate) struct DynamicTarget {
-    uri: Expression,
-    registry: Arc<Registry>,
-    cluster: Option<Arc<dyn ClusterService>>,
-    processors: Mutex<HashMap<SmolStr, Arc<dyn Processor>>>,
+    target: Target,
+    allowed: Allowed,
+    surroundings: Surroundings,
+    processors: Mutex<HashMap<Box<[SmolStr]>, Made>>,
+}
+
+/// What is the same for all exchanges.
+enum Target {
+    /// All but the values in it.
+    Template(Template),
+    /// Nothing: the exchange gives the whole URI.
+    Whole(Expression),
+}
+
+/// A processor, and the routes of this process that it calls, if it does.
+#[derive(Clone)]
+struct Made {
+    processor: Arc<dyn Processor>,
+    address: Option<SmolStr>,
+}
+
+/// Whether nothing in the target depends on the exchange.
+pub(crate) fn constant(definition: &DynamicDefinition) -> Option<SourceText> {
+    let is_constant = |text: &SourceText| {
+        let pieces = pieces(text.as_str(), 0..text.as_str().len(), &[]);
+        !pieces.iter().any(|piece| matches!(piece, Piece::Placeholder(_)))
+    };
+    let options = definition.options.iter().all(|(_, value)| is_constant(value));
+    match &definition.uri {
+        ExpressionDefinition::Text(text) if options && is_constant(text) => Some(text.clone()),
+        ExpressionDefinition::Constant(value) if options => Some(SourceText::computed(value.to_string())),
+        _ => None,
+    }
 }
 
 impl DynamicTarget {
     /// How many processors are kept, as in Camel. When one more is needed, all are made anew: that is
-    /// slow only for routes that never repeat a URI, which no cache would help.
+    /// slow only for routes that never repeat a value, which no cache would help.
     const CACHE_SIZE: usize = 1000;
 
-    pub(crate) fn new(
-        uri: Expression,
-        registry: Arc<Registry>,
-        cluster: Option<Arc<dyn ClusterService>>,
-    ) -> Self {
-        Self { uri, registry, cluster, processors: Mutex::default() }
+    /// Compiles a target that is not [`constant`].
+    pub(crate) fn compile(
+        definition: &DynamicDefinition,
+        allowed: Allowed,
+        surroundings: &Surroundings,
+    ) -> Result<Self, ConfigErrors> {
+        let target = match &definition.uri {
+            ExpressionDefinition::Text(text) if !is_one_placeholder(text) => {
+                let template = Template::compile(text, &definition.options, &surroundings.registry)?;
+                template.check_allowed(&allowed)?;
+                Target::Template(template)
+            }
+            uri => Target::Whole(whole(uri, definition, &allowed)?),
+        };
+        let surroundings = surroundings.clone();
+        Ok(Self { target, allowed, surroundings, processors: Mutex::default() })
     }
 
     /// The processor for this exchange.
@@ -41,18 +92,105 @@ impl DynamicTarget {
         exchange: &Exchange,
         scope: Scope<'_>,
     ) -> Result<Arc<dyn Processor>, BoxError> {
-        let uri = self.uri.evaluate(exchange, scope).to_smolstr();
+        let values = match &self.target {
+            Target::Template(template) => template.values(exchange, scope)?,
+            Target::Whole(uri) => [uri.evaluate(exchange, scope).to_smolstr()].into(),
+        };
         let mut processors = self.processors.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(processor) = processors.get(&uri) {
-            return Ok(Arc::clone(processor));
+        let made = match processors.get(&values) {
+            Some(made) => made.clone(),
+            None => {
+                let made = self.make(&values)?;
+                if processors.len() >= Self::CACHE_SIZE {
+                    processors.clear();
+                }
+                processors.insert(values, made.clone());
+                made
+            }
+        };
+        drop(processors);
+        // Asked each time: a queue that nothing consumes any more would swallow what is sent to it.
+        match &made.address {
+            Some(address) if !self.surroundings.is_consumed(address) => {
+                Err(format!("no route consumes `{}`", address.escape_debug()).into())
+            }
+            _ => Ok(made.processor),
         }
-        let context = BuildContext { registry: &self.registry, cluster: self.cluster.as_ref() };
-        let parsed = EndpointUri::parse(&SourceText::computed(uri.as_str()))?;
-        let (_, processor) = context.sink(&parsed)?;
-        if processors.len() >= Self::CACHE_SIZE {
-            processors.clear();
-        }
-        processors.insert(uri, Arc::clone(&processor));
-        Ok(processor)
     }
+
+    fn make(&self, values: &[SmolStr]) -> Result<Made, BoxError> {
+        let uri = match &self.target {
+            Target::Template(template) => {
+                let uri = template.uri(values)?;
+                let chosen = template.is_chosen() && !self.allowed.is_empty();
+                if chosen && !self.allowed.permits(&uri, template.kind()) {
+                    return Err(not_allowed(uri.as_str()));
+                }
+                uri
+            }
+            Target::Whole(_) => {
+                let text = values.first().map_or("", SmolStr::as_str);
+                let uri = EndpointUri::parse(&SourceText::computed(text)).map_err(|_| not_allowed(text))?;
+                if let Some(processor) = self.allowed.exactly(&uri) {
+                    return Ok(Made { processor, address: None });
+                }
+                if !uri.options().is_empty() {
+                    return Err(not_allowed(text));
+                }
+                let kind = self.surroundings.registry.component(&uri)?.description().path.kind;
+                if !self.allowed.permits(&uri, kind) {
+                    return Err(not_allowed(text));
+                }
+                uri
+            }
+        };
+        let (endpoint, processor) = self.surroundings.context().sink(&uri)?;
+        Ok(Made { processor, address: endpoint.local_address().map(SmolStr::from) })
+    }
+}
+
+fn not_allowed(uri: &str) -> BoxError {
+    format!("`{}` is not among the endpoints that this step allows", shown(uri)).into()
+}
+
+/// What a message says, for an error.
+fn shown(text: &str) -> String {
+    /// A longer text is not shown as a whole.
+    const SHOWN: usize = 80;
+    let cut = text.chars().take(SHOWN).collect::<String>();
+    let rest = if cut.len() < text.len() { "..." } else { "" };
+    format!("{}{rest}", cut.escape_debug())
+}
+
+fn is_one_placeholder(text: &SourceText) -> bool {
+    let pieces = pieces(text.as_str(), 0..text.as_str().len(), &[]);
+    matches!(pieces.as_slice(), [Piece::Placeholder(_)])
+}
+
+/// A URI that the exchange gives as a whole.
+fn whole(
+    uri: &ExpressionDefinition,
+    definition: &DynamicDefinition,
+    allowed: &Allowed,
+) -> Result<Expression, ConfigErrors> {
+    let mut errors = ConfigErrors::default();
+    let expression = errors.collect(Expression::compile(uri));
+    let error = |message: &str| match uri {
+        ExpressionDefinition::Text(text) => ConfigError::at(text, 0..text.as_str().len(), message),
+        _ => ConfigError::new(message),
+    };
+    if allowed.is_empty() {
+        let error = error("a message would choose any endpoint, with any options");
+        errors.push(error.help(
+            "say which ones it may choose: `{ uri = \"${header.target}\", allow = [\"direct:a\", \"direct:order-*\"] }`, \
+             in Rust `dynamic(...).allow([...])`",
+        ));
+    }
+    if let Some((name, _)) = definition.options.first() {
+        let message = "an option beside a URI that a message gives as a whole";
+        let error = ConfigError::at(name, 0..name.as_str().len(), message);
+        errors.push(error.help("write the options into the URIs of `allow`"));
+    }
+    errors.into_result()?;
+    expression.ok_or_else(ConfigErrors::default)
 }

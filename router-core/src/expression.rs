@@ -2,7 +2,8 @@
 //!
 //! An expression is text with placeholders: `tick ${header.timer.counter} on ${node}`. One that is a
 //! single placeholder keeps the type of its value. A predicate compares operands:
-//! `${header.kind} == 'a' && !(${body} contains 'b')`. `\${` is a literal `${`.
+//! `${header.kind} == 'a' && !(${body} contains 'b')`. `\${` is a literal `${`, and `\\${...}` a backslash
+//! before a value; elsewhere a backslash is a backslash.
 //!
 //! | placeholder | value |
 //! |---|---|
@@ -19,15 +20,18 @@
 
 mod parse;
 
+use std::cmp::Ordering;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use smol_str::SmolStr;
 
 use crate::definition::{ExpressionDefinition, PredicateDefinition};
-use crate::error::ConfigError;
+use crate::error::{BoxError, ConfigErrors};
 use crate::exchange::{Body, Exchange};
-use crate::value::Value;
+use crate::value::{NoOrder, Value};
+
+pub(crate) use parse::{Piece, pieces, variable};
 
 /// What gives a value for an exchange.
 pub(crate) enum Expression {
@@ -59,11 +63,20 @@ pub(crate) enum Variable {
 /// What holds for an exchange or not.
 pub(crate) enum Predicate {
     Operand(Expression),
-    Compare(Expression, Operator, Expression),
+    Compare(Comparison),
     Not(Box<Predicate>),
     And(Box<Predicate>, Box<Predicate>),
     Or(Box<Predicate>, Box<Predicate>),
     Function(Arc<dyn Fn(&Exchange) -> bool + Send + Sync>),
+}
+
+/// Two operands, and an operator between them.
+pub(crate) struct Comparison {
+    left: Expression,
+    operator: Operator,
+    right: Expression,
+    /// As it was written, for errors.
+    written: SmolStr,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,6 +88,7 @@ pub(crate) enum Operator {
     Greater,
     GreaterOrEqual,
     Contains,
+    In,
 }
 
 /// What placeholders see besides the exchange.
@@ -85,7 +99,7 @@ pub(crate) struct Scope<'a> {
 }
 
 impl Expression {
-    pub(crate) fn compile(definition: &ExpressionDefinition) -> Result<Self, ConfigError> {
+    pub(crate) fn compile(definition: &ExpressionDefinition) -> Result<Self, ConfigErrors> {
         match definition {
             ExpressionDefinition::Text(text) => parse::expression(text),
             ExpressionDefinition::Constant(value) => Ok(Self::Constant(value.clone())),
@@ -116,7 +130,7 @@ impl Expression {
 }
 
 impl Variable {
-    fn evaluate(&self, exchange: &Exchange, scope: Scope<'_>) -> Value {
+    pub(crate) fn evaluate(&self, exchange: &Exchange, scope: Scope<'_>) -> Value {
         match self {
             Self::Body => exchange.message.body.to_value(),
             Self::BodyField(path) => body_field(&exchange.message.body, path),
@@ -146,38 +160,49 @@ fn body_field(body: &Body, path: &[SmolStr]) -> Value {
 }
 
 impl Predicate {
-    pub(crate) fn compile(definition: &PredicateDefinition) -> Result<Self, ConfigError> {
+    pub(crate) fn compile(definition: &PredicateDefinition) -> Result<Self, ConfigErrors> {
         match definition {
             PredicateDefinition::Text(text) => parse::predicate(text),
             PredicateDefinition::Function(function) => Ok(Self::Function(Arc::clone(function))),
         }
     }
 
-    pub(crate) fn holds(&self, exchange: &Exchange, scope: Scope<'_>) -> bool {
-        match self {
+    /// Whether it holds.
+    ///
+    /// # Errors
+    /// When it compares values that have no order.
+    pub(crate) fn holds(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<bool, BoxError> {
+        Ok(match self {
             Self::Operand(operand) => operand.evaluate(exchange, scope).is_truthy(),
-            Self::Compare(left, operator, right) => {
-                operator.holds(&left.evaluate(exchange, scope), &right.evaluate(exchange, scope))
-            }
-            Self::Not(inner) => !inner.holds(exchange, scope),
-            Self::And(left, right) => left.holds(exchange, scope) && right.holds(exchange, scope),
-            Self::Or(left, right) => left.holds(exchange, scope) || right.holds(exchange, scope),
+            Self::Compare(comparison) => comparison.holds(exchange, scope)?,
+            Self::Not(inner) => !inner.holds(exchange, scope)?,
+            Self::And(left, right) => left.holds(exchange, scope)? && right.holds(exchange, scope)?,
+            Self::Or(left, right) => left.holds(exchange, scope)? || right.holds(exchange, scope)?,
             Self::Function(function) => function(exchange),
-        }
+        })
+    }
+}
+
+impl Comparison {
+    fn holds(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<bool, BoxError> {
+        let (left, right) = (self.left.evaluate(exchange, scope), self.right.evaluate(exchange, scope));
+        let holds = self.operator.holds(&left, &right);
+        holds.map_err(|no_order| format!("`{}` cannot be decided: {no_order}", self.written).into())
     }
 }
 
 impl Operator {
-    fn holds(self, left: &Value, right: &Value) -> bool {
-        let ordering = left.compare(right);
+    fn holds(self, left: &Value, right: &Value) -> Result<bool, NoOrder> {
+        let order = |holds: fn(Ordering) -> bool| Ok(left.order(right)?.is_some_and(holds));
         match self {
-            Self::Equal => ordering.is_some_and(std::cmp::Ordering::is_eq),
-            Self::NotEqual => !ordering.is_some_and(std::cmp::Ordering::is_eq),
-            Self::Less => ordering.is_some_and(std::cmp::Ordering::is_lt),
-            Self::LessOrEqual => ordering.is_some_and(std::cmp::Ordering::is_le),
-            Self::Greater => ordering.is_some_and(std::cmp::Ordering::is_gt),
-            Self::GreaterOrEqual => ordering.is_some_and(std::cmp::Ordering::is_ge),
-            Self::Contains => left.to_string().contains(&right.to_string()),
+            Self::Equal => Ok(left.equals(right)),
+            Self::NotEqual => Ok(!left.equals(right)),
+            Self::Less => order(Ordering::is_lt),
+            Self::LessOrEqual => order(Ordering::is_le),
+            Self::Greater => order(Ordering::is_gt),
+            Self::GreaterOrEqual => order(Ordering::is_ge),
+            Self::Contains => Ok(left.contains(right)),
+            Self::In => Ok(left.is_in(right)),
         }
     }
 }
@@ -207,7 +232,8 @@ mod tests {
     fn holds(text: &str) -> bool {
         let definition = PredicateDefinition::Text(SourceText::from_code(text));
         let scope = Scope { route_id: &ROUTE, node: &NODE };
-        Predicate::compile(&definition).unwrap_or_else(|error| panic!("{error}")).holds(&exchange(), scope)
+        let predicate = Predicate::compile(&definition).unwrap_or_else(|error| panic!("{error}"));
+        predicate.holds(&exchange(), scope).unwrap()
     }
 
     #[test]
@@ -218,6 +244,32 @@ mod tests {
         assert_eq!(evaluate("${term}${lock}${header.none}|"), "|".into());
         assert_eq!(evaluate(r"\${body} costs $5"), "${body} costs $5".into());
         assert_eq!(evaluate(""), "".into());
+    }
+
+    #[test]
+    fn a_backslash_can_stand_before_a_placeholder() {
+        for (text, value) in [
+            (r"C:\\${header.count}", r"C:\10"),
+            (r"\\\\${header.count}", r"\\10"),
+            (r"\\\${header.count}", r"\${header.count}"),
+            (r"\\server\d+ $ \$", r"\\server\d+ $ \$"),
+            (r"${header.count}\\${header.count}\", r"10\10\"),
+        ] {
+            assert_eq!(evaluate(text), value.into(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_decided_is_an_error_that_names_the_comparison() {
+        let text = "${header.count} == 10 && ( ${header.content-type}  <  ${header.count} )";
+        let definition = PredicateDefinition::Text(SourceText::from_code(text));
+        let scope = Scope { route_id: &ROUTE, node: &NODE };
+        let error = Predicate::compile(&definition).unwrap().holds(&exchange(), scope).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`${header.content-type}  <  ${header.count}` cannot be decided: \
+             the text `text/plain` and the number 10 have no order"
+        );
     }
 
     #[test]
@@ -238,6 +290,10 @@ mod tests {
             "${header.none} == null",
             "!${header.none}",
             "${body.user.name} != \"Bob\"",
+            "${body.items} contains 7 && !(${body.items} contains '1')",
+            "${body.user.name} in 'Ann, Bob' && !(${header.count} in ${body.items}) && '8' in ${body.items}",
+            "'1.10' != '1.1' && '9007199254740993' != '9007199254740992' && 'Nan' == 'Nan'",
+            "'10' > '9' && '10' < '9a' && '1.10' == 1.1",
             "'${body.user.name}-x' == 'Ann-x'",
             "false || true",
         ] {

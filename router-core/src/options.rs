@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::error::{ConfigError, ConfigErrors};
 use crate::secret::Secret;
-use crate::uri::EndpointUri;
+use crate::uri::{Encoding, EndpointUri, Part, UriOption};
 
 /// What a component is for and which options its URIs take.
 #[derive(Debug)]
@@ -18,12 +18,45 @@ pub struct ComponentDescription {
     pub summary: &'static str,
     /// The form of its URIs, without options: `timer:name`.
     pub syntax: &'static str,
+    /// What stands behind the colon of its URIs.
+    pub path: PathDescription,
     /// Whether it can stand in `from`.
     pub consumes: bool,
     /// Whether it can stand in `to`.
     pub produces: bool,
     /// Its options, in the order in which they are documented.
     pub options: &'static [OptionDescription],
+}
+
+/// What stands behind the colon of the URIs of a component.
+#[derive(Debug)]
+pub struct PathDescription {
+    /// The key under which it can stand beside a URI: `statement` in `{ uri = "sql:", statement = "..." }`.
+    /// Empty: it stands in the URI alone.
+    pub key: &'static str,
+    /// What it is.
+    pub kind: PathKind,
+}
+
+/// What stands behind the colon of the URIs of a component, in one line of its description.
+#[must_use]
+pub const fn path(key: &'static str, kind: PathKind) -> PathDescription {
+    PathDescription { key, kind }
+}
+
+/// What a path is, and so what a value of a message can be in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathKind {
+    /// A name. A value is a part of it.
+    Name,
+    /// A name that routes of this process consume: a message chooses among those that the step allows.
+    Route,
+    /// A directory. A value is a name in it, without slashes.
+    Directory,
+    /// The host and path of a URL. A value is a segment of the path; a host must be allowed by the step.
+    Url,
+    /// Code, in which a value would be code too: it has no placeholders.
+    Code,
 }
 
 /// One option of a component.
@@ -69,6 +102,12 @@ pub enum OptionKind {
     Boolean,
     /// Any text.
     Text,
+    /// Text with placeholders of the component's own, which these are.
+    Template(&'static [&'static str]),
+    /// The query of a URL. A value of a message is a value in it.
+    Query,
+    /// Where a server or a database is; no message decides it.
+    Url,
     /// One of these words, in any case.
     Choice(&'static [&'static str]),
     /// Where a password or token is kept: `env:NAME` or `file:/path`.
@@ -86,7 +125,8 @@ impl OptionKind {
             Self::Integer => "integer".into(),
             Self::PositiveInteger => "positive integer".into(),
             Self::Boolean => "boolean".into(),
-            Self::Text => "text".into(),
+            Self::Text | Self::Template(_) | Self::Query => "text".into(),
+            Self::Url => "URL".into(),
             Self::Choice(words) => words.join(", "),
             Self::Secret => "secret".into(),
             Self::Address => "address or `off`".into(),
@@ -107,6 +147,14 @@ impl OptionKind {
         })
     }
 
+    /// The placeholders that the component itself replaces.
+    pub(crate) fn own_placeholders(self) -> &'static [&'static str] {
+        match self {
+            Self::Template(own) => own,
+            _ => &[],
+        }
+    }
+
     /// The value, or what would have been one.
     fn read(self, text: &str) -> Result<OptionValue, String> {
         match self {
@@ -124,7 +172,7 @@ impl OptionKind {
                 "false" => Ok(OptionValue::Boolean(false)),
                 _ => Err("`true` or `false`".into()),
             },
-            Self::Text => Ok(OptionValue::Text(text.into())),
+            Self::Text | Self::Template(_) | Self::Query | Self::Url => Ok(OptionValue::Text(text.into())),
             Self::Choice(words) => match words.iter().find(|word| word.eq_ignore_ascii_case(text)) {
                 Some(word) => Ok(OptionValue::Text((*word).into())),
                 None => Err(format!("one of {}", words.join(", "))),
@@ -177,42 +225,71 @@ impl ComponentDescription {
     pub fn read(&'static self, uri: &EndpointUri) -> Result<Options, ConfigErrors> {
         let mut errors = ConfigErrors::default();
         let mut values: Vec<Option<OptionValue>> = self.options.iter().map(|_| None).collect();
-        for written in uri.options() {
-            let name = uri.slice(&written.name);
+        errors.extend(unevaluated(uri.path_part(), &[]));
+        for UriOption { name: written, value } in uri.options() {
+            let name = written.as_str();
             let Some(index) = self.options.iter().position(|option| option.name == name) else {
-                errors.push(self.unknown_option(uri, name, written.name.clone()));
+                errors.push(self.unknown_option(written));
                 continue;
             };
+            let kind = self.options[index].kind;
             if values[index].is_some() {
-                errors.push(uri.error(written.name.clone(), format!("option `{name}` is given twice")));
+                errors.push(written.error(format!("option `{name}` is given twice")));
             }
-            match self.options[index].kind.read(&uri.decoded_value(written)) {
+            let placeholders = unevaluated(value, kind.own_placeholders());
+            if placeholders.iter().len() > 0 {
+                errors.extend(placeholders);
+                continue;
+            }
+            let Some(text) = errors.collect(value.decoded()) else { continue };
+            match kind.read(&text) {
                 Ok(value) => values[index] = Some(value),
                 // Without a place and without the other mistakes: all of them would show the URI, and so
                 // the secret that was written into it.
-                Err(expected) if matches!(self.options[index].kind, OptionKind::Secret) => {
+                Err(expected) if matches!(kind, OptionKind::Secret) => {
                     let scheme = self.scheme;
                     let message = format!("option `{name}` of component `{scheme}` takes {expected}");
                     return Err(ConfigError::new(message).into());
                 }
-                Err(expected) => {
-                    let message = format!("option `{name}` takes {expected}");
-                    errors.push(uri.error(written.value.clone(), message));
-                }
+                Err(expected) => errors.push(value.error(format!("option `{name}` takes {expected}"))),
             }
         }
         errors.into_result()?;
         Ok(Options { description: self, values })
     }
 
-    fn unknown_option(&self, uri: &EndpointUri, name: &str, range: std::ops::Range<usize>) -> ConfigError {
+    /// The option of that name.
+    pub(crate) fn option(&self, name: &str) -> Option<&OptionDescription> {
+        self.options.iter().find(|option| option.name == name)
+    }
+
+    pub(crate) fn unknown_option(&self, written: &Part) -> ConfigError {
+        let name = written.as_str();
         let message = format!("unknown option `{name}` for component `{}`", self.scheme);
-        let error = uri.error(range, message).suggest(name, self.options.iter().map(|option| option.name));
+        let path = Some(self.path.key).filter(|key| !key.is_empty());
+        let names = self.options.iter().map(|option| option.name).chain(path);
+        let error = written.error(message).suggest(name, names);
         match self.options.len() {
             0 => error.help(format!("component `{}` has no options", self.scheme)),
             _ => error.help(format!("`bactrian doc {}` lists its options", self.scheme)),
         }
     }
+}
+
+/// Placeholders in a part of a URI that is the same for every exchange, except those of the component.
+pub(crate) fn unevaluated(part: &Part, own: &[&str]) -> ConfigErrors {
+    let mut errors = ConfigErrors::default();
+    let text = part.as_str();
+    let starts = text.match_indices("${").map(|(start, _)| start).filter(|_| !part.is_computed());
+    for start in starts.filter(|start| !own.iter().any(|own| text[*start..].starts_with(own))) {
+        let length = text[start..].find('}').map_or(2, |end| end + 1);
+        let message = "a placeholder is not replaced here";
+        let literal =
+            if part.encoding() == Encoding::None { "" } else { "; a literal `${` is written `%24{`" };
+        let help = format!("use to_dynamic, if the endpoint depends on the exchange{literal}");
+        errors.push(part.error_in(start..start + length, message).help(help));
+    }
+    errors
 }
 
 /// The checked options of one URI.
@@ -311,6 +388,7 @@ mod tests {
         scheme: "clock",
         summary: "",
         syntax: "clock:name",
+        path: path("name", PathKind::Name),
         consumes: true,
         produces: false,
         options: &[

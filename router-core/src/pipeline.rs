@@ -397,16 +397,21 @@ impl Program {
                 let value = value.evaluate(exchange, scope);
                 exchange.properties.set(name.clone(), value);
             }
-            Action::Filter(predicate) if !predicate.holds(exchange, scope) => return Ok(Flow::LeaveBlock),
-            Action::Filter(_) => {}
+            Action::Filter(predicate) => {
+                if !predicate.holds(exchange, scope).map_err(failure)? {
+                    return Ok(Flow::LeaveBlock);
+                }
+            }
             Action::Choice(branches) => {
-                let holds = |branch: &&Branch| {
-                    branch.predicate.as_ref().is_none_or(|predicate| predicate.holds(exchange, scope))
-                };
-                return Ok(branches
-                    .iter()
-                    .find(holds)
-                    .map_or(Flow::Next, |branch| Flow::Enter(&branch.steps)));
+                for branch in branches {
+                    let holds = match &branch.predicate {
+                        Some(predicate) => predicate.holds(exchange, scope).map_err(failure)?,
+                        None => true,
+                    };
+                    if holds {
+                        return Ok(Flow::Enter(&branch.steps));
+                    }
+                }
             }
             Action::Delay(duration) => {
                 let duration = parse_duration(&duration.evaluate(exchange, scope).to_smolstr())

@@ -1,16 +1,17 @@
 //! Compiling: a definition and a registry make a [`Route`], or every error at once.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use smol_str::{SmolStr, ToSmolStr};
 
 use crate::cluster::ClusterService;
 use crate::component::{BuildContext, Endpoint, Processor};
 use crate::definition::{
-    ErrorHandlerDefinition, ExpressionDefinition, PredicateDefinition, ProcessDefinition, RouteDefinition,
-    StepDefinition,
+    DynamicDefinition, EndpointDefinition, ErrorHandlerDefinition, ExpressionDefinition, PredicateDefinition,
+    ProcessDefinition, RouteDefinition, StepDefinition,
 };
-use crate::dynamic::DynamicTarget;
+use crate::dynamic::{self, Allowed, AllowedEndpoint, DynamicTarget};
 use crate::error::{ConfigError, ConfigErrors};
 use crate::error_handler::ErrorHandler;
 use crate::expression::{Expression, Predicate};
@@ -45,9 +46,16 @@ pub(crate) struct Surroundings {
     pub(crate) registry: Arc<Registry>,
     pub(crate) cluster: Option<Arc<dyn ClusterService>>,
     pub(crate) node: SmolStr,
+    /// What the routes consume that others call, at present.
+    pub(crate) consumed: Arc<RwLock<HashSet<SmolStr>>>,
 }
 
 impl Surroundings {
+    /// Whether a route of this process consumes `address`.
+    pub(crate) fn is_consumed(&self, address: &str) -> bool {
+        self.consumed.read().unwrap_or_else(PoisonError::into_inner).contains(address)
+    }
+
     pub(crate) fn context(&self) -> BuildContext<'_> {
         BuildContext { registry: &self.registry, cluster: self.cluster.as_ref() }
     }
@@ -74,7 +82,10 @@ impl Surroundings {
         let linked = source
             .as_ref()
             .map(|(from, endpoint)| (from.clone(), endpoint.local_address().map(ToSmolStr::to_smolstr)))
-            .ok_or_else(|| definition.from.clone().unwrap_or_else(|| SourceText::computed("")));
+            .ok_or_else(|| {
+                let from = definition.from.as_ref().map(|from| from.uri.clone());
+                from.unwrap_or_else(|| SourceText::computed(""))
+            });
         let links = Links { route: id.clone(), source: linked, calls };
         let (Ok(()), Some((from, endpoint))) = (errors.clone().into_result(), source) else {
             return Err(Box::new(Mistaken { errors: errors.in_route(&id), links }));
@@ -109,14 +120,14 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn source(&mut self, from: &SourceText) -> Option<(EndpointUri, Box<dyn Endpoint>)> {
-        let uri = self.errors.collect(EndpointUri::parse(from))?;
+    fn source(&mut self, from: &EndpointDefinition) -> Option<(EndpointUri, Box<dyn Endpoint>)> {
+        let uri = self.errors.collect(EndpointUri::new(from))?;
         let endpoint = self.errors.collect(self.surroundings.context().source(&uri))?;
         Some((uri, endpoint))
     }
 
-    fn sink(&mut self, to: &SourceText) -> Option<Arc<dyn Processor>> {
-        let uri = self.errors.collect(EndpointUri::parse(to))?;
+    fn sink(&mut self, to: &EndpointDefinition) -> Option<Arc<dyn Processor>> {
+        let uri = self.errors.collect(EndpointUri::new(to))?;
         let (endpoint, processor) = self.errors.collect(self.surroundings.context().sink(&uri))?;
         if let Some(address) = endpoint.local_address() {
             self.calls.push(LocalCall { address: address.into(), uri });
@@ -124,12 +135,35 @@ impl Compiler<'_> {
         Some(processor)
     }
 
+    fn dynamic(&mut self, definition: &DynamicDefinition) -> Option<Action> {
+        // What is the same for every exchange is checked now, like any other target.
+        if let Some(uri) = dynamic::constant(definition) {
+            return self
+                .sink(&EndpointDefinition { uri, options: definition.options.clone() })
+                .map(Action::To);
+        }
+        let allowed = definition.allow.iter().map(|text| self.allowed(text)).collect::<Vec<_>>();
+        let named = Allowed::new(allowed.into_iter().collect::<Option<Vec<_>>>()?);
+        let target = DynamicTarget::compile(definition, named, self.surroundings);
+        Some(Action::ToDynamic(Box::new(self.errors.collect(target)?)))
+    }
+
+    fn allowed(&mut self, text: &SourceText) -> Option<AllowedEndpoint> {
+        let registry = Arc::clone(&self.surroundings.registry);
+        if let Some(prefix) = self.errors.collect(dynamic::prefix(text, &registry))? {
+            return Some(prefix);
+        }
+        let processor = self.sink(&text.clone().into())?;
+        let uri = self.errors.collect(EndpointUri::parse(text))?;
+        Some(AllowedEndpoint::Exactly { uri, processor })
+    }
+
     fn steps(&mut self, definitions: &[StepDefinition], place: &str) -> Box<[Step]> {
         let mut steps = Vec::with_capacity(definitions.len());
         for (index, definition) in definitions.iter().enumerate() {
             let number = format!("{place}{}", index + 1);
             let place = match definition {
-                StepDefinition::To(uri) => format!("{number} (to `{uri}`)"),
+                StepDefinition::To(to) => format!("{number} (to `{}`)", to.uri),
                 other => format!("{number} ({})", other.name()),
             };
             if let Some(action) = self.action(definition, &number) {
@@ -142,18 +176,7 @@ impl Compiler<'_> {
     fn action(&mut self, definition: &StepDefinition, place: &str) -> Option<Action> {
         Some(match definition {
             StepDefinition::To(uri) => Action::To(self.sink(uri)?),
-            // What is the same for every exchange is checked now, like any other target.
-            StepDefinition::ToDynamic(ExpressionDefinition::Text(uri)) if !uri.as_str().contains("${") => {
-                Action::To(self.sink(uri)?)
-            }
-            StepDefinition::ToDynamic(uri) => {
-                let Surroundings { registry, cluster, .. } = self.surroundings;
-                Action::ToDynamic(Box::new(DynamicTarget::new(
-                    self.expression(uri)?,
-                    Arc::clone(registry),
-                    cluster.clone(),
-                )))
-            }
+            StepDefinition::ToDynamic(definition) => self.dynamic(definition)?,
             StepDefinition::Log { message, level } => {
                 Action::Log { message: self.expression(message)?, level: *level }
             }
@@ -200,6 +223,15 @@ impl Compiler<'_> {
     }
 
     fn name(&mut self, name: &SourceText, what: &str) -> Option<SmolStr> {
+        let text = name.as_str();
+        if let Some(start) = text.find("${") {
+            let end = text[start..].find('}').map_or(text.len(), |length| start + length + 1);
+            let message = format!("the name of a {what} is the same for every exchange");
+            let error = ConfigError::at(name, start..end, message);
+            self.errors
+                .push(error.help("a message cannot name it: write the name; the value may be a placeholder"));
+            return None;
+        }
         if name.as_str().is_empty() {
             self.errors.push(ConfigError::at(name, 0..0, format!("the name of a {what} cannot be empty")));
             return None;
@@ -225,7 +257,7 @@ impl Compiler<'_> {
 
     fn error_handler(&mut self, definition: Option<&ErrorHandlerDefinition>) -> ErrorHandler {
         let Some(definition) = definition else { return ErrorHandler::default() };
-        let dead_letter = definition.dead_letter.as_ref().and_then(|uri| self.sink(uri));
+        let dead_letter = definition.dead_letter.as_ref().and_then(|endpoint| self.sink(endpoint));
         ErrorHandler::new(definition.clone(), dead_letter)
     }
 }

@@ -16,12 +16,12 @@ use tracing::{info, warn};
 
 pub use build::RouterBuilder;
 
+use crate::builder::IntoEndpoint;
 use crate::cluster::{ClusterService, LockName};
 use crate::component::Processor;
 use crate::definition::RouteDefinition;
 use crate::error::ConfigErrors;
 use crate::route::{Route, Surroundings};
-use crate::source::SourceText;
 use crate::uri::EndpointUri;
 use entry::Entry;
 
@@ -194,14 +194,14 @@ impl Router {
         Shutdown::Aborted
     }
 
-    /// What sends exchanges to the endpoint at `uri` from outside of all routes: the way from a REST
+    /// What sends exchanges to an endpoint from outside of all routes: the way from a REST
     /// handler, or any other code, into a `direct:` route.
     ///
     /// # Errors
     /// Every mistake in the URI; an endpoint that cannot be used in `to`.
     #[track_caller]
-    pub fn producer(&self, uri: impl Into<Arc<str>>) -> Result<Arc<dyn Processor>, ConfigErrors> {
-        let uri = EndpointUri::parse(&SourceText::from_code(uri))?;
+    pub fn producer(&self, endpoint: impl IntoEndpoint) -> Result<Arc<dyn Processor>, ConfigErrors> {
+        let uri = EndpointUri::new(&endpoint.into_endpoint())?;
         Ok(self.shared.surroundings.context().sink(&uri)?.1)
     }
 
@@ -269,7 +269,7 @@ impl Router {
             return Err(RouterError::NotRunning);
         }
         let entry = Arc::new(Entry::new(self.compile(&definition.into(), None)?));
-        self.entries_mut().push(Arc::clone(&entry));
+        self.change_entries(|entries| entries.push(Arc::clone(&entry)));
         match phase {
             Phase::Starting | Phase::Running if entry.route.auto_startup => entry.start(&self.shared).await,
             _ => Ok(()),
@@ -291,11 +291,11 @@ impl Router {
         let old = self.entry(definition.id.as_ref().map_or("", |id| id.as_str()))?;
         let new = Arc::new(Entry::new(self.compile(&definition, Some(&old))?));
         let ran = self.stop_or_abort(&old).await;
-        for entry in &mut *self.entries_mut() {
-            if Arc::ptr_eq(entry, &old) {
+        self.change_entries(|entries| {
+            for entry in entries.iter_mut().filter(|entry| Arc::ptr_eq(entry, &old)) {
                 *entry = Arc::clone(&new);
             }
-        }
+        });
         if ran { new.start(&self.shared).await } else { Ok(()) }
     }
 
@@ -310,7 +310,7 @@ impl Router {
         let _change = self.shared.changes.lock().await;
         let entry = self.entry(id)?;
         self.stop_or_abort(&entry).await;
-        self.entries_mut().retain(|other| !Arc::ptr_eq(other, &entry));
+        self.change_entries(|entries| entries.retain(|other| !Arc::ptr_eq(other, &entry)));
         Ok(())
     }
 
@@ -354,12 +354,22 @@ impl Router {
         found.ok_or_else(|| RouterError::UnknownRoute(id.to_owned()))
     }
 
-    fn entries(&self) -> Vec<Arc<Entry>> {
-        self.entries_mut().clone()
+    #[cfg(test)]
+    pub(crate) fn pipelines(&self) -> Vec<crate::pipeline::Pipeline> {
+        self.entries().iter().map(|entry| entry.route.pipeline.clone()).collect()
     }
 
-    fn entries_mut(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Entry>>> {
-        self.shared.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entries(&self) -> Vec<Arc<Entry>> {
+        self.shared.routes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the routes, and with them what can be called.
+    fn change_entries(&self, change: impl FnOnce(&mut Vec<Arc<Entry>>)) {
+        let mut entries = self.shared.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut entries);
+        let addresses = entries.iter().filter_map(|entry| entry.route.links.address());
+        let addresses = addresses.map(SmolStr::from).collect();
+        *self.shared.surroundings.consumed.write().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
     /// All routes in the order in which they start; see [`RouteDefinition::startup_order`].

@@ -33,8 +33,13 @@ pub(super) fn run(Arguments { name }: &Arguments) -> ExitCode {
             (false, _) => "in `to`",
         };
         let (scheme, syntax, summary) = (component.scheme, component.syntax, component.summary);
+        let table = match component.path.key {
+            "" => format!("uri = \"{syntax}\", "),
+            key => format!("uri = \"{scheme}:\", {key} = \"...\", "),
+        };
         return output::data(&format!(
-            "# {scheme}\n\n{summary}\n\nSyntax: `{syntax}`, {used}\n\n{}",
+            "# {scheme}\n\n{summary}\n\nSyntax: `{syntax}`, {used}; as a table, in which nothing is decoded: \
+             `{{ {table}OPTION = ... }}`\n\n{}",
             component.option_table()
         ));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bactrian::admin::AdminListener;
 use bactrian::core::component::{BuildContext, Component, Consumer, Endpoint};
-use bactrian::core::options::ComponentDescription;
+use bactrian::core::options::{ComponentDescription, PathKind, path};
 use bactrian::core::pipeline::Pipeline;
 use bactrian::core::stop::Stop;
 use bactrian::core::uri::EndpointUri;
@@ -65,6 +65,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "unspeakable",
     summary: "",
     syntax: "unspeakable:name",
+    path: path("", PathKind::Name),
     consumes: true,
     produces: false,
     options: &[],

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use smol_str::SmolStr;
 
-use super::{Expression, Operator, Part, Predicate, Variable};
-use crate::error::ConfigError;
+use super::{Comparison, Expression, Operator, Part, Predicate, Variable};
+use crate::error::{ConfigError, ConfigErrors};
 use crate::source::SourceText;
 use crate::value::Value;
 
@@ -13,70 +13,89 @@ use crate::value::Value;
 const PLACEHOLDERS: [&str; 8] =
     ["body", "header", "property", "exchange_id", "route_id", "lock", "term", "node"];
 
-pub(super) fn expression(source: &SourceText) -> Result<Expression, ConfigError> {
-    template(source, 0..source.as_str().len())
+pub(super) fn expression(source: &SourceText) -> Result<Expression, ConfigErrors> {
+    let mut errors = ConfigErrors::default();
+    let expression = template(source, 0..source.as_str().len(), &mut errors);
+    errors.into_result().map(|()| expression)
 }
 
-pub(super) fn predicate(source: &SourceText) -> Result<Predicate, ConfigError> {
-    let mut parser = Parser { source, position: 0, depth: 0 };
-    let predicate = parser.or()?;
-    parser.skip_space();
-    if parser.position < source.as_str().len() {
-        return Err(parser
-            .error("expected an operator")
-            .help("operators are == != < <= > >= contains && || and !"));
-    }
-    Ok(predicate)
+pub(super) fn predicate(source: &SourceText) -> Result<Predicate, ConfigErrors> {
+    let mut parser = Parser { source, position: 0, depth: 0, errors: ConfigErrors::default() };
+    let predicate = parser.or().and_then(|predicate| parser.end().map(|()| predicate));
+    let mut errors = std::mem::take(&mut parser.errors);
+    let predicate = errors.collect(predicate);
+    errors.into_result()?;
+    Ok(predicate.unwrap_or(Predicate::Operand(Expression::Constant(Value::Null))))
 }
 
-/// Parses the template that stands in `range` of the source.
-fn template(source: &SourceText, range: Range<usize>) -> Result<Expression, ConfigError> {
-    let text = &source.as_str()[..range.end];
-    let (mut parts, mut literal) = (Vec::new(), String::new());
-    let mut position = range.start;
+/// A piece of a text with placeholders.
+pub(crate) enum Piece {
+    /// Text, without the backslashes that were escapes.
+    Text(String),
+    /// The bytes of a `${...}`; of its `${` alone where there is no `}`.
+    Placeholder(Range<usize>),
+}
+
+/// Cuts the bytes `range` of a text at its placeholders. `own` are those that stay as they are.
+///
+/// Before a `${`, and nowhere else, two backslashes stand for one, and one is an escape.
+pub(crate) fn pieces(text: &str, range: Range<usize>, own: &[&str]) -> Vec<Piece> {
+    let text = &text[..range.end];
+    let (mut pieces, mut literal, mut position) = (Vec::new(), String::new(), range.start);
     while let Some(found) = text[position..].find("${") {
         let start = position + found;
-        literal.push_str(&text[position..start]);
-        if literal.ends_with('\\') {
-            literal.pop();
+        let before = &text[position..start];
+        let kept = before.trim_end_matches('\\');
+        let backslashes = before.len() - kept.len();
+        literal.push_str(kept);
+        literal.push_str(&before[kept.len()..kept.len() + backslashes / 2]);
+        position = start + 2;
+        if backslashes % 2 == 1 || own.iter().any(|own| text[start..].starts_with(own)) {
             literal.push_str("${");
-            position = start + 2;
             continue;
         }
         if !literal.is_empty() {
-            parts.push(Part::Text(std::mem::take(&mut literal).into()));
+            pieces.push(Piece::Text(std::mem::take(&mut literal)));
         }
-        let (variable, end) = placeholder(source, start, range.end)?;
-        parts.push(Part::Variable(variable));
-        position = end;
+        position += text[position..].find('}').map_or(0, |length| length + 1);
+        pieces.push(Piece::Placeholder(start..position));
     }
     literal.push_str(&text[position..]);
-    if parts.is_empty() {
-        return Ok(Expression::Constant(literal.into()));
-    }
     if !literal.is_empty() {
-        parts.push(Part::Text(literal.into()));
+        pieces.push(Piece::Text(literal));
     }
-    match parts.pop() {
-        Some(Part::Variable(variable)) if parts.is_empty() => Ok(Expression::Variable(variable)),
-        last => {
-            parts.extend(last);
-            Ok(Expression::Template(parts))
+    pieces
+}
+
+/// Parses the template that stands in `range` of the source.
+fn template(source: &SourceText, range: Range<usize>, errors: &mut ConfigErrors) -> Expression {
+    let pieces = pieces(source.as_str(), range, &[]).into_iter();
+    let mut parts = pieces
+        .filter_map(|piece| match piece {
+            Piece::Text(text) => Some(Part::Text(text.into())),
+            Piece::Placeholder(range) => errors.collect(variable(source, range)).map(Part::Variable),
+        })
+        .collect::<Vec<_>>();
+    match (parts.pop(), parts.is_empty()) {
+        (None, _) => Expression::Constant("".into()),
+        (Some(Part::Text(text)), true) => Expression::Constant(text.into()),
+        (Some(Part::Variable(variable)), true) => Expression::Variable(variable),
+        (Some(last), false) => {
+            parts.push(last);
+            Expression::Template(parts)
         }
     }
 }
 
-/// Parses the `${...}` at `start`; returns also where it ends.
-fn placeholder(source: &SourceText, start: usize, limit: usize) -> Result<(Variable, usize), ConfigError> {
-    let text = &source.as_str()[..limit];
-    let name_start = start + 2;
-    let Some(length) = text[name_start..].find('}') else {
-        return Err(ConfigError::at(source, start..name_start, "this placeholder has no closing `}`"));
+/// Reads a [`Piece::Placeholder`].
+pub(crate) fn variable(source: &SourceText, range: Range<usize>) -> Result<Variable, ConfigError> {
+    let written = &source.as_str()[range.clone()];
+    let Some(inside) = written.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) else {
+        return Err(ConfigError::at(source, range, "this placeholder has no closing `}`"));
     };
-    let name_end = name_start + length;
-    let name = text[name_start..name_end].trim();
+    let name = inside.trim();
     let (head, rest) = name.split_once('.').map_or((name, None), |(head, rest)| (head, Some(rest)));
-    let variable = match (head, rest) {
+    Ok(match (head, rest) {
         ("body", None) => Variable::Body,
         ("body", Some(path)) => Variable::BodyField(path.split('.').map(SmolStr::from).collect()),
         ("header", Some(name)) if !name.is_empty() => Variable::Header(name.into()),
@@ -88,12 +107,11 @@ fn placeholder(source: &SourceText, start: usize, limit: usize) -> Result<(Varia
         ("node", None) => Variable::Node,
         _ => {
             let message = format!("unknown placeholder `{name}`");
-            return Err(ConfigError::at(source, name_start..name_end, message)
+            return Err(ConfigError::at(source, range.start + 2..range.end - 1, message)
                 .suggest(head, PLACEHOLDERS)
                 .help("placeholders are body, body.FIELD, header.NAME, property.NAME, exchange_id, route_id, lock, term and node"));
         }
-    };
-    Ok((variable, name_end + 1))
+    })
 }
 
 struct Parser<'a> {
@@ -101,9 +119,20 @@ struct Parser<'a> {
     position: usize,
     /// How many `!` and `(` are open.
     depth: u32,
+    /// What is wrong inside of operands: it does not keep the rest from being read.
+    errors: ConfigErrors,
 }
 
 impl Parser<'_> {
+    /// Nothing is left.
+    fn end(&mut self) -> Result<(), ConfigError> {
+        self.skip_space();
+        if self.position == self.source.as_str().len() {
+            return Ok(());
+        }
+        Err(self.error("expected an operator").help("operators are == != < <= > >= contains in && || and !"))
+    }
+
     fn or(&mut self) -> Result<Predicate, ConfigError> {
         let mut left = self.and()?;
         while self.accept("||") {
@@ -144,7 +173,7 @@ impl Parser<'_> {
 
     fn comparison(&mut self) -> Result<Predicate, ConfigError> {
         /// Longer operators first: `<` is the beginning of `<=`.
-        const OPERATORS: [(&str, Operator); 7] = [
+        const OPERATORS: [(&str, Operator); 8] = [
             ("==", Operator::Equal),
             ("!=", Operator::NotEqual),
             ("<=", Operator::LessOrEqual),
@@ -152,11 +181,16 @@ impl Parser<'_> {
             ("<", Operator::Less),
             (">", Operator::Greater),
             ("contains", Operator::Contains),
+            ("in", Operator::In),
         ];
+        self.skip_space();
+        let start = self.position;
         let left = self.operand()?;
         for (written, operator) in OPERATORS {
             if self.accept(written) {
-                return Ok(Predicate::Compare(left, operator, self.operand()?));
+                let right = self.operand()?;
+                let written = self.source.as_str()[start..self.position].into();
+                return Ok(Predicate::Compare(Comparison { left, operator, right, written }));
             }
         }
         Ok(Predicate::Operand(left))
@@ -166,9 +200,17 @@ impl Parser<'_> {
         self.skip_space();
         let rest = self.rest();
         if rest.starts_with("${") {
-            let (variable, end) = placeholder(self.source, self.position, self.source.as_str().len())?;
-            self.position = end;
-            return Ok(Expression::Variable(variable));
+            let start = self.position;
+            let Some(length) = rest.find('}') else {
+                return Err(ConfigError::at(
+                    self.source,
+                    start..start + 2,
+                    "this placeholder has no closing `}`",
+                ));
+            };
+            self.position += length + 1;
+            let variable = self.errors.collect(variable(self.source, start..self.position));
+            return Ok(variable.map_or(Expression::Constant(Value::Null), Expression::Variable));
         }
         if let Some(quote @ ('\'' | '"')) = rest.chars().next() {
             let start = self.position + 1;
@@ -177,7 +219,7 @@ impl Parser<'_> {
                 return Err(ConfigError::at(self.source, range, "this text has no closing quote"));
             };
             self.position = start + length + 1;
-            return template(self.source, start..start + length);
+            return Ok(template(self.source, start..start + length, &mut self.errors));
         }
         let length =
             rest.find(|c: char| !(c.is_ascii_alphanumeric() || "+-._".contains(c))).unwrap_or(rest.len());
@@ -207,7 +249,11 @@ impl Parser<'_> {
     /// Steps over `token` if it comes next.
     fn accept(&mut self, token: &str) -> bool {
         self.skip_space();
-        let found = self.rest().starts_with(token);
+        // `in` does not begin a longer word.
+        let word = token.ends_with(|last: char| last.is_ascii_alphabetic());
+        let found = self.rest().strip_prefix(token).is_some_and(|rest| {
+            !(word && rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '_'))
+        });
         if found {
             self.position += token.len();
         }

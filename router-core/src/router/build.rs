@@ -116,6 +116,7 @@ impl RouterBuilder {
             registry: Arc::new(self.registry),
             cluster: self.cluster,
             node: node.unwrap_or_else(|| SmolStr::new_static("local")),
+            consumed: Arc::default(),
         };
         let count = self.routes.len();
         let (mut errors, mut routes) = (self.mistakes, Vec::with_capacity(count));
@@ -146,17 +147,20 @@ impl RouterBuilder {
         let all = routes.iter().map(|route| &route.links).chain(&mistaken);
         errors.extend(links::check(all, !self.routes_missing));
         errors.into_result()?;
-        let routes = routes.into_iter().map(|route| Arc::new(Entry::new(route))).collect();
         let shutdown_timeout = self.shutdown_timeout;
-        Ok(Router {
+        let router = Router {
             shared: Arc::new(Shared {
                 surroundings,
                 shutdown_timeout,
-                routes: Mutex::new(routes),
+                routes: Mutex::default(),
                 phase: Mutex::new(Phase::Built),
                 shown: Mutex::default(),
                 changes: tokio::sync::Mutex::default(),
             }),
-        })
+        };
+        router.change_entries(|entries| {
+            entries.extend(routes.into_iter().map(|route| Arc::new(Entry::new(route))));
+        });
+        Ok(router)
     }
 }

@@ -19,6 +19,13 @@ pub(crate) struct Links {
     pub(crate) calls: Vec<LocalCall>,
 }
 
+impl Links {
+    /// What its consumer consumes, if others call that.
+    pub(super) fn address(&self) -> Option<&str> {
+        self.source.as_ref().ok().and_then(|(_, address)| address.as_deref())
+    }
+}
+
 /// A call of another route of this process.
 pub(crate) struct LocalCall {
     pub(crate) address: SmolStr,
@@ -75,8 +82,7 @@ pub(super) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete
 /// because one of them was removed, is not the fault of this one.
 pub(super) fn check_joining<'a>(new: &Links, others: impl Iterator<Item = &'a Links>) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
-    let address = |links: &'a Links| links.source.as_ref().ok().and_then(|(_, address)| address.as_deref());
-    let mut addresses = others.filter_map(address).collect::<HashSet<_>>();
+    let mut addresses = others.filter_map(Links::address).collect::<HashSet<_>>();
     if let Ok((from, Some(address))) = &new.source
         && !addresses.insert(address)
     {

@@ -11,7 +11,9 @@
 //! steps = [
 //!   { log = "Hello" },                  # or { log = { message = "Hello", level = "warn" } }
 //!   { to = "log:audit" },
-//!   { to_dynamic = "direct:${header.target}" },
+//!   { to = { uri = "sql:", statement = "select '50%'", data_source = "sqlite:x.db" } },
+//!   { to_dynamic = "http:localhost/orders/${header.id}" },
+//!   { to_dynamic = { uri = "direct:${header.target}", allow = ["direct:a", "direct:order-*"] } },
 //!   { process = "name" },               # registered with `RouterBuilder::processor`
 //!   { set_body = "text ${node}" },      # also a number, a boolean; an array or a table becomes JSON
 //!   { set_header = { name = "x", value = 5 } },
@@ -24,6 +26,8 @@
 //! ]
 //! ```
 //!
+//! Wherever a URI stands, a table can: its `uri`, and options beside it, in which nothing is decoded.
+//!
 //! In every string, `${env:NAME}` and `${env:NAME:-default}` are replaced by environment variables; write
 //! `\${env:` where that is not meant. The replaced text is then read as if it had been written in the
 //! file: as part of a URI or of an expression.
@@ -32,6 +36,7 @@
 //! still returned without them, so that whoever compiles it finds the mistakes inside its URIs and
 //! expressions as well.
 
+mod endpoint;
 mod reader;
 mod route;
 mod step;

@@ -50,7 +50,7 @@ impl Reader<'_> {
     fn route(&mut self, node: &Node) -> Option<RouteDefinition> {
         let table = self.table("route", node, ROUTE_KEYS)?;
         let from = self.required(table, "from", "route", &node.place);
-        let from = from.and_then(|entry| self.text("from", &entry.node));
+        let from = from.and_then(|entry| self.endpoint("from", &entry.node));
         let mut route = RouteDefinition { from, ..RouteDefinition::default() };
         for Entry { name, node, .. } in &table.entries {
             match name.as_str() {
@@ -86,7 +86,7 @@ impl Reader<'_> {
                 "back_off_multiplier" => {
                     handler.back_off_multiplier = self.multiplier(name, node).unwrap_or(1.0);
                 }
-                "dead_letter" => handler.dead_letter = self.text(name, node),
+                "dead_letter" => handler.dead_letter = self.endpoint(name, node),
                 _ => {}
             }
         }

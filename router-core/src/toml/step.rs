@@ -67,10 +67,8 @@ impl Reader<'_> {
             return None;
         };
         Some(match kind {
-            StepKind::To => StepDefinition::To(self.text(name, node)?),
-            StepKind::ToDynamic => {
-                StepDefinition::ToDynamic(ExpressionDefinition::Text(self.text(name, node)?))
-            }
+            StepKind::To => StepDefinition::To(self.endpoint(name, node)?),
+            StepKind::ToDynamic => StepDefinition::ToDynamic(self.dynamic(name, node)?),
             StepKind::Log => self.log(node)?,
             StepKind::Process => StepDefinition::Process(ProcessDefinition::Named(self.text(name, node)?)),
             StepKind::SetBody => StepDefinition::SetBody(self.value(name, node)?),

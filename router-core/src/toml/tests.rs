@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{NodeValue, RouteFile, parse};
 use crate::definition::{ExpressionDefinition, LogLevel, StepDefinition, StepKind};
-use crate::source::SourceFile;
+use crate::source::{SourceFile, SourceText};
 use crate::value::Value;
 
 fn file(text: &str) -> Arc<SourceFile> {
@@ -43,12 +43,12 @@ fn every_key_of_a_route_is_read() {
     assert_eq!(route.id.as_ref().unwrap().as_str(), "clock");
     assert_eq!(route.description.as_deref(), Some("Says hello to world"));
     assert_eq!((route.auto_startup, route.startup_order), (false, Some(10)));
-    assert_eq!(route.from.as_ref().unwrap().as_str(), "master:lock1:timer:clock?period=1s");
+    assert_eq!(route.from.as_ref().unwrap().uri.as_str(), "master:lock1:timer:clock?period=1s");
     let handler = route.error_handler.as_ref().unwrap();
     assert_eq!((handler.maximum_redeliveries, handler.redelivery_delay.as_secs()), (3, 2));
     assert_eq!(handler.maximum_redelivery_delay.as_millis(), 500);
     assert!((handler.back_off_multiplier - 2.0).abs() < f64::EPSILON);
-    assert_eq!(handler.dead_letter.as_ref().unwrap().as_str(), "direct:failed");
+    assert_eq!(handler.dead_letter.as_ref().unwrap().uri.as_str(), "direct:failed");
     assert!(read.routes[1].auto_startup);
     let cluster = read.tables.get("cluster").unwrap();
     let NodeValue::Table(cluster) = &cluster.node.value else { panic!() };
@@ -76,6 +76,35 @@ fn every_step_is_read() {
     assert_eq!(*level, LogLevel::Warn);
     let StepDefinition::Choice { when, otherwise } = &read.routes[0].steps[9] else { panic!() };
     assert_eq!((when.len(), when[0].steps.len(), otherwise.len()), (1, 1, 1));
+}
+
+#[test]
+fn an_endpoint_can_be_a_table_wherever_a_uri_stands() {
+    let read = read(
+        r#"
+        [[route]]
+        from = { uri = "sql:", statement = 'select %41', max = 5 }
+        error_handler = { dead_letter = { uri = "log:x", show_all = true } }
+        steps = [
+          { to = { uri = "sql:", statement = "a\u0026b" } },
+          { to_dynamic = { uri = "direct:${header.x}", timeout = "1s", allow = ["direct:a", "direct:b*"] } },
+        ]"#,
+    );
+    let options = |options: &[(SourceText, SourceText)]| {
+        options.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+    };
+    let route = &read.routes[0];
+    assert_eq!(options(&route.from.as_ref().unwrap().options), ["statement=select %41", "max=5"]);
+    let dead_letter = route.error_handler.as_ref().unwrap().dead_letter.as_ref().unwrap();
+    assert_eq!(
+        (dead_letter.uri.as_str(), options(&dead_letter.options)),
+        ("log:x", vec!["show_all=true".into()])
+    );
+    let StepDefinition::To(to) = &route.steps[0] else { panic!() };
+    assert_eq!(options(&to.options), ["statement=a&b"]);
+    let StepDefinition::ToDynamic(dynamic) = &route.steps[1] else { panic!() };
+    assert_eq!(options(&dynamic.options), ["timeout=1s"]);
+    assert_eq!(dynamic.allow.iter().map(SourceText::as_str).collect::<Vec<_>>(), ["direct:a", "direct:b*"]);
 }
 
 #[test]

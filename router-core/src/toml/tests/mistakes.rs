@@ -315,7 +315,7 @@ error: `route` is one table
   |
   = help: write `[[route]]`, with two brackets, also for a single route
 
-error: `from` takes text, found an integer
+error: `from` takes a URI, or a table with `uri` and options, found an integer
  --> routes.toml:2:8
   |
 2 | from = 5

@@ -1,0 +1,96 @@
+//! Endpoints: a URI, or a table with a URI and options beside it.
+
+use super::reader::Reader;
+use super::tree::{Entry, Node, NodeValue, Table};
+use crate::definition::{DynamicDefinition, EndpointDefinition, ExpressionDefinition};
+use crate::source::SourceText;
+
+const TAKES: &str = "a URI, or a table with `uri` and options";
+
+impl Reader<'_> {
+    pub(super) fn endpoint(&mut self, name: &str, node: &Node) -> Option<EndpointDefinition> {
+        match &node.value {
+            NodeValue::Text(uri) => Some(uri.clone().into()),
+            NodeValue::Table(table) => {
+                let uri = self.uri(name, table, node);
+                let options = self.options_beside(name, table, &["uri"]);
+                Some(EndpointDefinition { uri: uri?, options: options? })
+            }
+            _ => {
+                self.wrong_type(name, TAKES, node);
+                None
+            }
+        }
+    }
+
+    /// An endpoint that depends on the exchange.
+    pub(super) fn dynamic(&mut self, name: &str, node: &Node) -> Option<DynamicDefinition> {
+        match &node.value {
+            NodeValue::Text(uri) => Some(ExpressionDefinition::Text(uri.clone()).into()),
+            NodeValue::Table(table) => {
+                let uri = self.uri(name, table, node);
+                let options = self.options_beside(name, table, &["uri", "allow"]);
+                let allow = match table.get("allow") {
+                    Some(entry) => self.allow(&entry.node),
+                    None => Some(Vec::new()),
+                };
+                let uri = ExpressionDefinition::Text(uri?);
+                Some(DynamicDefinition { uri, options: options?, allow: allow? })
+            }
+            _ => {
+                self.wrong_type(name, TAKES, node);
+                None
+            }
+        }
+    }
+
+    fn uri(&mut self, name: &str, table: &Table, node: &Node) -> Option<SourceText> {
+        let entry = self.required(table, "uri", name, &node.place)?;
+        self.text("uri", &entry.node)
+    }
+
+    fn allow(&mut self, node: &Node) -> Option<Vec<SourceText>> {
+        let nodes = self.array("allow", "an array of URIs", node)?;
+        nodes.iter().map(|node| self.text("allow", node)).collect()
+    }
+
+    /// All entries of a table but those that are no options.
+    fn options_beside(
+        &mut self,
+        name: &str,
+        table: &Table,
+        others: &[&str],
+    ) -> Option<Vec<(SourceText, SourceText)>> {
+        let entries = table.entries.iter().filter(|entry| !others.contains(&entry.name.as_str()));
+        let options = entries.map(|entry| {
+            let key = SourceText::from_file(
+                entry.name.as_str(),
+                self.file.clone(),
+                vec![(entry.name.len(), entry.place.clone())],
+            );
+            Some((key, self.option_value(name, entry)?))
+        });
+        options.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    /// The text of an option, which may be written as a number or a flag.
+    fn option_value(&mut self, name: &str, Entry { name: key, node, .. }: &Entry) -> Option<SourceText> {
+        let text = match &node.value {
+            NodeValue::Text(text) => return Some(text.clone()),
+            NodeValue::Integer(number) => number.to_string(),
+            NodeValue::Float(number) => number.to_string(),
+            NodeValue::Boolean(flag) => flag.to_string(),
+            NodeValue::DateTime(_) | NodeValue::Array(_) | NodeValue::Table(_) => {
+                let known = if name == "to_dynamic" { "" } else { ", and `allow` is one of `to_dynamic`" };
+                let takes = match key.as_str() {
+                    "allow" => format!("text, a number or a boolean{known}"),
+                    _ => "text, a number or a boolean".to_owned(),
+                };
+                self.wrong_type(key, &takes, node);
+                return None;
+            }
+        };
+        // A piece as long as its place would be taken for a copy of it, which it is then.
+        Some(SourceText::from_file(text.as_str(), self.file.clone(), vec![(text.len(), node.place.clone())]))
+    }
+}
