@@ -11,10 +11,17 @@
 //! | `on_consume` | text |  | the statement that is run for a row when its exchange is done |
 //! | `on_consume_failed` | text |  | the statement that is run for a row when its exchange failed |
 //!
-//! For example `sql:select * from person where id = :id?data_source=sqlite:people.db&output_type=one`. The
-//! statement stands in the URI as it is, except that `?` is written `%3F`, and `%` as `%25` where two
-//! hexadecimal digits follow. In an option, `&` is `%26`, `+` is `%2B` and `%` is `%25`. A file of `SQLite`
-//! is made where it does not exist. Dots in the path of the file are taken from the current directory.
+//! For example, in a table of a TOML file, where everything stands as it is:
+//!
+//! ```toml
+//! to = { uri = "sql:", data_source = "sqlite:people.db", statement = "select * from person where id = :id" }
+//! ```
+//!
+//! Or as a URI, `sql:select * from person where id = :id?data_source=sqlite:people.db&output_type=one`. There,
+//! `?` is written `%3F`, and `%` as `%25` where two hexadecimal digits follow; in an option, also `&` as `%26` and
+//! `+` as `%2B`. Since `'%bad%'` contains an escape that is hardly meant, others than these, `%20` and `%23` are
+//! errors in quoted texts. A file of `SQLite` is made where it does not exist. Dots in the path of the file are
+//! taken from the current directory.
 //!
 //! **Encryption.** With `PostgreSQL`, `sslmode` in the URL says what is asked for, as for its own tools:
 //! `prefer`, which is the default, and `require` check no certificate; `verify-ca` and `verify-full` do, against
@@ -83,6 +90,7 @@
 
 mod consumer;
 mod database;
+mod escapes;
 mod json;
 mod lexer;
 mod parameters;
@@ -104,6 +112,7 @@ use router_core::uri::EndpointUri;
 
 use consumer::SqlConsumer;
 use database::{DataSource, Databases};
+use lexer::Dialect;
 use producer::SqlProducer;
 use statement::{Kind, Statement};
 
@@ -194,12 +203,14 @@ impl Settings {
         // Without a place, and before all other mistakes: the URI may contain a password.
         let data_source =
             DataSource::parse(&data_source, options.secret("password")).map_err(ConfigError::new)?;
-        let path = uri.required_path("a sql endpoint needs a statement: `sql:select * from x`")?;
+        let dialect = data_source.dialect();
         let mut errors = ConfigErrors::default();
-        let statement = Statement::parse(&path, data_source.dialect())
-            .map_err(|(range, message)| errors.push(uri.error_in_decoded_path(range, message)));
-        let mut after = |name| match Statement::parse(&options.text(name)?, data_source.dialect()) {
-            Ok(statement) => Some(statement),
+        let statement = statement_of(uri, dialect).map_err(|found| errors.extend(found));
+        let mut after = |name| match Statement::parse(&options.text(name)?, dialect) {
+            Ok(statement) => {
+                escapes::in_option(uri, name, &statement).into_iter().for_each(|error| errors.push(error));
+                Some(statement)
+            }
             Err((range, message)) => {
                 errors.push(uri.error_in_option(name, range, message));
                 None
@@ -209,9 +220,8 @@ impl Settings {
         let max_messages_per_poll = options.integer("max_messages_per_poll").unwrap_or(0);
         let changes = statement.as_ref().is_ok_and(|statement| matches!(statement.kind, Kind::Change { .. }));
         if changes && max_messages_per_poll > 0 {
-            errors.push(uri.error_in_option(
+            errors.push(uri.error_at_option(
                 "max_messages_per_poll",
-                0..usize::MAX,
                 "rows above this number would be changed, and make no exchange: limit them in the statement",
             ));
         }
@@ -231,6 +241,21 @@ impl Settings {
             on_consume_failed,
         })
     }
+}
+
+fn statement_of(uri: &EndpointUri, dialect: Dialect) -> Result<Statement, ConfigErrors> {
+    let all = |found: Vec<ConfigError>| {
+        let mut errors = ConfigErrors::default();
+        found.into_iter().for_each(|error| errors.push(error));
+        errors.into_result()
+    };
+    // Before it is decoded: that may give no text, or another end to a quoted one.
+    all(escapes::in_path_as_written(uri, dialect))?;
+    let path = uri.required_path("a sql endpoint needs a statement: `sql:select * from x`")?;
+    let statement = Statement::parse(&path, dialect)
+        .map_err(|(range, message)| uri.error_in_decoded_path(range, message))?;
+    all(escapes::in_path(uri, &statement))?;
+    Ok(statement)
 }
 
 struct SqlEndpoint {

@@ -108,7 +108,7 @@ impl Databases {
                 pool.begin().await.map(Transaction::Sqlite)
             }
             Pool::Sqlite(pool) => pool.begin_with("begin immediate").await.map(Transaction::Sqlite),
-            Pool::Postgres(pool) => pool.begin().await.map(Transaction::Postgres),
+            Pool::Postgres(pool) => postgres::OpenTransaction::begin(&pool).await.map(Transaction::Postgres),
         };
         transaction.map_err(|error| self.no_connection(source, &error))
     }
@@ -201,7 +201,7 @@ impl Connection {
 /// A transaction. It is rolled back when it is dropped.
 pub(super) enum Transaction {
     Sqlite(sqlx::Transaction<'static, Sqlite>),
-    Postgres(sqlx::Transaction<'static, Postgres>),
+    Postgres(postgres::OpenTransaction),
 }
 
 impl Transaction {
@@ -216,9 +216,10 @@ impl Transaction {
         let outcome = match self {
             Self::Sqlite(transaction) => sqlite::run(transaction, statement, values, limit).await,
             Self::Postgres(transaction) => {
-                let outcome = postgres::run(transaction, statement, values, limit).await;
+                let connection = transaction.connection()?;
+                let outcome = postgres::run(connection, statement, values, limit).await;
                 if let Err(error) = &outcome {
-                    postgres::forget(transaction, error).await;
+                    postgres::forget(connection, error).await;
                 }
                 outcome
             }
@@ -235,9 +236,10 @@ impl Transaction {
     ) -> Result<Outcome, BoxError> {
         match self {
             Self::Postgres(transaction) if limit < usize::MAX && statement.kind == Kind::Query => {
-                let outcome = postgres::query(transaction, statement, values, limit).await;
+                let connection = transaction.connection()?;
+                let outcome = postgres::query(connection, statement, values, limit).await;
                 if let Err(error) = &outcome {
-                    postgres::forget(transaction, error).await;
+                    postgres::forget(connection, error).await;
                 }
                 outcome.map_err(failed)
             }
@@ -263,7 +265,9 @@ impl Transaction {
     pub(super) async fn command(&mut self, text: &'static str) -> Result<(), BoxError> {
         let done = match self {
             Self::Sqlite(transaction) => sqlx::raw_sql(text).execute(&mut **transaction).await.map(drop),
-            Self::Postgres(transaction) => sqlx::raw_sql(text).execute(&mut **transaction).await.map(drop),
+            Self::Postgres(transaction) => {
+                sqlx::raw_sql(text).execute(transaction.connection()?).await.map(drop)
+            }
         };
         done.map_err(|error| failed(error.into()))
     }
@@ -271,7 +275,7 @@ impl Transaction {
     pub(super) async fn commit(self) -> Result<(), BoxError> {
         let done = match self {
             Self::Sqlite(transaction) => transaction.commit().await,
-            Self::Postgres(transaction) => transaction.commit().await,
+            Self::Postgres(transaction) => transaction.end("commit").await,
         };
         done.map_err(|error| failed(error.into()))
     }
@@ -279,7 +283,7 @@ impl Transaction {
     pub(super) async fn rollback(self) -> Result<(), BoxError> {
         let done = match self {
             Self::Sqlite(transaction) => transaction.rollback().await,
-            Self::Postgres(transaction) => transaction.rollback().await,
+            Self::Postgres(transaction) => transaction.end("rollback").await,
         };
         done.map_err(|error| failed(error.into()))
     }

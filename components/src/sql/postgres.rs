@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use router_core::error::BoxError;
 use router_core::value::Value;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPoolOptions, PgRow};
 use sqlx::query::Query;
 use sqlx::{
@@ -25,6 +26,40 @@ pub(super) fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
 /// The pool for these options; nothing is connected yet.
 pub(super) fn pool(options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options)
+}
+
+/// A transaction. When it is dropped, and also when its beginning is, its connection is closed: the driver
+/// could give one back to the pool in which a transaction has just begun, and which is then never ended.
+pub(super) struct OpenTransaction {
+    connection: Option<PoolConnection<Postgres>>,
+}
+
+impl OpenTransaction {
+    pub(super) async fn begin(pool: &PgPool) -> Result<Self, sqlx::Error> {
+        let mut transaction = Self { connection: Some(pool.acquire().await?) };
+        sqlx::raw_sql("begin").execute(transaction.connection()?).await?;
+        Ok(transaction)
+    }
+
+    pub(super) fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        self.connection.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+
+    /// Commits or rolls back.
+    pub(super) async fn end(mut self, how: &'static str) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(how).execute(self.connection()?).await?;
+        // Nothing is open any more: back to the pool.
+        drop(self.connection.take());
+        Ok(())
+    }
+}
+
+impl Drop for OpenTransaction {
+    fn drop(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.close_on_drop();
+        }
+    }
 }
 
 /// Runs a statement, and reads at most `limit` rows that can be read.

@@ -62,9 +62,13 @@ impl SqlProducer {
             None if statement.kind == (Kind::Change { yields: true }) => {
                 let mut transaction = self.databases.begin(data_source).await?;
                 check()?;
-                let done = work(&mut transaction).await?;
-                transaction.commit().await?;
-                Ok(done)
+                let done = work(&mut transaction).await;
+                if done.is_ok() {
+                    transaction.commit().await?
+                } else {
+                    transaction.rollback().await?
+                }
+                done
             }
             None => {
                 let mut connection = self.databases.connection(data_source).await?;

@@ -7,7 +7,7 @@ use router_core::builder::{Steps, from};
 use router_core::exchange::Exchange;
 use router_core::router::RouterBuilder;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::support::Database;
 
@@ -181,4 +181,23 @@ async fn a_poll_of_a_table_that_is_changed_goes_on() {
     database.run_route(route.to("mock:out"), changed).await;
     let last = database.mock.endpoint("out").received()[1].message.body.to_json().unwrap();
     assert_eq!(last["more"], json!("x"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL, which tests/run starts"]
+async fn an_exchange_that_is_dropped_leaves_no_transaction_open() {
+    let (database, other) = (Database::postgres(), Database::postgres());
+    database.tasks("dropped", 1).await;
+    let update = "update dropped set state = 'x' where state = 'none' returning id";
+    let open = "select count(*) as n from pg_stat_activity where state like 'idle in transaction%' and \
+                query = :query";
+    for microseconds in (0..4_000).step_by(40) {
+        let _ = timeout(Duration::from_micros(microseconds), database.run(update, ())).await;
+    }
+    let begin = json!({ "query": "begin" });
+    let patience = tokio::time::Instant::now() + Duration::from_secs(10);
+    while other.run(open, begin.clone()).await.unwrap().message.body.to_string() != r#"[{"n":0}]"# {
+        assert!(tokio::time::Instant::now() < patience, "a transaction is open");
+        sleep(Duration::from_millis(20)).await;
+    }
 }

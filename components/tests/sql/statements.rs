@@ -1,7 +1,9 @@
 //! Statements and their parameters, in `to`.
 
+use std::path::Path;
+
 use components::{MockComponent, SqlComponent};
-use router_core::builder::{Steps, from};
+use router_core::builder::{IntoEndpoint, Steps, endpoint, from};
 use router_core::cluster::{LockName, Member, TermControl};
 use router_core::exchange::Exchange;
 use router_core::router::RouterBuilder;
@@ -89,25 +91,91 @@ async fn a_database_in_memory_lasts_and_is_shared() {
     assert_eq!(database.states("x").await, ["new", "new"]);
 }
 
+/// The errors of a URI.
+fn mistakes(uri: impl IntoEndpoint) -> String {
+    let built = RouterBuilder::new()
+        .component(SqlComponent::default())
+        .component(MockComponent::default())
+        .route(from(uri).to("mock:out"))
+        .build();
+    built.err().map(|errors| errors.to_string()).unwrap_or_default()
+}
+
 #[test]
 fn mistakes_point_at_the_characters() {
-    let mistakes = |uri: &str| {
-        let built = RouterBuilder::new()
-            .component(SqlComponent::default())
-            .component(MockComponent::default())
-            .route(from(uri.to_owned()).to("mock:out"))
-            .build();
-        built.err().map(|errors| errors.to_string()).unwrap_or_default()
-    };
     let source = "data_source=sqlite:x.db";
     assert!(mistakes("sql:select 1").contains("needs a database"));
-    assert!(mistakes(&format!("sql:?{source}")).contains("needs a statement"));
-    let two = mistakes(&format!("sql:select%20:#a?{source}&on_consume=update x set a = $1"));
+    assert!(mistakes(format!("sql:?{source}")).contains("needs a statement"));
+    let two = mistakes(format!("sql:select%20:#a?{source}&on_consume=update x set a = $1"));
     assert!(two.contains("a parameter looks like `:name`") && two.contains("write `:name`"), "{two}");
     let shown = two.lines().filter(|line| line.contains("^")).map(|line| line.matches('^').count());
     assert_eq!(shown.collect::<Vec<_>>(), [2, 1], "{two}");
     let secret = mistakes("sql:select :#a?data_source=postgres://me:hunter2@host/db");
     assert!(secret.contains("cannot contain a password") && !secret.contains("hunter2"), "{secret}");
     assert!(mistakes("sql:select 1?data_source=oracle:x").contains("takes `sqlite:path`"));
-    assert_eq!(mistakes(&format!("sql:select * from x where a like 'a%25' and b = :b?{source}")), "");
+    assert_eq!(mistakes(format!("sql:select * from x where a like 'a%25' and b = :b?{source}")), "");
+}
+
+#[test]
+fn an_escape_in_a_quoted_text_is_one_that_is_meant() {
+    let source = "data_source=sqlite:x.db";
+    for (statement, written) in [
+        ("delete from p where name not like '%bad%'", "%ba"),
+        ("select * from p where name like '%41%'", "%41"),
+        ("select * from p where name = '%27 or 1'", "%27"),
+        ("select \"%c3%a4\" from p", "%c3"),
+        ("select * from p where a = ':x' and b like '%20%25%2B' and c like '%deep'", "%de"),
+    ] {
+        let found = mistakes(format!("sql:{statement}?{source}"));
+        let meant = format!("write `{}`", written.replace('%', "%25"));
+        let named = found.contains(&format!("`{written}` is an escape")) && found.contains(&meant);
+        assert!(named && found.contains("statement = '...'"), "{statement}: {found}");
+        let marked = found.lines().find(|line| line.contains('^')).unwrap();
+        assert_eq!(marked.matches('^').count(), 3, "{found}");
+        // In a table, it is what it is.
+        let table = endpoint("sql:").option("data_source", "sqlite:x.db").option("statement", statement);
+        assert_eq!(mistakes(table), "", "{statement}");
+    }
+    for (option, meant) in [("a = '1+1'", "`%2B` or `%20`"), ("a = '%41'", "`%2541`")] {
+        let found = mistakes(format!("sql:select 1?{source}&on_consume=update x set {option}"));
+        assert!(found.contains(meant) && found.contains("on_consume = '...'"), "{option}: {found}");
+    }
+    for statement in [
+        "select '100%25', 'a%3Fb', '%26', '%23', 'a%2Bb', 'a%2bb', 'a%20b', '100%', '%x', '50% off'",
+        "select%20*%20from%20p%20where%20a%20%3E%201 -- %41",
+    ] {
+        let uri = format!(
+            "sql:{statement}?{source}&on_consume=update x set a = 1 %2B 1, b = '50%25'+where+c='%20'"
+        );
+        assert_eq!(mistakes(uri), "");
+    }
+}
+
+#[test]
+fn every_example_of_the_docs_is_accepted() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let pages = std::fs::read_dir(root.join("docs/src")).unwrap().map(|page| page.unwrap().path());
+    let others = ["README.md", "components/src/sql.rs", "examples/nightly.toml", "examples/nightly.rs"];
+    let mut examples = 0;
+    for file in pages.chain(others.map(|other| root.join(other))) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for line in text.lines().map(|line| line.trim_start_matches("//!").trim()) {
+            // A URI, up to the quote that ends it, or a table.
+            let uri =
+                line.find("sql:").map(|start| &line[start..]).filter(|uri| uri.contains("?data_source="));
+            if let Some(uri) = uri {
+                let uri = uri.split(['"', '`']).next().unwrap();
+                assert_eq!(mistakes(uri.to_owned()), "", "{}: {uri}", file.display());
+                examples += 1;
+            }
+            let value = |key: &str| line.split_once(&format!("{key} = \""))?.1.split('"').next();
+            if let (Some(statement), Some(_)) = (value("statement"), value("data_source")) {
+                let table =
+                    endpoint("sql:").option("data_source", "sqlite:x.db").option("statement", statement);
+                assert_eq!(mistakes(table), "", "{}: {statement}", file.display());
+                examples += 1;
+            }
+        }
+    }
+    assert!(examples >= 8, "only {examples} examples were found");
 }
