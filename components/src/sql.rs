@@ -73,7 +73,8 @@
 //! exchanges take; they wait five seconds and then fail. Keep polls short there.
 //!
 //! Statements share a pool of connections: one that begins or ends a transaction, or sets up its connection,
-//! is an error.
+//! is an error. Statements are prepared: `PgBouncer` has to run in its mode `session`, or keep prepared
+//! statements (`max_prepared_statements`); else they fail.
 //!
 //! **Values** of columns become numbers, texts, booleans and JSON as far as JSON has them, and arrays of
 //! `PostgreSQL` lists. Times become text in the form of ISO 8601, or `infinity`; `numeric` becomes text so that

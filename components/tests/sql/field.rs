@@ -186,13 +186,18 @@ async fn a_poll_of_a_table_that_is_changed_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs PostgreSQL, which tests/run starts"]
 async fn an_exchange_that_is_dropped_leaves_no_transaction_open() {
-    let (database, other) = (Database::postgres(), Database::postgres());
-    database.tasks("dropped", 1).await;
+    let other = Database::postgres();
+    other.tasks("dropped", 1).await;
     let update = "update dropped set state = 'x' where state = 'none' returning id";
     let open = "select count(*) as n from pg_stat_activity where state like 'idle in transaction%' and \
                 query = :query";
-    for microseconds in (0..4_000).step_by(40) {
+    let mut pools = Vec::new();
+    for microseconds in (0..1_200).step_by(50) {
+        // A connection that nothing else uses, and that is there already.
+        let database = Database::postgres();
+        database.rows("select 1 as x").await;
         let _ = timeout(Duration::from_micros(microseconds), database.run(update, ())).await;
+        pools.push(database);
     }
     let begin = json!({ "query": "begin" });
     let patience = tokio::time::Instant::now() + Duration::from_secs(10);
