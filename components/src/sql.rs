@@ -11,10 +11,17 @@
 //! | `on_consume` | text |  | the statement that is run for a row when its exchange is done |
 //! | `on_consume_failed` | text |  | the statement that is run for a row when its exchange failed |
 //!
-//! For example `sql:select * from person where id = :id?data_source=sqlite:people.db&output_type=one`. The
-//! statement stands in the URI as it is, except that `?` is written `%3F`, and `%` as `%25` where two
-//! hexadecimal digits follow. In an option, `&` is `%26`, `+` is `%2B` and `%` is `%25`. A file of `SQLite`
-//! is made where it does not exist. Dots in the path of the file are taken from the current directory.
+//! For example, in a table of a TOML file, where everything stands as it is:
+//!
+//! ```toml
+//! to = { uri = "sql:", data_source = "sqlite:people.db", statement = "select * from person where id = :id" }
+//! ```
+//!
+//! Or as a URI, `sql:select * from person where id = :id?data_source=sqlite:people.db&output_type=one`. There,
+//! `?` is written `%3F`, and `%` as `%25` where two hexadecimal digits follow; in an option, also `&` as `%26` and
+//! `+` as `%2B`. Since `'%bad%'` contains an escape that is hardly meant, others than these, `%20` and `%23` are
+//! errors in quoted texts. A file of `SQLite` is made where it does not exist. Dots in the path of the file are
+//! taken from the current directory.
 //!
 //! **Encryption.** With `PostgreSQL`, `sslmode` in the URL says what is asked for, as for its own tools:
 //! `prefer`, which is the default, and `require` check no certificate; `verify-ca` and `verify-full` do, against
@@ -27,6 +34,18 @@
 //! whole body. `:term` and `:lock` are those of the `master:` route, whatever fields and headers say. A
 //! parameter that is not found is a failure; JSON `null` is a null. With `PostgreSQL` a value is read as
 //! the type that the parameter has where it stands; where that is not clear, say so: `:since::timestamptz`.
+//! In the bounds of a slice of an array, `a[1:n]`, a colon begins no parameter; at the first one it does,
+//! `a[:index]`. A colon that begins none elsewhere is written `\:`.
+//!
+//! **Lists.** `in (:ids)` and `not in (:ids)` take a JSON list as its elements: with an empty one, `in` finds
+//! no row, and `not in` finds all. A null in it is an error for `not in`, which would hold for no row. With
+//! `PostgreSQL`, a list is also an array where one is expected, as in `any(:ids)`; with `SQLite`, it is the JSON of
+//! `json_each(:ids)` and its like. `cast(:ids as text)` is the JSON as text. Anywhere else, a list is an error.
+//!
+//! **Numbers in texts.** `SQLite` converts between texts and numbers for columns alone, and only if they have a
+//! declared type. Elsewhere, a text that is a number, as headers often are, is made equal to that number; where
+//! it is compared by `<` and the like with an expression, write `cast(:count as integer)` or
+//! `cast(:count as text)`.
 //!
 //! **In `to`.** A statement that yields rows (also one with `returning`) replaces the body and sets the
 //! header `sql.row_count`. Any other leaves the body as it is and sets `sql.update_count`: how many rows it
@@ -39,6 +58,11 @@
 //! same data source and password take part in the transaction: what they write is there when the row is
 //! done, is not there when it is not, and is undone when the exchange fails.
 //!
+//! `max_messages_per_poll` limits how many rows are read; without it, those of a poll are all in memory at once,
+//! as are those of a statement in `to`: limit them in the statement. A row of which a column cannot be read
+//! makes no exchange: `on_consume_failed` is run with its other columns, an error is logged, and the rows behind
+//! it are worked on.
+//!
 //! When a stop is asked for, what is done is committed, and the rest left. When the member does not lead any
 //! more, or crashes, all rows of the poll are rolled back, and read again by the next leader: at least once,
 //! for steps outside of the database. `max_messages_per_poll=1` makes that one row. To share the rows among
@@ -48,9 +72,15 @@
 //! A transaction of `SQLite` locks the whole database for all others that write, for as long as the
 //! exchanges take; they wait five seconds and then fail. Keep polls short there.
 //!
-//! **Values** of columns become numbers, texts, booleans and JSON as far as JSON has them. Times become
-//! text in the form of ISO 8601, `numeric` becomes text so that nothing is lost, bytes become text like
-//! `\x00ff`. Other types of `PostgreSQL` are an error that says so: cast them in the statement.
+//! Statements share a pool of connections: one that begins or ends a transaction, or sets up its connection,
+//! is an error. Statements are prepared: `PgBouncer` has to run in its mode `session`, or keep prepared
+//! statements (`max_prepared_statements`); else they fail.
+//!
+//! **Values** of columns become numbers, texts, booleans and JSON as far as JSON has them, and arrays of
+//! `PostgreSQL` lists. Times become text in the form of ISO 8601, or `infinity`; `numeric` becomes text so that
+//! nothing is lost, and so do `NaN` and `Infinity`; bytes become text like `\x00ff`. Other types of `PostgreSQL`,
+//! years beyond 9999, and JSON with numbers of more digits than a double has are errors that say so: cast the
+//! column to text in the statement. Two columns of one name are an error.
 //!
 //! **Refusing older leaders.** A statement can compare the term, so that a leader that was held up
 //! somewhere writes nothing any more once the next one has written:
@@ -61,10 +91,15 @@
 
 mod consumer;
 mod database;
+mod escapes;
+mod json;
+mod lexer;
 mod parameters;
 mod postgres;
+mod postgres_parameters;
 mod postgres_values;
 mod producer;
+mod rows;
 mod sqlite;
 mod statement;
 
@@ -78,8 +113,9 @@ use router_core::uri::EndpointUri;
 
 use consumer::SqlConsumer;
 use database::{DataSource, Databases};
+use lexer::Dialect;
 use producer::SqlProducer;
-use statement::Statement;
+use statement::{Kind, Statement};
 
 /// The component. Its routes share the connections to each database.
 #[derive(Default)]
@@ -168,19 +204,28 @@ impl Settings {
         // Without a place, and before all other mistakes: the URI may contain a password.
         let data_source =
             DataSource::parse(&data_source, options.secret("password")).map_err(ConfigError::new)?;
-        let path = uri.required_path("a sql endpoint needs a statement: `sql:select * from x`")?;
+        let dialect = data_source.dialect();
         let mut errors = ConfigErrors::default();
-        let statement = Statement::parse(&path, data_source.foreign_parameters())
-            .map_err(|(range, message)| errors.push(uri.error_in_decoded_path(range, message)));
-        let mut after = |name| match Statement::parse(&options.text(name)?, data_source.foreign_parameters())
-        {
-            Ok(statement) => Some(statement),
+        let statement = statement_of(uri, dialect).map_err(|found| errors.extend(found));
+        let mut after = |name| match Statement::parse(&options.text(name)?, dialect) {
+            Ok(statement) => {
+                escapes::in_option(uri, name, &statement).into_iter().for_each(|error| errors.push(error));
+                Some(statement)
+            }
             Err((range, message)) => {
                 errors.push(uri.error_in_option(name, range, message));
                 None
             }
         };
         let (on_consume, on_consume_failed) = (after("on_consume"), after("on_consume_failed"));
+        let max_messages_per_poll = options.integer("max_messages_per_poll").unwrap_or(0);
+        let changes = statement.as_ref().is_ok_and(|statement| matches!(statement.kind, Kind::Change { .. }));
+        if changes && max_messages_per_poll > 0 {
+            errors.push(uri.error_at_option(
+                "max_messages_per_poll",
+                "rows above this number would be changed, and make no exchange: limit them in the statement",
+            ));
+        }
         let Ok(statement) = statement else { return Err(errors) };
         errors.into_result()?;
         Ok(Self {
@@ -189,14 +234,29 @@ impl Settings {
             one: options.text("output_type").as_deref() == Some("one"),
             initial_delay: options.duration("initial_delay"),
             delay: options.duration("delay"),
-            max_messages_per_poll: match options.integer("max_messages_per_poll") {
-                None | Some(0) => usize::MAX,
-                Some(count) => usize::try_from(count).unwrap_or(usize::MAX),
+            max_messages_per_poll: match max_messages_per_poll {
+                0 => usize::MAX,
+                count => usize::try_from(count).unwrap_or(usize::MAX),
             },
             on_consume,
             on_consume_failed,
         })
     }
+}
+
+fn statement_of(uri: &EndpointUri, dialect: Dialect) -> Result<Statement, ConfigErrors> {
+    let all = |found: Vec<ConfigError>| {
+        let mut errors = ConfigErrors::default();
+        found.into_iter().for_each(|error| errors.push(error));
+        errors.into_result()
+    };
+    // Before it is decoded: that may give no text, or another end to a quoted one.
+    all(escapes::in_path_as_written(uri, dialect))?;
+    let path = uri.required_path("a sql endpoint needs a statement: `sql:select * from x`")?;
+    let statement = Statement::parse(&path, dialect)
+        .map_err(|(range, message)| uri.error_in_decoded_path(range, message))?;
+    all(escapes::in_path(uri, &statement))?;
+    Ok(statement)
 }
 
 struct SqlEndpoint {

@@ -239,6 +239,16 @@ impl EndpointUri {
         }
     }
 
+    /// The escapes of the value of an option as they are written, each `+` among them, with the byte of the
+    /// decoded value that each gives. None where the value stands beside the URI.
+    #[must_use]
+    pub fn option_escapes(&self, name: &str) -> Vec<(&str, usize)> {
+        match self.option(name).map(|option| &option.value) {
+            Some(value) if value.encoding != Encoding::None => escape::form_escapes(value.as_str()),
+            _ => Vec::new(),
+        }
+    }
+
     /// The path with `%XX` decoded.
     ///
     /// # Errors

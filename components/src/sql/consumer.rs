@@ -10,11 +10,12 @@ use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use serde_json::Value as Json;
 use tokio::time::sleep;
-use tracing::info;
+use tracing::{error, info};
 
 use super::Settings;
 use super::database::{Databases, Outcome, SharedTransaction, Transaction};
 use super::parameters::{Parameters, Source};
+use super::rows::Row;
 use super::statement::Statement;
 
 pub(super) struct SqlConsumer {
@@ -52,34 +53,39 @@ impl Consumer for SqlConsumer {
 
 impl SqlConsumer {
     /// The rows of this poll, and the transaction that has read them.
-    async fn read(&self, pipeline: &Pipeline) -> Result<(Transaction, Vec<Json>), BoxError> {
+    async fn read(&self, pipeline: &Pipeline) -> Result<(Transaction, Vec<Row>), BoxError> {
         let settings = &self.settings;
         let parameters = Parameters { term: pipeline.term(), source: Source::Nothing };
         let values = parameters.of(&settings.statement)?;
         let mut transaction = self.databases.begin(&settings.data_source).await?;
-        let mut rows = match transaction.run(&settings.statement, &values).await? {
-            Outcome::Rows(rows) => rows,
-            Outcome::Changed(_) => return Err("the statement of a consumer must yield rows".into()),
-        };
-        rows.truncate(settings.max_messages_per_poll);
-        Ok((transaction, rows))
+        match transaction.query(&settings.statement, &values, settings.max_messages_per_poll).await? {
+            Outcome::Rows(rows) => Ok((transaction, rows)),
+            Outcome::Changed(_) => Err("the statement of a consumer must yield rows".into()),
+        }
     }
 
     /// Sends the rows through the route, one after the other, and commits what became of them.
     async fn poll(
         &self,
         transaction: Transaction,
-        rows: Vec<Json>,
+        rows: Vec<Row>,
         pipeline: &Pipeline,
         stop: &Stop,
     ) -> Result<(), BoxError> {
         let shared = SharedTransaction::new(tokio::sync::Mutex::new(Some(transaction)));
         let (mut lost, count) = (false, rows.len());
         for row in rows {
-            // The rest is for whoever polls next; what is done is committed.
+            // The rest is for the next poll; what is done is committed.
             if stop.is_requested() {
                 break;
             }
+            let row = match row {
+                Row { columns, unreadable: None } => Json::Object(columns),
+                unreadable => {
+                    self.fail(unreadable, &shared, pipeline).await?;
+                    continue;
+                }
+            };
             if let Consumed::LeadershipLost = self.consume(row, &shared, pipeline).await? {
                 lost = true;
                 break;
@@ -96,6 +102,33 @@ impl SqlConsumer {
         transaction.commit().await
     }
 
+    /// Settles a row that cannot be read, by the columns that can. It makes no exchange, and keeps no other
+    /// row from being worked on.
+    async fn fail(&self, row: Row, shared: &SharedTransaction, pipeline: &Pipeline) -> Result<(), BoxError> {
+        let (route, cause) = (pipeline.route_id(), row.unreadable.unwrap_or_default());
+        let row = Json::Object(row.columns);
+        // Enough to find it.
+        let others = row.to_string().chars().take(200).collect::<String>();
+        let cause = format!("a row failed: {cause}; its other columns are {others}");
+        let Some(statement) = &self.settings.on_consume_failed else {
+            error!(
+                route,
+                "route `{route}`: {cause}; without `on_consume_failed`, the next poll reads it again"
+            );
+            return Ok(());
+        };
+        let settled = in_transaction(shared, async |transaction| {
+            transaction
+                .or_undo(async |transaction| settle(transaction, statement, &row, pipeline).await)
+                .await
+        });
+        match settled.await {
+            Ok(()) => error!(route, "route `{route}`: {cause}; `on_consume_failed` was run"),
+            Err(error) => error!(route, "route `{route}`: {cause}; the next poll reads it again: {error}"),
+        }
+        Ok(())
+    }
+
     async fn consume(
         &self,
         row: Json,
@@ -103,7 +136,7 @@ impl SqlConsumer {
         pipeline: &Pipeline,
     ) -> Result<Consumed, BoxError> {
         let settings = &self.settings;
-        // Before the work: a row that cannot be settled would be worked on again and again.
+        // Before the work: a row that cannot be settled would be worked on by every poll.
         for statement in [&settings.on_consume, &settings.on_consume_failed].into_iter().flatten() {
             Parameters { term: pipeline.term(), source: Source::Row(&row) }.of(statement)?;
         }
@@ -143,10 +176,10 @@ async fn settle(
     pipeline: &Pipeline,
 ) -> Result<(), BoxError> {
     let parameters = Parameters { term: pipeline.term(), source: Source::Row(row) };
-    transaction.run(statement, &parameters.of(statement)?).await.map(drop)
+    transaction.run(statement, &parameters.of(statement)?, usize::MAX).await.map(drop)
 }
 
-/// Works in the transaction, which nobody has ended as long as the consumer polls.
+/// Works in the transaction, which only the consumer ends.
 async fn in_transaction(
     shared: &SharedTransaction,
     work: impl AsyncFnOnce(&mut Transaction) -> Result<(), BoxError>,

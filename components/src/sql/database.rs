@@ -2,7 +2,6 @@
 //! consumers share with the steps of their exchanges.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,11 +10,12 @@ use router_core::error::BoxError;
 use router_core::exchange::ExchangeId;
 use router_core::secret::Secret;
 use router_core::value::Value;
-use serde_json::Value as Json;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 
-use super::statement::Statement;
+use super::lexer::Dialect;
+use super::rows::Row;
+use super::statement::{Kind, Statement};
 use super::{postgres, sqlite};
 
 /// How long connecting, or waiting for a connection that others use, may take.
@@ -26,20 +26,14 @@ pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct DataSource {
     url: String,
     password: Option<Secret>,
-    product: Product,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Product {
-    Sqlite,
-    Postgres,
+    dialect: Dialect,
 }
 
 impl DataSource {
     /// Checks a URL. The messages contain nothing of it: it may hold a password.
     pub(super) fn parse(url: &str, password: Option<Secret>) -> Result<Self, &'static str> {
-        let (product, parses) = match url.split_once(':') {
-            Some(("sqlite", path)) if !path.is_empty() => (Product::Sqlite, sqlite::options(url).is_ok()),
+        let (dialect, parses) = match url.split_once(':') {
+            Some(("sqlite", path)) if !path.is_empty() => (Dialect::Sqlite, sqlite::options(url).is_ok()),
             Some(("postgres" | "postgresql", rest)) => {
                 let authority =
                     rest.trim_start_matches('/').split(['/', '?', '#']).next().unwrap_or_default();
@@ -47,33 +41,29 @@ impl DataSource {
                 if user.contains(':') || rest.contains("password=") {
                     return Err("option `data_source` cannot contain a password: use `password=env:NAME`");
                 }
-                (Product::Postgres, postgres::options(url).is_ok())
+                (Dialect::Postgres, postgres::options(url).is_ok())
             }
-            _ => (Product::Sqlite, false),
+            _ => (Dialect::Sqlite, false),
         };
         if !parses {
             return Err("option `data_source` takes `sqlite:path`, `sqlite::memory:` or \
                         `postgres://user@host/database`");
         }
-        if product == Product::Sqlite && password.is_some() {
+        if dialect == Dialect::Sqlite && password.is_some() {
             return Err("a SQLite database has no password");
         }
-        Ok(Self { url: url.into(), password, product })
+        Ok(Self { url: url.into(), password, dialect })
     }
 
-    /// The characters with which the database lets parameters begin, beside `:`, and which have no other
-    /// meaning there.
-    pub(super) fn foreign_parameters(&self) -> &'static str {
-        match self.product {
-            Product::Sqlite => "?@$",
-            Product::Postgres => "",
-        }
+    /// Whose SQL its statements are in.
+    pub(super) fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     fn open(&self) -> Result<Pool, BoxError> {
-        Ok(match self.product {
-            Product::Sqlite => Pool::Sqlite(sqlite::pool(&self.url, sqlite::options(&self.url)?)),
-            Product::Postgres => {
+        Ok(match self.dialect {
+            Dialect::Sqlite => Pool::Sqlite(sqlite::pool(&self.url, sqlite::options(&self.url)?)),
+            Dialect::Postgres => {
                 let mut options = postgres::options(&self.url)?;
                 if let Some(password) = &self.password {
                     options = options.password(&password.reveal()?);
@@ -118,7 +108,7 @@ impl Databases {
                 pool.begin().await.map(Transaction::Sqlite)
             }
             Pool::Sqlite(pool) => pool.begin_with("begin immediate").await.map(Transaction::Sqlite),
-            Pool::Postgres(pool) => pool.begin().await.map(Transaction::Postgres),
+            Pool::Postgres(pool) => postgres::OpenTransaction::begin(&pool).await.map(Transaction::Postgres),
         };
         transaction.map_err(|error| self.no_connection(source, &error))
     }
@@ -174,8 +164,8 @@ impl Drop for Lent {
 /// What a statement has done.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// The rows that it yielded, as JSON objects.
-    Rows(Vec<Json>),
+    /// The rows that it yielded.
+    Rows(Vec<Row>),
     /// It yields no rows; how many it has changed.
     Changed(u64),
 }
@@ -187,83 +177,124 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    pub(super) async fn run(&mut self, statement: &Statement, values: &[Value]) -> Result<Outcome, BoxError> {
-        let outcome = match self {
-            Self::Sqlite(connection) => sqlite::run(connection, statement, values).await,
-            Self::Postgres(connection) => postgres::run(connection, statement, values).await,
-        };
-        outcome.map_err(|error| failed(&error))
+    /// Runs a statement, and reads at most `limit` rows.
+    pub(super) async fn run(
+        &mut self,
+        statement: &Statement,
+        values: &[Value],
+        limit: usize,
+    ) -> Result<Outcome, BoxError> {
+        match self {
+            Self::Sqlite(connection) => sqlite::run(connection, statement, values, limit).await,
+            Self::Postgres(connection) => match postgres::run(connection, statement, values, limit).await {
+                // It was prepared before the table was changed, and has done nothing.
+                Err(error) if postgres::forget(connection, &error).await => {
+                    postgres::run(connection, statement, values, limit).await
+                }
+                outcome => outcome,
+            },
+        }
+        .map_err(failed)
     }
 }
 
 /// A transaction. It is rolled back when it is dropped.
 pub(super) enum Transaction {
     Sqlite(sqlx::Transaction<'static, Sqlite>),
-    Postgres(sqlx::Transaction<'static, Postgres>),
+    Postgres(postgres::OpenTransaction),
 }
 
 impl Transaction {
-    /// Runs a statement. After a failure, only a return to a savepoint helps.
-    pub(super) async fn run(&mut self, statement: &Statement, values: &[Value]) -> Result<Outcome, BoxError> {
-        let outcome = match self {
-            Self::Sqlite(transaction) => sqlite::run(transaction, statement, values).await,
-            Self::Postgres(transaction) => postgres::run(transaction, statement, values).await,
-        };
-        outcome.map_err(|error| failed(&error))
-    }
-
-    /// Runs a statement, and undoes what it has done if it fails.
-    pub(super) async fn run_or_undo(
+    /// Runs a statement, and reads at most `limit` rows. After a failure, only a return to a savepoint
+    /// helps.
+    pub(super) async fn run(
         &mut self,
         statement: &Statement,
         values: &[Value],
+        limit: usize,
     ) -> Result<Outcome, BoxError> {
+        let outcome = match self {
+            Self::Sqlite(transaction) => sqlite::run(transaction, statement, values, limit).await,
+            Self::Postgres(transaction) => {
+                let connection = transaction.connection()?;
+                let outcome = postgres::run(connection, statement, values, limit).await;
+                if let Err(error) = &outcome {
+                    postgres::forget(connection, error).await;
+                }
+                outcome
+            }
+        };
+        outcome.map_err(failed)
+    }
+
+    /// Makes a query, of which the database sends `limit` rows and those that cannot be read.
+    pub(super) async fn query(
+        &mut self,
+        statement: &Statement,
+        values: &[Value],
+        limit: usize,
+    ) -> Result<Outcome, BoxError> {
+        match self {
+            Self::Postgres(transaction) if limit < usize::MAX && statement.kind == Kind::Query => {
+                let connection = transaction.connection()?;
+                let outcome = postgres::query(connection, statement, values, limit).await;
+                if let Err(error) = &outcome {
+                    postgres::forget(connection, error).await;
+                }
+                outcome.map_err(failed)
+            }
+            _ => self.run(statement, values, limit).await,
+        }
+    }
+
+    /// Works in the transaction, and undoes what was done if that fails.
+    pub(super) async fn or_undo<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Self) -> Result<T, BoxError>,
+    ) -> Result<T, BoxError> {
         self.command("savepoint bactrian_step").await?;
-        let outcome = self.run(statement, values).await;
-        if outcome.is_err() {
+        let result = work(self).await;
+        if result.is_err() {
             self.command("rollback to savepoint bactrian_step").await?;
         }
         self.command("release savepoint bactrian_step").await?;
-        outcome
+        result
     }
 
     /// Runs a statement that has no parameters and yields nothing.
     pub(super) async fn command(&mut self, text: &'static str) -> Result<(), BoxError> {
         let done = match self {
             Self::Sqlite(transaction) => sqlx::raw_sql(text).execute(&mut **transaction).await.map(drop),
-            Self::Postgres(transaction) => sqlx::raw_sql(text).execute(&mut **transaction).await.map(drop),
+            Self::Postgres(transaction) => {
+                sqlx::raw_sql(text).execute(transaction.connection()?).await.map(drop)
+            }
         };
-        done.map_err(|error| failed(&error))
+        done.map_err(|error| failed(error.into()))
     }
 
     pub(super) async fn commit(self) -> Result<(), BoxError> {
         let done = match self {
             Self::Sqlite(transaction) => transaction.commit().await,
-            Self::Postgres(transaction) => transaction.commit().await,
+            Self::Postgres(transaction) => transaction.end("commit").await,
         };
-        done.map_err(|error| failed(&error))
+        done.map_err(|error| failed(error.into()))
     }
 
     pub(super) async fn rollback(self) -> Result<(), BoxError> {
         let done = match self {
             Self::Sqlite(transaction) => transaction.rollback().await,
-            Self::Postgres(transaction) => transaction.rollback().await,
+            Self::Postgres(transaction) => transaction.end("rollback").await,
         };
-        done.map_err(|error| failed(&error))
+        done.map_err(|error| failed(error.into()))
     }
 }
 
-/// The text of an error, which says all: its source would say it again.
-fn failed(error: &sqlx::Error) -> BoxError {
-    format!("the statement failed: {error}").into()
-}
-
-/// Bytes as text, in the form of `PostgreSQL`.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::from("\\x"), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// The text of an error of the database, which says all: its source would say it again.
+fn failed(error: BoxError) -> BoxError {
+    match error.downcast::<sqlx::Error>() {
+        Ok(error) => format!("the statement failed: {error}").into(),
+        Err(error) => error,
+    }
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@ use router_core::cluster::Term;
 use router_core::error::BoxError;
 use router_core::exchange::{Body, Message};
 use router_core::value::Value;
+use serde_json::Value as Json;
 
-use super::statement::Statement;
+use super::statement::{Parameter, Place, Statement};
 
 /// What parameters can be filled from.
 pub(super) struct Parameters<'a> {
-    /// Nobody else can say what `:term` and `:lock` are, or a fence would be worth nothing.
+    /// The only source of `:term` and `:lock`: a fence that a message could set would be worth nothing.
     pub(super) term: Option<&'a Term>,
     /// A message, or the row of the consumer.
     pub(super) source: Source<'a>,
@@ -21,17 +22,23 @@ pub(super) struct Parameters<'a> {
 pub(super) enum Source<'a> {
     Nothing,
     Message(&'a Message),
-    Row(&'a serde_json::Value),
+    Row(&'a Json),
 }
 
 impl Parameters<'_> {
     /// The values of the parameters of `statement`, in their order.
     pub(super) fn of(&self, statement: &Statement) -> Result<Vec<Value>, BoxError> {
         let mut parsed = None;
-        statement.parameters.iter().map(|name| self.value(name, &mut parsed)).collect()
+        let value = |parameter| {
+            let value = self.value(parameter, &mut parsed)?;
+            check_nulls(parameter, &value)?;
+            Ok(value)
+        };
+        statement.parameters.iter().map(value).collect()
     }
 
-    fn value(&self, name: &str, parsed: &mut Option<Arc<serde_json::Value>>) -> Result<Value, BoxError> {
+    fn value(&self, parameter: &Parameter, parsed: &mut Option<Arc<Json>>) -> Result<Value, BoxError> {
+        let name = &*parameter.name;
         match (name, self.term) {
             ("term", Some(term)) => return Ok(Value::from(term.number())),
             ("lock", Some(term)) => return Ok(Value::from(term.lock().to_string())),
@@ -42,13 +49,20 @@ impl Parameters<'_> {
         }
         let found = match &self.source {
             Source::Nothing => None,
-            Source::Row(row) => row.get(name).map(Value::from),
-            Source::Message(message) if name == "body" => Some(message.body.to_value()),
+            Source::Row(row) => field(row, name).map(exact),
+            Source::Message(message) if name == "body" => Some(match &message.body {
+                // As the fields of a text are those of the JSON in it.
+                Body::Text(_) | Body::Bytes(_) if parameter.place == Place::InList => {
+                    let json = parsed.get_or_insert_with(|| message.body.to_json().unwrap_or_default());
+                    if json.is_array() { Value::Json(Arc::clone(json)) } else { message.body.to_value() }
+                }
+                Body::Json(json) => exact(json),
+                other => other.to_value(),
+            }),
             Source::Message(message) => {
                 // Text that is no JSON has no fields.
-                let json = parsed.get_or_insert_with(|| fields(&message.body));
-                let field = name.split('.').try_fold(&**json, |json, part| json.get(part));
-                field.map(Value::from).or_else(|| message.headers.get(name).cloned())
+                let json = parsed.get_or_insert_with(|| message.body.to_json().unwrap_or_default());
+                field(json, name).map(exact).or_else(|| message.headers.get(name).cloned())
             }
         };
         found.ok_or_else(|| match self.source {
@@ -64,6 +78,48 @@ impl Parameters<'_> {
     }
 }
 
-fn fields(body: &Body) -> Arc<serde_json::Value> {
-    body.to_json().unwrap_or_default()
+/// The field of this name, or of a field: `address.city`.
+fn field<'a>(json: &'a Json, name: &str) -> Option<&'a Json> {
+    json.get(name).or_else(|| name.split('.').try_fold(json, |json, part| json.get(part)))
+}
+
+/// The value, with every digit: a whole number that is too large for `Value` stays JSON.
+fn exact(json: &Json) -> Value {
+    match json {
+        Json::Number(number) if number.is_u64() && number.as_i64().is_none() => {
+            Value::Json(Arc::new(json.clone()))
+        }
+        json => Value::from(json),
+    }
+}
+
+/// The elements of a value that is a list.
+pub(super) fn list(value: &Value) -> Option<&[Json]> {
+    match value {
+        Value::Json(json) => json.as_array().map(Vec::as_slice),
+        _ => None,
+    }
+}
+
+/// With a null among them, `not in` holds for no row, whatever else there is.
+fn check_nulls(parameter: &Parameter, value: &Value) -> Result<(), BoxError> {
+    let Parameter { name, place, refuses_null } = parameter;
+    let null = value.is_null() || list(value).is_some_and(|list| list.iter().any(Json::is_null));
+    if null && *refuses_null {
+        return Err(
+            format!("`:{name}` is or contains null, with which `not in` and `all` hold for no row").into()
+        );
+    }
+    match (place, list(value)) {
+        (Place::AmongOthers, Some(_)) => {
+            Err(format!("`:{name}` is a list, which stands alone: `in (:{name})`").into())
+        }
+        (Place::InList, Some(list)) if list.iter().any(|item| item.is_array() || item.is_object()) => {
+            Err(format!("`:{name}` contains a list or an object, which equals no column").into())
+        }
+        (Place::InList | Place::AmongOthers, None) if matches!(value, Value::Json(json) if json.is_object()) => {
+            Err(format!("`:{name}` is an object, which equals no column").into())
+        }
+        _ => Ok(()),
+    }
 }

@@ -1,16 +1,22 @@
-//! `PostgreSQL`: opening, binding, reading.
+//! `PostgreSQL`: opening, and running statements.
 
 use std::str::FromStr;
 
+use router_core::error::BoxError;
 use router_core::value::Value;
-use serde_json::{Map, Value as Json};
-use sqlx::postgres::types::Oid;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgRow, PgTypeInfo, PgTypeKind};
-use sqlx::{AssertSqlSafe, Column, Either, Executor, PgPool, Row, SqlSafeStr, Statement as _, TypeInfo};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPoolOptions, PgRow};
+use sqlx::query::Query;
+use sqlx::{
+    AssertSqlSafe, Column, Connection as _, Either, Executor, PgPool, Postgres, Row as _, SqlSafeStr,
+    Statement as _,
+};
 
-use super::database::{ACQUIRE_TIMEOUT, Outcome, hexadecimal};
-use super::postgres_values;
-use super::statement::Statement;
+use super::database::{ACQUIRE_TIMEOUT, Outcome};
+use super::parameters::list;
+use super::rows::{Row, check_names, collect};
+use super::statement::{Place, Statement};
+use super::{postgres_parameters, postgres_values};
 
 /// The connection options of a URL.
 pub(super) fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
@@ -22,76 +28,166 @@ pub(super) fn pool(options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options)
 }
 
-/// Runs a statement.
-///
-/// The server says which type each parameter has where it stands. Each value is then sent as text and
-/// cast to that type, so that there is no type, also of an extension, that a value cannot be given to.
+/// A transaction. When it is dropped, and also when its beginning is, its connection is closed: the driver
+/// could give one back to the pool in which a transaction has just begun, and which is then never ended.
+pub(super) struct OpenTransaction {
+    connection: Option<PoolConnection<Postgres>>,
+}
+
+impl OpenTransaction {
+    pub(super) async fn begin(pool: &PgPool) -> Result<Self, sqlx::Error> {
+        let mut transaction = Self { connection: Some(pool.acquire().await?) };
+        sqlx::raw_sql("begin").execute(transaction.connection()?).await?;
+        Ok(transaction)
+    }
+
+    pub(super) fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        self.connection.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+
+    /// Commits or rolls back.
+    pub(super) async fn end(mut self, how: &'static str) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(how).execute(self.connection()?).await?;
+        // Nothing is open any more: back to the pool.
+        drop(self.connection.take());
+        Ok(())
+    }
+}
+
+impl Drop for OpenTransaction {
+    fn drop(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.close_on_drop();
+        }
+    }
+}
+
+/// Runs a statement, and reads at most `limit` rows that can be read.
 pub(super) async fn run(
     connection: &mut PgConnection,
     statement: &Statement,
     values: &[Value],
-) -> Result<Outcome, sqlx::Error> {
-    let untyped = AssertSqlSafe(statement.text(|index| format!("${}", index + 1))).into_sql_str();
-    let untyped = (&mut *connection).prepare(untyped).await?;
+    limit: usize,
+) -> Result<Outcome, BoxError> {
+    let Prepared { text, values, yields_rows } = prepare(connection, statement, values).await?;
+    if !yields_rows {
+        return Ok(Outcome::Changed(bound(text, values).execute(connection).await?.rows_affected()));
+    }
+    let mut rows = Vec::new();
+    collect(bound(text, values).fetch(connection), &mut rows, limit, row).await?;
+    Ok(Outcome::Rows(rows))
+}
+
+/// Makes a query in a transaction. The server sends `limit` rows and those that cannot be read, and no
+/// others, which it would send all if there were no cursor.
+pub(super) async fn query(
+    connection: &mut PgConnection,
+    statement: &Statement,
+    values: &[Value],
+    limit: usize,
+) -> Result<Outcome, BoxError> {
+    let Prepared { text, values, .. } = prepare(connection, statement, values).await?;
+    let cursor = format!("declare bactrian_rows no scroll cursor without hold for {text}");
+    bound(cursor, values).execute(&mut *connection).await?;
+    let (mut rows, mut missing) = (Vec::new(), limit);
+    while missing > 0 {
+        let before = rows.len();
+        // Not prepared once for all: next time, the cursor may be that of another statement.
+        let next = format!("fetch forward {missing} from bactrian_rows");
+        let next = sqlx::query(AssertSqlSafe(next)).persistent(false);
+        collect(next.fetch(&mut *connection), &mut rows, limit, row).await?;
+        if rows.len() - before < missing {
+            break;
+        }
+        missing = limit - rows.iter().filter(|row| row.unreadable.is_none()).count();
+    }
+    sqlx::raw_sql("close bactrian_rows").execute(connection).await?;
+    Ok(Outcome::Rows(rows))
+}
+
+/// A statement with the types of its parameters.
+struct Prepared {
+    text: String,
+    values: Vec<Option<String>>,
+    yields_rows: bool,
+}
+
+/// Asks the server which type each parameter has where it stands. Each value is then sent as text and cast
+/// to that type, so that there is no type, also of an extension, that a value cannot be given to.
+async fn prepare(
+    connection: &mut PgConnection,
+    statement: &Statement,
+    values: &[Value],
+) -> Result<Prepared, BoxError> {
+    let untyped = statement.text(|index, parameter| match parameter.place {
+        Place::NullCheck => format!("${}::text", index + 1),
+        _ => format!("${}", index + 1),
+    });
+    let untyped = connection.prepare(AssertSqlSafe(untyped).into_sql_str()).await;
+    let untyped = untyped.map_err(|error| unclear_type(statement, error))?;
+    check_names(untyped.columns().iter().map(Column::name))?;
     let types = match untyped.parameters() {
         Some(Either::Left(types)) => types,
         _ => &[],
     };
-    let typed = statement.text(|index| match types.get(index) {
-        Some(kind) => format!("cast(${}::text as {})", index + 1, cast_name(kind)),
-        None => format!("${}", index + 1),
-    });
-    let mut query = sqlx::query(AssertSqlSafe(typed));
-    for (index, value) in values.iter().enumerate() {
-        query = query.bind(text(value, types.get(index)));
-    }
-    if untyped.columns().is_empty() {
-        return Ok(Outcome::Changed(query.execute(connection).await?.rows_affected()));
-    }
-    let rows = query.fetch_all(connection).await?;
-    Ok(Outcome::Rows(rows.iter().map(row).collect::<Result<_, _>>()?))
-}
-
-/// What a type is called in a cast. As a word, `char` and `bit` mean a single one there, and a cast cuts
-/// off what is longer; as names, they mean any length. A cast to a domain cuts off as well, where that has a
-/// length: the cast is to what it is made of, and the column sees to the rest.
-fn cast_name(kind: &PgTypeInfo) -> &str {
-    if let PgTypeKind::Domain(base) = kind.kind() {
-        return cast_name(base);
-    }
-    match kind.name() {
-        "CHAR" => "bpchar",
-        "CHAR[]" => "bpchar[]",
-        "BIT" => "pg_catalog.\"bit\"",
-        "BIT[]" => "pg_catalog.\"bit\"[]",
-        // Internal one-byte type: only its name in small letters is in quotes.
-        "\"CHAR\"" => "\"char\"",
-        "\"CHAR\"[]" => "\"char\"[]",
-        name => name,
-    }
-}
-
-/// The text form of a value, as the server reads it.
-fn text(value: &Value, kind: Option<&PgTypeInfo>) -> Option<String> {
-    /// The type `bytea`.
-    const BYTES: Oid = Oid(17);
-    match value {
-        value if value.is_null() => None,
-        Value::Bytes(bytes) if kind.and_then(PgTypeInfo::oid) == Some(BYTES) => Some(hexadecimal(bytes)),
-        Value::Json(json) if kind.is_some_and(|kind| matches!(kind.name(), "JSON" | "JSONB")) => {
-            Some(json.to_string())
+    let text = statement.text(|index, parameter| {
+        let number = index + 1;
+        match types.get(index).map(postgres_parameters::cast_name) {
+            Some(kind) if parameter.place == Place::InList && list(&values[index]).is_some() => {
+                format!("select unnest(cast(${number}::text as {kind}[]))")
+            }
+            Some(kind) => format!("cast(${number}::text as {kind})"),
+            None => format!("${number}"),
         }
-        value => Some(value.to_string()),
+    });
+    let values = statement.parameters.iter().zip(values).enumerate();
+    let values = values
+        .map(|(index, (parameter, value))| postgres_parameters::text(parameter, value, types.get(index)));
+    let values = values.collect::<Result<_, _>>()?;
+    Ok(Prepared { text, values, yields_rows: !untyped.columns().is_empty() })
+}
+
+type BoundQuery = Query<'static, Postgres, PgArguments>;
+
+fn bound(statement: String, values: Vec<Option<String>>) -> BoundQuery {
+    values.into_iter().fold(sqlx::query(AssertSqlSafe(statement)), Query::bind)
+}
+
+/// Says how to name a type, where the server cannot see it.
+fn unclear_type(statement: &Statement, error: sqlx::Error) -> BoxError {
+    let unclear = error.as_database_error().filter(|error| error.code().as_deref() == Some("42P18"));
+    let number = unclear.and_then(|error| error.message().rsplit_once('$')?.1.parse::<usize>().ok());
+    match number.and_then(|number| statement.parameters.get(number.checked_sub(1)?)) {
+        Some(parameter) => {
+            let name = &parameter.name;
+            format!(
+                "the database cannot tell the type of `:{name}` here: write `:{name}::text`, or another type"
+            )
+            .into()
+        }
+        None => error.into(),
     }
 }
 
-fn row(row: &PgRow) -> Result<Json, sqlx::Error> {
-    let mut fields = Map::new();
-    for column in row.columns() {
-        let value = row.try_get_raw(column.ordinal())?;
-        let json = postgres_values::read(&value, column.type_info())
-            .map_err(|source| sqlx::Error::ColumnDecode { index: column.name().into(), source })?;
-        fields.insert(column.name().into(), json);
+/// Forgets what was prepared, after an error that can come from a table that was changed since. Returns
+/// whether the statement may be tried again.
+pub(super) async fn forget(connection: &mut PgConnection, error: &BoxError) -> bool {
+    let error = error.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
+    let Some(code) = error.and_then(sqlx::error::DatabaseError::code) else { return false };
+    // The result has other columns; there is no such prepared statement; types do not fit together.
+    let prepared = matches!(&*code, "0A000" | "26000" | "42804" | "42883" | "42P18");
+    // So can a value be that does not fit.
+    if !prepared && !code.starts_with("22") {
+        return false;
     }
-    Ok(Json::Object(fields))
+    connection.clear_cached_statements().await.is_ok() && prepared
+}
+
+fn row(row: &PgRow) -> Row {
+    Row::new(row.columns().iter().map(|column| {
+        let value = row.try_get_raw(column.ordinal()).map_err(BoxError::from);
+        let bytes = value.and_then(|value| postgres_values::bytes(&value));
+        let json = bytes.and_then(|bytes| postgres_values::read(bytes, column.type_info()));
+        (column.name(), json)
+    }))
 }

@@ -9,8 +9,10 @@ use router_core::exchange::{Body, Exchange};
 use serde_json::Value as Json;
 
 use super::Settings;
-use super::database::{Databases, Outcome};
+use super::database::{Databases, Outcome, Transaction};
 use super::parameters::{Parameters, Source};
+use super::rows::Row;
+use super::statement::Kind;
 
 pub(super) struct SqlProducer {
     pub(super) databases: Databases,
@@ -20,44 +22,74 @@ pub(super) struct SqlProducer {
 #[async_trait]
 impl Processor for SqlProducer {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
-        let outcome = self.run(exchange).await?;
-        let message = &mut exchange.message;
-        match outcome {
-            Outcome::Changed(count) => message.headers.set("sql.update_count", count),
-            Outcome::Rows(mut rows) => {
-                let count = rows.len();
-                message.body = match (self.settings.one, count) {
-                    (false, _) => Json::Array(rows).into(),
-                    (true, 0 | 1) => rows.pop().map_or(Body::Empty, Body::from),
-                    (true, _) => return Err(format!("`output_type=one`, but there are {count} rows").into()),
-                };
-                message.headers.set("sql.row_count", count as u64);
+        match self.run(exchange).await? {
+            Done::Changed(count) => exchange.message.headers.set("sql.update_count", count),
+            Done::Yielded { body, count } => {
+                exchange.message.body = body;
+                exchange.message.headers.set("sql.row_count", count);
             }
         }
         Ok(())
     }
 }
 
+/// What has become of the exchange.
+enum Done {
+    Changed(u64),
+    Yielded { body: Body, count: u64 },
+}
+
 impl SqlProducer {
-    async fn run(&self, exchange: &Exchange) -> Result<Outcome, BoxError> {
-        let settings = &self.settings;
+    async fn run(&self, exchange: &Exchange) -> Result<Done, BoxError> {
+        let Settings { statement, data_source, .. } = &*self.settings;
         let source = Source::Message(&exchange.message);
-        let parameters = Parameters { term: exchange.term.as_ref(), source };
-        let values = parameters.of(&settings.statement)?;
+        let values = Parameters { term: exchange.term.as_ref(), source }.of(statement)?;
         // Waiting for the connection may have outlived the term.
         let check = || exchange.term.as_ref().map_or(Ok(()), router_core::cluster::Term::check);
-        match self.databases.lent(exchange.id, &settings.data_source) {
+        // More than one row is an error for `output_type=one`, whatever their number.
+        let limit = if self.settings.one { 2 } else { usize::MAX };
+        let work = async |transaction: &mut Transaction| {
+            self.done(transaction.run(statement, &values, limit).await?)
+        };
+        match self.databases.lent(exchange.id, data_source) {
             Some(shared) => {
                 let mut transaction = shared.lock().await;
                 check()?;
                 let transaction = transaction.as_mut().ok_or("the transaction of this exchange has ended")?;
-                transaction.run_or_undo(&settings.statement, &values).await
+                transaction.or_undo(work).await
+            }
+            // What it changes is undone if the rows that it yields are an error.
+            None if statement.kind == (Kind::Change { yields: true }) => {
+                let mut transaction = self.databases.begin(data_source).await?;
+                check()?;
+                let done = work(&mut transaction).await;
+                if done.is_ok() {
+                    transaction.commit().await?
+                } else {
+                    transaction.rollback().await?
+                }
+                done
             }
             None => {
-                let mut connection = self.databases.connection(&settings.data_source).await?;
+                let mut connection = self.databases.connection(data_source).await?;
                 check()?;
-                connection.run(&settings.statement, &values).await
+                self.done(connection.run(statement, &values, limit).await?)
             }
         }
+    }
+
+    fn done(&self, outcome: Outcome) -> Result<Done, BoxError> {
+        let rows = match outcome {
+            Outcome::Changed(count) => return Ok(Done::Changed(count)),
+            Outcome::Rows(rows) => rows,
+        };
+        let mut rows = rows.into_iter().map(Row::into_json).collect::<Result<Vec<_>, _>>()?;
+        let count = rows.len() as u64;
+        let body = match (self.settings.one, count) {
+            (false, _) => Json::Array(rows).into(),
+            (true, 0 | 1) => rows.pop().map_or(Body::Empty, Body::from),
+            (true, _) => return Err("`output_type=one`, but there is more than one row".into()),
+        };
+        Ok(Done::Yielded { body, count })
     }
 }

@@ -3,24 +3,29 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use router_core::error::BoxError;
 use router_core::value::Value;
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 use sqlx::query::Query;
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqlitePoolOptions, SqliteRow, SqliteValueRef,
 };
 use sqlx::{
-    AssertSqlSafe, Column, Decode, Executor, Row, SqlSafeStr, Sqlite, SqlitePool, Statement as _, TypeInfo,
-    ValueRef,
+    AssertSqlSafe, Column, Connection as _, Decode, Executor, Row as _, SqlSafeStr, Sqlite, SqlitePool,
+    Statement as _, TypeInfo, ValueRef,
 };
 
-use super::database::{ACQUIRE_TIMEOUT, Outcome, hexadecimal};
-use super::statement::Statement;
+use super::database::{ACQUIRE_TIMEOUT, Outcome};
+use super::parameters::list;
+use super::rows::{Row, check_names, collect, hexadecimal};
+use super::statement::{Parameter, Place, Statement};
 
 /// The connection options of a URL.
 pub(super) fn options(url: &str) -> Result<SqliteConnectOptions, sqlx::Error> {
     let options = SqliteConnectOptions::from_str(url)?;
-    Ok(options.create_if_missing(!url.contains("mode=")).busy_timeout(Duration::from_secs(5)))
+    let options = options.create_if_missing(!url.contains("mode=")).busy_timeout(Duration::from_secs(5));
+    // See `run`.
+    Ok(options.statement_cache_capacity(0))
 }
 
 /// The pool for these options; nothing is opened yet.
@@ -35,60 +40,150 @@ pub(super) fn pool(url: &str, options: SqliteConnectOptions) -> SqlitePool {
     pool.connect_lazy_with(options)
 }
 
-/// Runs a statement.
+/// Runs a statement, and reads at most `limit` rows that can be read.
+///
+/// When a table was changed after its statement was prepared, also by another connection, the driver loses
+/// the rows and the connection without an error. So no statement is kept, the connection looks at the tables
+/// before it prepares one, and is asked afterwards whether it is still there.
 pub(super) async fn run(
     connection: &mut SqliteConnection,
     statement: &Statement,
     values: &[Value],
-) -> Result<Outcome, sqlx::Error> {
-    let text = AssertSqlSafe(statement.text(|_| "?".into())).into_sql_str();
-    let prepared = (&mut *connection).prepare(text).await?;
-    let query = values.iter().fold(prepared.query(), bind);
+    limit: usize,
+) -> Result<Outcome, BoxError> {
+    let text = statement.text(|index, parameter| placeholder(index + 1, parameter, &values[index]));
+    sqlx::raw_sql("select 0 from sqlite_schema limit 0").execute(&mut *connection).await?;
+    let prepared = (&mut *connection).prepare(AssertSqlSafe(text).into_sql_str()).await?;
+    check_names(prepared.columns().iter().map(Column::name))?;
+    let mut query = prepared.query();
+    for (parameter, value) in statement.parameters.iter().zip(values) {
+        query = bind(query, parameter, value)?;
+    }
     if prepared.columns().is_empty() {
         return Ok(Outcome::Changed(query.execute(connection).await?.rows_affected()));
     }
-    let rows = query.fetch_all(connection).await?;
-    Ok(Outcome::Rows(rows.iter().map(row).collect::<Result<_, _>>()?))
+    let mut rows = Vec::new();
+    collect(query.fetch(&mut *connection), &mut rows, limit, row).await?;
+    connection.ping().await?;
+    Ok(Outcome::Rows(rows))
+}
+
+/// What stands in the statement for a parameter.
+///
+/// A text is never equal to a number here, unless it is compared with a column that is declared to have
+/// numbers. One that is written as a number would be is therefore compared as both.
+fn placeholder(number: usize, parameter: &Parameter, value: &Value) -> String {
+    let text = match value {
+        Value::Text(text) => text.as_str(),
+        _ => "",
+    };
+    match parameter.place {
+        Place::InList if list(value).is_some() => format!("select value from json_each(?{number})"),
+        Place::InList | Place::AmongOthers if is_number(text) => {
+            format!("?{number}, cast(?{number} as numeric)")
+        }
+        Place::Equals(operator) if is_number(text) => {
+            let operator = if operator == "=" { "in" } else { "not in" };
+            format!(" {operator} (?{number}, cast(?{number} as numeric))")
+        }
+        Place::Equals(operator) => format!("{operator} ?{number}"),
+        Place::BesideNumber if reads_as_number(text) => format!("cast(?{number} as numeric)"),
+        _ => format!("?{number}"),
+    }
+}
+
+/// Whether the text is what a number becomes when it is written.
+fn is_number(text: &str) -> bool {
+    let whole = text.parse::<i64>().is_ok_and(|number| number.to_string() == text);
+    whole
+        || text.len() < 16
+            && text.contains('.')
+            && text.parse::<f64>().is_ok_and(|number| number.abs() >= 1e-4 && number.to_string() == text)
+}
+
+fn reads_as_number(text: &str) -> bool {
+    text.trim().parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 type BoundQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
 
-fn bind<'q>(query: BoundQuery<'q>, value: &Value) -> BoundQuery<'q> {
-    match value {
+fn bind<'q>(query: BoundQuery<'q>, parameter: &Parameter, value: &Value) -> Result<BoundQuery<'q>, BoxError> {
+    let name = &parameter.name;
+    Ok(match value {
         Value::Null => query.bind(None::<i64>),
         Value::Boolean(flag) => query.bind(*flag),
         Value::Integer(number) => query.bind(*number),
+        Value::Float(number) if number.is_nan() => {
+            return Err(format!("`:{name}` is not a number, which SQLite would store as null").into());
+        }
         Value::Float(number) => query.bind(*number),
         Value::Bytes(bytes) => query.bind(bytes.to_vec()),
-        Value::Json(json) if json.is_null() => query.bind(None::<i64>),
-        Value::Text(_) | Value::Json(_) => query.bind(value.to_string()),
-    }
+        Value::Text(text) if parameter.place == Place::BesideExpression && reads_as_number(text) => {
+            return Err(format!(
+                "`:{name}` is a text, and it is not clear whether a number is meant: write \
+                 `cast(:{name} as numeric)` or `cast(:{name} as text)`"
+            )
+            .into());
+        }
+        Value::Text(text) => query.bind(text.to_string()),
+        Value::Json(json) => match (&**json, parameter.place) {
+            (Json::Null, _) => query.bind(None::<i64>),
+            (Json::Array(list), Place::InList) => query.bind(elements(name, list)?),
+            (Json::Number(_), _) => return Err(too_large(name)),
+            (Json::Array(_), place) if place != Place::TakesJson => {
+                return Err(format!(
+                    "`:{name}` is a list: write `in (:{name})` or `json_each(:{name})`, or \
+                     `cast(:{name} as text)` to store it"
+                )
+                .into());
+            }
+            _ => query.bind(value.to_string()),
+        },
+    })
 }
 
-fn row(row: &SqliteRow) -> Result<Json, sqlx::Error> {
-    let mut fields = Map::new();
-    for column in row.columns() {
-        let value = row.try_get_raw(column.ordinal())?;
-        let json = read(value, column.type_info().name())
-            .map_err(|source| sqlx::Error::ColumnDecode { index: column.name().into(), source })?;
-        fields.insert(column.name().into(), json);
+fn too_large(name: &str) -> BoxError {
+    format!("`:{name}` is or contains a number that is too large for SQLite").into()
+}
+
+/// A list as JSON, with the number beside each text that is written as one.
+fn elements(name: &str, list: &[Json]) -> Result<String, BoxError> {
+    let mut all = Vec::new();
+    for item in list {
+        match item {
+            Json::Number(number) if number.is_u64() && number.as_i64().is_none() => {
+                return Err(too_large(name));
+            }
+            Json::String(text) if is_number(text) => all.extend(serde_json::from_str::<Json>(text)),
+            _ => {}
+        }
+        all.push(item.clone());
     }
-    Ok(Json::Object(fields))
+    Ok(Json::Array(all).to_string())
+}
+
+fn row(row: &SqliteRow) -> Row {
+    Row::new(row.columns().iter().map(|column| {
+        let value = row.try_get_raw(column.ordinal()).map_err(BoxError::from);
+        (column.name(), value.and_then(|value| read(value, column.type_info().name())))
+    }))
 }
 
 /// Goes by the type of the value: a column can hold values of all of them.
-fn read(value: SqliteValueRef<'_>, declared: &str) -> Result<Json, sqlx::error::BoxDynError> {
+fn read(value: SqliteValueRef<'_>, declared: &str) -> Result<Json, BoxError> {
     if value.is_null() {
         return Ok(Json::Null);
     }
     let stored = value.type_info().name().to_owned();
     Ok(match &*stored {
-        "BOOLEAN" => Json::Bool(<i64 as Decode<Sqlite>>::decode(value)? != 0),
         "INTEGER" => match <i64 as Decode<Sqlite>>::decode(value)? {
-            number if declared == "BOOLEAN" => Json::Bool(number != 0),
+            number @ (0 | 1) if declared == "BOOLEAN" => Json::Bool(number == 1),
             number => Json::from(number),
         },
-        "REAL" => Json::from(<f64 as Decode<Sqlite>>::decode(value)?),
+        "REAL" => match <f64 as Decode<Sqlite>>::decode(value)? {
+            number if number.is_finite() => Json::from(number),
+            _ => return Err("an infinite number has no form in JSON: cast it to text".into()),
+        },
         "BLOB" => Json::from(hexadecimal(<&[u8] as Decode<Sqlite>>::decode(value)?)),
         _ => Json::from(<String as Decode<Sqlite>>::decode(value)?),
     })

@@ -2,141 +2,292 @@
 
 use std::ops::Range;
 
+use super::lexer::{Dialect, Mistake, Token, at, tokens};
+
 /// A statement, cut at its parameters.
 #[derive(Debug, PartialEq)]
 pub(super) struct Statement {
     /// What stands before, between and behind the parameters: one more than there are of them.
     pieces: Vec<String>,
-    /// The names of the parameters, in the order in which they stand; each as often as it does.
-    pub(super) parameters: Vec<String>,
+    /// In the order in which they stand; each as often as it does.
+    pub(super) parameters: Vec<Parameter>,
+    pub(super) kind: Kind,
+    /// The bytes of the texts and names in quotes.
+    pub(super) quoted: Vec<Range<usize>>,
 }
 
-/// What is wrong with a statement, and with which bytes of it.
-pub(super) type Mistake = (Range<usize>, String);
+/// What a statement does, as far as its words tell.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Kind {
+    /// Reads rows, and changes none.
+    Query,
+    /// Inserts, updates or deletes rows, and may yield them.
+    Change {
+        yields: bool,
+    },
+    Other,
+}
 
-const UNNAMED: &str = "parameters have names here: write `:name`";
+/// A parameter, at one of the places where it stands.
+#[derive(Debug, PartialEq)]
+pub(super) struct Parameter {
+    pub(super) name: String,
+    pub(super) place: Place,
+    /// Where a null would make a condition hold for no row: `not in (...)` and `all(...)`.
+    pub(super) refuses_null: bool,
+}
+
+/// What is around a parameter, as far as that decides how its value is given to the database.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Place {
+    /// `in (:name)`: here a list is meant as its elements.
+    InList,
+    /// `in (1, :name)`.
+    AmongOthers,
+    /// `json_each(:name)` and the like, and `cast(:name as ...)`: here a list is meant as JSON.
+    TakesJson,
+    /// `:name is null`, from which the database does not see a type.
+    NullCheck,
+    /// Behind an operator that is not in the piece before, since a text can need another: `= :name`.
+    Equals(&'static str),
+    /// Beside a number: `:name < 5`.
+    BesideNumber,
+    /// Beside what is neither a column nor a number: `count(*) < :name`.
+    BesideExpression,
+    Other,
+}
 
 impl Statement {
-    /// Finds the parameters: `:name` outside of texts, quoted names, comments and casts. The characters
-    /// `foreign` begin parameters of the database's own, which nobody would set.
-    pub(super) fn parse(text: &str, foreign: &str) -> Result<Self, Mistake> {
-        let (mut pieces, mut parameters) = (Vec::new(), Vec::new());
-        let (mut place, mut piece_start, mut end) = (0, 0, None);
-        while let Some(first) = text[place..].chars().next() {
-            let rest = &text[place..];
-            let ignored = first.is_whitespace() || rest.starts_with("--") || rest.starts_with("/*");
-            if let Some(end) = end.filter(|_| !ignored) {
-                return Err((end..text.len(), "there is more than one statement".into()));
+    /// Finds the parameters: `:name` outside of texts, quoted names, comments, casts and slices.
+    pub(super) fn parse(text: &str, dialect: Dialect) -> Result<Self, Mistake> {
+        let mut tokens = tokens(text, dialect)?;
+        if let Some(end) = tokens.iter().position(|(_, token)| *token == Token::Symbol(";")) {
+            if tokens.len() > end + 1 {
+                let place = tokens[end].0.start;
+                return Err((place..text.len(), "there is more than one statement".into()));
             }
-            if let Some(length) = skipped(rest).map_err(|mistake| at(place, 1, mistake))? {
-                place += length;
-                continue;
-            }
-            match first {
-                ';' => end = Some(place),
-                ':' if rest.starts_with("::") || rest.starts_with(":=") => place += 1,
-                ':' => {
-                    let name = parameter_name(&rest[1..]);
-                    if name.is_empty() {
-                        let length = 1 + rest[1..].chars().next().map_or(0, char::len_utf8);
-                        return Err(at(place, length, "a parameter looks like `:name`"));
-                    }
-                    pieces.push(text[piece_start..place].to_owned());
-                    parameters.push(name.to_owned());
-                    place += 1 + name.len();
-                    piece_start = place;
-                    continue;
+            tokens.truncate(end);
+        }
+        let Some((last, _)) = tokens.last() else {
+            return Err((0..text.len(), "there is no statement".into()));
+        };
+        let end = last.end;
+        let quoted = tokens.iter().filter(|(_, token)| *token == Token::Quoted);
+        let quoted = quoted.map(|(range, _)| range.clone()).collect();
+        let words = tokens.iter().map(|(_, token)| *token).collect::<Vec<_>>();
+        if let Some(message) = not_for_a_pool(&words, dialect) {
+            return Err(at(tokens[0].0.start, tokens[0].0.len(), message));
+        }
+        let (mut pieces, mut parameters, mut piece, mut copied) = (Vec::new(), Vec::new(), String::new(), 0);
+        let mut scopes = Scopes::default();
+        for (index, (range, token)) in tokens.iter().enumerate() {
+            scopes.enter(&words, index);
+            match token {
+                Token::Escape => {
+                    piece.push_str(&text[copied..range.start]);
+                    copied = range.end;
                 }
-                sign if foreign.contains(sign) => return Err(at(place, 1, UNNAMED)),
-                '$' if rest[1..].starts_with(|next: char| next.is_ascii_digit()) => {
-                    return Err(at(place, 2, UNNAMED));
-                }
-                // A whole word: a `$` in it begins no quote.
-                letter if is_name(letter) => {
-                    let word = &rest[..rest.find(|c| !is_name(c) && c != '$').unwrap_or(rest.len())];
-                    place += word.len();
-                    // In such a text a backslash escapes the quote.
-                    if word.eq_ignore_ascii_case("e") && text[place..].starts_with('\'') {
-                        let length = escaped_text(&text[place..]);
-                        place += length.ok_or_else(|| at(place, 1, "this quote does not end"))?;
-                    }
-                    continue;
+                Token::Parameter(name) => {
+                    let (place, refuses_null) = scopes.place(&words, index, dialect);
+                    let piece_end = match place {
+                        Place::Equals(_) => tokens[index - 1].0.start,
+                        _ => range.start,
+                    };
+                    piece.push_str(&text[copied..piece_end]);
+                    pieces.push(std::mem::take(&mut piece));
+                    parameters.push(Parameter { name: (*name).to_owned(), place, refuses_null });
+                    copied = range.end;
                 }
                 _ => {}
             }
-            place += first.len_utf8();
         }
-        let end = end.unwrap_or(text.len()).max(piece_start);
-        if pieces.is_empty() && text[..end].trim().is_empty() {
-            return Err((0..text.len(), "there is no statement".into()));
-        }
-        pieces.push(text[piece_start..end].to_owned());
-        Ok(Self { pieces, parameters })
+        piece.push_str(&text[copied..end]);
+        pieces.push(piece);
+        Ok(Self { pieces, parameters, kind: kind(&words), quoted })
     }
 
     /// The statement with what `placeholder` says in the place of each parameter, counted from 0.
-    pub(super) fn text(&self, placeholder: impl Fn(usize) -> String) -> String {
+    pub(super) fn text(&self, placeholder: impl Fn(usize, &Parameter) -> String) -> String {
         let mut text = String::new();
         for (index, piece) in self.pieces.iter().enumerate() {
-            if index > 0 {
-                text.push_str(&placeholder(index - 1));
-            }
             text.push_str(piece);
+            if let Some(parameter) = self.parameters.get(index) {
+                text.push_str(&placeholder(index, parameter));
+            }
         }
         text
     }
 }
 
-fn at(place: usize, length: usize, message: impl Into<String>) -> Mistake {
-    (place..place + length, message.into())
+fn is_word(token: Option<&Token<'_>>, words: &[&str]) -> bool {
+    matches!(token, Some(Token::Word(word)) if words.iter().any(|other| word.eq_ignore_ascii_case(other)))
 }
 
-fn is_name(letter: char) -> bool {
-    letter.is_alphanumeric() || letter == '_'
+fn is_symbol(token: Option<&Token<'_>>, symbol: &str) -> bool {
+    token == Some(&Token::Symbol(symbol))
 }
 
-/// The name at the beginning of a text: words, with dots between them.
-fn parameter_name(text: &str) -> &str {
-    if !text.starts_with(|first: char| first.is_alphabetic() || first == '_') {
-        return "";
+/// Why the statement cannot be run with any connection of the pool, if it cannot.
+fn not_for_a_pool(words: &[Token<'_>], dialect: Dialect) -> Option<&'static str> {
+    const TRANSACTION: &[&str] =
+        &["begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release"];
+    if is_word(words.first(), TRANSACTION) {
+        return Some(
+            "each statement is a transaction, or part of that of its row: it cannot begin or end one",
+        );
     }
-    let end = text.find(|c| !is_name(c) && c != '.').unwrap_or(text.len());
-    text[..end].trim_end_matches('.')
+    let session = is_word(words.first(), &["set", "reset", "discard", "listen", "unlisten"]);
+    (session && dialect == Dialect::Postgres && !is_word(words.get(1), &["local"])).then_some(
+        "statements share a pool of connections, and this would set up only one of them: write \
+         `options=-c%20name=value` behind the `?` of `data_source`",
+    )
 }
 
-/// How long the text, quoted name or comment is that begins here, if one does.
-fn skipped(text: &str) -> Result<Option<usize>, &'static str> {
-    let quoted = |open: &str, close: &str, what| match text[open.len()..].find(close) {
-        Some(length) => Ok(Some(open.len() + length + close.len())),
-        None => Err(what),
+/// `for update` changes nothing, and `with` can change rows in each of its parts.
+fn kind(words: &[Token<'_>]) -> Kind {
+    let with = is_word(words.first(), &["with"]);
+    let begins_part =
+        |index: usize| index == 0 || with && matches!(words[index - 1], Token::Symbol("(" | ")"));
+    let is_change = |(index, token)| {
+        begins_part(index) && is_word(Some(token), &["insert", "update", "delete", "merge", "replace"])
     };
-    match text.as_bytes() {
-        // A doubled quote in it is the end of one and the beginning of the next.
-        [b'\'', ..] => quoted("'", "'", "this quote does not end"),
-        [b'"', ..] => quoted("\"", "\"", "this quote does not end"),
-        [b'`', ..] => quoted("`", "`", "this quote does not end"),
-        [b'/', b'*', ..] => quoted("/*", "*/", "this comment does not end"),
-        [b'-', b'-', ..] => Ok(Some(text.find('\n').unwrap_or(text.len()))),
-        [b'$', rest @ ..] if !rest.first().is_some_and(u8::is_ascii_digit) => {
-            let tag = text[1..].find(|c| !is_name(c)).filter(|end| text[1 + end..].starts_with('$'));
-            tag.map_or(Ok(None), |end| {
-                let tag = &text[..end + 2];
-                quoted(tag, tag, "this quote does not end")
-            })
-        }
-        _ => Ok(None),
+    if words.iter().enumerate().any(is_change) {
+        Kind::Change { yields: words.iter().any(|token| is_word(Some(token), &["returning"])) }
+    } else if with || is_word(words.first(), &["select", "values", "table"]) {
+        Kind::Query
+    } else {
+        Kind::Other
     }
 }
 
-/// How long the text is that begins here with a quote, and in which a backslash escapes.
-fn escaped_text(text: &str) -> Option<usize> {
-    let mut escaped = false;
-    let end = text.bytes().skip(1).position(|byte| {
-        let ends = byte == b'\'' && !escaped;
-        escaped = byte == b'\\' && !escaped;
-        ends
-    })?;
-    Some(end + 2)
+/// What is open at a place of a statement.
+#[derive(Default)]
+struct Scopes {
+    parentheses: Vec<Parenthesis>,
+    /// Behind `not`, up to the next `and` and the like.
+    negated: bool,
+    /// Behind `set`, where `=` assigns.
+    assigns: bool,
+}
+
+struct Parenthesis {
+    /// `in (1, 2)`.
+    is_list: bool,
+    refuses_null: bool,
+    /// What was before it.
+    negated: bool,
+    assigns: bool,
+}
+
+impl Scopes {
+    fn enter(&mut self, words: &[Token<'_>], index: usize) {
+        let before = index.checked_sub(1).and_then(|index| words.get(index));
+        match words[index] {
+            Token::Symbol("(") => {
+                let query = is_word(words.get(index + 1), &["select", "with", "values"]);
+                let is_list = !query && is_word(before, &["in"]);
+                let not_in = is_list && index > 1 && is_word(words.get(index - 2), &["not"]);
+                let outer = self.parentheses.last().is_some_and(|outer| outer.refuses_null && !outer.is_list);
+                let all = !query && is_word(before, &["all"]);
+                let negated = not_in || all || self.negated || outer || is_word(before, &["not"]);
+                self.parentheses.push(Parenthesis {
+                    is_list,
+                    refuses_null: negated && !is_word(before, &["exists"]),
+                    negated: self.negated,
+                    assigns: self.assigns,
+                });
+                (self.negated, self.assigns) = (false, false);
+            }
+            Token::Symbol(")") => {
+                if let Some(closed) = self.parentheses.pop() {
+                    (self.negated, self.assigns) = (closed.negated, closed.assigns);
+                }
+            }
+            Token::Symbol(",") => self.negated = false,
+            token @ Token::Word(_) => {
+                let token = Some(&token);
+                if is_word(token, &["not"]) {
+                    // Not `not in`, `is not null` and the like.
+                    let next = &["in", "null", "like", "ilike", "similar", "between", "exists", "distinct"];
+                    self.negated = !is_word(words.get(index + 1), next) && !is_word(before, &["is"]);
+                } else if is_word(token, &["and", "or", "where", "on", "when", "then", "else", "having"]) {
+                    self.negated = false;
+                }
+                if is_word(token, &["set"]) {
+                    self.assigns = true;
+                } else if is_word(token, &["where", "from", "returning"]) {
+                    self.assigns = false;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The place of the parameter at `index`, and whether it refuses null.
+    fn place(&self, words: &[Token<'_>], index: usize, dialect: Dialect) -> (Place, bool) {
+        let before = |distance: usize| index.checked_sub(distance).and_then(|index| words.get(index));
+        let next = words.get(index + 1);
+        let inner = self.parentheses.last();
+        let all = is_symbol(before(1), "(") && is_word(before(2), &["all"]);
+        if let Some(list) = inner.filter(|inner| inner.is_list) {
+            let alone = is_symbol(before(1), "(") && is_symbol(next, ")");
+            return (if alone { Place::InList } else { Place::AmongOthers }, list.refuses_null);
+        }
+        let cast = is_word(before(2), &["cast"]) && is_word(next, &["as"]);
+        if is_symbol(before(1), "(") && (cast || before(2).is_some_and(takes_json)) {
+            return (Place::TakesJson, all);
+        }
+        let null = is_word(words.get(index + 2), &["null"])
+            || is_word(words.get(index + 2), &["not"]) && is_word(words.get(index + 3), &["null"]);
+        if is_word(next, &["is"]) && null || is_word(next, &["isnull", "notnull"]) {
+            return (Place::NullCheck, false);
+        }
+        let place = match dialect {
+            Dialect::Sqlite => self.compared(words, index),
+            Dialect::Postgres => Place::Other,
+        };
+        (place, all)
+    }
+
+    /// How the parameter at `index` is compared, in a dialect that converts for columns alone.
+    fn compared(&self, words: &[Token<'_>], index: usize) -> Place {
+        let before = |distance: usize| index.checked_sub(distance).and_then(|index| words.get(index));
+        let next = words.get(index + 1);
+        if self.assigns {
+            return Place::Other;
+        }
+        let ends = match next {
+            None => true,
+            Some(Token::Word(_)) => !is_word(next, &["collate"]),
+            Some(other) => matches!(other, Token::Symbol(")" | ",")),
+        };
+        let other = match (before(1), next) {
+            (Some(Token::Comparison(operator)), _) if ends => match *operator {
+                "=" | "==" => return Place::Equals("="),
+                "<>" | "!=" => return Place::Equals("<>"),
+                _ => before(2),
+            },
+            (_, Some(Token::Comparison(_))) => match words.get(index + 2) {
+                Some(Token::Word(_)) if is_symbol(words.get(index + 3), "(") => Some(&Token::Symbol(")")),
+                other => other,
+            },
+            (Some(Token::Word(_)), _) if is_word(before(1), &["between"]) && ends => before(2),
+            _ => None,
+        };
+        match other {
+            Some(Token::Number) => Place::BesideNumber,
+            Some(Token::Symbol(")")) => Place::BesideExpression,
+            _ => Place::Other,
+        }
+    }
+}
+
+/// Whether the first argument of this function is JSON.
+fn takes_json(function: &Token<'_>) -> bool {
+    let Token::Word(function) = function else { return false };
+    let function = function.to_ascii_lowercase();
+    let makes = ["json_array", "jsonb_array", "json_object", "jsonb_object", "json_quote"];
+    function.starts_with("json") && !makes.contains(&&*function) && !function.contains("_group_")
 }
 
 #[cfg(test)]
@@ -144,8 +295,10 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> (String, Vec<String>) {
-        let statement = Statement::parse(text, "").unwrap();
-        (statement.text(|index| format!("${}", index + 1)), statement.parameters)
+        let statement =
+            Statement::parse(text, Dialect::Postgres).unwrap_or_else(|error| panic!("{text}: {error:?}"));
+        let names = statement.parameters.iter().map(|parameter| parameter.name.clone()).collect();
+        (statement.text(|index, _| format!("${}", index + 1)), names)
     }
 
     #[test]
@@ -155,12 +308,17 @@ mod tests {
         assert_eq!(text, "update x set a = $1, b=$2::text where id=$3");
         assert_eq!(names, ["a", "b.c", "a"]);
         for text in [
-            "select ':a', 'it''s :a', \":a\", `:a` -- :a",
-            "select /* :a ; */ 1 -- :a\n, x::text",
-            "select $$ :a ' $$, $t$ :a $$ $t$, a$b, e'\\' :a', x ? 'k', 'ü'",
+            "select ':a', 'it''s :a', \":a\"",
+            "select /* :a ; /* nested :a */ ' :a */ 1 -- :a\n, x::text",
+            "select $$ :a ' $$, $t$ :a $$ $t$, a$b, e'\\' :a', E'a''b\\' :a', x ? 'k', 'ü'",
+            "select a[1:2], a[:3], a[n:m], a[2:], a[:], a[f(1):b[1]:c], a[1][ :2], a[i : j], f(x := 1)",
+            "select 'a \\', x ->> 'k', y @> '{}', z #>> '{a,b}', '2026-03-01 12:00:00'::timestamptz",
         ] {
             assert_eq!(parse(text), (text.into(), vec![]), "{text}");
         }
+        assert_eq!(parse("select a[:i], a[1:n], array[:a,:b]").1, ["i", "a", "b"]);
+        assert_eq!(parse("select a[:i : :j], a[:i:n]").0, "select a[$1 : $2], a[$3:n]");
+        assert_eq!(parse("select a[\\:n], 1 \\:\\: text, \\:b").0, "select a[:n], 1 :: text, :b");
         assert_eq!(parse(":a").0, "$1");
         assert_eq!(parse("select :ü.").0, "select $1.");
     }
@@ -169,22 +327,90 @@ mod tests {
     fn mistakes_name_their_place() {
         for (text, range, message) in [
             ("select :#id", 7..9, "looks like `:name`"),
+            ("select /* /* a */", 7..9, "does not end"),
+            (" begin", 1..6, "cannot begin or end"),
+            ("set search_path = x", 0..3, "only one of them"),
             ("select :1", 7..9, "looks like `:name`"),
             ("select $1", 7..9, "write `:name`"),
             ("select 'a", 7..8, "does not end"),
-            ("select e'\\'", 8..9, "does not end"),
-            ("select /* a", 7..8, "does not end"),
+            ("select e'\\'", 7..8, "does not end"),
+            ("select /* a", 7..9, "does not end"),
             ("select 1; select 2", 8..18, "more than one"),
             (" ; ", 0..3, "no statement"),
             ("select 1; 'a'", 8..13, "more than one"),
         ] {
-            let Err((place, found)) = Statement::parse(text, "") else { panic!("{text}") };
+            let Err((place, found)) = Statement::parse(text, Dialect::Postgres) else { panic!("{text}") };
             assert!(found.contains(message), "{text}: {found}");
             assert_eq!(place, range, "{text}");
         }
-        for text in ["select ?", "select @a", "select $a"] {
-            assert_eq!(Statement::parse(text, "?@$").unwrap_err().0, 7..8, "{text}");
+        for text in ["select ?", "select @a", "select $a", "select $$ :a $$"] {
+            assert_eq!(Statement::parse(text, Dialect::Sqlite).unwrap_err().0, 7..8, "{text}");
         }
-        assert!(Statement::parse("select a$b, '?'", "?@$").is_ok());
+    }
+
+    #[test]
+    fn each_database_has_its_own_quotes() {
+        let names = |text: &str| {
+            let statement = Statement::parse(text, Dialect::Sqlite).unwrap();
+            statement.parameters.into_iter().map(|parameter| parameter.name).collect::<Vec<_>>()
+        };
+        assert!(names("select a$b, '?', `:a`, [x:a], x'00'").is_empty());
+        // A backslash escapes nothing there, and comments do not nest.
+        assert_eq!(names("select e'\\', :a /* /* */, :b"), ["a", "b"]);
+    }
+
+    #[test]
+    fn the_place_of_a_parameter_is_seen() {
+        let places = |text: &str| {
+            let statement = Statement::parse(text, Dialect::Sqlite).unwrap();
+            statement
+                .parameters
+                .iter()
+                .map(|parameter| (parameter.place, parameter.refuses_null))
+                .collect::<Vec<_>>()
+        };
+        for (text, place, refuses_null) in [
+            ("x in (:a)", Place::InList, false),
+            ("x NOT IN ( :a )", Place::InList, true),
+            ("not x.y in (:a)", Place::InList, true),
+            ("not (x = 1 or f(y) in (:a))", Place::InList, true),
+            ("not done and x in (:a)", Place::InList, false),
+            ("x is not null and y in (:a)", Place::InList, false),
+            ("x not in (1, :a)", Place::AmongOthers, true),
+            ("x in (select y from z where w in (:a))", Place::InList, false),
+            ("x in (select y from z where w = :a)", Place::Equals("="), false),
+            ("x in (select value from json_each(:a))", Place::TakesJson, false),
+            ("json_array(:a)", Place::Other, false),
+            ("cast(:a as text)", Place::TakesJson, false),
+            (":a is not null", Place::NullCheck, false),
+            ("x == :a", Place::Equals("="), false),
+            ("x <> :a collate nocase", Place::Other, false),
+            ("x = :a || 'b'", Place::Other, false),
+            ("x->>'k' = :a", Place::Equals("="), false),
+            ("x -> :a", Place::Other, false),
+            (":a = 5", Place::BesideNumber, false),
+            ("5 < :a", Place::BesideNumber, false),
+            ("count(*) > :a", Place::BesideExpression, false),
+            (":a < length(x)", Place::BesideExpression, false),
+            ("count(*) between :a and 5", Place::BesideExpression, false),
+            ("x < :a", Place::Other, false),
+        ] {
+            assert_eq!(places(&format!("select 1 from t where {text}")), [(place, refuses_null)], "{text}");
+        }
+        let update = "update t set a = :a, b = (select c = :b), d = case when e then :d end where f = :f";
+        let places = places(update).into_iter().map(|(place, _)| place).collect::<Vec<_>>();
+        assert_eq!(places, [Place::Other, Place::Equals("="), Place::Other, Place::Equals("=")]);
+    }
+
+    #[test]
+    fn what_a_statement_does_is_seen() {
+        let kind = |text| Statement::parse(text, Dialect::Postgres).unwrap().kind;
+        for text in ["select 1 for update", "with x as (select 1) select * from x", "values (1)"] {
+            assert_eq!(kind(text), Kind::Query, "{text}");
+        }
+        let yields = "with x as (delete from y returning *) select * from x";
+        assert_eq!(kind(yields), Kind::Change { yields: true });
+        assert_eq!(kind("insert into x select 1"), Kind::Change { yields: false });
+        assert_eq!(kind("create table x (a int)"), Kind::Other);
     }
 }

@@ -67,6 +67,20 @@ pub(super) fn escapes(text: &str) -> Vec<Escape> {
     found
 }
 
+/// The escapes of the value of an option, in which `+` is one as well.
+pub(super) fn form_escapes(text: &str) -> Vec<(&str, usize)> {
+    let (mut found, mut place, mut decoded) = (Vec::new(), 0, 0);
+    while place < text.len() {
+        let length = length_at(text, place);
+        if length > 1 || text.as_bytes()[place] == b'+' {
+            found.push((&text[place..place + length], decoded));
+        }
+        place += length;
+        decoded += 1;
+    }
+    found
+}
+
 /// Which bytes of a text with `%XX` stand for the given bytes of the decoded one.
 pub(super) fn written(text: &str, decoded: &Range<usize>) -> Range<usize> {
     let (mut place, mut index, mut start) = (0, 0, text.len());
@@ -118,6 +132,7 @@ mod tests {
         let found = escapes("a%20é%25x%2");
         let found = found.iter().map(|escape| (escape.written.clone(), escape.decoded)).collect::<Vec<_>>();
         assert_eq!(found, [(1..4, 1), (6..9, 4)]);
+        assert_eq!(form_escapes("a%20+é+"), [("%20", 1), ("+", 2), ("+", 5)]);
     }
 
     #[test]

@@ -1,0 +1,141 @@
+//! Values of parameters, in the text form in which `PostgreSQL` reads them.
+
+use router_core::error::BoxError;
+use router_core::value::Value;
+use serde_json::Value as Json;
+use sqlx::TypeInfo;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgTypeInfo, PgTypeKind};
+
+use super::parameters::list;
+use super::rows::hexadecimal;
+use super::statement::{Parameter, Place};
+
+/// What a type is called in a cast. As a word, `char` and `bit` mean a single one there, and a cast cuts
+/// off what is longer; as names, they mean any length. A cast to a domain cuts off as well, where that has a
+/// length: the cast is to what it is made of, and the column sees to the rest.
+pub(super) fn cast_name(kind: &PgTypeInfo) -> &str {
+    if let PgTypeKind::Domain(base) = kind.kind() {
+        return cast_name(base);
+    }
+    match kind.name() {
+        "CHAR" => "bpchar",
+        "CHAR[]" => "bpchar[]",
+        "BIT" => "pg_catalog.\"bit\"",
+        "BIT[]" => "pg_catalog.\"bit\"[]",
+        // Internal one-byte type: only its name in small letters is in quotes.
+        "\"CHAR\"" => "\"char\"",
+        "\"CHAR\"[]" => "\"char\"[]",
+        name => name,
+    }
+}
+
+/// The text form of a value, as the server reads it for a parameter of this type.
+pub(super) fn text(
+    parameter: &Parameter,
+    value: &Value,
+    kind: Option<&PgTypeInfo>,
+) -> Result<Option<String>, BoxError> {
+    /// The type `bytea`.
+    const BYTES: Oid = Oid(17);
+    let kind = kind.map(base);
+    let element = kind.and_then(element);
+    let name = &parameter.name;
+    Ok(match (value, list(value)) {
+        (value, _) if value.is_null() => None,
+        (_, Some(list)) if parameter.place == Place::InList => Some(array(list, kind)),
+        (_, Some(list)) if element.is_some() => Some(array(list, element)),
+        (value, Some(_)) if is_json(kind) || parameter.place == Place::TakesJson => Some(value.to_string()),
+        (_, Some(_)) => {
+            return Err(format!(
+                "`:{name}` is a list: write `in (:{name})` or `any(:{name})`, or `cast(:{name} as text)` to store it"
+            )
+            .into());
+        }
+        // Which an array would read as its own form.
+        (Value::Json(json), _) if json.is_object() && element.is_some() => {
+            return Err(format!("`:{name}` is an object, and an array takes a list").into());
+        }
+        (Value::Json(json), _) if is_json(kind) => Some(json.to_string()),
+        (Value::Bytes(bytes), _) if kind.and_then(PgTypeInfo::oid) == Some(BYTES) => Some(hexadecimal(bytes)),
+        (Value::Bytes(bytes), _) => match std::str::from_utf8(bytes) {
+            Ok(text) => Some(text.to_owned()),
+            Err(_) => {
+                return Err(
+                    format!("`:{name}` is bytes that are not UTF-8, and the type is not bytea").into()
+                );
+            }
+        },
+        (Value::Text(text), _) if kind.is_some_and(|kind| kind.name() == "TIMESTAMP") && has_offset(text) => {
+            return Err(format!(
+                "`:{name}` has an offset, which `timestamp` would drop: write `:{name}::timestamptz`"
+            )
+            .into());
+        }
+        (value, _) => Some(value.to_string()),
+    })
+}
+
+fn base(kind: &PgTypeInfo) -> &PgTypeInfo {
+    match kind.kind() {
+        PgTypeKind::Domain(inner) => base(inner),
+        _ => kind,
+    }
+}
+
+fn element(kind: &PgTypeInfo) -> Option<&PgTypeInfo> {
+    match kind.kind() {
+        PgTypeKind::Array(element) => Some(element),
+        _ => None,
+    }
+}
+
+fn is_json(kind: Option<&PgTypeInfo>) -> bool {
+    kind.is_some_and(|kind| matches!(kind.name(), "JSON" | "JSONB"))
+}
+
+/// The text form of an array: `{1,"a, b",NULL}`.
+fn array(list: &[Json], element: Option<&PgTypeInfo>) -> String {
+    let items = list.iter().map(|item| match item {
+        Json::Null => "NULL".to_owned(),
+        item if is_json(element) => quoted(&item.to_string()),
+        Json::Array(list) => array(list, element),
+        Json::String(text) => quoted(text),
+        item => quoted(&item.to_string()),
+    });
+    format!("{{{}}}", items.collect::<Vec<_>>().join(","))
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Whether a time of the form of ISO 8601 is at an offset from UTC: `2026-03-01T12:00+02:00`.
+fn has_offset(text: &str) -> bool {
+    let time = text.get(10..).filter(|time| time.starts_with(['T', ' ']));
+    let offset = time.and_then(|time| time.rsplit_once(['+', '-'])).map(|(_, offset)| offset);
+    offset.is_some_and(|offset| offset.contains(|digit| matches!(digit, '1'..='9')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn arrays_are_written_as_the_server_reads_them() {
+        let list = json!([1, "a\"b\\", null, true, [2.5, "{}"], ""]);
+        let text = array(list.as_array().unwrap(), None);
+        assert_eq!(text, r#"{"1","a\"b\\",NULL,"true",{"2.5","{}"},""}"#);
+    }
+
+    #[test]
+    fn offsets_are_seen() {
+        for text in ["2026-03-01T12:00:00+02:00", "2026-03-01 12:00-0330", "2026-03-01 12:00:00.5 +01"] {
+            assert!(has_offset(text), "{text}");
+        }
+        for text in ["2026-03-01T12:00:00Z", "2026-03-01T12:00:00+00:00", "2026-03-01", "infinity"] {
+            assert!(!has_offset(text), "{text}");
+        }
+    }
+}
