@@ -66,7 +66,7 @@ pub fn load(
     if cfg!(not(feature = "admin")) && matches!(resolved.settings.admin.listen, Some(Listen::At(_))) {
         let error =
             resolved.error("admin.listen", "probes and metrics are not built into this program".into());
-        errors.push(error.help("build it with the feature `admin`"));
+        errors.push(error.help(crate::build_with("admin")));
     }
     let loaded = Loaded { files, settings: resolved.settings, service, registry };
     let mut checked = loaded.builder().mistakes(errors, routes_missing);
