@@ -183,6 +183,29 @@ fn mistakes_between_files_are_found() {
 }
 
 #[test]
+fn what_is_no_text_in_utf_8_is_an_error_at_its_first_byte() {
+    let folder = folder(&[]);
+    let check = |bytes: &[u8]| {
+        std::fs::write(folder.path().join("routes.toml"), bytes).unwrap();
+        let output = bactrian(folder.path(), &["check"]);
+        assert_eq!(output.status.code(), Some(78));
+        stderr(&output)
+    };
+    let latin = check(b"[[route]]\nfrom = 'timer:x'\nsteps = [{ log = 'caf\xE9' }]\n");
+    assert!(latin.contains("the byte 0xE9 is not UTF-8\n --> routes.toml:3:22\n"), "{latin}");
+    assert!(latin.contains("Latin-1"), "{latin}");
+    let utf_16 = GOOD.encode_utf16().flat_map(u16::to_le_bytes);
+    let utf_16 = check(&[0xFF, 0xFE].into_iter().chain(utf_16).collect::<Vec<_>>());
+    assert!(utf_16.contains("routes.toml:1:1") && utf_16.contains("UTF-16"), "{utf_16}");
+    // With a mark of UTF-8 it is text.
+    std::fs::write(folder.path().join("routes.toml"), format!("\u{FEFF}{GOOD}")).unwrap();
+    let marked = bactrian(folder.path(), &["check"]);
+    assert_eq!(marked.status.code(), Some(0), "{}", stderr(&marked));
+    let endless = bactrian(folder.path(), &["check", "/dev/zero"]);
+    assert!(stderr(&endless).contains("`/dev/zero` has more than 16 MiB"), "{}", stderr(&endless));
+}
+
+#[test]
 fn files_that_can_each_be_run_alone_can_be_run_together_if_their_settings_are_equal() {
     let other = GOOD.replace("'clock'", "'other'");
     let folder = folder(&[("a.toml", GOOD), ("b.toml", &other)]);

@@ -221,7 +221,7 @@ impl Resolved {
 
 /// A text that is no file, as one, so that errors in it have a place and a caret as well.
 fn pseudo_file(name: &str, text: impl Into<String>) -> Arc<SourceFile> {
-    Arc::new(SourceFile { name: name.into(), text: text.into() })
+    Arc::new(SourceFile::new(name, text))
 }
 
 fn some_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
