@@ -65,10 +65,10 @@ pub(super) fn duplicate_id(
 /// false: then there are routes that are not known, which may be the ones that are called.
 pub(super) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete: bool) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
-    let (mut addresses, mut mistaken) = (HashSet::new(), Vec::new());
+    let (mut addresses, mut mistaken) = (HashSet::new(), HashSet::new());
     for Links { route, source, .. } in links.clone() {
         match source {
-            Err(text) => mistaken.push(text.as_str()),
+            Err(text) => mistaken.extend(text.as_str().split([':', '?'])),
             Ok((from, Some(address))) if !addresses.insert(address.as_str()) => {
                 let message = format!("another route consumes `{address}` already");
                 errors.push(from.error_in_whole(message).in_route(route));
@@ -80,7 +80,8 @@ pub(super) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete
         return errors;
     }
     for Links { route, calls, .. } in links.clone() {
-        errors.extend(missing(route, calls, &addresses, &mistaken));
+        let found = errors.iter().len();
+        errors.extend(missing(route, calls, &addresses, &mistaken, found));
     }
     errors.extend(circles(links));
     errors
@@ -100,21 +101,31 @@ pub(super) fn check_joining<'a>(
         let message = format!("another route consumes `{address}` already");
         errors.push(from.error_in_whole(message).in_route(&new.route));
     }
-    errors.extend(missing(&new.route, &new.calls, &addresses, &[]));
+    errors.extend(missing(&new.route, &new.calls, &addresses, &HashSet::new(), 0));
     errors
 }
 
-/// Calls of routes that do not exist.
-fn missing(route: &str, calls: &[LocalCall], addresses: &HashSet<&str>, mistaken: &[&str]) -> ConfigErrors {
+/// Calls of routes that do not exist; `found` is how many errors there are already.
+fn missing(
+    route: &str,
+    calls: &[LocalCall],
+    addresses: &HashSet<&str>,
+    mistaken: &HashSet<&str>,
+    found: usize,
+) -> ConfigErrors {
+    /// Each suggestion looks at all addresses, and more than these nobody reads.
+    const SUGGESTIONS: usize = 100;
     let mut errors = ConfigErrors::default();
     for LocalCall { address, uri, .. } in calls.iter().filter(|call| !addresses.contains(&*call.address)) {
         // A source with mistakes that names what is called is the one that is meant: `dirct:a`.
         let name = address.split_once(':').map_or(address.as_str(), |(_, name)| name);
-        if mistaken.iter().any(|text| text.contains(name)) {
+        if mistaken.contains(name) {
             continue;
         }
-        let error = uri.error_in_whole(format!("no route consumes `{address}`"));
-        let error = error.suggest(address, addresses.iter().copied());
+        let mut error = uri.error_in_whole(format!("no route consumes `{address}`"));
+        if found + errors.iter().len() < SUGGESTIONS {
+            error = error.suggest(address, addresses.iter().copied());
+        }
         errors.push(error.help(format!("add a route with `from = \"{address}\"`")).in_route(route));
     }
     errors
