@@ -1,28 +1,40 @@
 //! The cluster service that the settings name.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use router_core::cluster::{ClusterService, MemoryCluster, Operator};
-use router_core::error::{BoxError, ConfigError};
+use router_core::error::{BoxError, ConfigError, ConfigErrors};
+use rustix::fs::Access;
 
 use crate::settings::{Environment, Resolved, Service, Settings};
 
-/// The service that `cluster.service` stands for in this process.
+/// The service that `cluster.service` stands for in this process, if its settings can be used.
 ///
 /// # Errors
-/// When that service is not compiled in, or its settings cannot be used together.
-pub fn service(resolved: &Resolved, environment: &Environment) -> Result<Option<Service>, ConfigError> {
+/// When that service is not compiled in; every error in its settings, and every setting that it does not use.
+pub fn service(resolved: &Resolved, environment: &Environment) -> Result<Option<Service>, ConfigErrors> {
     let service = match resolved.settings.cluster.service {
         Some(Service::Auto) if environment.is_pod() => Some(Service::Kubernetes),
         Some(Service::Auto) => Some(Service::File),
         named => named,
     };
-    let missing = match service {
-        Some(Service::Kubernetes) if cfg!(not(feature = "kubernetes")) => "kubernetes",
-        Some(Service::File) if cfg!(not(feature = "file")) => "file",
-        Some(Service::Kubernetes) => return kubernetes::check(resolved).map(|()| service),
-        _ => return Ok(service),
-    };
+    let mut errors = resolved.ignored();
+    match service {
+        Some(Service::Kubernetes) if cfg!(not(feature = "kubernetes")) => {
+            errors.push(not_built_in("kubernetes", resolved, environment));
+        }
+        Some(Service::File) if cfg!(not(feature = "file")) => {
+            errors.push(not_built_in("file", resolved, environment));
+        }
+        Some(Service::Kubernetes) => errors.extend(kubernetes::check(resolved)),
+        Some(Service::File) => errors.extend(check_root(resolved)),
+        _ => {}
+    }
+    errors.into_result().map(|()| service)
+}
+
+fn not_built_in(service: &str, resolved: &Resolved, environment: &Environment) -> ConfigError {
     let reason = match resolved.settings.cluster.service {
         Some(Service::Auto) => format!(
             ", which `auto` stands for here, as this is {}a pod,",
@@ -30,9 +42,30 @@ pub fn service(resolved: &Resolved, environment: &Environment) -> Result<Option<
         ),
         _ => String::new(),
     };
-    let message = format!("the cluster service `{missing}`{reason} is not built into this program");
+    let message = format!("the cluster service `{service}`{reason} is not built into this program");
     let built = built_in().join(", ");
-    Err(resolved.error("cluster.service", message).help(format!("built in: {built}")))
+    let error = resolved.error("cluster.service", message);
+    error.help(format!("built in: {built}; {}", crate::build_with(service)))
+}
+
+/// What keeps the root from being the directory of lock files, as far as that can be told without making it.
+fn check_root(resolved: &Resolved) -> ConfigErrors {
+    let mut errors = ConfigErrors::default();
+    let root = &resolved.settings.cluster.root;
+    let mut error = |message: String| errors.push(resolved.error("cluster.root", message));
+    // The root itself, or the nearest folder above it, in which it will be made.
+    let above = root.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
+    let Some(nearest) = above.into_iter().find(|path| path.symlink_metadata().is_ok()) else { return errors };
+    if !nearest.is_dir() {
+        error(format!("`{}` is not a directory", nearest.display()));
+    } else if let Err(problem) = rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK) {
+        error(format!(
+            "the directory `{}` cannot be written: {}",
+            nearest.display(),
+            std::io::Error::from(problem)
+        ));
+    }
+    errors
 }
 
 /// The names of the services that are compiled in.
@@ -94,7 +127,8 @@ fn file_operator(settings: &Settings) -> Result<Box<dyn Operator>, BoxError> {
 
 #[cfg(not(feature = "file"))]
 fn file_operator(_settings: &Settings) -> Result<Box<dyn Operator>, BoxError> {
-    Err("the cluster service `file` is not built into this program".into())
+    Err(format!("the cluster service `file` is not built into this program: {}", crate::build_with("file"))
+        .into())
 }
 
 #[cfg(feature = "file")]
@@ -114,7 +148,8 @@ async fn open_file(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxEr
 
 #[cfg(not(feature = "file"))]
 async fn open_file(_settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
-    Err("the cluster service `file` is not built into this program".into())
+    Err(format!("the cluster service `file` is not built into this program: {}", crate::build_with("file"))
+        .into())
 }
 
 #[cfg(feature = "kubernetes")]
@@ -128,27 +163,28 @@ mod kubernetes {
     use crate::settings::ClusterSettings;
 
     /// What can be said against the settings before anything runs.
-    pub(super) fn check(resolved: &Resolved) -> Result<(), ConfigError> {
+    pub(super) fn check(resolved: &Resolved) -> ConfigErrors {
         let cluster = &resolved.settings.cluster;
+        let mut errors = ConfigErrors::default();
         if let Err(error) = cluster.group.parse::<Group>() {
-            return Err(resolved.error("cluster.group", error.to_string()));
+            errors.push(resolved.error("cluster.group", error.to_string()));
         }
-        let error = match timing(cluster).settings() {
-            Ok(timing) if resource(cluster) == Resource::ConfigMap => match camel(cluster).check(&timing) {
-                Ok(()) => return Ok(()),
-                Err(error) => error.to_string(),
-            },
-            Ok(_) => return Ok(()),
-            Err(error) => error.to_string(),
-        };
-        let numbers = [
-            ("cluster.stop", cluster.stop.is_some()),
-            ("cluster.deadline", cluster.deadline.is_some()),
-            ("cluster.heartbeat", cluster.heartbeat.is_some()),
-            ("cluster.takeover_wait", cluster.takeover_wait.is_some()),
-        ];
-        let set = numbers.iter().find(|(_, set)| *set).map_or("cluster.profile", |(path, _)| path);
-        Err(resolved.error(set, error))
+        let timing = timing(cluster).settings().map_err(|error| error.to_string());
+        let checked = timing.and_then(|timing| match resource(cluster) {
+            Resource::ConfigMap => camel(cluster).check(&timing).map_err(|error| error.to_string()),
+            _ => Ok(()),
+        });
+        if let Err(error) = checked {
+            let numbers = [
+                ("cluster.stop", cluster.stop.is_some()),
+                ("cluster.deadline", cluster.deadline.is_some()),
+                ("cluster.heartbeat", cluster.heartbeat.is_some()),
+                ("cluster.takeover_wait", cluster.takeover_wait.is_some()),
+            ];
+            let set = numbers.iter().find(|(_, set)| *set).map_or("cluster.profile", |(path, _)| path);
+            errors.push(resolved.error(set, error));
+        }
+        errors
     }
 
     fn resource(cluster: &ClusterSettings) -> Resource {
@@ -210,15 +246,20 @@ mod kubernetes {
 mod kubernetes {
     use super::*;
 
-    pub(super) fn check(_resolved: &Resolved) -> Result<(), ConfigError> {
-        Ok(())
+    pub(super) fn check(_resolved: &Resolved) -> ConfigErrors {
+        ConfigErrors::default()
     }
 
     pub(super) async fn open(_settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
-        Err("the cluster service `kubernetes` is not built into this program".into())
+        Err(missing())
     }
 
     pub(super) async fn operator(_settings: &Settings) -> Result<Box<dyn Operator>, BoxError> {
-        Err("the cluster service `kubernetes` is not built into this program".into())
+        Err(missing())
+    }
+
+    fn missing() -> BoxError {
+        let build = crate::build_with("kubernetes");
+        format!("the cluster service `kubernetes` is not built into this program: {build}").into()
     }
 }

@@ -47,12 +47,32 @@ pub fn router() -> RouterBuilder {
     RouterBuilder::with_registry(registry())
 }
 
-/// Every component that is compiled in.
+/// Every component that is compiled in. Those that are not are known by name, so that an error can say how to get them.
 #[must_use]
 pub fn registry() -> Registry {
+    const OPTIONAL: [(&str, &str); 7] = [
+        ("cron", "cron"),
+        ("file", "component-file"),
+        ("http", "http"),
+        ("http-poll", "http"),
+        ("https", "http"),
+        ("sql", "sql"),
+        ("telegram", "http"),
+    ];
     let mut registry = Registry::default();
+    for (scheme, feature) in OPTIONAL {
+        registry.add_missing(scheme, build_with(feature));
+    }
     components::register(&mut registry);
     registry
+}
+
+/// How to get what is not built into this program.
+#[must_use]
+pub fn build_with(feature: &str) -> String {
+    format!(
+        "build it with the feature `{feature}`: `cargo install bactrian --features {feature}`, or name it in Cargo.toml"
+    )
 }
 
 /// What most programs need.

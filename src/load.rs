@@ -2,6 +2,7 @@
 //! `run`, so that what one accepts, the other accepts.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -44,16 +45,16 @@ pub fn load(
 ) -> Result<Loaded, ConfigErrors> {
     let mut errors = ConfigErrors::default();
     let mut files = Vec::new();
+    let sources = sources(paths, &mut errors);
     // A file that cannot be read may have any route.
-    let mut routes_missing = false;
-    for source in sources(paths, &mut errors) {
+    let mut routes_missing = errors.iter().len() > 0;
+    for source in sources {
         let lookup = |name: &str| environment.get(name).map(Into::into);
         let (file, found) = RouteFile::read(Arc::new(source), &lookup);
         routes_missing |= file.routes_missing;
         errors.extend(found);
         files.push(file);
     }
-    routes_missing |= errors.iter().len() > 0 && files.is_empty();
     if files.iter().all(|file| file.routes.is_empty()) && !routes_missing {
         errors.push(no_routes(&files));
     }
@@ -66,7 +67,7 @@ pub fn load(
     if cfg!(not(feature = "admin")) && matches!(resolved.settings.admin.listen, Some(Listen::At(_))) {
         let error =
             resolved.error("admin.listen", "probes and metrics are not built into this program".into());
-        errors.push(error.help("build it with the feature `admin`"));
+        errors.push(error.help(crate::build_with("admin")));
     }
     let loaded = Loaded { files, settings: resolved.settings, service, registry };
     let mut checked = loaded.builder().mistakes(errors, routes_missing);
@@ -203,9 +204,32 @@ fn files_in(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(files)
 }
 
+/// Far more than anybody writes by hand: what is larger is another kind of file, or a device without an end.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
 fn read(path: &Path) -> Result<SourceFile, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-    Ok(SourceFile { name: path.display().to_string(), text })
+    let mut bytes = Vec::new();
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+    read.map_err(|error| unreadable(path, &error))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let message =
+            format!("`{}` has more than 16 MiB, which is too much for a file of routes", path.display());
+        return Err(ConfigError::new(message));
+    }
+    let name = path.display().to_string();
+    String::from_utf8(bytes).map(|text| SourceFile::new(name.clone(), text)).map_err(|error| {
+        let (start, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let byte = bytes[start];
+        let end = start + char::REPLACEMENT_CHARACTER.len_utf8();
+        let file = Arc::new(SourceFile::new(name, text));
+        let error = ConfigError::in_file(&file, start..end, format!("the byte 0x{byte:02X} is not UTF-8"));
+        error.help(match bytes {
+            [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => "the file is UTF-16: save it as UTF-8",
+            _ => "the file may be Latin-1 or Windows-1252: save it as UTF-8",
+        })
+    })
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> ConfigError {

@@ -176,11 +176,112 @@ fn mistakes_between_files_are_found() {
     assert_eq!(
         summary(&printed),
         [
-            "./b.toml:2:1 setting `cluster.service` is set twice",
             "./b.toml:4:7 there is already a route `clock`",
             "./not-toml.toml:1:5 not TOML: string values must be quoted, expected literal string",
         ]
     );
+}
+
+#[test]
+fn what_is_no_text_in_utf_8_is_an_error_at_its_first_byte() {
+    let folder = folder(&[]);
+    let check = |bytes: &[u8]| {
+        std::fs::write(folder.path().join("routes.toml"), bytes).unwrap();
+        let output = bactrian(folder.path(), &["check"]);
+        assert_eq!(output.status.code(), Some(78));
+        stderr(&output)
+    };
+    let latin = check(b"[[route]]\nfrom = 'timer:x'\nsteps = [{ log = 'caf\xE9' }]\n");
+    assert!(latin.contains("the byte 0xE9 is not UTF-8\n --> routes.toml:3:22\n"), "{latin}");
+    assert!(latin.contains("Latin-1"), "{latin}");
+    let utf_16 = GOOD.encode_utf16().flat_map(u16::to_le_bytes);
+    let utf_16 = check(&[0xFF, 0xFE].into_iter().chain(utf_16).collect::<Vec<_>>());
+    assert!(utf_16.contains("routes.toml:1:1") && utf_16.contains("UTF-16"), "{utf_16}");
+    // With a mark of UTF-8 it is text.
+    std::fs::write(folder.path().join("routes.toml"), format!("\u{FEFF}{GOOD}")).unwrap();
+    let marked = bactrian(folder.path(), &["check"]);
+    assert_eq!(marked.status.code(), Some(0), "{}", stderr(&marked));
+    let endless = bactrian(folder.path(), &["check", "/dev/zero"]);
+    assert!(stderr(&endless).contains("`/dev/zero` has more than 16 MiB"), "{}", stderr(&endless));
+}
+
+#[test]
+fn files_that_can_each_be_run_alone_can_be_run_together_if_their_settings_are_equal() {
+    let other = GOOD.replace("'clock'", "'other'");
+    let folder = folder(&[("a.toml", GOOD), ("b.toml", &other)]);
+    assert_eq!(bactrian(folder.path(), &["check", "."]).status.code(), Some(0));
+    let printed = mistakes(&[("a.toml", GOOD), ("b.toml", &other.replace("memory", "auto"))], &["."]);
+    assert_eq!(summary(&printed), ["./b.toml:2:1 setting `cluster.service` is set to two values"]);
+}
+
+#[test]
+fn settings_that_the_cluster_service_does_not_use_are_errors() {
+    let with = |service: &str, line: &str| GOOD.replace("'memory'", &format!("{service}\n{line}"));
+    let check = |routes: &str, arguments: &[&str]| summary(&mistakes(&[("routes.toml", routes)], arguments));
+    let reason = |service| format!("has no effect: the cluster service is `{service}`");
+    assert_eq!(
+        check(&with("'memory'", "root = 'x'"), &[]),
+        [format!("routes.toml:3:8 setting `cluster.root` {}", reason("memory"))]
+    );
+    let without = GOOD.replace("service = 'memory'", "profile = 'fast'").replace("master:lock1:", "");
+    assert_eq!(
+        check(&without, &[]),
+        ["routes.toml:2:11 setting `cluster.profile` has no effect: no cluster service is set"]
+    );
+    // The settings of a service that is overridden are its own, those beside the override are not.
+    let folder = folder(&[("routes.toml", &with("'auto'", "root = 'x'\nnamespace = 'y'"))]);
+    let memory = ["check", "--set", "cluster.service=memory"];
+    assert_eq!(bactrian(folder.path(), &memory).status.code(), Some(0));
+    let ignored = [&memory[..], &["--set", "cluster.namespace=z"]].concat();
+    assert!(stderr(&bactrian(folder.path(), &ignored)).contains(&reason("memory")));
+    if cfg!(feature = "file") {
+        assert_eq!(bactrian(folder.path(), &["check"]).status.code(), Some(0), "`auto` takes both");
+        let printed = check(&with("'file'", "namespace = 'x'"), &[]);
+        assert_eq!(printed, [format!("routes.toml:3:13 setting `cluster.namespace` {}", reason("file"))]);
+        for verb in [&["handover", "lock1"][..], &["drain"], &["leaders"]] {
+            let arguments = [verb, &["-n", "x", "--set", "cluster.service=file"]].concat();
+            let output = bactrian(folder.path(), &arguments);
+            assert_eq!(output.status.code(), Some(78), "{verb:?}");
+            assert!(stderr(&output).contains(&reason("file")), "{}", stderr(&output));
+        }
+    }
+}
+
+#[test]
+#[cfg(feature = "file")]
+fn a_root_that_cannot_hold_lock_files_is_an_error_before_anything_runs() {
+    let routes = |root: &str| GOOD.replace("'memory'", &format!("'file'\nroot = '{root}'"));
+    let printed = mistakes(&[("routes.toml", &routes("routes.toml/locks"))], &[]);
+    assert_eq!(summary(&printed), ["routes.toml:3:8 `routes.toml` is not a directory"]);
+    let printed = mistakes(&[("routes.toml", &routes("/proc/sys/kernel/locks"))], &[]);
+    assert!(summary(&printed)[0].contains("cannot be written"), "{printed}");
+}
+
+#[test]
+fn what_is_not_built_in_is_named_with_its_feature() {
+    let optional = [
+        (cfg!(feature = "sql"), "sql:select 1", "sql", "sql"),
+        (cfg!(feature = "cron"), "cron:c", "cron", "cron"),
+        (cfg!(feature = "component-file"), "file:in", "file", "component-file"),
+        (cfg!(feature = "http"), "telegram:bots", "telegram", "http"),
+    ];
+    for (_, uri, scheme, feature) in optional.into_iter().filter(|(built_in, ..)| !built_in) {
+        let printed = mistakes(&[("routes.toml", &format!("[[route]]\nfrom = '{uri}'\n"))], &[]);
+        assert!(
+            printed.contains(&format!("the component `{scheme}` is not built into this program")),
+            "{printed}"
+        );
+        assert!(printed.contains(&format!("the feature `{feature}`")), "{printed}");
+        let folder = folder(&[]);
+        let doc = stderr(&bactrian(folder.path(), &["doc", scheme]));
+        assert!(doc.contains(&format!("the feature `{feature}`")), "{doc}");
+    }
+    if cfg!(not(feature = "kubernetes")) {
+        let folder = folder(&[]);
+        let output = bactrian(folder.path(), &["kubernetes", "manifest", "--image", "x"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("the feature `kubernetes`"), "{}", stderr(&output));
+    }
 }
 
 #[test]

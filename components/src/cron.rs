@@ -9,10 +9,10 @@
 //! | `state` | text |  | a file for the position of a route without a lock; below `master:` it travels with the lock |
 //!
 //! For example `cron:nightly?schedule=30+2+*+*+*&time_zone=Europe/Paris`. The fields take `*`, `?`, lists,
-//! ranges, steps (`0/5` as well as `*/5`), `L`, `W`, `#`, and names of months and days. Days of the week
-//! are numbered as in Unix, Sunday is 0 and 7; names cannot be mistaken. A schedule that names both a day
-//! of the month and a day of the week means either. The default zone is not that of the system, so that
-//! all replicas agree.
+//! ranges (also past the end of a field: `FRI-MON`, `22-4`), steps (`0/5` as well as `*/5`), `L`, `W`, `#`, and
+//! names of months and days. Days of the week are numbered as in Unix, Sunday is 0 and 7; names cannot be
+//! mistaken. A schedule that names both a day of the month and a day of the week means either. One that has no time
+//! to come (`0 0 30 2 *`) is an error. The default zone is not that of the system, so that all replicas agree.
 //!
 //! A schedule whose hours, minutes and seconds are numbers (also lists and ranges: `0 2,14 * * *`) names times
 //! of the day. When clocks go forward, times that do not exist that day are made up for right after the gap,
@@ -143,10 +143,19 @@ impl Component for CronComponent {
                 .help("for example `cron:nightly?schedule=30+2+*+*+*`")
         })?;
         let time_zone = options.text("time_zone").unwrap_or_default();
-        let schedule = Schedule::parse(&schedule, &time_zone).map_err(|problem| {
-            let zone = Schedule::parse("* * * * *", &time_zone).is_ok();
-            uri.error_at_option(if zone { "schedule" } else { "time_zone" }, problem)
-        })?;
+        let mut errors = ConfigErrors::default();
+        let error = |option: &str, message: String| uri.error_at_option(option, message);
+        let zone = schedule::time_zone(&time_zone).map_err(|message| error("time_zone", message));
+        // Whether a pattern can be read, and has times at all, does not depend on the zone.
+        let zone = errors.collect(zone).map_or("UTC", |_| &time_zone);
+        let parsed =
+            Schedule::parse(&schedule, zone).and_then(|parsed| match parsed.next_after(self.clock.now()) {
+                Some(_) => Ok(parsed),
+                None => Err(format!("`{schedule}` never fires: no such time is to come")),
+            });
+        let schedule = errors.collect(parsed.map_err(|message| error("schedule", message)));
+        errors.into_result()?;
+        let Some(schedule) = schedule else { unreachable!("what is missing is an error") };
         Ok(Box::new(Cron {
             name,
             schedule: Arc::new(schedule),

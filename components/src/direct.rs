@@ -106,6 +106,10 @@ impl Endpoint for Direct {
     fn local_address(&self) -> Option<&str> {
         Some(&self.address)
     }
+
+    fn is_synchronous(&self) -> bool {
+        true
+    }
 }
 
 #[async_trait]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use components::{DirectComponent, LogComponent, MockComponent, TimerComponent};
+use components::{DirectComponent, LogComponent, MockComponent, SedaComponent, TimerComponent};
 use router_core::builder::{RouteBuilder, Steps, from};
 use router_core::component::{BuildContext, Component, Consumer, Endpoint};
 use router_core::definition::ErrorHandlerDefinition;
@@ -330,7 +330,8 @@ async fn a_route_without_an_id_gets_a_free_one_and_missing_calls_of_others_are_n
 #[tokio::test(start_paused = true)]
 async fn a_circle_of_calls_is_an_error_and_not_the_end_of_the_process() {
     let mock = MockComponent::default();
-    let circle = from("direct:circle").to("direct:circle");
+    // With a condition, so that it can be built.
+    let circle = from("direct:circle").filter("${header.end} != 'yes'").to("direct:circle");
     let router = build(&mock, [circle]);
     let call = async {
         let mut exchange = Exchange::new(());
@@ -378,6 +379,49 @@ fn calls_of_routes_that_do_not_exist_and_routes_that_want_the_same_calls_are_mis
     assert!(printed.contains("no route consumes `direct:wrk`"), "{printed}");
     assert!(printed.contains("did you mean `direct:work`?"), "{printed}");
     assert!(printed.contains("another route consumes `direct:work` already"), "{printed}");
+}
+
+#[test]
+fn calls_that_would_never_end_are_reported_where_one_closes_the_circle() {
+    let errors = |routes: Vec<RouteBuilder>| {
+        let built =
+            builder(&MockComponent::default()).component(SedaComponent::default()).routes(routes).build();
+        built.err().map(|errors| errors.to_string()).unwrap_or_default()
+    };
+    let itself = errors(vec![from("direct:a").id("a").log("x").to("direct:a")]);
+    assert!(itself.contains("come back to this route for ever: `a` -> `a`"), "{itself}");
+    let three = errors(vec![
+        from("direct:a").id("a").to("direct:b"),
+        from("direct:b")
+            .id("b")
+            .choice(|choice| choice.when("${body} == 1", |steps| steps.log("x")))
+            .to("direct:c"),
+        from("direct:c").id("c").to("direct:a"),
+    ]);
+    assert!(three.contains("for ever: `a` -> `b` -> `c` -> `a`"), "{three}");
+    let dead_letter = |uri: &str| ErrorHandlerDefinition::default().dead_letter(uri);
+    let dead = errors(vec![from("direct:a").id("a").log("x").error_handler(dead_letter("direct:a"))]);
+    assert!(dead.contains("would come back to the route in which it failed: `a` -> `a`"), "{dead}");
+    let dead = errors(vec![
+        from("direct:a").id("a").error_handler(dead_letter("direct:b")),
+        from("direct:b").id("b").to("direct:a"),
+    ]);
+    assert!(dead.contains("in which it failed: `a` -> `b` -> `a`"), "{dead}");
+
+    // What has a condition may end, what is queued takes no room, and two calls of one route are no circle.
+    for fine in [
+        vec![from("direct:a").filter("${header.n} < 3").to("direct:a")],
+        vec![from("direct:a").choice(|choice| choice.when("${body} == 1", |steps| steps.to("direct:a")))],
+        vec![
+            from("direct:a")
+                .choice(|choice| choice.when("${body} == 1", |steps| steps.stop()))
+                .to("direct:a"),
+        ],
+        vec![from("seda:a").to("seda:a")],
+        vec![from("direct:a").to("direct:b").to("direct:b"), from("direct:b")],
+    ] {
+        assert_eq!(errors(fine), "");
+    }
 }
 
 /// A source that fails at once, and then has something to say.

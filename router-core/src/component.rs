@@ -51,6 +51,12 @@ pub trait Endpoint: Send + Sync {
     fn local_address(&self) -> Option<&str> {
         None
     }
+
+    /// Whether what is sent to the local address has passed the route that consumes it when `process` returns, as with
+    /// `direct:`. Routes that call each other so without a condition would never end, which is a configuration error.
+    fn is_synchronous(&self) -> bool {
+        false
+    }
 }
 
 /// A source of exchanges.

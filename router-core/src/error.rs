@@ -109,8 +109,14 @@ impl ConfigError {
         let mut group = Group::with_title(Level::ERROR.primary_title(&self.message));
         match &self.place {
             Some(Place::File { file, range }) => {
-                let caret = AnnotationKind::Primary.span(range.clone()).label(&*self.label);
-                group = group.element(Snippet::source(&file.text).path(&file.name).annotation(caret));
+                // The lines that are shown, and no others: the renderer reads all that it is given.
+                let (line, start) = file.line(range.start);
+                let rest = file.text.get(range.end..).unwrap_or_default();
+                let end = range.end + rest.find('\n').unwrap_or(rest.len());
+                let shown = file.text.get(start..end).unwrap_or_default();
+                let caret = AnnotationKind::Primary.span(range.start - start..range.end - start);
+                let snippet = Snippet::source(shown).line_start(line).path(&file.name);
+                group = group.element(snippet.annotation(caret.label(&*self.label)));
             }
             Some(Place::Code { location, text, range }) => {
                 if let Some(location) = location {

@@ -13,6 +13,8 @@ use crate::uri::EndpointUri;
 #[derive(Clone, Default)]
 pub struct Registry {
     components: BTreeMap<&'static str, Arc<dyn Component>>,
+    /// How to get components that exist and are not here, by scheme.
+    missing: BTreeMap<&'static str, String>,
     processors: BTreeMap<String, Arc<dyn Processor>>,
 }
 
@@ -20,6 +22,18 @@ impl Registry {
     /// Adds a component; it replaces an earlier one with the same scheme.
     pub fn add_component(&mut self, component: impl Component + 'static) {
         self.components.insert(component.description().scheme, Arc::new(component));
+    }
+
+    /// Names a component that exists and is not part of this program: an error about its scheme says `remedy`. A
+    /// component that is added under the same scheme is used.
+    pub fn add_missing(&mut self, scheme: &'static str, remedy: impl Into<String>) {
+        self.missing.insert(scheme, remedy.into());
+    }
+
+    /// How to get a component that is not part of this program.
+    #[must_use]
+    pub fn remedy(&self, scheme: &str) -> Option<&str> {
+        self.missing.get(scheme).filter(|_| !self.components.contains_key(scheme)).map(String::as_str)
     }
 
     /// Adds a processor that routes can call by name; it replaces an earlier one of that name.
@@ -34,6 +48,10 @@ impl Registry {
 
     pub(crate) fn component(&self, uri: &EndpointUri) -> Result<&dyn Component, ConfigError> {
         let scheme = uri.scheme();
+        if let Some(remedy) = self.remedy(scheme) {
+            let message = format!("the component `{scheme}` is not built into this program");
+            return Err(uri.error_in_scheme(message).help(remedy));
+        }
         self.components.get(scheme).map(|component| &**component).ok_or_else(|| {
             uri.error_in_scheme(format!("unknown component `{scheme}`"))
                 .suggest(scheme, self.components.keys().copied())

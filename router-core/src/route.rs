@@ -19,7 +19,7 @@ use crate::flight::Dropped;
 use crate::options::parse_duration;
 use crate::pipeline::{Action, Branch, Pipeline, Program, Step};
 use crate::registry::Registry;
-use crate::router::links::{Links, LocalCall};
+use crate::router::links::{CallKind, Links, LocalCall};
 use crate::source::SourceText;
 use crate::uri::EndpointUri;
 
@@ -72,8 +72,12 @@ impl Surroundings {
             Some(id) => id.as_str().to_smolstr(),
             None => smol_str::format_smolstr!("route{number}"),
         };
-        let mut compiler =
-            Compiler { surroundings: self, errors: ConfigErrors::default(), calls: Vec::new() };
+        let mut compiler = Compiler {
+            surroundings: self,
+            errors: ConfigErrors::default(),
+            calls: Vec::new(),
+            conditions: 0,
+        };
         if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().trim().is_empty()) {
             compiler.errors.push(ConfigError::at(text, 0..text.as_str().len(), "a route id cannot be empty"));
         }
@@ -120,6 +124,8 @@ struct Compiler<'a> {
     surroundings: &'a Surroundings,
     errors: ConfigErrors,
     calls: Vec<LocalCall>,
+    /// How many steps so far, before or around the present one, may keep an exchange from getting there.
+    conditions: usize,
 }
 
 impl Compiler<'_> {
@@ -130,10 +136,16 @@ impl Compiler<'_> {
     }
 
     fn sink(&mut self, to: &EndpointDefinition) -> Option<Arc<dyn Processor>> {
+        let kind = if self.conditions == 0 { CallKind::Always } else { CallKind::Sometimes };
+        self.called(to, kind)
+    }
+
+    fn called(&mut self, to: &EndpointDefinition, kind: CallKind) -> Option<Arc<dyn Processor>> {
         let uri = self.errors.collect(EndpointUri::new(to))?;
         let (endpoint, processor) = self.errors.collect(self.surroundings.context().sink(&uri))?;
         if let Some(address) = endpoint.local_address() {
-            self.calls.push(LocalCall { address: address.into(), uri });
+            let kind = if endpoint.is_synchronous() { kind } else { CallKind::Queued };
+            self.calls.push(LocalCall { address: address.into(), uri, kind });
         }
         Some(processor)
     }
@@ -200,8 +212,13 @@ impl Compiler<'_> {
             StepDefinition::SetProperty { name, value } => {
                 Action::SetProperty { name: self.name(name, "property")?, value: self.expression(value)? }
             }
-            StepDefinition::Filter(predicate) => Action::Filter(self.predicate(predicate)?),
+            StepDefinition::Filter(predicate) => {
+                self.conditions += 1;
+                Action::Filter(self.predicate(predicate)?)
+            }
             StepDefinition::Choice { when, otherwise } => {
+                let before = self.conditions;
+                self.conditions += 1;
                 let mut branches = Vec::with_capacity(when.len() + 1);
                 for (index, branch) in when.iter().enumerate() {
                     let predicate = self.predicate(&branch.predicate);
@@ -210,10 +227,15 @@ impl Compiler<'_> {
                 }
                 let steps = self.steps(otherwise, &format!("{place}, otherwise, step "));
                 branches.push(Branch { predicate: None, steps });
+                // A `filter` of a branch ends with the branch, a `stop` does not.
+                self.conditions = before + usize::from(stops(definition));
                 Action::Choice(branches.into())
             }
             StepDefinition::Delay(duration) => Action::Delay(self.delay(duration)?),
-            StepDefinition::Stop => Action::Stop,
+            StepDefinition::Stop => {
+                self.conditions += 1;
+                Action::Stop
+            }
         })
     }
 
@@ -260,7 +282,19 @@ impl Compiler<'_> {
 
     fn error_handler(&mut self, definition: Option<&ErrorHandlerDefinition>) -> ErrorHandler {
         let Some(definition) = definition else { return ErrorHandler::default() };
-        let dead_letter = definition.dead_letter.as_ref().and_then(|endpoint| self.sink(endpoint));
+        let dead_letter = definition.dead_letter.as_ref();
+        let dead_letter = dead_letter.and_then(|endpoint| self.called(endpoint, CallKind::DeadLetter));
         ErrorHandler::new(definition.clone(), dead_letter)
+    }
+}
+
+/// Whether an exchange may end its way through the route in this step.
+fn stops(definition: &StepDefinition) -> bool {
+    match definition {
+        StepDefinition::Stop => true,
+        StepDefinition::Choice { when, otherwise } => {
+            when.iter().flat_map(|branch| &branch.steps).chain(otherwise).any(stops)
+        }
+        _ => false,
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::panic::Location;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A file of routes: its name as the user gave it, and its text.
 #[derive(Debug)]
@@ -12,16 +12,33 @@ pub struct SourceFile {
     pub name: String,
     /// The whole text.
     pub text: String,
+    /// Where each line begins. A file may have thousands of errors, and each has a place.
+    lines: OnceLock<Vec<usize>>,
 }
 
 impl SourceFile {
+    /// A file of this name with this text.
+    #[must_use]
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), text: text.into(), lines: OnceLock::new() }
+    }
+
     /// `name:line:column` of a byte, both counted from 1, the column in characters.
     #[must_use]
     pub fn position(&self, byte: usize) -> String {
-        let before = self.text.get(..byte).unwrap_or(&self.text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        format!("{}:{line}:{column}", self.name)
+        let (line, start) = self.line(byte);
+        let before = self.text.get(start..byte).unwrap_or_default();
+        format!("{}:{line}:{}", self.name, before.chars().count() + 1)
+    }
+
+    /// The number of the line in which a byte is, counted from 1, and where it begins.
+    pub(crate) fn line(&self, byte: usize) -> (usize, usize) {
+        let lines = self.lines.get_or_init(|| {
+            let ends = self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+            std::iter::once(0).chain(ends.map(|(end, _)| end + 1)).collect()
+        });
+        let line = lines.partition_point(|start| *start <= byte).max(1);
+        (line, lines.get(line - 1).copied().unwrap_or_default())
     }
 }
 
@@ -146,7 +163,7 @@ mod tests {
     #[test]
     fn places_survive_escapes_and_replaced_variables() {
         // The file has `"a\n${env:X}b"` from byte 10 on; the value is "a", a newline, "long", "b".
-        let file = Arc::new(SourceFile { name: "f".into(), text: String::new() });
+        let file = Arc::new(SourceFile::new("f", ""));
         let origin = FileOrigin { file, pieces: vec![(1, 11..12), (2, 12..14), (6, 14..22), (7, 22..23)] };
         assert_eq!(origin.locate(0..1), 11..12);
         assert_eq!(origin.locate(1..2), 12..14);

@@ -44,9 +44,13 @@ pub(super) fn run(Arguments { name }: &Arguments) -> ExitCode {
         ));
     }
     let text = SourceText::computed(name.as_str());
-    let error = ConfigError::at(&text, 0..name.len(), format!("unknown component `{name}`"))
-        .suggest(name, registry.descriptions().map(|component| component.scheme))
-        .help("`bactrian list` shows all components");
+    let error = |message: String| ConfigError::at(&text, 0..name.len(), message);
+    let error = match registry.remedy(name) {
+        Some(remedy) => error(format!("the component `{name}` is not built into this program")).help(remedy),
+        None => error(format!("unknown component `{name}`"))
+            .suggest(name, registry.descriptions().map(|component| component.scheme))
+            .help("`bactrian list` shows all components"),
+    };
     output::diagnostic(&error.to_string());
     ExitCode::from(2)
 }

@@ -44,6 +44,13 @@ enum Verb {
     Drain(drain::Arguments),
     #[cfg(feature = "kubernetes")]
     Kubernetes(kubernetes::Arguments),
+    /// Not built into this program
+    #[cfg(not(feature = "kubernetes"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Kubernetes {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        _arguments: Vec<std::ffi::OsString>,
+    },
 }
 
 /// Run the routes of files until SIGINT or SIGTERM.
@@ -97,6 +104,11 @@ pub(crate) fn main() -> ExitCode {
         Verb::Leaders(arguments) => leaders::run(&arguments),
         #[cfg(feature = "kubernetes")]
         Verb::Kubernetes(arguments) => kubernetes::run(&arguments),
+        #[cfg(not(feature = "kubernetes"))]
+        Verb::Kubernetes { .. } => {
+            let build = bactrian::build_with("kubernetes");
+            output::failure(&format!("`bactrian kubernetes` is not built into this program: {build}"))
+        }
         Verb::Handover(arguments) => handover::run(&arguments),
         Verb::Drain(arguments) => drain::run(&arguments),
     }

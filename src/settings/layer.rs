@@ -10,14 +10,14 @@ use router_core::options::OptionKind;
 use router_core::source::SourceFile;
 
 use super::list::SETTINGS;
-use super::{SettingDescription, Settings};
+use super::{Resource, Service, SettingDescription, Settings};
 
 /// Checked values, lowest layer first.
 #[derive(Default)]
 pub(super) struct Layers {
     layers: Vec<Layer>,
-    /// Where each setting was set last.
-    places: HashMap<String, Place>,
+    /// Where each setting was set last, and in which layer.
+    places: HashMap<String, (Place, usize)>,
     pub(super) errors: ConfigErrors,
 }
 
@@ -50,9 +50,11 @@ impl Layers {
     /// Sets a value in the layer that was begun last, if it is one that the setting takes.
     pub(super) fn set(&mut self, setting: &SettingDescription, text: &str, place: Place) {
         let path = setting.path();
-        let blank = matches!(setting.kind, OptionKind::Text) && (text.is_empty() || text.trim() != text);
-        let checked = match blank {
-            true => Err("text that is not empty and has no white space at its ends".to_owned()),
+        // Names and paths end up in logs, file names and records.
+        let blank = text.is_empty() || text.trim() != text || text.contains(char::is_control);
+        let checked = match blank && matches!(setting.kind, OptionKind::Text) {
+            true => Err("text that is not empty, with no white space at its ends and no control characters"
+                .to_owned()),
             false => setting.kind.check(text),
         };
         match checked {
@@ -60,7 +62,7 @@ impl Layers {
                 if let Some(layer) = self.layers.last_mut() {
                     layer.0.insert(path.clone(), Value::new(Some(&place.file.name), value));
                 }
-                self.places.insert(path, place);
+                self.places.insert(path, (place, self.layers.len()));
             }
             Err(takes) => {
                 let error = place.error(format!("setting `{path}` takes {takes}"));
@@ -85,10 +87,28 @@ impl Layers {
         settings.unwrap_or_else(|error| unreachable!("every value was checked: {error}"))
     }
 
+    /// What was set although nothing reads it. The settings of a layer below that which names the service are those of
+    /// the service that it overrides.
+    pub(super) fn ignored(&self, service: Option<Service>, resource: Resource) -> ConfigErrors {
+        const HELP: &str = "remove it, or name the service that it is for; `auto` takes the settings of `file` and of \
+                            `kubernetes`";
+        let mut errors = ConfigErrors::default();
+        let named = self.places.get("cluster.service").map_or(0, |(_, layer)| *layer);
+        for setting in SETTINGS {
+            let place = self.places.get(&setting.path()).filter(|(_, layer)| *layer >= named);
+            let reason = setting.used_by.reason_against(service, resource);
+            if let (Some((place, _)), Some(reason)) = (place, reason) {
+                let message = format!("setting `{}` has no effect: {reason}", setting.path());
+                errors.push(place.error(message).help(HELP));
+            }
+        }
+        errors
+    }
+
     /// A mistake where the setting was set last.
     pub(super) fn error(&self, path: &str, message: String) -> ConfigError {
         match self.places.get(path) {
-            Some(place) => place.error(message),
+            Some((place, _)) => place.error(message),
             None => ConfigError::new(message),
         }
     }

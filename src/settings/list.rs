@@ -3,6 +3,8 @@
 
 use router_core::options::OptionKind;
 
+use super::{Resource, Service};
+
 /// One setting.
 #[derive(Debug)]
 pub struct SettingDescription {
@@ -14,8 +16,45 @@ pub struct SettingDescription {
     pub kind: OptionKind,
     /// The value where none is given, as it would be written; `None`: unset.
     pub default: Option<&'static str>,
+    /// What reads it: it is an error to set it for anything else.
+    pub used_by: UsedBy,
     /// One sentence.
     pub summary: &'static str,
+}
+
+/// What reads a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsedBy {
+    /// Every process.
+    All,
+    /// The cluster service of this name.
+    Service(Service),
+    /// The cluster service `kubernetes` with `resource = "configmap"`.
+    ConfigMap,
+}
+
+impl UsedBy {
+    /// Why a setting has no effect with this cluster service and resource; `None`: it has one.
+    pub(super) fn reason_against(self, service: Option<Service>, resource: Resource) -> Option<&'static str> {
+        let wanted = match self {
+            Self::All => return None,
+            Self::Service(wanted) => wanted,
+            Self::ConfigMap => Service::Kubernetes,
+        };
+        match service {
+            None => Some("no cluster service is set"),
+            Some(Service::File) if wanted != Service::File => Some("the cluster service is `file`"),
+            Some(Service::Kubernetes) if wanted != Service::Kubernetes => {
+                Some("the cluster service is `kubernetes`")
+            }
+            Some(Service::Memory) => Some("the cluster service is `memory`"),
+            _ if self == Self::ConfigMap && resource != Resource::ConfigMap => {
+                Some("`cluster.resource` is not `configmap`")
+            }
+            // One file for a laptop and for pods: `auto` has a use for the settings of both.
+            _ => None,
+        }
+    }
 }
 
 /// All settings, by table.
@@ -25,6 +64,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "service",
         kind: OptionKind::Choice(&["file", "kubernetes", "memory", "auto"]),
         default: None,
+        used_by: UsedBy::All,
         summary: "what decides who leads; `auto`: `kubernetes` inside a pod, else `file`",
     },
     SettingDescription {
@@ -32,6 +72,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "root",
         kind: OptionKind::Text,
         default: Some(".bactrian/locks"),
+        used_by: UsedBy::Service(Service::File),
         summary: "the directory of the lock files, for `file`",
     },
     SettingDescription {
@@ -39,6 +80,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "member",
         kind: OptionKind::Text,
         default: None,
+        used_by: UsedBy::All,
         summary: "the name of this process in the cluster; where unset, its host, process id and, for `file`, a random suffix",
     },
     SettingDescription {
@@ -46,6 +88,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "allow_network_file_system",
         kind: OptionKind::Boolean,
         default: Some("false"),
+        used_by: UsedBy::Service(Service::File),
         summary: "whether `root` may be on a file system whose locks may not exclude other hosts",
     },
     SettingDescription {
@@ -53,6 +96,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "share_with_group",
         kind: OptionKind::Boolean,
         default: Some("false"),
+        used_by: UsedBy::Service(Service::File),
         summary: "whether other users of the group of `root` take part, for `file`; otherwise `root` is made for this user alone",
     },
     SettingDescription {
@@ -60,6 +104,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "namespace",
         kind: OptionKind::Text,
         default: None,
+        used_by: UsedBy::Service(Service::Kubernetes),
         summary: "the namespace of the Leases, for `kubernetes`; where unset, that of the pod or of the context",
     },
     SettingDescription {
@@ -67,6 +112,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "group",
         kind: OptionKind::Text,
         default: Some("bactrian"),
+        used_by: UsedBy::Service(Service::Kubernetes),
         summary: "the group of members that share their locks, for `kubernetes`",
     },
     SettingDescription {
@@ -74,6 +120,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "resource",
         kind: OptionKind::Choice(&["lease", "configmap"]),
         default: Some("lease"),
+        used_by: UsedBy::Service(Service::Kubernetes),
         summary: "what the locks are kept in, for `kubernetes`; `configmap`: the compatibility mode with Camel",
     },
     SettingDescription {
@@ -81,6 +128,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "resource_name",
         kind: OptionKind::Text,
         default: Some("leaders"),
+        used_by: UsedBy::ConfigMap,
         summary: "the name of the ConfigMap, for `configmap`",
     },
     SettingDescription {
@@ -88,6 +136,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "camel_lease_duration",
         kind: OptionKind::Duration,
         default: Some("15s"),
+        used_by: UsedBy::ConfigMap,
         summary: "the `leaseDurationMillis` of the members of Camel, for `configmap`",
     },
     SettingDescription {
@@ -95,6 +144,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "camel_renew_deadline",
         kind: OptionKind::Duration,
         default: Some("10s"),
+        used_by: UsedBy::ConfigMap,
         summary: "the `renewDeadlineMillis` of the members of Camel, for `configmap`",
     },
     SettingDescription {
@@ -102,6 +152,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "cluster_labels",
         kind: OptionKind::Text,
         default: None,
+        used_by: UsedBy::Service(Service::Kubernetes),
         summary: "the labels of the members' pods, for `kubernetes`: with them, a container that has ended is replaced at once, and members that stand by are known; for `configmap`, whose pods are members",
     },
     SettingDescription {
@@ -109,6 +160,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "profile",
         kind: OptionKind::Choice(&["fast", "default", "relaxed", "slewed-clock"]),
         default: Some("default"),
+        used_by: UsedBy::Service(Service::Kubernetes),
         summary: "the timing of the election, for `kubernetes`; the same on all members",
     },
     SettingDescription {
@@ -116,6 +168,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "takeover_wait",
         kind: OptionKind::Duration,
         default: None,
+        used_by: UsedBy::Service(Service::Kubernetes),
         summary: "instead of the profile's: how long a silent leader is watched before it is replaced",
     },
     SettingDescription {
@@ -123,6 +176,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "deadline",
         kind: OptionKind::Duration,
         default: None,
+        used_by: UsedBy::Service(Service::Kubernetes),
         summary: "instead of the profile's: how long after a heartbeat its sender may lead",
     },
     SettingDescription {
@@ -130,6 +184,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "stop",
         kind: OptionKind::Duration,
         default: None,
+        used_by: UsedBy::Service(Service::Kubernetes),
         summary: "instead of the profile's: how long after the deadline running exchanges may take to end",
     },
     SettingDescription {
@@ -137,6 +192,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "heartbeat",
         kind: OptionKind::Duration,
         default: None,
+        used_by: UsedBy::Service(Service::Kubernetes),
         summary: "instead of the profile's: the period of the heartbeat",
     },
     SettingDescription {
@@ -144,6 +200,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "shutdown_timeout",
         kind: OptionKind::Duration,
         default: Some("45s"),
+        used_by: UsedBy::All,
         summary: "how long exchanges in flight may take when the process is asked to stop",
     },
     SettingDescription {
@@ -151,6 +208,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "attempts",
         kind: OptionKind::PositiveInteger,
         default: Some("10"),
+        used_by: UsedBy::All,
         summary: "how often a delegate that cannot start is tried before this member resigns",
     },
     SettingDescription {
@@ -158,6 +216,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "backoff",
         kind: OptionKind::Duration,
         default: Some("5s"),
+        used_by: UsedBy::All,
         summary: "the pause between two tries",
     },
     SettingDescription {
@@ -165,6 +224,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "format",
         kind: OptionKind::Choice(&["auto", "human", "json"]),
         default: Some("auto"),
+        used_by: UsedBy::All,
         summary: "the form of the log; `auto`: `human` on a terminal, else `json`",
     },
     SettingDescription {
@@ -172,6 +232,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "listen",
         kind: OptionKind::Address,
         default: None,
+        used_by: UsedBy::All,
         summary: "where probes and metrics are served; port 0 is any free one. Unset: `127.0.0.1:9876` if that is \
                   free, inside a pod port 9876 of all its addresses",
     },

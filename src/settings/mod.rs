@@ -25,7 +25,7 @@ use serde::Deserialize;
 pub use crate::logging::LogFormat;
 
 pub use environment::Environment;
-pub use list::{SETTINGS, SettingDescription, VARIABLE_PREFIX, settings_table};
+pub use list::{SETTINGS, SettingDescription, UsedBy, VARIABLE_PREFIX, settings_table};
 
 use layer::Layers;
 
@@ -206,6 +206,14 @@ impl Settings {
 }
 
 impl Resolved {
+    /// What was set although nothing reads it: the settings of another cluster service than the one that was named,
+    /// or of one where none is named.
+    #[must_use]
+    pub fn ignored(&self) -> ConfigErrors {
+        let ClusterSettings { service, resource, .. } = self.settings.cluster;
+        self.layers.ignored(service, resource)
+    }
+
     /// A mistake in the value of a setting, at the place where it was set.
     #[must_use]
     pub fn error(&self, path: &str, message: String) -> ConfigError {
@@ -215,7 +223,7 @@ impl Resolved {
 
 /// A text that is no file, as one, so that errors in it have a place and a caret as well.
 fn pseudo_file(name: &str, text: impl Into<String>) -> Arc<SourceFile> {
-    Arc::new(SourceFile { name: name.into(), text: text.into() })
+    Arc::new(SourceFile::new(name, text))
 }
 
 fn some_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

@@ -12,8 +12,8 @@ use super::layer::{Layers, Place};
 use super::list::{SETTINGS, tables};
 
 impl Layers {
-    /// Adds the tables of all files as one layer. Two files that set the same key are a mistake: which
-    /// one is meant must not depend on the order of their names.
+    /// Adds the tables of all files as one layer. Two files may set a key to the same value, as files do that can
+    /// each be run alone; two values are an error: which one is meant must not depend on the order of their names.
     pub(super) fn add_files(&mut self, files: &[RouteFile]) {
         self.begin();
         let mut seen = HashMap::new();
@@ -24,7 +24,7 @@ impl Layers {
         }
     }
 
-    fn add_table(&mut self, file: &Arc<SourceFile>, entry: &Entry, seen: &mut HashMap<String, String>) {
+    fn add_table(&mut self, file: &Arc<SourceFile>, entry: &Entry, seen: &mut HashMap<String, Set>) {
         let place = Place { file: Arc::clone(file), range: entry.place.clone() };
         let known = tables();
         if !known.contains(&entry.name.as_str()) {
@@ -47,7 +47,7 @@ impl Layers {
         file: &Arc<SourceFile>,
         name: &str,
         table: &Table,
-        seen: &mut HashMap<String, String>,
+        seen: &mut HashMap<String, Set>,
     ) {
         let settings = || SETTINGS.iter().filter(|setting| setting.table == name);
         for entry in &table.entries {
@@ -59,21 +59,30 @@ impl Layers {
                 self.errors.push(error.suggest(&entry.name, keys).help(help));
                 continue;
             };
-            let position = file.position(entry.place.start);
-            if let Some(first) = seen.get(&setting.path()) {
-                let error = place.error(format!("setting `{}` is set twice", setting.path()));
-                self.errors.push(error.help(format!("the first one is at {first}")));
-                continue;
+            let Some(text) = self.text(file, setting, entry) else { continue };
+            match seen.get(&setting.path()) {
+                Some(first) if first.text == text => {}
+                Some(first) => {
+                    let error = place.error(format!("setting `{}` is set to two values", setting.path()));
+                    self.errors.push(error.help(format!("the first one is at {}", first.position)));
+                }
+                None => {
+                    let position = file.position(entry.place.start);
+                    self.set(setting, &text, Place { range: entry.node.place.clone(), ..place });
+                    seen.insert(setting.path(), Set { text, position });
+                }
             }
-            seen.insert(setting.path(), position);
-            self.add_value(file, setting, entry);
         }
     }
 
-    /// Text can stand for every kind of value, because only text can hold `${env:NAME}`.
-    fn add_value(&mut self, file: &Arc<SourceFile>, setting: &SettingDescription, entry: &Entry) {
-        let place = Place { file: Arc::clone(file), range: entry.node.place.clone() };
-        let text = match (&entry.node.value, setting.kind) {
+    /// The value as text. Text can stand for every kind of value, because only text can hold `${env:NAME}`.
+    fn text(
+        &mut self,
+        file: &Arc<SourceFile>,
+        setting: &SettingDescription,
+        entry: &Entry,
+    ) -> Option<String> {
+        Some(match (&entry.node.value, setting.kind) {
             (NodeValue::Text(text), _) => text.to_string(),
             (
                 NodeValue::Integer(number),
@@ -83,12 +92,18 @@ impl Layers {
             (other, kind) => {
                 let message =
                     format!("setting `{}` takes {}, found {}", setting.path(), takes(kind), other.kind());
+                let place = Place { file: Arc::clone(file), range: entry.node.place.clone() };
                 self.errors.push(place.error(message));
-                return;
+                return None;
             }
-        };
-        self.set(setting, &text, place);
+        })
     }
+}
+
+/// What a file has set a setting to.
+struct Set {
+    text: String,
+    position: String,
 }
 
 fn takes(kind: OptionKind) -> String {

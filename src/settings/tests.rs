@@ -65,6 +65,13 @@ fn each_layer_covers_the_one_below() {
 }
 
 #[test]
+fn a_text_has_no_control_characters() {
+    let (settings, errors) = resolve(&["[cluster]\nmember = \"a\\u001B[31m\""], &[], &[]);
+    assert_eq!(settings.cluster.member, None);
+    assert!(printed(errors).contains("no control characters"));
+}
+
+#[test]
 fn text_stands_for_any_kind_of_value() {
     let file = "[cluster]\nallow_network_file_system = 'true'\n[master]\nattempts = '12'";
     let (settings, errors) = resolve(&[file], &[], &[]);
@@ -90,14 +97,17 @@ fn the_admin_listener_is_at_an_address_or_off() {
 }
 
 #[test]
-fn two_files_may_share_a_table_but_not_a_key() {
+fn two_files_may_share_a_table_and_a_value_but_not_set_two() {
     let (settings, errors) = resolve(&["[cluster]\nroot = 'a'", "[cluster]\nmember = 'b'"], &[], &[]);
     assert_eq!(errors.iter().len(), 0);
     assert_eq!((settings.cluster.root, settings.cluster.member), ("a".into(), Some("b".into())));
 
+    let (settings, errors) = resolve(&["[cluster]\nroot = 'a'", "[cluster]\nroot = 'a'"], &[], &[]);
+    assert_eq!((settings.cluster.root, errors.iter().len()), ("a".into(), 0));
+
     let (_, errors) = resolve(&["[cluster]\nroot = 'a'", "[cluster]\nroot = 'b'"], &[], &[]);
     let expected = "
-error: setting `cluster.root` is set twice
+error: setting `cluster.root` is set to two values
  --> b.toml:2:1
   |
 2 | root = 'b'

@@ -39,15 +39,9 @@ impl Schedule {
     /// # Errors
     /// What is wrong with either.
     pub fn parse(pattern: &str, time_zone: &str) -> Result<Self, String> {
-        let zone = match time_zone {
-            // Needs no database.
-            "UTC" => TimeZone::UTC,
-            name => TimeZone::get(name).map_err(|_| {
-                format!("there is no time zone `{name}` in the time zone database of this system")
-            })?,
-        };
+        let zone = self::time_zone(time_zone)?;
         let parser = CronParser::builder().seconds(Seconds::Optional).sloppy_ranges(true).build();
-        let parsed = parser.parse(pattern);
+        let parsed = parser.parse(&without_wrapped_ranges(pattern));
         let fixed = names_times(pattern);
         let pattern = parsed.map_err(|error| format!("`{pattern}` is no cron schedule: {error}"))?;
         Ok(Self { pattern, zone, fixed })
@@ -106,6 +100,53 @@ impl Schedule {
     }
 }
 
+/// The time zone of an IANA name, or that there is none.
+pub(super) fn time_zone(name: &str) -> Result<TimeZone, String> {
+    match name {
+        // Needs no database.
+        "UTC" => Ok(TimeZone::UTC),
+        name => TimeZone::get(name)
+            .map_err(|_| format!("there is no time zone `{name}` in the time zone database of this system")),
+    }
+}
+
+/// Writes ranges that go past the end of their field, which the parser does not know (`FRI-MON`, `22-4/2`), as lists.
+fn without_wrapped_ranges(pattern: &str) -> String {
+    const FIELDS: [(u32, u32, &[&str]); 6] = [
+        (0, 59, &[]),
+        (0, 59, &[]),
+        (0, 23, &[]),
+        (1, 31, &[]),
+        (1, 12, &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]),
+        (0, 6, &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]),
+    ];
+    let fields = pattern.split_whitespace().collect::<Vec<_>>();
+    let seconds = usize::from(fields.len() == 5);
+    let written = fields.iter().enumerate().map(|(index, field)| match FIELDS.get(index + seconds) {
+        Some(bounds) => field.split(',').map(|item| unwrapped(item, *bounds)).collect::<Vec<_>>().join(","),
+        None => (*field).to_owned(),
+    });
+    written.collect::<Vec<_>>().join(" ")
+}
+
+/// One item of a field, as a list where it is a range from a larger value to a smaller one.
+fn unwrapped(item: &str, (least, most, names): (u32, u32, &[&str])) -> String {
+    let value = |text: &str| match names.iter().position(|name| name.eq_ignore_ascii_case(text)) {
+        Some(index) => u32::try_from(index).ok().map(|index| index + least),
+        None => text.parse().ok().filter(|value| (least..=most).contains(value)),
+    };
+    let (range, step) =
+        item.split_once('/').map_or((item, Some(1)), |(range, step)| (range, step.parse().ok()));
+    let ends = range.split_once('-').and_then(|(first, last)| Some((value(first)?, value(last)?)));
+    match (ends, step) {
+        (Some((first, last)), Some(step @ 1..)) if first > last => {
+            let all = (first..=most).chain(least..=last);
+            all.step_by(step).map(|value| value.to_string()).collect::<Vec<_>>().join(",")
+        }
+        _ => item.to_owned(),
+    }
+}
+
 /// Whether a pattern has numbers alone for the hours, minutes and seconds: `0 2,14 * * *`.
 fn names_times(pattern: &str) -> bool {
     let fields = pattern.split_whitespace().collect::<Vec<_>>();
@@ -155,6 +196,23 @@ mod tests {
         assert_eq!(due("*/30 0 0 1 1 *", "UTC", from.0, from.1), ["2026-01-01T00:00:30Z"]);
         let sundays = due("0 12 * * 7", "UTC", "2026-01-01T00:00:00Z", "2026-01-08T00:00:00Z");
         assert_eq!(sundays, ["2026-01-04T12:00:00Z"]);
+    }
+
+    #[test]
+    fn a_range_may_go_past_the_end_of_its_field() {
+        // 2026-01-01 is a Thursday.
+        let week = due("0 12 * * FRI-MON", "UTC", "2026-01-01T00:00:00Z", "2026-01-08T00:00:00Z");
+        let expected =
+            ["2026-01-02T12:00:00Z", "2026-01-03T12:00:00Z", "2026-01-04T12:00:00Z", "2026-01-05T12:00:00Z"];
+        assert_eq!(week, expected);
+        let night = due("0 0 22-4/2 * * *", "UTC", "2026-01-01T12:00:00Z", "2026-01-02T12:00:00Z");
+        let expected =
+            ["2026-01-01T22:00:00Z", "2026-01-02T00:00:00Z", "2026-01-02T02:00:00Z", "2026-01-02T04:00:00Z"];
+        assert_eq!(night, expected);
+        let winter = due("0 0 1 oct-feb *", "UTC", "2026-02-01T00:00:00Z", "2027-03-01T00:00:00Z");
+        assert_eq!(winter.len(), 5);
+        assert!(Schedule::parse("0 12 * * FRO-MON", "UTC").is_err());
+        assert!(Schedule::parse("70-10 * * * *", "UTC").is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What routes must agree on among each other: their ids, and the calls through `direct:` and the like.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use smol_str::SmolStr;
 
@@ -30,6 +30,20 @@ impl Links {
 pub(crate) struct LocalCall {
     pub(crate) address: SmolStr,
     pub(crate) uri: EndpointUri,
+    pub(crate) kind: CallKind,
+}
+
+/// When a call happens, and whether the caller waits for its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallKind {
+    /// Every exchange that does not fail before gets there.
+    Always,
+    /// Behind or in a `filter`, a `choice` or a `stop`.
+    Sometimes,
+    /// Every exchange that fails.
+    DeadLetter,
+    /// The caller does not wait, so nothing grows.
+    Queued,
 }
 
 /// Reports a route without a consumer that no front end has reported.
@@ -58,10 +72,10 @@ pub(super) fn duplicate_id(
 /// false: then there are routes that are not known, which may be the ones that are called.
 pub(super) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete: bool) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
-    let (mut addresses, mut mistaken) = (HashSet::new(), Vec::new());
+    let (mut addresses, mut mistaken) = (HashSet::new(), HashSet::new());
     for Links { route, source, .. } in links.clone() {
         match source {
-            Err(text) => mistaken.push(text.as_str()),
+            Err(text) => mistaken.extend(text.as_str().split([':', '?'])),
             Ok((from, Some(address))) if !addresses.insert(address.as_str()) => {
                 let message = format!("another route consumes `{address}` already");
                 errors.push(from.error_in_whole(message).in_route(route));
@@ -72,16 +86,21 @@ pub(super) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete
     if !complete {
         return errors;
     }
-    for Links { route, calls, .. } in links {
-        errors.extend(missing(route, calls, &addresses, &mistaken));
+    for Links { route, calls, .. } in links.clone() {
+        let found = errors.iter().len();
+        errors.extend(missing(route, calls, &addresses, &mistaken, found));
     }
+    errors.extend(circles(links));
     errors
 }
 
 /// Reports what is wrong between a route and the others that it joins. What is wrong among the others,
 /// because one of them was removed, is not the fault of this one.
-pub(super) fn check_joining<'a>(new: &Links, others: impl Iterator<Item = &'a Links>) -> ConfigErrors {
-    let mut errors = ConfigErrors::default();
+pub(super) fn check_joining<'a>(
+    new: &'a Links,
+    others: impl Iterator<Item = &'a Links> + Clone,
+) -> ConfigErrors {
+    let mut errors = circles(others.clone().chain([new]));
     let mut addresses = others.filter_map(Links::address).collect::<HashSet<_>>();
     if let Ok((from, Some(address))) = &new.source
         && !addresses.insert(address)
@@ -89,22 +108,93 @@ pub(super) fn check_joining<'a>(new: &Links, others: impl Iterator<Item = &'a Li
         let message = format!("another route consumes `{address}` already");
         errors.push(from.error_in_whole(message).in_route(&new.route));
     }
-    errors.extend(missing(&new.route, &new.calls, &addresses, &[]));
+    errors.extend(missing(&new.route, &new.calls, &addresses, &HashSet::new(), 0));
     errors
 }
 
-/// Calls of routes that do not exist.
-fn missing(route: &str, calls: &[LocalCall], addresses: &HashSet<&str>, mistaken: &[&str]) -> ConfigErrors {
+/// Calls of routes that do not exist; `found` is how many errors there are already.
+fn missing(
+    route: &str,
+    calls: &[LocalCall],
+    addresses: &HashSet<&str>,
+    mistaken: &HashSet<&str>,
+    found: usize,
+) -> ConfigErrors {
+    /// Each suggestion looks at all addresses, and more than these nobody reads.
+    const SUGGESTIONS: usize = 100;
     let mut errors = ConfigErrors::default();
-    for LocalCall { address, uri } in calls.iter().filter(|call| !addresses.contains(&*call.address)) {
+    for LocalCall { address, uri, .. } in calls.iter().filter(|call| !addresses.contains(&*call.address)) {
         // A source with mistakes that names what is called is the one that is meant: `dirct:a`.
         let name = address.split_once(':').map_or(address.as_str(), |(_, name)| name);
-        if mistaken.iter().any(|text| text.contains(name)) {
+        if mistaken.contains(name) {
             continue;
         }
-        let error = uri.error_in_whole(format!("no route consumes `{address}`"));
-        let error = error.suggest(address, addresses.iter().copied());
+        let mut error = uri.error_in_whole(format!("no route consumes `{address}`"));
+        if found + errors.iter().len() < SUGGESTIONS {
+            error = error.suggest(address, addresses.iter().copied());
+        }
         errors.push(error.help(format!("add a route with `from = \"{address}\"`")).in_route(route));
     }
     errors
+}
+
+/// Calls by which an exchange comes back to a route that it is still in, for certain: it would never end.
+fn circles<'a>(links: impl Iterator<Item = &'a Links> + Clone) -> ConfigErrors {
+    let by_address = links.clone().filter_map(|links| Some((links.address()?, links))).collect();
+    let mut search =
+        Circles { by_address, finished: HashSet::new(), way: Vec::new(), errors: ConfigErrors::default() };
+    for links in links {
+        search.visit(links);
+    }
+    search.errors
+}
+
+/// A search along the calls that happen for certain, from route to route.
+struct Circles<'a> {
+    by_address: HashMap<&'a str, &'a Links>,
+    finished: HashSet<&'a str>,
+    /// The routes on the way to the present one, and the call by which each was left.
+    way: Vec<(&'a str, CallKind)>,
+    errors: ConfigErrors,
+}
+
+impl<'a> Circles<'a> {
+    fn visit(&mut self, links: &'a Links) {
+        /// Calls that are deeper fail when they happen.
+        const DEEPEST: usize = 1_000;
+        if self.finished.contains(&*links.route) || self.way.len() > DEEPEST {
+            return;
+        }
+        for call in
+            links.calls.iter().filter(|call| matches!(call.kind, CallKind::Always | CallKind::DeadLetter))
+        {
+            let Some(called) = self.by_address.get(&*call.address).copied() else { continue };
+            self.way.push((&links.route, call.kind));
+            match self.way.iter().position(|(route, _)| *route == called.route) {
+                Some(first) => self.report(first, call, links),
+                None => self.visit(called),
+            }
+            self.way.pop();
+        }
+        self.finished.insert(&links.route);
+    }
+
+    fn report(&mut self, first: usize, call: &LocalCall, links: &Links) {
+        let circle = &self.way[first..];
+        let routes = circle.iter().chain(&circle[..1]).map(|(route, _)| format!("`{route}`"));
+        let routes = routes.collect::<Vec<_>>().join(" -> ");
+        let (message, help) = if circle.iter().any(|(_, kind)| *kind == CallKind::DeadLetter) {
+            (
+                "what fails here would come back to the route in which it failed",
+                "end the way of dead letters in a route without one of its own",
+            )
+        } else {
+            (
+                "every exchange would come back to this route for ever",
+                "put one of the calls into a `choice` or behind a `filter`, or send to `seda:`",
+            )
+        };
+        let error = call.uri.error_in_whole(format!("{message}: {routes}")).help(help);
+        self.errors.push(error.in_route(&links.route));
+    }
 }

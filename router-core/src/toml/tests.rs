@@ -10,7 +10,7 @@ use crate::source::{SourceFile, SourceText};
 use crate::value::Value;
 
 fn file(text: &str) -> Arc<SourceFile> {
-    Arc::new(SourceFile { name: "routes.toml".into(), text: text.into() })
+    Arc::new(SourceFile::new("routes.toml", text))
 }
 
 fn lookup(name: &str) -> Option<String> {

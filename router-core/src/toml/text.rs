@@ -158,7 +158,7 @@ mod tests {
         let node = document.get_ref().values().next().unwrap();
         let value = node.get_ref().as_str().unwrap();
         let pieces = map_string(source, node.span(), value);
-        let file = Arc::new(SourceFile { name: "f".into(), text: source.into() });
+        let file = Arc::new(SourceFile::new("f", source));
         let text = SourceText::from_file(value, file, pieces);
         let Origin::File(origin) = text.origin() else { panic!() };
         let characters = value

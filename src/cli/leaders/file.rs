@@ -22,7 +22,8 @@ impl Directory {
     pub(super) fn open(settings: &Settings) -> Result<Self, BoxError> {
         let root = std::path::absolute(&settings.cluster.root)?;
         if cfg!(not(feature = "file")) {
-            return Err("the cluster service `file` is not built into this program".into());
+            let build = bactrian::build_with("file");
+            return Err(format!("the cluster service `file` is not built into this program: {build}").into());
         }
         if !root.is_dir() {
             return Err(format!(
