@@ -1,6 +1,8 @@
 //! [`load`]: from files to routes and settings that have no mistakes. The one loader of `check` and
 //! `run`, so that what one accepts, the other accepts.
 
+mod text;
+
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,8 +60,10 @@ pub fn load(
         errors.push(no_routes(&files));
     }
     let (resolved, mistakes) = Settings::resolve(&files, environment, command_line);
-    // With a mistake in the settings, a cluster service that is missing may be part of the same mistake.
-    let mut clustered = resolved.settings.cluster.service.is_some() || mistakes.iter().len() > 0;
+    // With a mistake in the settings, or a table that is not read, a cluster service that is missing may be
+    // part of the same mistake.
+    let mut clustered =
+        resolved.settings.cluster.service.is_some() || mistakes.iter().len() > 0 || routes_missing;
     errors.extend(mistakes);
     let service = errors.collect(cluster::service(&resolved, environment)).flatten();
     clustered |= service.is_some();
@@ -181,7 +185,7 @@ fn sources(paths: &[PathBuf], errors: &mut ConfigErrors) -> Vec<SourceFile> {
     }
     let mut seen = HashSet::new();
     found.retain(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
-    found.iter().filter_map(|path| errors.collect(read(path))).collect()
+    found.iter().filter_map(|path| errors.collect(text::read(path))).collect()
 }
 
 /// The `*.toml` files of a directory, by name. Hidden ones are left out: editors and Kubernetes keep
@@ -201,11 +205,6 @@ fn files_in(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     }
     files.sort();
     Ok(files)
-}
-
-fn read(path: &Path) -> Result<SourceFile, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-    Ok(SourceFile { name: path.display().to_string(), text })
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> ConfigError {

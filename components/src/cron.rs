@@ -57,9 +57,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint};
-use router_core::error::{BoxError, ConfigErrors};
+use router_core::error::{BoxError, ConfigError, ConfigErrors};
 use router_core::exchange::Exchange;
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::state::{RouteState, StateError};
 use router_core::stop::Stop;
@@ -133,17 +133,14 @@ impl Component for CronComponent {
     }
 
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        let options = DESCRIPTION.read(uri)?;
-        let name = uri.required_path("a cron endpoint needs a name: `cron:nightly`")?;
-        let schedule = options.text("schedule").ok_or_else(|| {
-            uri.error_in_whole("option `schedule` is required")
-                .help("for example `cron:nightly?schedule=30+2+*+*+*`")
-        })?;
-        let time_zone = options.text("time_zone").unwrap_or_default();
-        let schedule = Schedule::parse(&schedule, &time_zone).map_err(|problem| {
-            let zone = Schedule::parse("* * * * *", &time_zone).is_ok();
-            uri.error_at_option(if zone { "schedule" } else { "time_zone" }, problem)
-        })?;
+        let mut errors = ConfigErrors::default();
+        let options = DESCRIPTION.read_into(uri, &mut errors);
+        let name = errors.collect(uri.required_path("a cron endpoint needs a name: `cron:nightly`"));
+        let schedule = errors.collect(schedule(uri, &options));
+        errors.into_result()?;
+        let (Some(name), Some(schedule)) = (name, schedule) else {
+            unreachable!("what is missing is an error");
+        };
         Ok(Box::new(Cron {
             name,
             schedule: Arc::new(schedule),
@@ -152,6 +149,18 @@ impl Component for CronComponent {
             clock: Arc::clone(&self.clock),
         }))
     }
+}
+
+fn schedule(uri: &EndpointUri, options: &Options) -> Result<Schedule, ConfigError> {
+    let schedule = options.text("schedule").ok_or_else(|| {
+        uri.error_at_option("schedule", "option `schedule` is required")
+            .help("for example `cron:nightly?schedule=30+2+*+*+*`")
+    })?;
+    let zone = options.text("time_zone").unwrap_or_default();
+    Schedule::parse(&schedule, &zone).map_err(|problem| {
+        let zone_is_right = Schedule::parse("* * * * *", &zone).is_ok();
+        uri.error_at_option(if zone_is_right { "schedule" } else { "time_zone" }, problem)
+    })
 }
 
 #[derive(Clone)]

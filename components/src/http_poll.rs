@@ -163,8 +163,8 @@ impl Component for HttpPollComponent {
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         // First and alone, because every other mistake would show the URI, and so the password.
         refuse_credentials(uri, uri.path().split_once(':').map_or(uri.path(), |(_, rest)| rest))?;
-        let options = DESCRIPTION.read(uri)?;
         let mut errors = ConfigErrors::default();
+        let options = DESCRIPTION.read_into(uri, &mut errors);
         let url = errors.collect(url(uri, options.text("query").as_deref()));
         let authentication = errors.collect(authentication(uri, &options));
         let cursor = errors.collect(cursor(uri, &options));

@@ -19,7 +19,8 @@ impl SourceFile {
     #[must_use]
     pub fn position(&self, byte: usize) -> String {
         let before = self.text.get(..byte).unwrap_or(&self.text);
-        let line = before.matches('\n').count() + 1;
+        // Of bytes, which is many times faster than of letters.
+        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         format!("{}:{line}:{column}", self.name)
     }

@@ -58,10 +58,10 @@ pub(super) fn duplicate_id(
 /// false: then there are routes that are not known, which may be the ones that are called.
 pub(super) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete: bool) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
-    let (mut addresses, mut mistaken) = (HashSet::new(), Vec::new());
+    let (mut addresses, mut mistaken) = (HashSet::new(), HashSet::new());
     for Links { route, source, .. } in links.clone() {
         match source {
-            Err(text) => mistaken.push(text.as_str()),
+            Err(text) => mistaken.extend(names(text.as_str())),
             Ok((from, Some(address))) if !addresses.insert(address.as_str()) => {
                 let message = format!("another route consumes `{address}` already");
                 errors.push(from.error_in_whole(message).in_route(route));
@@ -72,10 +72,20 @@ pub(super) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete
     if !complete {
         return errors;
     }
+    let mut suggestions = MAX_SUGGESTIONS;
     for Links { route, calls, .. } in links {
-        errors.extend(missing(route, calls, &addresses, &mistaken));
+        errors.extend(missing(route, calls, &addresses, &mistaken, &mut suggestions));
     }
     errors
+}
+
+/// For so many errors the most similar address is looked for, which looks at all of them.
+const MAX_SUGGESTIONS: usize = 100;
+
+/// What a URI may have meant as the name that it consumes: what stands behind each colon.
+fn names(uri: &str) -> impl Iterator<Item = &str> {
+    let path = uri.split('?').next().unwrap_or_default();
+    path.match_indices(':').map(|(colon, _)| path[colon + 1..].trim_start_matches('/'))
 }
 
 /// Reports what is wrong between a route and the others that it joins. What is wrong among the others,
@@ -89,21 +99,30 @@ pub(super) fn check_joining<'a>(new: &Links, others: impl Iterator<Item = &'a Li
         let message = format!("another route consumes `{address}` already");
         errors.push(from.error_in_whole(message).in_route(&new.route));
     }
-    errors.extend(missing(&new.route, &new.calls, &addresses, &[]));
+    errors.extend(missing(&new.route, &new.calls, &addresses, &HashSet::new(), &mut 1));
     errors
 }
 
 /// Calls of routes that do not exist.
-fn missing(route: &str, calls: &[LocalCall], addresses: &HashSet<&str>, mistaken: &[&str]) -> ConfigErrors {
+fn missing(
+    route: &str,
+    calls: &[LocalCall],
+    addresses: &HashSet<&str>,
+    mistaken: &HashSet<&str>,
+    suggestions: &mut usize,
+) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
     for LocalCall { address, uri } in calls.iter().filter(|call| !addresses.contains(&*call.address)) {
         // A source with mistakes that names what is called is the one that is meant: `dirct:a`.
         let name = address.split_once(':').map_or(address.as_str(), |(_, name)| name);
-        if mistaken.iter().any(|text| text.contains(name)) {
+        if mistaken.contains(name) {
             continue;
         }
-        let error = uri.error_in_whole(format!("no route consumes `{address}`"));
-        let error = error.suggest(address, addresses.iter().copied());
+        let mut error = uri.error_in_whole(format!("no route consumes `{address}`"));
+        if *suggestions > 0 {
+            *suggestions -= 1;
+            error = error.suggest(address, addresses.iter().copied());
+        }
         errors.push(error.help(format!("add a route with `from = \"{address}\"`")).in_route(route));
     }
     errors
