@@ -1,8 +1,9 @@
 //! [`load`]: from files to routes and settings that have no mistakes. The one loader of `check` and
 //! `run`, so that what one accepts, the other accepts.
 
+mod text;
+
 use std::collections::{BTreeMap, HashSet};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,8 +60,10 @@ pub fn load(
         errors.push(no_routes(&files));
     }
     let (resolved, mistakes) = Settings::resolve(&files, environment, command_line);
-    // With a mistake in the settings, a cluster service that is missing may be part of the same mistake.
-    let mut clustered = resolved.settings.cluster.service.is_some() || mistakes.iter().len() > 0;
+    // With a mistake in the settings, or a table that is not read, a cluster service that is missing may be
+    // part of the same mistake.
+    let mut clustered =
+        resolved.settings.cluster.service.is_some() || mistakes.iter().len() > 0 || routes_missing;
     errors.extend(mistakes);
     let service = errors.collect(cluster::service(&resolved, environment)).flatten();
     clustered |= service.is_some();
@@ -182,7 +185,7 @@ fn sources(paths: &[PathBuf], errors: &mut ConfigErrors) -> Vec<SourceFile> {
     }
     let mut seen = HashSet::new();
     found.retain(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
-    found.iter().filter_map(|path| errors.collect(read(path))).collect()
+    found.iter().filter_map(|path| errors.collect(text::read(path))).collect()
 }
 
 /// The `*.toml` files of a directory, by name. Hidden ones are left out: editors and Kubernetes keep
@@ -202,34 +205,6 @@ fn files_in(directory: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     }
     files.sort();
     Ok(files)
-}
-
-/// Far more than anybody writes by hand: what is larger is another kind of file, or a device without an end.
-const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
-
-fn read(path: &Path) -> Result<SourceFile, ConfigError> {
-    let mut bytes = Vec::new();
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
-    read.map_err(|error| unreadable(path, &error))?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        let message =
-            format!("`{}` has more than 16 MiB, which is too much for a file of routes", path.display());
-        return Err(ConfigError::new(message));
-    }
-    let name = path.display().to_string();
-    String::from_utf8(bytes).map(|text| SourceFile::new(name.clone(), text)).map_err(|error| {
-        let (start, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
-        let text = String::from_utf8_lossy(bytes).into_owned();
-        let byte = bytes[start];
-        let end = start + char::REPLACEMENT_CHARACTER.len_utf8();
-        let file = Arc::new(SourceFile::new(name, text));
-        let error = ConfigError::in_file(&file, start..end, format!("the byte 0x{byte:02X} is not UTF-8"));
-        error.help(match bytes {
-            [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => "the file is UTF-16: save it as UTF-8",
-            _ => "the file may be Latin-1 or Windows-1252: save it as UTF-8",
-        })
-    })
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> ConfigError {

@@ -61,7 +61,7 @@ use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
+use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::state::{RouteState, StateError};
 use router_core::stop::Stop;
@@ -136,26 +136,14 @@ impl Component for CronComponent {
     }
 
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        let options = DESCRIPTION.read(uri)?;
-        let name = uri.required_path("a cron endpoint needs a name: `cron:nightly`")?;
-        let schedule = options.text("schedule").ok_or_else(|| {
-            uri.error_in_whole("option `schedule` is required")
-                .help("for example `cron:nightly?schedule=30+2+*+*+*`")
-        })?;
-        let time_zone = options.text("time_zone").unwrap_or_default();
         let mut errors = ConfigErrors::default();
-        let error = |option: &str, message: String| uri.error_at_option(option, message);
-        let zone = schedule::time_zone(&time_zone).map_err(|message| error("time_zone", message));
-        // Whether a pattern can be read, and has times at all, does not depend on the zone.
-        let zone = errors.collect(zone).map_or("UTC", |_| &time_zone);
-        let parsed =
-            Schedule::parse(&schedule, zone).and_then(|parsed| match parsed.next_after(self.clock.now()) {
-                Some(_) => Ok(parsed),
-                None => Err(format!("`{schedule}` never fires: no such time is to come")),
-            });
-        let schedule = errors.collect(parsed.map_err(|message| error("schedule", message)));
+        let options = DESCRIPTION.read_into(uri, &mut errors);
+        let name = errors.collect(uri.required_path("a cron endpoint needs a name: `cron:nightly`"));
+        let schedule = errors.collect(schedule(uri, &options, self.clock.now()));
         errors.into_result()?;
-        let Some(schedule) = schedule else { unreachable!("what is missing is an error") };
+        let (Some(name), Some(schedule)) = (name, schedule) else {
+            unreachable!("what is missing is an error");
+        };
         Ok(Box::new(Cron {
             name,
             schedule: Arc::new(schedule),
@@ -164,6 +152,27 @@ impl Component for CronComponent {
             clock: Arc::clone(&self.clock),
         }))
     }
+}
+
+/// The schedule in the options, or every error in it.
+fn schedule(uri: &EndpointUri, options: &Options, now: SystemTime) -> Result<Schedule, ConfigErrors> {
+    let pattern = options.text("schedule").ok_or_else(|| {
+        uri.error_at_option("schedule", "option `schedule` is required")
+            .help("for example `cron:nightly?schedule=30+2+*+*+*`")
+    })?;
+    let zone = options.text("time_zone").unwrap_or_default();
+    let zone_error = |message| uri.error_at_option("time_zone", message);
+    let mut errors = ConfigErrors::default();
+    let zone_is_known = errors.collect(schedule::time_zone(&zone).map_err(zone_error)).is_some();
+    // Whether a pattern can be read, and has times at all, does not depend on the zone.
+    let parsed = Schedule::parse(&pattern, if zone_is_known { &zone } else { "UTC" });
+    let parsed = parsed.and_then(|parsed| match parsed.next_after(now) {
+        Some(_) => Ok(parsed),
+        None => Err(format!("`{pattern}` never fires: no such time is to come")),
+    });
+    let schedule = errors.collect(parsed.map_err(|message| uri.error_at_option("schedule", message)));
+    errors.into_result()?;
+    schedule.ok_or_else(ConfigErrors::default)
 }
 
 #[derive(Clone)]

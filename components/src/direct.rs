@@ -59,8 +59,11 @@ impl Component for DirectComponent {
     }
 
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        let options = DESCRIPTION.read(uri)?;
-        let name = uri.required_path("a direct endpoint needs a name: `direct:audit`")?;
+        let mut errors = ConfigErrors::default();
+        let options = DESCRIPTION.read_into(uri, &mut errors);
+        let name = errors.collect(uri.required_path("a direct endpoint needs a name: `direct:audit`"));
+        errors.into_result()?;
+        let name = name.unwrap_or_default();
         let address = format_smolstr!("direct:{name}");
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = Arc::clone(slots.entry(name).or_default());

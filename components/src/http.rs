@@ -160,8 +160,8 @@ pub(crate) fn endpoint(
 ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
     // First and alone, because every other mistake would show the URI, and so the password.
     refuse_credentials(uri, uri.path(), BASIC_AUTHENTICATION)?;
-    let options = &description.read(uri)?;
     let mut errors = ConfigErrors::default();
+    let options = &description.read_into(uri, &mut errors);
     let url = errors.collect(url(uri));
     let authentication = errors.collect(authentication(uri, options));
     let range = options.text("ok_status_code_range").unwrap_or_default();
@@ -250,6 +250,9 @@ impl Authentication {
 }
 
 pub(crate) fn authentication(uri: &EndpointUri, options: &Options) -> Result<Authentication, ConfigError> {
+    if !options.are_right(&["auth_username", "auth_password", "auth_bearer_token"]) {
+        return Ok(Authentication::None);
+    }
     let bearer = options.secret("auth_bearer_token");
     match (options.text("auth_username"), options.secret("auth_password"), bearer) {
         (None, None, None) => Ok(Authentication::None),

@@ -167,8 +167,8 @@ impl Component for HttpPollComponent {
             uri.path().split_once(':').map_or(uri.path(), |(_, rest)| rest),
             BASIC_AUTHENTICATION,
         )?;
-        let options = DESCRIPTION.read(uri)?;
         let mut errors = ConfigErrors::default();
+        let options = DESCRIPTION.read_into(uri, &mut errors);
         let url = errors.collect(url(uri, options.text("query").as_deref()));
         let authentication = errors.collect(authentication(uri, &options));
         let cursor = errors.collect(cursor(uri, &options));

@@ -70,11 +70,15 @@ impl Component for LogComponent {
     }
 
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        let options = DESCRIPTION.read(uri)?;
+        let mut errors = ConfigErrors::default();
+        let options = DESCRIPTION.read_into(uri, &mut errors);
+        let name = errors.collect(uri.required_path("a logger needs a name: `log:audit`"));
+        errors.into_result()?;
+        let name = name.unwrap_or_default();
         let all = options.boolean("show_all");
         let level = options.text("level").and_then(|name| LogLevel::from_name(&name));
         Ok(Box::new(Log(Arc::new(Logger {
-            name: uri.required_path("a logger needs a name: `log:audit`")?,
+            name,
             level: level.unwrap_or_default(),
             body: all || options.boolean("show_body"),
             body_type: all || options.boolean("show_body_type"),

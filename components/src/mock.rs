@@ -83,8 +83,11 @@ impl Component for MockComponent {
     }
 
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        let options = DESCRIPTION.read(uri)?;
-        let name = uri.required_path("a mock needs a name: `mock:result`")?;
+        let mut errors = ConfigErrors::default();
+        let options = DESCRIPTION.read_into(uri, &mut errors);
+        let name = errors.collect(uri.required_path("a mock needs a name: `mock:result`"));
+        errors.into_result()?;
+        let name = name.unwrap_or_default();
         let endpoint = Self::endpoint(self, &name);
         if let Some(count) = options.integer("expected_count") {
             endpoint.expect_count(usize::try_from(count).unwrap_or(usize::MAX));

@@ -104,8 +104,11 @@ impl Component for SedaComponent {
     }
 
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        let options = DESCRIPTION.read(uri)?;
-        let name = uri.required_path("a seda endpoint needs a name: `seda:work`")?;
+        let mut errors = ConfigErrors::default();
+        let options = DESCRIPTION.read_into(uri, &mut errors);
+        let name = errors.collect(uri.required_path("a seda endpoint needs a name: `seda:work`"));
+        errors.into_result()?;
+        let name = name.unwrap_or_default();
         let address = format_smolstr!("seda:{name}");
         let consumers = options.integer("concurrent_consumers").unwrap_or(1);
         if !(1..=MAX_CONSUMERS).contains(&consumers) {

@@ -164,8 +164,8 @@ impl Component for TelegramComponent {
 
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         refuse_password(uri)?;
-        let options = DESCRIPTION.read(uri)?;
         let mut errors = ConfigErrors::default();
+        let options = DESCRIPTION.read_into(uri, &mut errors);
         if uri.path() != "bots" {
             errors.push(uri.error_in_whole("a telegram endpoint is `telegram:bots`, as in Camel"));
         }
@@ -173,7 +173,7 @@ impl Component for TelegramComponent {
             let error = uri.error_in_whole("option `authorization_token` is required");
             error.help("for example `telegram:bots?authorization_token=env:BOT_TOKEN`")
         });
-        let token = errors.collect(token);
+        let token = if options.are_right(&["authorization_token"]) { errors.collect(token) } else { None };
         let base = errors.collect(base(uri, &options));
         let timeout = options.duration("timeout");
         let limit = options.integer("limit").unwrap_or(HIGHEST_LIMIT);

@@ -109,11 +109,16 @@ impl Component for TimerComponent {
     }
 
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        let options = DESCRIPTION.read(uri)?;
+        let mut errors = ConfigErrors::default();
+        let options = DESCRIPTION.read_into(uri, &mut errors);
+        let name = errors.collect(uri.required_path("a timer needs a name: `timer:clock`"));
+        #[cfg(feature = "state")]
+        let catch_up = errors.collect(grid::CatchUp::read(uri, &options)).flatten();
+        errors.into_result()?;
         Ok(Box::new(Timer {
             #[cfg(feature = "state")]
-            catch_up: grid::CatchUp::read(uri, &options)?,
-            name: uri.required_path("a timer needs a name: `timer:clock`")?,
+            catch_up,
+            name: name.unwrap_or_default(),
             delay: options.duration("delay"),
             period: options.duration("period"),
             fixed_rate: options.boolean("fixed_rate"),

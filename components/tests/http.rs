@@ -265,6 +265,31 @@ fn secrets_in_a_uri_and_other_mistakes_are_refused_without_showing_the_secret() 
     }
 }
 
+#[test]
+fn the_rules_of_a_component_are_checked_beside_the_kinds_of_its_options() {
+    let router = builder().build().unwrap();
+    let uri = "http:?connect_timeout=x&ok_status_code_range=abc&auth_username=a:b&auth_password=env:P";
+    let errors = router.producer(uri).err().unwrap();
+    let messages = errors.iter().map(|error| error.message()).collect::<Vec<_>>();
+    assert_eq!(messages.len(), 4, "{messages:#?}");
+    let printed = errors.to_string();
+    // At the option, not at the URI.
+    assert!(printed.contains(&format!("{}^^^\n", " ".repeat(47))), "{printed}");
+    let errors =
+        router.producer("http:h?auth_username=a&auth_password=hunter2&skip_request_headers=1").err().unwrap();
+    assert_eq!(errors.iter().len(), 2, "nothing about what goes together: {errors}");
+    assert!(!errors.to_string().contains("hunter2"), "{errors}");
+    for (uri, help) in [
+        ("http:h?query=RAW(a)", "`RAW(...)` has no meaning here"),
+        ("http:h?query=a&b", "nothing is decoded in a table"),
+        ("http:h?query=a&b c=1", "nothing is decoded in a table"),
+        ("http:http://h/x", "stands before a host"),
+    ] {
+        let errors = router.producer(uri).err().unwrap().to_string();
+        assert!(errors.contains(help), "{uri}: {errors}");
+    }
+}
+
 #[tokio::test]
 async fn an_error_does_not_show_the_url() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

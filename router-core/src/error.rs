@@ -1,11 +1,13 @@
 //! Errors: [`ConfigError`] before anything runs, [`RouteError`] when an exchange fails.
 
+mod render;
+
 use std::error::Error;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Origin as SnippetOrigin, Renderer, Snippet};
+use annotate_snippets::Renderer;
 use smol_str::SmolStr;
 
 use crate::cluster::LeadershipLost;
@@ -22,6 +24,8 @@ pub struct ConfigError {
     help: Option<String>,
     route: Option<SmolStr>,
     place: Option<Place>,
+    /// What must not be shown: a secret that was written where it does not belong.
+    hidden: Option<Place>,
 }
 
 /// Exact characters: of a file, or of a text in a line of Rust.
@@ -31,25 +35,36 @@ enum Place {
     Code { location: Option<&'static std::panic::Location<'static>>, text: Arc<str>, range: Range<usize> },
 }
 
+impl Place {
+    fn of(text: &SourceText, range: Range<usize>) -> Self {
+        match text.origin() {
+            Origin::Code(location) => Self::Code { location: Some(*location), text: text.shared(), range },
+            Origin::Computed => Self::Code { location: None, text: text.shared(), range },
+            Origin::File(origin) => {
+                Self::File { file: Arc::clone(&origin.file), range: origin.locate(range) }
+            }
+        }
+    }
+}
+
 impl ConfigError {
     /// A mistake without a place of its own, for example a missing cluster service.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), label: String::new(), help: None, route: None, place: None }
+        Self {
+            message: message.into(),
+            label: String::new(),
+            help: None,
+            route: None,
+            place: None,
+            hidden: None,
+        }
     }
 
     /// A mistake in the given bytes of `text`.
     #[must_use]
     pub fn at(text: &SourceText, range: Range<usize>, message: impl Into<String>) -> Self {
-        let code = |location| Place::Code { location, text: text.shared(), range: range.clone() };
-        let place = match text.origin() {
-            Origin::Code(location) => code(Some(*location)),
-            Origin::Computed => code(None),
-            Origin::File(origin) => {
-                Place::File { file: Arc::clone(&origin.file), range: origin.locate(range.clone()) }
-            }
-        };
-        Self { place: Some(place), ..Self::new(message) }
+        Self { place: Some(Place::of(text, range)), ..Self::new(message) }
     }
 
     /// A mistake in the given bytes of a file.
@@ -81,6 +96,13 @@ impl ConfigError {
         }
     }
 
+    /// Hides these bytes in what is printed: of this error, and of those that are printed with it.
+    #[must_use]
+    pub(crate) fn hiding(mut self, text: &SourceText, range: Range<usize>) -> Self {
+        self.hidden = Some(Place::of(text, range));
+        self
+    }
+
     /// Says in which route the mistake is, unless that was said already.
     #[must_use]
     pub(crate) fn in_route(mut self, route: &str) -> Self {
@@ -106,36 +128,7 @@ impl ConfigError {
     }
 
     fn render(&self, renderer: &Renderer) -> String {
-        let mut group = Group::with_title(Level::ERROR.primary_title(&self.message));
-        match &self.place {
-            Some(Place::File { file, range }) => {
-                // The lines that are shown, and no others: the renderer reads all that it is given.
-                let (line, start) = file.line(range.start);
-                let rest = file.text.get(range.end..).unwrap_or_default();
-                let end = range.end + rest.find('\n').unwrap_or(rest.len());
-                let shown = file.text.get(start..end).unwrap_or_default();
-                let caret = AnnotationKind::Primary.span(range.start - start..range.end - start);
-                let snippet = Snippet::source(shown).line_start(line).path(&file.name);
-                group = group.element(snippet.annotation(caret.label(&*self.label)));
-            }
-            Some(Place::Code { location, text, range }) => {
-                if let Some(location) = location {
-                    let origin = SnippetOrigin::path(location.file());
-                    let column = location.column() as usize;
-                    group = group.element(origin.line(location.line() as usize).char_column(column));
-                }
-                let caret = AnnotationKind::Primary.span(range.clone()).label(&*self.label);
-                group = group.element(Snippet::source(&**text).annotation(caret));
-            }
-            None => {}
-        }
-        if let (Some(route), None | Some(Place::Code { .. })) = (&self.route, &self.place) {
-            group = group.element(Level::NOTE.message(format!("in route `{route}`")));
-        }
-        if let Some(help) = &self.help {
-            group = group.element(Level::HELP.message(help));
-        }
-        renderer.render(&[group])
+        render::render(std::slice::from_ref(self), renderer)
     }
 }
 
@@ -188,7 +181,7 @@ impl ConfigErrors {
     }
 
     /// The errors, in the order in which they will be printed.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &ConfigError> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &ConfigError> + DoubleEndedIterator {
         self.errors.iter()
     }
 
@@ -199,7 +192,7 @@ impl ConfigErrors {
     }
 
     fn render(&self, renderer: &Renderer) -> String {
-        self.errors.iter().map(|error| error.render(renderer)).collect::<Vec<_>>().join("\n\n")
+        render::render(&self.errors, renderer)
     }
 }
 

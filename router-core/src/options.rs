@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::error::{ConfigError, ConfigErrors};
 use crate::secret::Secret;
-use crate::uri::{Encoding, EndpointUri, Part, UriOption};
+use crate::uri::{Encoding, EndpointUri, MARKS_HELP, Part, UriOption};
 
 /// What a component is for and which options its URIs take.
 #[derive(Debug)]
@@ -225,6 +225,14 @@ impl ComponentDescription {
     /// Every unknown, repeated or malformed option.
     pub fn read(&'static self, uri: &EndpointUri) -> Result<Options, ConfigErrors> {
         let mut errors = ConfigErrors::default();
+        let options = self.read_into(uri, &mut errors);
+        errors.into_result().map(|()| options)
+    }
+
+    /// As [`read`](Self::read), for a component that goes on to check its own rules, so that all errors are
+    /// reported together. An option that is wrong has its default; see [`Options::are_right`].
+    pub fn read_into(&'static self, uri: &EndpointUri, errors: &mut ConfigErrors) -> Options {
+        let mut wrong = Vec::new();
         let mut values: Vec<Option<OptionValue>> = self.options.iter().map(|_| None).collect();
         errors.extend(unevaluated(uri.path_part(), &[]));
         for UriOption { name: written, value } in uri.options() {
@@ -233,30 +241,39 @@ impl ComponentDescription {
                 errors.push(self.unknown_option(written));
                 continue;
             };
-            let kind = self.options[index].kind;
+            let OptionDescription { kind, name, .. } = self.options[index];
             if values[index].is_some() {
                 errors.push(written.error(format!("option `{name}` is given twice")));
             }
             let placeholders = unevaluated(value, kind.own_placeholders());
             if placeholders.iter().len() > 0 {
                 errors.extend(placeholders);
+                wrong.push(name);
                 continue;
             }
-            let Some(text) = errors.collect(value.decoded()) else { continue };
-            match kind.read(&text) {
-                Ok(value) => values[index] = Some(value),
-                // Without a place and without the other mistakes: all of them would show the URI, and so
-                // the secret that was written into it.
-                Err(expected) if matches!(kind, OptionKind::Secret) => {
-                    let scheme = self.scheme;
-                    let message = format!("option `{name}` of component `{scheme}` takes {expected}");
-                    return Err(ConfigError::new(message).into());
-                }
-                Err(expected) => errors.push(value.error(format!("option `{name}` takes {expected}"))),
+            let Some(text) = errors.collect(value.decoded()) else {
+                wrong.push(name);
+                continue;
+            };
+            if value.encoding() != Encoding::None && text.starts_with("RAW(") && text.ends_with(')') {
+                let error = value.error("`RAW(...)` has no meaning here, and would be a part of the value");
+                errors.push(error.help("in a table nothing is decoded: `{ uri = \"...\", option = '...' }`"));
+                continue;
             }
+            let expected = match kind.read(&text) {
+                Ok(value) => {
+                    values[index] = Some(value);
+                    continue;
+                }
+                Err(expected) => expected,
+            };
+            wrong.push(name);
+            errors.push(match kind {
+                OptionKind::Secret => misplaced_secret(written, value, &expected),
+                _ => value.error(format!("option `{name}` takes {expected}")),
+            });
         }
-        errors.into_result()?;
-        Ok(Options { description: self, values })
+        Options { description: self, values, wrong }
     }
 
     /// The option of that name.
@@ -270,11 +287,20 @@ impl ComponentDescription {
         let path = Some(self.path.key).filter(|key| !key.is_empty());
         let names = self.options.iter().map(|option| option.name).chain(path);
         let error = written.error(message).suggest(name, names);
+        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')) {
+            return error.help(MARKS_HELP);
+        }
         match self.options.len() {
             0 => error.help(format!("component `{}` has no options", self.scheme)),
             _ => error.help(format!("`bactrian doc {}` lists its options", self.scheme)),
         }
     }
+}
+
+/// What stands where only the place of a secret may is a secret, most likely: it is shown by no error.
+pub(crate) fn misplaced_secret(name: &Part, value: &Part, expected: &str) -> ConfigError {
+    let error = name.error(format!("option `{}` takes {expected}", name.as_str()));
+    error.hiding(value.text(), value.range())
 }
 
 /// Placeholders in a part of a URI that is the same for every exchange, except those of the component.
@@ -301,6 +327,8 @@ pub(crate) fn unevaluated(part: &Part, own: &[&str]) -> ConfigErrors {
 pub struct Options {
     description: &'static ComponentDescription,
     values: Vec<Option<OptionValue>>,
+    /// Those that are given and were reported.
+    wrong: Vec<&'static str>,
 }
 
 #[derive(Clone, Debug)]
@@ -313,6 +341,12 @@ enum OptionValue {
 }
 
 impl Options {
+    /// Whether none of these options was reported as wrong: then what is said about them together is true.
+    #[must_use]
+    pub fn are_right(&self, names: &[&str]) -> bool {
+        !names.iter().any(|name| self.wrong.contains(name))
+    }
+
     /// A duration that has a default.
     #[must_use]
     pub fn duration(&self, name: &str) -> Duration {
@@ -426,9 +460,14 @@ mod tests {
     #[test]
     fn a_secret_that_is_written_into_a_uri_is_refused_and_not_shown() {
         assert!(read("clock:a?token=env:TOKEN").unwrap().secret("token").is_some());
-        let errors = read("clock:a?perod=1s&token=hunter2").unwrap_err().to_string();
-        assert!(errors.contains("option `token` of component `clock` takes `env:NAME`"), "{errors}");
-        assert!(!errors.contains("hunter2"), "{errors}");
+        let errors = read("clock:a?perod=1s&token=hunter2").unwrap_err();
+        let printed = errors.to_string();
+        assert!(printed.contains("option `token` takes `env:NAME`"), "{printed}");
+        assert!(printed.contains("unknown option `perod`"), "{printed}");
+        assert!(!printed.contains("hunter2") && printed.contains("token=*******\n"), "{printed}");
+        assert!(printed.ends_with(&format!("|{}^^^^^", " ".repeat(18))), "at its name: {printed}");
+        let only = errors.iter().next_back().unwrap().to_string();
+        assert!(only.contains("takes `env:NAME`") && !only.contains("hunter2"), "{only}");
     }
 
     #[test]

@@ -13,32 +13,34 @@ pub struct SourceFile {
     /// The whole text.
     pub text: String,
     /// Where each line begins. A file may have thousands of errors, and each has a place.
-    lines: OnceLock<Vec<usize>>,
+    line_starts: OnceLock<Vec<usize>>,
 }
 
 impl SourceFile {
     /// A file of this name with this text.
     #[must_use]
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { name: name.into(), text: text.into(), lines: OnceLock::new() }
+        Self { name: name.into(), text: text.into(), line_starts: OnceLock::new() }
     }
 
     /// `name:line:column` of a byte, both counted from 1, the column in characters.
     #[must_use]
     pub fn position(&self, byte: usize) -> String {
-        let (line, start) = self.line(byte);
-        let before = self.text.get(start..byte).unwrap_or_default();
+        let (line, range) = self.lines_of(&(byte..byte));
+        let before = self.text.get(range.start..byte).unwrap_or_default();
         format!("{}:{line}:{}", self.name, before.chars().count() + 1)
     }
 
-    /// The number of the line in which a byte is, counted from 1, and where it begins.
-    pub(crate) fn line(&self, byte: usize) -> (usize, usize) {
-        let lines = self.lines.get_or_init(|| {
+    /// The number of the first line of a range, counted from 1, and the bytes of all of its lines.
+    pub(crate) fn lines_of(&self, range: &Range<usize>) -> (usize, Range<usize>) {
+        let starts = self.line_starts.get_or_init(|| {
             let ends = self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
             std::iter::once(0).chain(ends.map(|(end, _)| end + 1)).collect()
         });
-        let line = lines.partition_point(|start| *start <= byte).max(1);
-        (line, lines.get(line - 1).copied().unwrap_or_default())
+        let line = |byte: usize| starts.partition_point(|start| *start <= byte) - 1;
+        let (first, last) = (line(range.start), line(range.end.max(range.start)));
+        let end = starts.get(last + 1).copied().unwrap_or(self.text.len());
+        (first + 1, starts[first]..end)
     }
 }
 

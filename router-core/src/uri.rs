@@ -345,6 +345,10 @@ impl fmt::Display for EndpointUri {
     }
 }
 
+/// For what was read as an option and cannot be one.
+pub(crate) const MARKS_HELP: &str = "a `?` begins the options, and a `&` the next one: in a text of yours they are \
+                                     written `%3F` and `%26`; nothing is decoded in a table, `{ uri = \"...\", ... }`";
+
 /// RFC 3986, section 3.1, in lower case.
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_lowercase())
@@ -366,7 +370,7 @@ fn parse_options(text: &SourceText, masked: &str, mark: usize) -> Result<Vec<Uri
             None if pair.is_empty() => {}
             _ => {
                 let message = format!("`{}` is not of the form `option=value`", &text.as_str()[start..end]);
-                return Err(ConfigError::at(text, start..end, message));
+                return Err(ConfigError::at(text, start..end, message).help(MARKS_HELP));
             }
         }
         start = end + 1;

@@ -63,6 +63,9 @@ impl CatchUp {
     /// The options, where `missed` is given.
     pub(super) fn read(uri: &EndpointUri, options: &Options) -> Result<Option<Self>, ConfigError> {
         let Some(policy) = Missed::read(options) else { return Ok(None) };
+        if !options.are_right(&["fixed_rate", "period", "missed"]) {
+            return Ok(None);
+        }
         if !options.boolean("fixed_rate") || options.duration("period").is_zero() {
             let error = uri.error_at_option("missed", "option `missed` needs `fixed_rate=true` and a period");
             return Err(error.help("a period that counts from the last exchange has no times to miss"));

@@ -9,7 +9,7 @@ use super::shown;
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::expression::{Piece, Scope, Variable, pieces, variable};
-use crate::options::{ComponentDescription, OptionKind, PathKind};
+use crate::options::{ComponentDescription, OptionKind, PathKind, misplaced_secret};
 use crate::registry::Registry;
 use crate::source::SourceText;
 use crate::uri::{Encoding, EndpointUri, Part, UriOption, decode, encode};
@@ -286,7 +286,7 @@ impl Compiler {
             };
             let field = self.field(value, value.encoding(), own, language, refused);
             if !field.pieces.iter().any(|piece| matches!(piece, FieldPiece::Value(_))) {
-                self.constant(option.kind, text, value);
+                self.constant(option.kind, name, value);
             }
             options.push((text.to_owned(), field));
         }
@@ -294,17 +294,15 @@ impl Compiler {
     }
 
     /// An option that is the same for every exchange is checked now.
-    fn constant(&mut self, kind: OptionKind, name: &str, value: &Part) {
+    fn constant(&mut self, kind: OptionKind, name: &Part, value: &Part) {
         if value.as_str().contains("${") {
             return;
         }
         let Some(text) = self.errors.collect(value.decoded()) else { return };
         if let Err(expected) = kind.check(&text) {
-            // The value may be a secret.
-            let message = format!("option `{name}` takes {expected}");
             self.errors.push(match kind {
-                OptionKind::Secret => ConfigError::new(message),
-                _ => value.error(message),
+                OptionKind::Secret => misplaced_secret(name, value, &expected),
+                _ => value.error(format!("option `{}` takes {expected}", name.as_str())),
             });
         }
     }

@@ -75,7 +75,7 @@ pub(super) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete
     let (mut addresses, mut mistaken) = (HashSet::new(), HashSet::new());
     for Links { route, source, .. } in links.clone() {
         match source {
-            Err(text) => mistaken.extend(text.as_str().split([':', '?'])),
+            Err(text) => mistaken.extend(names(text.as_str())),
             Ok((from, Some(address))) if !addresses.insert(address.as_str()) => {
                 let message = format!("another route consumes `{address}` already");
                 errors.push(from.error_in_whole(message).in_route(route));
@@ -86,12 +86,21 @@ pub(super) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete
     if !complete {
         return errors;
     }
+    let mut suggestions = MAX_SUGGESTIONS;
     for Links { route, calls, .. } in links.clone() {
-        let found = errors.iter().len();
-        errors.extend(missing(route, calls, &addresses, &mistaken, found));
+        errors.extend(missing(route, calls, &addresses, &mistaken, &mut suggestions));
     }
     errors.extend(circles(links));
     errors
+}
+
+/// For so many errors the most similar address is looked for, which looks at all of them.
+const MAX_SUGGESTIONS: usize = 100;
+
+/// What a URI may have meant as the name that it consumes: what stands behind each colon.
+fn names(uri: &str) -> impl Iterator<Item = &str> {
+    let path = uri.split('?').next().unwrap_or_default();
+    path.match_indices(':').map(|(colon, _)| path[colon + 1..].trim_start_matches('/'))
 }
 
 /// Reports what is wrong between a route and the others that it joins. What is wrong among the others,
@@ -108,20 +117,18 @@ pub(super) fn check_joining<'a>(
         let message = format!("another route consumes `{address}` already");
         errors.push(from.error_in_whole(message).in_route(&new.route));
     }
-    errors.extend(missing(&new.route, &new.calls, &addresses, &HashSet::new(), 0));
+    errors.extend(missing(&new.route, &new.calls, &addresses, &HashSet::new(), &mut 1));
     errors
 }
 
-/// Calls of routes that do not exist; `found` is how many errors there are already.
+/// Calls of routes that do not exist.
 fn missing(
     route: &str,
     calls: &[LocalCall],
     addresses: &HashSet<&str>,
     mistaken: &HashSet<&str>,
-    found: usize,
+    suggestions: &mut usize,
 ) -> ConfigErrors {
-    /// Each suggestion looks at all addresses, and more than these nobody reads.
-    const SUGGESTIONS: usize = 100;
     let mut errors = ConfigErrors::default();
     for LocalCall { address, uri, .. } in calls.iter().filter(|call| !addresses.contains(&*call.address)) {
         // A source with mistakes that names what is called is the one that is meant: `dirct:a`.
@@ -130,7 +137,8 @@ fn missing(
             continue;
         }
         let mut error = uri.error_in_whole(format!("no route consumes `{address}`"));
-        if found + errors.iter().len() < SUGGESTIONS {
+        if *suggestions > 0 {
+            *suggestions -= 1;
             error = error.suggest(address, addresses.iter().copied());
         }
         errors.push(error.help(format!("add a route with `from = \"{address}\"`")).in_route(route));

@@ -67,7 +67,7 @@ pub struct RouteFile {
     /// All other tables: the settings.
     pub tables: Table,
     /// Whether there are routes in the file that are not in `routes`, because they cannot be told from
-    /// what is written: one without `from`, or a file that is not TOML.
+    /// what is written: one without `from`, or a table that is not TOML.
     pub routes_missing: bool,
 }
 
@@ -75,17 +75,14 @@ impl RouteFile {
     /// Reads a file and returns what can be understood of it, and every mistake.
     #[must_use]
     pub fn read(file: Arc<SourceFile>, lookup: Lookup<'_>) -> (Self, ConfigErrors) {
-        let (table, errors) = syntax::parse(&file, lookup);
+        let (table, errors, broken) = syntax::parse(&file, lookup);
         let mut read = Self {
             file: Arc::clone(&file),
             routes: Vec::new(),
             tables: Table::default(),
-            routes_missing: false,
+            routes_missing: broken,
         };
-        let Some(table) = table else {
-            read.routes_missing = true;
-            return (read, errors);
-        };
+        let Some(table) = table else { return (read, errors) };
         let mut reader = Reader { file: &file, errors };
         for entry in table.entries {
             match entry.name.as_str() {

@@ -1,6 +1,7 @@
 //! From the text of a file to its [`Table`], or all of its syntax errors.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ::toml::de::DeTable;
@@ -10,35 +11,124 @@ use super::variables::Lookup;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::source::SourceFile;
 
-/// Parses a file. The table is `None` when the file is not TOML: what a parser recovers from broken
-/// syntax would only give mistakes that nobody made.
-pub(super) fn parse(file: &Arc<SourceFile>, lookup: Lookup<'_>) -> (Option<Table>, ConfigErrors) {
+/// Parses a file. The table has what stands in tables without broken syntax; it is `None` when they cannot
+/// be told from the others. Tells also whether syntax is broken somewhere.
+pub(super) fn parse(file: &Arc<SourceFile>, lookup: Lookup<'_>) -> (Option<Table>, ConfigErrors, bool) {
     let (document, found) = DeTable::parse_recoverable(&file.text);
     if found.is_empty() {
         let mut converter = Converter { file, lookup, errors: ConfigErrors::default() };
         let table = converter.table(document.get_ref());
-        return (Some(table), converter.errors);
+        return (Some(table), converter.errors, false);
     }
+    // A text or array that is not closed makes errors in all that follows: each table is read alone.
+    let sections = sections(&file.text);
+    let broken = sections.iter().map(|section| {
+        let found = DeTable::parse_recoverable(&file.text[section.clone()]).1;
+        found.iter().map(|error| slip(error, section.start)).collect::<Vec<_>>()
+    });
+    let broken = broken.collect::<Vec<_>>();
+    if broken.iter().all(Vec::is_empty) {
+        let found = found.iter().map(|error| slip(error, 0)).collect();
+        return (None, syntax_errors(file, found), true);
+    }
+    let rest = without_broken(&file.text, &sections, &broken);
+    let mut errors = syntax_errors(file, broken.into_iter().flatten().collect());
+    let (document, found) = DeTable::parse_recoverable(&rest);
+    if !found.is_empty() {
+        return (None, errors, true);
+    }
+    let mut converter = Converter { file, lookup, errors: ConfigErrors::default() };
+    let table = converter.table(document.get_ref());
+    errors.extend(converter.errors);
+    (Some(table), errors, true)
+}
+
+/// Where the parser stumbled, and why. What it read began at byte `offset` of the file.
+fn slip(error: &::toml::de::Error, offset: usize) -> (Range<usize>, String) {
+    let place = error.span().unwrap_or(0..0);
+    (place.start + offset..place.end.max(place.start) + offset, error.message().to_owned())
+}
+
+fn syntax_errors(file: &Arc<SourceFile>, found: Vec<(Range<usize>, String)>) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
+    let starts = line_starts(&file.text);
     let mut lines = HashSet::new();
-    for error in found {
-        let place = error.span().unwrap_or(0..0);
-        let start = floor(&file.text, place.start);
-        let end = floor(&file.text, place.end.max(start));
-        let line = file.text[..start].matches('\n').count();
+    let yaml = is_yaml(&file.text);
+    for (place, message) in found {
+        let (start, end) = (floor(&file.text, place.start), floor(&file.text, place.end));
+        let line = starts.partition_point(|begins| *begins <= start);
         // One slip makes a parser stumble several times in its line: the first time is the slip.
         if lines.insert(line) {
-            let message = match error.message() {
+            let message = match message.as_str() {
                 // The parser takes `timer:x` for a misspelt `true`, by its first letter.
                 text if text.starts_with("invalid boolean") && !is_boolean(&file.text[start..end]) => {
                     "string values must be quoted"
                 }
                 text => text,
             };
-            errors.push(ConfigError::in_file(file, start..end, format!("not TOML: {message}")));
+            let error = ConfigError::in_file(file, start..end, format!("not TOML: {message}"));
+            if yaml {
+                errors.push(error.help(YAML_HELP));
+                break;
+            }
+            errors.push(error);
         }
     }
-    (None, errors)
+    errors
+}
+
+const YAML_HELP: &str =
+    "this looks like YAML; routes are TOML: `[[route]]` and below it `from = \"timer:clock\"`";
+
+/// Whether the first line that says something is one of YAML.
+fn is_yaml(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let word = |line: &str| line.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+    lines.next().is_some_and(|line| {
+        let pair = line.split_once(':').is_some_and(|(key, rest)| {
+            word(key.trim_start_matches("- ")) && (rest.is_empty() || rest.starts_with(' '))
+        });
+        line == "---" || line.starts_with("- ") || pair
+    })
+}
+
+/// The tables of a file: each begins with the line of its header, and what stands in front is one too.
+fn sections(text: &str) -> Vec<Range<usize>> {
+    let is_header = |start: &usize| {
+        let line = text[*start..].lines().next().unwrap_or_default();
+        let line = line.split('#').next().unwrap_or_default().trim();
+        let name = line.strip_prefix('[').map(|rest| rest.trim_start_matches('[')).unwrap_or_default();
+        name.starts_with(|first: char| first.is_ascii_alphabetic())
+            && line.ends_with(']')
+            && !line.contains(',')
+    };
+    let headers = line_starts(text).into_iter().filter(|start| *start > 0 && is_header(start));
+    let starts = std::iter::once(0).chain(headers).collect::<Vec<_>>();
+    let ends = starts.iter().skip(1).copied().chain([text.len()]);
+    starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect()
+}
+
+/// The text with blanks for what is broken, so that all else keeps its place.
+fn without_broken<T>(text: &str, sections: &[Range<usize>], broken: &[Vec<T>]) -> String {
+    let mut rest = String::with_capacity(text.len());
+    let mut blank = false;
+    for (section, errors) in sections.iter().zip(broken) {
+        let section = &text[section.clone()];
+        // `[route.error_handler]` belongs to the route in front of it.
+        blank = !errors.is_empty() || (blank && section.lines().next().unwrap_or_default().contains('.'));
+        if blank {
+            rest.extend(section.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }));
+        } else {
+            rest.push_str(section);
+        }
+    }
+    rest
+}
+
+/// Where the lines of a text begin.
+fn line_starts(text: &str) -> Vec<usize> {
+    let newlines = text.match_indices('\n').map(|(at, _)| at + 1);
+    std::iter::once(0).chain(newlines).filter(|start| *start < text.len().max(1)).collect()
 }
 
 fn is_boolean(written: &str) -> bool {

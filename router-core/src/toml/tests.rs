@@ -125,3 +125,66 @@ fn values_that_are_not_text_are_what_they_are() {
         assert_eq!(*value, expected, "{written}");
     }
 }
+
+#[test]
+fn after_broken_syntax_the_other_tables_are_read() {
+    let text = r#"
+        [cluster]
+        servce = "file"
+        [[route]]
+        id = "broken"
+        from = timer:x
+        [route.error_handler]
+        dead_letter = "log:x"
+        [[route]]
+        id = "open"
+        steps = [
+          { log = "x" },
+        [[route]]
+        id = "after"
+        from = 5
+        [[route]]
+        id = "good"
+        from = "timer:x"
+        "#;
+    let (read, errors) = RouteFile::read(file(text), &lookup);
+    let messages = errors.iter().map(crate::error::ConfigError::message).collect::<Vec<_>>();
+    assert_eq!(messages.iter().filter(|message| message.starts_with("not TOML")).count(), 2, "{messages:?}");
+    assert_eq!(messages.len(), 3, "{messages:?}");
+    assert!(read.routes_missing);
+    let ids = read.routes.iter().map(|route| route.id.as_ref().unwrap().as_str()).collect::<Vec<_>>();
+    assert_eq!(ids, ["after", "good"]);
+    assert_eq!(read.tables.entries.len(), 1);
+
+    let text =
+        "[[route]]\nid = 'a'\nfrom = 5\n[[route]]\nid = = 'b'\nfrom = 'timer:x'\n[[route]]\nfrom = 6\n";
+    let (read, errors) = RouteFile::read(file(text), &lookup);
+    assert_eq!(errors.iter().len(), 3, "{errors}");
+    assert_eq!(read.routes.len(), 2);
+
+    let (_, errors) = RouteFile::read(file("- route:\n    from:\n      uri: timer:x\n"), &lookup);
+    assert!(errors.to_string().contains("this looks like YAML"), "{errors}");
+    assert_eq!(errors.iter().len(), 1);
+    let (_, errors) = RouteFile::read(file("from = 'timer:x\n"), &lookup);
+    assert!(!errors.to_string().contains("YAML"), "{errors}");
+}
+
+/// Each error was placed by reading its file from the beginning: 8,000 took many seconds, ten times as many
+/// would have taken a hundred times as long.
+#[test]
+fn thousands_of_errors_are_placed_in_linear_time() {
+    let route = |number| {
+        format!(
+            "[[route]]\nid = 'r{number}'\nfrom = 'direct:a{number}'\nsteps = [{{ lgo = 'x' }}, {{ to = 'direct:b{number}' }}]\n"
+        )
+    };
+    let text = (0..8_000).map(route).collect::<String>();
+    let begin = std::time::Instant::now();
+    let (read, errors) = RouteFile::read(file(&text), &lookup);
+    assert_eq!(errors.iter().len(), 8_000);
+    let built = crate::router::RouterBuilder::new().routes(read.routes).mistakes(errors, false).build();
+    let printed = built.err().unwrap().to_string();
+    assert!(printed.len() > 1_000_000);
+    let took = begin.elapsed();
+    assert!(took < std::time::Duration::from_secs(30), "{took:?}");
+}
