@@ -44,6 +44,7 @@ pub use cluster::{FileCluster, FileClusterSettings};
 pub use members::members;
 pub use operator::FileOperator;
 pub use record::{LeaderRecord, leaders, locks};
+pub use requests::drained;
 
 use router_core::cluster::ClusterError;
 
