@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -65,6 +65,17 @@ fn member(folder: &Path, name: &str, wanted: &str) -> Running {
     running
 }
 
+/// The reason of the first lock.
+fn first_reason(locks: &Value) -> Value {
+    locks[0]["reason"].clone()
+}
+
+/// All files below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
 #[test]
 fn who_leads_who_stands_by_and_what_for() {
     let folder = tempfile::tempdir().unwrap();
@@ -98,12 +109,14 @@ fn who_leads_who_stands_by_and_what_for() {
     let guide = include_str!("../docs/src/kubernetes.md");
     let keys = locks[0].as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
     let expected = [
+        "drained",
         "heartbeat_age_seconds",
         "held_seconds",
         "held_since",
         "holder",
         "lock",
         "member",
+        "reason",
         "routes",
         "standbys",
         "state",
@@ -115,7 +128,10 @@ fn who_leads_who_stands_by_and_what_for() {
     assert_eq!(locks[0]["heartbeat_age_seconds"], Value::Null, "the kernel needs no heartbeat");
     let table = String::from_utf8(leaders(folder, &[]).stdout).unwrap();
     let cells = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect::<Vec<_>>();
-    assert_eq!(cells[0], ["LOCK", "STATE", "HOLDER", "TERM", "HELD", "HEARTBEAT", "STANDBYS", "ROUTES"]);
+    assert_eq!(
+        cells[0],
+        ["LOCK", "STATE", "HOLDER", "TERM", "HELD", "HEARTBEAT", "STANDBYS", "ROUTES", "REASON"]
+    );
     assert_eq!((&cells[1][..4], &cells[1][5..]), (&["lock1", "led", "a", "1"][..], &["-", "1", "clock"][..]));
     assert_eq!(leaders(folder, &["-o", "holder"]).stdout, b"a\n");
 
@@ -129,10 +145,38 @@ fn who_leads_who_stands_by_and_what_for() {
     let after = std::iter::repeat_with(&mut next).find(|lock| lock["state"] == "led").unwrap();
     assert_eq!((&after["member"], &after["standbys"]), (&"b".into(), &serde_json::json!([])));
     assert!(after["term"].as_u64() > Some(1));
+    // A leader that is stopped keeps the lock, and does nothing.
+    let id = Pid::from_child(&second.0);
+    kill_process(id, Signal::STOP).unwrap();
+    let stopped = next();
+    assert_eq!((&stopped["state"], &stopped["member"]), (&"silent".into(), &"b".into()), "{stopped}");
+    assert!(stopped["reason"].as_str().unwrap().contains("is stopped (SIGSTOP)"), "{stopped}");
+    kill_process(id, Signal::CONT).unwrap();
+    assert_eq!((next()["state"].clone(), first_reason(&json(folder, &[]))), ("led".into(), Value::Null));
+    // One that is drained holds nothing, and says so.
+    assert!(bactrian(folder, &["drain", "b"]).output().unwrap().status.success());
+    let free = std::iter::repeat_with(&mut next).find(|lock| lock["state"] == "free").unwrap();
+    assert_eq!((&free["standbys"], &free["drained"]), (&serde_json::json!([]), &serde_json::json!(["b"])));
+    let why = free["reason"].as_str().unwrap();
+    assert!(why.starts_with("b led it in term ") && why.ends_with("; all members are drained: b"), "{why}");
+    let table = String::from_utf8(leaders(folder, &[]).stdout).unwrap();
+    assert!(table.contains("0 (+1 drained)") && table.contains("; all members are drained: b\n"), "{table}");
+    assert!(bactrian(folder, &["drain", "--undo", "b"]).output().unwrap().status.success());
+    assert_eq!(next()["state"], "led");
     // A member that was killed stands by no more.
     drop(second);
     assert_eq!(next()["state"], "free");
     let locks = json(folder, &[]);
     assert_eq!((&locks[0]["state"], &locks[0]["standbys"]), (&"free".into(), &serde_json::json!([])));
+    assert!(first_reason(&locks).as_str().unwrap().ends_with("; no member is alive"), "{locks}");
+    // What can no longer be seen is marked.
+    std::fs::rename(folder.join(".bactrian"), folder.join("away")).unwrap();
+    assert_eq!(next()["state"], "unknown");
+    std::fs::rename(folder.join("away"), folder.join(".bactrian")).unwrap();
+    assert_eq!(next()["state"], "free");
+    let lock = walk(folder).into_iter().find(|path| path.ends_with("lock1.lock")).unwrap();
+    std::fs::remove_file(lock).unwrap();
+    let gone = json(folder, &[]);
+    assert_eq!(first_reason(&gone), "no member has led it yet", "{gone}");
     watch.stop();
 }

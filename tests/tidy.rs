@@ -119,6 +119,57 @@ fn the_guide_lists_all_settings() {
     assert!(page.contains(&table), "docs/src/settings.md lacks this table:\n{table}");
 }
 
+/// The literal text of the warnings and errors in a source file: of each the longest part between its values.
+fn warnings(source: &str) -> Vec<String> {
+    let source = source.split("#[cfg(test)]").next().unwrap();
+    let mut found = Vec::new();
+    for call in source.split("warn!(").skip(1).chain(source.split("error!(").skip(1)) {
+        // The message is the first text in the call.
+        let Some(text) = call.split_once('"').map(|(_, rest)| rest) else { continue };
+        let end = text.char_indices().find(|(at, letter)| *letter == '"' && !text[..*at].ends_with('\\'));
+        let text = text[..end.unwrap().0].replace("\\\n", " ").replace("\\\"", "\"");
+        let parts = text
+            .split(['{', '}'])
+            .step_by(2)
+            .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+        let longest = parts.max_by_key(String::len).unwrap_or_default();
+        found.push(longest.trim_matches(|letter: char| !letter.is_alphanumeric()).to_owned());
+    }
+    found
+}
+
+/// Shorter ones are nothing but values.
+const SHORTEST_PHRASE: usize = 12;
+
+#[test]
+fn the_guide_explains_each_warning_about_clusters_and_leadership() {
+    let page = fs::read_to_string(root().join("docs/src/troubleshooting.md")).unwrap();
+    let page = page.replace(['>', '*'], " ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let ours = ["router-core/src", "cluster-file/src", "cluster-lease/src", "cluster-kubernetes/src", "src"];
+    let components =
+        ["master.rs", "missed.rs", "seda.rs"].map(|file| root().join("components/src").join(file));
+    let (mut count, mut missing) = (0, Vec::new());
+    for path in files("rs") {
+        let is_ours = ours.iter().any(|folder| path.starts_with(root().join(folder)));
+        if !is_ours && !components.contains(&path) {
+            continue;
+        }
+        for phrase in warnings(&fs::read_to_string(&path).unwrap()) {
+            let is_phrase = phrase.len() >= SHORTEST_PHRASE;
+            count += usize::from(is_phrase);
+            if is_phrase && !page.contains(&phrase) {
+                missing.push(format!("{}: {phrase}", path.display()));
+            }
+        }
+    }
+    let missing = missing.join("\n");
+    assert!(
+        missing.is_empty(),
+        "docs/src/troubleshooting.md does not say what to do about these lines:\n{missing}"
+    );
+    assert!(count >= 20, "{count} phrases: the search no longer finds them");
+}
+
 /// What is not compiled in is in the table nevertheless.
 #[cfg(feature = "admin")]
 #[test]

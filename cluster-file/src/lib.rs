@@ -49,6 +49,7 @@ pub use cluster::{FileCluster, FileClusterSettings};
 pub use members::members;
 pub use operator::FileOperator;
 pub use record::{LeaderRecord, leaders, locks};
+pub use requests::drained;
 #[doc(hidden)]
 pub use timing::Timing;
 

@@ -51,8 +51,11 @@ pub(crate) fn is_drained(root: &Path, member: &str) -> bool {
     drain_file(root, member).exists()
 }
 
-/// The members that are asked to hold no lock.
-pub(crate) fn drained(root: &Path) -> io::Result<Vec<String>> {
+/// The ids of the members that are asked to hold no lock, also of some that have ended; for tools.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn drained(root: impl AsRef<Path>) -> io::Result<Vec<String>> {
     let mut members = Vec::new();
     for entry in fs::read_dir(root)? {
         let path = entry?.path();

@@ -44,9 +44,13 @@ pub struct Survey {
 pub struct Seen {
     /// The locks, by name.
     pub locks: BTreeMap<LockName, LockStatus>,
+    /// The live members that are drained, by pod or host: they hold nothing, or are about to.
+    pub drained: BTreeSet<String>,
     /// Why pods were not seen, so that members which have never led are missing among the standbys.
     pub without_pods: Option<String>,
     version: String,
+    /// When a holder that lives now counts as silent, if nothing is heard of it until then.
+    silent_in: Option<Duration>,
 }
 
 /// One lock.
@@ -95,6 +99,8 @@ struct SessionStatus {
     ahead: SignedDuration,
     age: Duration,
     alive: bool,
+    /// When it counts as silent.
+    silent_in: Duration,
 }
 
 impl Survey {
@@ -138,15 +144,18 @@ impl Survey {
         let sessions = leases.items.iter().filter_map(|lease| self.session(lease, now));
         let sessions = sessions.collect::<BTreeMap<_, _>>();
         let hosts = sessions.values().filter(|session| session.alive).map(|session| session.host.clone());
-        let drained = leases.items.iter().filter_map(|lease| self.drained(lease)).collect::<BTreeSet<_>>();
-        let members = hosts.chain(pods).filter(|host| !drained.contains(host)).collect::<BTreeSet<_>>();
+        let asked = leases.items.iter().filter_map(|lease| self.drained(lease)).collect::<BTreeSet<_>>();
+        let (drained, members) = hosts.chain(pods).partition(|host| asked.contains(host));
         let locks = leases.items.iter().filter_map(|lease| self.lock(lease, now, &sessions, &members));
+        let locks = locks.collect::<BTreeMap<_, _>>();
         let version = leases.metadata.resource_version.unwrap_or_default();
-        Ok(Seen { locks: locks.collect(), without_pods, version })
+        let silent_in =
+            sessions.values().filter(|session| session.alive).map(|session| session.silent_in).min();
+        Ok(Seen { locks, drained, without_pods, version, silent_in })
     }
 
-    /// Waits until a lock has changed since `seen`, or for a minute: looking again tells. Heartbeats are no
-    /// changes.
+    /// Waits until a lock has changed since `seen`, until a holder may have become silent, or for a minute: looking
+    /// again tells. Heartbeats are no changes.
     ///
     /// # Errors
     /// As [`look`](Self::look).
@@ -170,7 +179,8 @@ impl Survey {
                 Some(Ok(_)) | None => Ok(()),
             }
         };
-        timeout(LONGEST_WATCH, next).await.unwrap_or(Ok(()))
+        let patience = seen.silent_in.map_or(LONGEST_WATCH, |silent_in| silent_in.min(LONGEST_WATCH));
+        timeout(patience, next).await.unwrap_or(Ok(()))
     }
 
     fn asked(&self, verb: &'static str, rule: &'static Rule) -> Asked<'_> {
@@ -230,9 +240,11 @@ impl Survey {
         let (ahead, heartbeat) = (ahead(lease)?, spec.renew_time.as_ref()?.0);
         let wait = spec.lease_duration_seconds?;
         let age = between(saturating(heartbeat, ahead), now);
-        let alive = record.dead.is_none() && age.as_secs() <= u64::try_from(wait).unwrap_or(0);
+        let wait = Duration::from_secs(u64::try_from(wait).unwrap_or(0));
+        let alive = record.dead.is_none() && age.as_secs() <= wait.as_secs();
+        let silent_in = wait.saturating_sub(age) + Duration::from_secs(1);
         let host = member.host.as_deref().unwrap_or(&member.id).to_owned();
-        Some((id, SessionStatus { member: member.id.to_string(), host, ahead, age, alive }))
+        Some((id, SessionStatus { member: member.id.to_string(), host, ahead, age, alive, silent_in }))
     }
 
     /// The host that an operator has drained, if that is what the Lease asks for.

@@ -1,15 +1,15 @@
 //! The locks of the processes of a host.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bactrian::settings::Settings;
 use router_core::error::BoxError;
 
-use super::Lock;
 #[cfg(feature = "file")]
 use super::State;
+use super::{Lock, Members};
 
 /// How often to look for changes. A look reads a line per lock.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -45,25 +45,36 @@ impl Directory {
     }
 
     #[cfg(not(feature = "file"))]
-    pub(super) fn look(&self) -> Result<(BTreeMap<String, Lock>, Vec<String>), BoxError> {
-        Ok((BTreeMap::new(), Vec::new()))
+    pub(super) fn look(&self) -> Result<(BTreeMap<String, Lock>, Members), BoxError> {
+        Ok((BTreeMap::new(), Members::default()))
     }
 
-    /// The locks, and the members that live. The kernel tells who leads: no heartbeat, and nobody is silent.
+    /// The locks, and the members that live. The kernel tells who leads, and whether that process runs.
     #[cfg(feature = "file")]
-    pub(super) fn look(&self) -> Result<(BTreeMap<String, Lock>, Vec<String>), BoxError> {
-        let members = bactrian::cluster_file::members(&self.root);
-        let members = members.into_iter().map(|member| member.id.to_string()).collect::<Vec<_>>();
+    pub(super) fn look(&self) -> Result<(BTreeMap<String, Lock>, Members), BoxError> {
+        let asked = bactrian::cluster_file::drained(&self.root)?;
+        let alive = bactrian::cluster_file::members(&self.root);
+        let alive = alive.into_iter().map(|member| member.id.to_string());
+        let (drained, standbys) = alive.partition(|id| asked.contains(id));
+        let members = Members { standbys, drained };
         let now = jiff::Timestamp::now();
         let mut locks = BTreeMap::new();
         for record in bactrian::cluster_file::locks(&self.root)? {
-            let mut lock = Lock::free(&record.lock, members.clone());
+            let why = format!("{} led it in term {}; {}", record.member, record.term, members.why_free());
+            let mut lock = Lock::free(&record.lock, &members, &why);
             if record.leading {
                 lock.standbys.retain(|member| *member != record.member);
                 let since = record.since.parse::<jiff::Timestamp>().ok();
                 let held = since.map(|since| now.duration_since(since).as_secs());
+                let stopped = record.pid.filter(|pid| is_stopped(*pid, &self.root));
                 lock = Lock {
-                    state: State::Led,
+                    state: if stopped.is_some() { State::Silent } else { State::Led },
+                    reason: match stopped {
+                        Some(pid) => {
+                            Some(format!("its process {pid} is stopped (SIGSTOP), and keeps the lock"))
+                        }
+                        None => lock.drained.contains(&record.member).then(|| FINISHES.to_owned()),
+                    },
                     holder: Some(record.member.clone()),
                     member: Some(record.member),
                     term: Some(record.term),
@@ -76,4 +87,20 @@ impl Directory {
         }
         Ok((locks, members))
     }
+}
+
+/// Why a drained member still leads.
+pub(super) const FINISHES: &str = "its holder is drained, and finishes its work first";
+
+/// Whether the process is stopped by a signal. A number alone could be another process's, here or in another container,
+/// so it must have something below `root` open.
+#[cfg(feature = "file")]
+fn is_stopped(pid: u32, root: &Path) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // The name of the program, in brackets, may be anything.
+    let state = status.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let mut open = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+    matches!(state, Some('T' | 't')) && open.any(|file| file.starts_with(&root))
 }

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bactrian::cluster_kubernetes::{Group as GroupName, KubernetesClusterSettings, LockStatus, Seen, Survey};
+use bactrian::cluster_kubernetes::{
+    Group as GroupName, KubernetesClusterSettings, LockHolder, LockStatus, Seen, Survey,
+};
 use router_core::error::BoxError;
 
-use super::{Lock, State};
+use super::file::FINISHES;
+use super::{Lock, Members, State};
 use crate::cli::output;
 
 pub(super) struct Group {
@@ -35,7 +38,7 @@ impl Group {
     }
 
     /// The locks, and all members of which there is a trace.
-    pub(super) async fn look(&mut self) -> Result<(BTreeMap<String, Lock>, Vec<String>), BoxError> {
+    pub(super) async fn look(&mut self) -> Result<(BTreeMap<String, Lock>, Members), BoxError> {
         let seen = self.survey.look().await?;
         if let Some(why) = seen.without_pods.as_ref().filter(|_| self.seen.is_none()) {
             output::diagnostic(&format!("note: standbys that have never led are not shown: {why}"));
@@ -43,25 +46,31 @@ impl Group {
         let hosts = seen.locks.values().flat_map(|lock| {
             lock.holder.iter().filter(|holder| holder.alive).map(|holder| &holder.host).chain(&lock.standbys)
         });
-        let members = hosts.cloned().collect::<BTreeSet<_>>().into_iter().collect();
-        let locks = seen.locks.iter().map(|(name, status)| (name.to_string(), lock(name.as_str(), status)));
+        let standbys = hosts.filter(|host| !seen.drained.contains(*host)).cloned().collect::<BTreeSet<_>>();
+        let drained = seen.drained.iter().cloned().collect::<Vec<_>>();
+        let members = Members { standbys: standbys.into_iter().collect(), drained: drained.clone() };
+        let locks = seen.locks.iter().map(|(name, status)| {
+            let standbys = status.standbys.iter().cloned().collect();
+            (name.to_string(), lock(name.as_str(), status, &Members { standbys, drained: drained.clone() }))
+        });
         let locks = locks.collect();
         self.seen = Some(seen);
         Ok((locks, members))
     }
 }
 
-fn lock(name: &str, status: &LockStatus) -> Lock {
-    let free = Lock::free(name, status.standbys.iter().cloned().collect());
+fn lock(name: &str, status: &LockStatus, members: &Members) -> Lock {
+    let free = Lock::free(name, members, &members.why_free());
     let free = Lock { routes: status.routes.clone(), ..free };
     let Some(holder) = &status.holder else { return free };
-    let state = match (holder.alive, holder.settled) {
-        (false, _) => State::Silent,
-        (true, false) => State::Taking,
-        (true, true) => State::Led,
+    let (state, reason) = match (holder.alive, holder.settled) {
+        (false, _) => (State::Silent, Some(why_silent(holder, members))),
+        (true, false) => (State::Taking, Some("it waits, because an earlier leader may still work".into())),
+        (true, true) => (State::Led, members.drained.contains(&holder.host).then(|| FINISHES.to_owned())),
     };
     Lock {
         state,
+        reason,
         holder: Some(holder.host.clone()),
         member: Some(holder.member.clone()),
         term: Some(holder.term),
@@ -70,4 +79,14 @@ fn lock(name: &str, status: &LockStatus) -> Lock {
         heartbeat_age_seconds: holder.heartbeat_age.map(|age| age.as_secs()),
         ..free
     }
+}
+
+fn why_silent(holder: &LockHolder, members: &Members) -> String {
+    let heard = match holder.heartbeat_age {
+        Some(age) => {
+            format!("its holder has ended or is cut off, {} s after its last heartbeat", age.as_secs())
+        }
+        None => "the session of its holder is gone".into(),
+    };
+    format!("{heard}; {}", members.why_free())
 }

@@ -60,7 +60,7 @@ enum Form {
 /// How a lock stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-#[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "the kernel knows fewer states"))]
+#[cfg_attr(not(feature = "kubernetes"), allow(dead_code, reason = "the kernel knows fewer states"))]
 enum State {
     /// Somebody leads.
     Led,
@@ -68,8 +68,10 @@ enum State {
     Taking,
     /// Somebody holds it who has ended, or has been silent for longer than a leader may be.
     Silent,
-    /// Nobody holds it.
+    /// No member holds it.
     Free,
+    /// With `--watch`: it cannot be seen at present.
+    Unknown,
 }
 
 /// One lock. Its serialisation is the JSON that the guide describes: fields are added, never changed.
@@ -84,14 +86,37 @@ struct Lock {
     held_seconds: Option<u64>,
     heartbeat_age_seconds: Option<u64>,
     standbys: Vec<String>,
+    drained: Vec<String>,
     routes: Vec<String>,
+    /// Why it is in another state than `led`.
+    reason: Option<String>,
+}
+
+/// The live members of a cluster, by the names that the table shows.
+#[derive(Clone, Default)]
+struct Members {
+    standbys: Vec<String>,
+    drained: Vec<String>,
+}
+
+impl Members {
+    /// Why a lock that no member holds stays like that.
+    fn why_free(&self) -> String {
+        match (self.standbys.is_empty(), self.drained.is_empty()) {
+            (false, _) => "no member has taken it".into(),
+            (true, false) => format!("all members are drained: {}", self.drained.join(", ")),
+            (true, true) => "no member is alive".into(),
+        }
+    }
 }
 
 impl Lock {
-    fn free(lock: &str, standbys: Vec<String>) -> Self {
+    fn free(lock: &str, members: &Members, why: &str) -> Self {
+        let Members { standbys, drained } = members.clone();
         Self {
             lock: lock.to_owned(),
             state: State::Free,
+            reason: Some(why.to_owned()),
             holder: None,
             member: None,
             term: None,
@@ -99,8 +124,14 @@ impl Lock {
             held_seconds: None,
             heartbeat_age_seconds: None,
             standbys,
+            drained,
             routes: Vec::new(),
         }
+    }
+
+    /// The same lock, when it is not known how it stands.
+    fn unknown(&self, why: &str) -> Self {
+        Self { state: State::Unknown, reason: Some(why.to_owned()), ..self.clone() }
     }
 
     /// What is a change to those who watch.
@@ -188,33 +219,43 @@ async fn watch(
     let mut seen = Ok::<_, BoxError>(locks);
     let mut complaint = String::new();
     loop {
-        match seen {
-            Ok(locks) => {
+        let failed = seen.is_err();
+        let now = match seen {
+            Ok(mut locks) => {
                 complaint.clear();
-                for lock in locks {
-                    let before = known.insert(lock.lock.clone(), lock.clone());
-                    if before.is_some_and(|before| before.leadership() == lock.leadership()) {
-                        continue;
-                    }
-                    let line = match form {
-                        Form::Table => table::line(&lock),
-                        Form::Json => format!("{}\n", serde_json::to_string(&lock)?),
-                        Form::Holder => table::holders(&[lock]),
-                    };
-                    if let Err(code) = output::try_data(&line) {
-                        return Ok(code);
-                    }
-                }
+                let gone = known.keys().filter(|name| locks.iter().all(|lock| lock.lock != **name));
+                let gone = gone.map(|name| Lock::free(name, &Members::default(), "its record is gone"));
+                let gone = gone.collect::<Vec<_>>();
+                locks.extend(gone);
+                locks
             }
             Err(error) => {
                 // Once, however long it lasts.
                 let text = Chain(&*error).to_string();
                 if text != complaint {
                     output::diagnostic(&format!("error: {text}"));
-                    complaint = text;
                 }
-                tokio::time::sleep(PAUSE).await;
+                let unknown = known.values().map(|lock| lock.unknown(&text)).collect();
+                complaint = text;
+                unknown
             }
+        };
+        for lock in now {
+            let before = known.insert(lock.lock.clone(), lock.clone());
+            if before.is_some_and(|before| before.leadership() == lock.leadership()) {
+                continue;
+            }
+            let line = match form {
+                Form::Table => table::line(&lock),
+                Form::Json => format!("{}\n", serde_json::to_string(&lock)?),
+                Form::Holder => table::holders(&[lock]),
+            };
+            if let Err(code) = output::try_data(&line) {
+                return Ok(code);
+            }
+        }
+        if failed {
+            tokio::time::sleep(PAUSE).await;
         }
         seen = match cluster.changed().await {
             Ok(()) => cluster.look(routes).await,
@@ -242,7 +283,8 @@ impl Cluster {
         };
         for (name, routes) in routes {
             let lock = locks.entry(name.to_string());
-            lock.or_insert_with(|| Lock::free(name.as_str(), members.clone())).routes.clone_from(routes);
+            let never_led = || Lock::free(name.as_str(), &members, "no member has led it yet");
+            lock.or_insert_with(never_led).routes.clone_from(routes);
         }
         Ok(locks.into_values().collect())
     }

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::{Lock, State};
 
-const HEAD: [&str; 8] = ["LOCK", "STATE", "HOLDER", "TERM", "HELD", "HEARTBEAT", "STANDBYS", "ROUTES"];
+const HEAD: [&str; 9] =
+    ["LOCK", "STATE", "HOLDER", "TERM", "HELD", "HEARTBEAT", "STANDBYS", "ROUTES", "REASON"];
 
 pub(super) fn table(locks: &[Lock]) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
@@ -34,8 +35,12 @@ fn row(lock: &Lock) -> [String; HEAD.len()] {
         lock.term.map_or_else(nothing, |term| term.to_string()),
         ago(lock.held_seconds),
         ago(lock.heartbeat_age_seconds),
-        lock.standbys.len().to_string(),
+        match lock.drained.len() {
+            0 => lock.standbys.len().to_string(),
+            drained => format!("{} (+{drained} drained)", lock.standbys.len()),
+        },
         if lock.routes.is_empty() { nothing() } else { lock.routes.join(", ") },
+        lock.reason.clone().unwrap_or_default(),
     ]
 }
 
@@ -46,6 +51,9 @@ pub(super) fn line(lock: &Lock) -> String {
     if let (Some(holder), Some(term)) = (&lock.holder, lock.term) {
         // Writing into a string cannot fail.
         let _ = write!(line, "  {holder}  term {term}");
+    }
+    if let Some(reason) = &lock.reason {
+        let _ = write!(line, "  {reason}");
     }
     line + "\n"
 }
@@ -65,6 +73,7 @@ fn word(state: State) -> &'static str {
         State::Taking => "taking",
         State::Silent => "silent",
         State::Free => "free",
+        State::Unknown => "unknown",
     }
 }
 
@@ -81,6 +90,7 @@ fn time(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Members;
     use super::*;
 
     #[test]
@@ -91,15 +101,16 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_they_must_be() {
-        let mut led = Lock::free("lock1", vec!["b".into()]);
-        led.state = State::Led;
+        let members = Members { standbys: vec!["b".into()], drained: vec!["c".into()] };
+        let mut led = Lock::free("lock1", &members, "");
+        (led.state, led.reason) = (State::Led, None);
         (led.holder, led.term, led.held_seconds) = (Some("pod-a".into()), Some(7), Some(65));
         (led.heartbeat_age_seconds, led.routes) = (Some(1), vec!["clock".into(), "report".into()]);
-        let free = Lock::free("long-name", Vec::new());
+        let free = Lock::free("long-name", &Members::default(), &Members::default().why_free());
         let expected = "\
-LOCK       STATE  HOLDER  TERM  HELD  HEARTBEAT  STANDBYS  ROUTES
-lock1      led    pod-a   7     1m5s  1s         1         clock, report
-long-name  free   -       -     -     -          0         -
+LOCK       STATE  HOLDER  TERM  HELD  HEARTBEAT  STANDBYS        ROUTES         REASON
+lock1      led    pod-a   7     1m5s  1s         1 (+1 drained)  clock, report
+long-name  free   -       -     -     -          0               -              no member is alive
 ";
         assert_eq!(table(&[led.clone(), free.clone()]), expected);
         assert_eq!(holders(&[led.clone(), free, led]), "pod-a\n");
