@@ -44,7 +44,7 @@ fn parse(text: &str) -> Snapshot {
 impl Snapshot {
     /// The processes that have the file locked that `metadata` is about.
     pub(crate) fn of(&self, metadata: &Metadata) -> Vec<u32> {
-        let device = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+        let device = device(metadata);
         let locks = self.0.get(&metadata.ino()).map_or(&[][..], Vec::as_slice);
         // Some file systems (btrfs, overlayfs) show `stat` another device than the kernel has.
         let exact = locks.iter().any(|lock| lock.device == device);
@@ -54,6 +54,17 @@ impl Snapshot {
         processes.dedup();
         processes
     }
+}
+
+#[cfg(target_os = "linux")]
+fn device(metadata: &Metadata) -> (u32, u32) {
+    (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()))
+}
+
+/// Elsewhere there are no locks to compare it with.
+#[cfg(not(target_os = "linux"))]
+fn device(_metadata: &Metadata) -> (u32, u32) {
+    (0, 0)
 }
 
 /// Whether a process is stopped: by a signal or by a debugger.
