@@ -33,7 +33,7 @@ fn a_process_that_hangs_keeps_the_lock_and_starts_no_burst_when_it_goes_on() {
     let first = stage.wait_for_term_after(0);
     let leader = members.iter().position(|member| member.id() == first.member).unwrap();
     let leader = members.swap_remove(leader);
-    leader.signal(rustix::process::Signal::STOP);
+    leader.pause();
     let before = stage.records().len();
     // The time itself is what is tested: two hundred ticks of 5 ms are missed, and nobody takes over.
     #[expect(clippy::disallowed_methods, reason = "a test program has no runtime to block")]

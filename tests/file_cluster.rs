@@ -75,7 +75,7 @@ fn a_leader_that_slept_while_its_file_was_deleted_starts_nothing_more() {
         let led = stage.wait_for_term_after(0);
         let leader = members.iter().position(|member| member.id() == led.member).unwrap();
         let leader = members.swap_remove(leader);
-        leader.signal(Signal::STOP);
+        leader.pause();
         let file = lock_file(&stage);
         if round % 2 == 0 {
             fs::remove_file(&file).unwrap();

@@ -8,7 +8,7 @@
 //! - The file was seen to go, or to be replaced, also by one that comes back: an earlier leader may be alive.
 //!   **Wait until [`Timing::settle`] after that**, whatever the file says.
 //! - The record in the file says that it was written to this very file (its inode, and when it was made), for
-//!   this very lock, and the file was not touched since (see [`was_touched`]): somebody led it before and had to
+//!   this very lock, and the file was not touched since (see [`was_touched`]): a member led it before and had to
 //!   be sure. This is every fail-over. **No wait.**
 //! - No other member lived when this member joined, and no deletion of the file was seen since: no earlier
 //!   file can have a living leader. This is every first run. **No wait.**

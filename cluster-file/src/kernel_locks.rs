@@ -7,9 +7,17 @@ use std::collections::HashMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
-/// All locks of the kind `flock` at one time, by inode: device and process.
+/// All locks of the kind `flock` at one time, by inode.
 #[derive(Default)]
-pub(crate) struct Snapshot(HashMap<u64, Vec<((u32, u32), u32)>>);
+pub(crate) struct Snapshot(HashMap<u64, Vec<Lock>>);
+
+/// One of them.
+#[derive(Debug, PartialEq, Eq)]
+struct Lock {
+    /// Where the file is: major and minor number.
+    device: (u32, u32),
+    process: u32,
+}
 
 /// Reads them; where there is no such file there are none.
 pub(crate) fn snapshot() -> Snapshot {
@@ -27,7 +35,7 @@ fn parse(text: &str) -> Snapshot {
         let (Some(major), Some(minor)) = (hexadecimal(), hexadecimal()) else { continue };
         let inode = file.next().and_then(|inode| inode.parse().ok());
         if let (Some(inode), Ok(process)) = (inode, process.parse()) {
-            locks.entry(inode).or_default().push(((major, minor), process));
+            locks.entry(inode).or_default().push(Lock { device: (major, minor), process });
         }
     }
     Snapshot(locks)
@@ -36,19 +44,27 @@ fn parse(text: &str) -> Snapshot {
 impl Snapshot {
     /// The processes that have the file locked that `metadata` is about.
     pub(crate) fn of(&self, metadata: &Metadata) -> Vec<u32> {
-        let device = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+        let device = device(metadata);
         let locks = self.0.get(&metadata.ino()).map_or(&[][..], Vec::as_slice);
         // Some file systems (btrfs, overlayfs) show `stat` another device than the kernel has.
-        let exact = locks.iter().any(|(at, _)| *at == device);
-        let mut processes = locks
-            .iter()
-            .filter(|(at, _)| !exact || *at == device)
-            .map(|(_, process)| *process)
-            .collect::<Vec<_>>();
+        let exact = locks.iter().any(|lock| lock.device == device);
+        let here = locks.iter().filter(|lock| !exact || lock.device == device);
+        let mut processes = here.map(|lock| lock.process).collect::<Vec<_>>();
         processes.sort_unstable();
         processes.dedup();
         processes
     }
+}
+
+#[cfg(target_os = "linux")]
+fn device(metadata: &Metadata) -> (u32, u32) {
+    (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()))
+}
+
+/// Elsewhere there are no locks to compare it with.
+#[cfg(not(target_os = "linux"))]
+fn device(_metadata: &Metadata) -> (u32, u32) {
+    (0, 0)
 }
 
 /// Whether a process is stopped: by a signal or by a debugger.
@@ -89,6 +105,6 @@ mod tests {
     fn lines_of_other_kinds_and_of_waiting_processes_are_passed_over() {
         let text = "1: FLOCK  ADVISORY  WRITE 42 fe:00:7 0 EOF\n1: -> FLOCK  ADVISORY  WRITE 43 fe:00:7 0 EOF\n\
                     2: POSIX  ADVISORY  WRITE 44 fe:00:7 0 EOF\n3: OFDLCK ADVISORY  READ -1 00:1a:9 0 EOF\nx\n";
-        assert_eq!(parse(text).0, HashMap::from([(7, vec![((0xfe, 0), 42)])]));
+        assert_eq!(parse(text).0, HashMap::from([(7, vec![Lock { device: (0xfe, 0), process: 42 }])]));
     }
 }

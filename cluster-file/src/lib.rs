@@ -16,6 +16,7 @@
 //! | `<id>.drain` | an operator asks a member to hold no lock, as long as it is there |
 //! | `terms` | the highest number that was handed out for terms |
 //! | `.terms-lock` | held locked while `terms` is changed |
+//! | `.terms.<random>` | the next `terms`, before it is in its place |
 //!
 //! `<lock>` and `<id>` are escaped so that different names are different files, also on file systems
 //! that ignore case.

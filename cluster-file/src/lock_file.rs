@@ -98,7 +98,7 @@ impl Held {
     }
 }
 
-/// The file that is at `path` now; `None`: there is none. A lock on another one protects from nobody.
+/// The file that is at `path` now; `None`: there is none. A lock on another one protects nothing.
 pub(crate) fn present(path: &Path) -> io::Result<Option<FileVersion>> {
     match std::fs::metadata(path) {
         Ok(present) => Ok(Some(FileVersion::of(&present))),

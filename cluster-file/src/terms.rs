@@ -158,7 +158,7 @@ impl TermNumbers {
             // In a thread, because it syncs.
             let reserving = tokio::task::spawn_blocking(move || try_reserve(&root, floor, size));
             let reserved = reserving.await.map_err(|error| {
-                ClusterError::Unusable("no number for a new term could be had".into(), Some(error.into()))
+                ClusterError::Unusable("no number for a new term is available".into(), Some(error.into()))
             })??;
             if let Some(mark) = reserved {
                 return Ok(mark);
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(b.take(Last::AtLeast(0), 10).await.unwrap(), 11);
         assert_eq!(a.take(Last::Known(1), 10).await.unwrap(), 2, "the block is good for this lock");
         assert_eq!(a.take(Last::Known(11), 10).await.unwrap(), 21, "the block lies below the last term");
-        assert_eq!(b.take(Last::AtLeast(0), 10).await.unwrap(), 41, "somebody else may have used 21 for it");
+        assert_eq!(b.take(Last::AtLeast(0), 10).await.unwrap(), 41, "another member may have used 21 for it");
     }
 
     #[tokio::test]

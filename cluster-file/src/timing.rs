@@ -5,8 +5,8 @@ use std::time::Duration;
 /// The constants of a member.
 ///
 /// They are no settings: the defaults are for everybody. But another version of this program may have others,
-/// and what counts is what the *leader* lives by. So each member writes [`ends_within`](Self::ends_within)
-/// into its records, and a candidate waits for the longest that it knows of.
+/// and what counts is what the *leader* lives by. So each member writes how long
+/// that is into its records, and a candidate waits for the longest that it knows of.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// How often everybody looks anyway, so that an event that never comes costs this and no more.

@@ -241,6 +241,27 @@ async fn no_member_leads_in_a_new_directory_while_the_former_one_has_members() {
     timeout(Duration::from_secs(60), view.lead()).await.unwrap().unwrap();
 }
 
+/// The directory may be replaced while a member joins it: then its own file is in the other one.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_joins_anew_is_not_in_its_own_way() {
+    let parent = TempDir::new().unwrap();
+    let (root, moved) = (parent.path().join("root"), parent.path().join("moved"));
+    let a = join(&root, "a").await;
+    let view = a.view(&lock1()).await.unwrap();
+    drop(view.lead().await.unwrap());
+    fs::rename(&root, &moved).unwrap();
+    fs::create_dir(&root).unwrap();
+    fs::rename(moved.join("members"), root.join("members")).unwrap();
+    timeout(Duration::from_secs(60), async {
+        while view.members().is_empty() || fs::metadata(root.join(LOCK1_FILE)).is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        view.lead().await.unwrap()
+    })
+    .await
+    .expect("it did not join");
+}
+
 #[tokio::test(start_paused = true)]
 async fn ids_that_no_one_chose_differ_even_where_process_ids_are_the_same() {
     let root = TempDir::new().unwrap();

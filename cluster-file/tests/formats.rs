@@ -69,6 +69,20 @@ async fn records_of_leaders_vouch_for_their_files_in_every_format() {
     }
 }
 
+/// An empty file, or one that something else wrote, is no evidence that it was never led.
+#[tokio::test(start_paused = true)]
+async fn what_is_no_record_is_no_evidence() {
+    let of_another_file = sample("lock-2.json").replace("FILE", "1");
+    for text in ["", "\n", "{", "{}", "null", "7", "{\"format\":1}", &of_another_file] {
+        let (root, _) = led_before(text);
+        let _other = join(root.path(), "other").await;
+        let a = join(root.path(), "a").await;
+        let view = a.view(&lock1()).await.unwrap();
+        assert!(timeout(Duration::from_secs(4), view.lead()).await.is_err(), "{text:?}");
+        timeout(Duration::from_secs(2), view.lead()).await.unwrap().unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_record_of_a_newer_program_is_left_alone() {
     let (root, path) = led_before(&sample("lock-newer.json"));

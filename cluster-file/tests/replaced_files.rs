@@ -100,6 +100,18 @@ impl Stage {
         timeout(Duration::from_secs(60), begun).await.expect("no other term began")
     }
 
+    /// One of two members leads, its file is moved aside, and the next one leads; returns where the file was, and
+    /// is.
+    async fn lead_in_turn(&mut self) -> (PathBuf, PathBuf) {
+        self.start("a").await;
+        self.start("b").await;
+        self.terms(1).await;
+        let (file, aside) = (self.file(), self.aside());
+        fs::rename(&file, &aside).unwrap();
+        self.terms(2).await;
+        (file, aside)
+    }
+
     /// Proves that terms did not overlap and grew.
     fn judge(&self) {
         let led = self.led.lock().unwrap().clone();
@@ -114,12 +126,7 @@ impl Stage {
 /// Moves a file aside, lets the next member lead, and moves the file back by `back`.
 async fn comes_back(without_events: bool, back: impl Fn(&Path, &Path)) {
     let mut stage = Stage::new(without_events);
-    stage.start("a").await;
-    stage.start("b").await;
-    stage.terms(1).await;
-    let (file, aside) = (stage.file(), stage.aside());
-    fs::rename(&file, &aside).unwrap();
-    stage.terms(2).await;
+    let (file, aside) = stage.lead_in_turn().await;
     back(&aside, &file);
     let returned = Instant::now();
     // It has not seen what was done to the file.
@@ -172,12 +179,7 @@ async fn a_leader_that_lost_its_file_does_not_vouch_for_it() {
 #[tokio::test(start_paused = true)]
 async fn what_was_seen_counts_more_than_what_the_file_says() {
     let mut stage = Stage::new(false);
-    stage.start("a").await;
-    stage.start("b").await;
-    stage.terms(1).await;
-    let (file, aside) = (stage.file(), stage.aside());
-    fs::rename(&file, &aside).unwrap();
-    stage.terms(2).await;
+    let (file, aside) = stage.lead_in_turn().await;
     fs::rename(&aside, &file).unwrap();
     let text = fs::read(&file).unwrap();
     fs::write(&file, text).unwrap();

@@ -163,6 +163,19 @@ impl Member {
         rustix::process::kill_process(id, signal).unwrap();
     }
 
+    /// `SIGSTOP`; returns when all threads have stopped: those that are in the kernel first come back from it.
+    pub(crate) fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.id());
+        let stopped = |task: &Path| {
+            let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+            stat.rsplit_once(')').is_some_and(|(_, state)| state.trim_start().starts_with('T'))
+        };
+        while !std::fs::read_dir(&tasks).unwrap().all(|task| stopped(&task.unwrap().path())) {
+            pause();
+        }
+    }
+
     /// `kill -9`, at the returned time.
     pub(crate) fn kill(mut self) -> u64 {
         let at = now();
