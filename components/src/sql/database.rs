@@ -213,11 +213,37 @@ impl Transaction {
         values: &[Value],
         limit: usize,
     ) -> Result<Outcome, BoxError> {
+        self.execute(statement, values, limit, false).await
+    }
+
+    /// Runs a statement, of which the database sends `limit` rows and those that cannot be read, if it is a
+    /// query.
+    pub(super) async fn query(
+        &mut self,
+        statement: &Statement,
+        values: &[Value],
+        limit: usize,
+    ) -> Result<Outcome, BoxError> {
+        let cursor = limit < usize::MAX && statement.kind == Kind::Query;
+        self.execute(statement, values, limit, cursor).await
+    }
+
+    async fn execute(
+        &mut self,
+        statement: &Statement,
+        values: &[Value],
+        limit: usize,
+        cursor: bool,
+    ) -> Result<Outcome, BoxError> {
         let outcome = match self {
+            // Where a statement goes on only as its rows are asked for.
             Self::Sqlite(transaction) => sqlite::run(transaction, statement, values, limit).await,
             Self::Postgres(transaction) => {
                 let connection = transaction.connection()?;
-                let outcome = postgres::run(connection, statement, values, limit).await;
+                let outcome = match cursor {
+                    true => postgres::query(connection, statement, values, limit).await,
+                    false => postgres::run(connection, statement, values, limit).await,
+                };
                 if let Err(error) = &outcome {
                     postgres::forget(connection, error).await;
                 }
@@ -225,26 +251,6 @@ impl Transaction {
             }
         };
         outcome.map_err(failed)
-    }
-
-    /// Makes a query, of which the database sends `limit` rows and those that cannot be read.
-    pub(super) async fn query(
-        &mut self,
-        statement: &Statement,
-        values: &[Value],
-        limit: usize,
-    ) -> Result<Outcome, BoxError> {
-        match self {
-            Self::Postgres(transaction) if limit < usize::MAX && statement.kind == Kind::Query => {
-                let connection = transaction.connection()?;
-                let outcome = postgres::query(connection, statement, values, limit).await;
-                if let Err(error) = &outcome {
-                    postgres::forget(connection, error).await;
-                }
-                outcome.map_err(failed)
-            }
-            _ => self.run(statement, values, limit).await,
-        }
     }
 
     /// Works in the transaction, and undoes what was done if that fails.

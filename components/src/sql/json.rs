@@ -1,4 +1,4 @@
-//! JSON out of a column, of which nothing may be lost.
+//! JSON as a text, of which nothing may be lost.
 
 use router_core::error::BoxError;
 use serde_json::Value as Json;
@@ -9,13 +9,18 @@ use serde_json::Value as Json;
 /// When it is none, or contains a number with more digits than a `f64` can hold.
 pub(super) fn read(bytes: &[u8]) -> Result<Json, BoxError> {
     let json = serde_json::from_slice(bytes)?;
-    match numbers(std::str::from_utf8(bytes)?).find(|number| !is_exact(number)) {
+    match inexact(std::str::from_utf8(bytes)?).next() {
         Some(number) => Err(format!(
             "the number {number} in this JSON has more digits than can be kept: cast it to text, `column::text`"
         )
         .into()),
         None => Ok(json),
     }
+}
+
+/// The numbers in a JSON text that have more digits than a `f64` can hold.
+pub(super) fn inexact(text: &str) -> impl Iterator<Item = &str> {
+    numbers(text).filter(|number| !is_exact(number))
 }
 
 /// The numbers in a JSON text.

@@ -8,6 +8,7 @@ use router_core::exchange::{Body, Message};
 use router_core::value::Value;
 use serde_json::Value as Json;
 
+use super::json;
 use super::statement::{Parameter, Place, Statement};
 
 /// What parameters can be filled from.
@@ -49,20 +50,27 @@ impl Parameters<'_> {
         }
         let found = match &self.source {
             Source::Nothing => None,
-            Source::Row(row) => field(row, name).map(exact),
+            Source::Row(row) => field(row, name).map(Value::from),
             Source::Message(message) if name == "body" => Some(match &message.body {
                 // As the fields of a text are those of the JSON in it.
                 Body::Text(_) | Body::Bytes(_) if parameter.place == Place::InList => {
                     let json = parsed.get_or_insert_with(|| message.body.to_json().unwrap_or_default());
                     if json.is_array() { Value::Json(Arc::clone(json)) } else { message.body.to_value() }
                 }
-                Body::Json(json) => exact(json),
+                Body::Json(json) => Value::from(&**json),
                 other => other.to_value(),
             }),
             Source::Message(message) => {
                 // Text that is no JSON has no fields.
                 let json = parsed.get_or_insert_with(|| message.body.to_json().unwrap_or_default());
-                field(json, name).map(exact).or_else(|| message.headers.get(name).cloned())
+                let field = field(json, name).map(Value::from);
+                if let Some(number) = field.as_ref().and_then(|field| lost_number(&message.body, field)) {
+                    return Err(format!(
+                        "`:{name}` is the number {number}, which has more digits than can be kept: write it as a text"
+                    )
+                    .into());
+                }
+                field.or_else(|| message.headers.get(name).cloned())
             }
         };
         found.ok_or_else(|| match self.source {
@@ -83,14 +91,22 @@ fn field<'a>(json: &'a Json, name: &str) -> Option<&'a Json> {
     json.get(name).or_else(|| name.split('.').try_fold(json, |json, part| json.get(part)))
 }
 
-/// The value, with every digit: a whole number that is too large for `Value` stays JSON.
-fn exact(json: &Json) -> Value {
-    match json {
-        Json::Number(number) if number.is_u64() && number.as_i64().is_none() => {
-            Value::Json(Arc::new(json.clone()))
-        }
-        json => Value::from(json),
+/// The number of a body that came as text, if this value was made of it and has not all of its digits.
+fn lost_number<'a>(body: &'a Body, value: &Value) -> Option<&'a str> {
+    let text = match body {
+        Body::Text(text) => text.as_str(),
+        Body::Bytes(bytes) => std::str::from_utf8(bytes).ok()?,
+        Body::Empty | Body::Json(_) => return None,
+    };
+    let floats = match value {
+        Value::Float(number) => vec![*number],
+        value => list(value)?.iter().filter(|item| item.is_f64()).filter_map(Json::as_f64).collect(),
+    };
+    // Most have none, and the text may be long.
+    if floats.is_empty() {
+        return None;
     }
+    json::inexact(text).find(|number| number.parse().is_ok_and(|number: f64| floats.contains(&number)))
 }
 
 /// The elements of a value that is a list.

@@ -14,6 +14,7 @@ use crate::support::Database;
 for_both! {
     statements_read_their_parameters_and_say_what_they_have_done
     parameters_are_never_part_of_the_statement
+    numbers_of_a_text_keep_their_digits
     a_fence_refuses_an_older_leader
 }
 
@@ -50,6 +51,23 @@ async fn statements_read_their_parameters_and_say_what_they_have_done(database: 
     assert!(error.contains("the parameter `:id`"), "{error}");
     let error = database.run("select :term", json!({ "term": 1 })).await.unwrap_err().to_string();
     assert!(error.contains("outside of routes with `master:`"), "{error}");
+}
+
+async fn numbers_of_a_text_keep_their_digits(database: Database, table: &str) {
+    database.run(&format!("create table {table} (n numeric)"), ()).await.unwrap();
+    let insert = format!("insert into {table} values (:n)");
+    for lost in [r#"{"n": 12345678901234567.89}"#, r#"{"n": 123456789012345678901234567890, "m": 1}"#] {
+        let error = database.run(&insert, lost).await.unwrap_err().to_string();
+        assert!(error.contains("has more digits than can be kept"), "{error}");
+    }
+    // Others of the body do not matter, and these are whole.
+    let others = r#", "m": 12345678901234567.89}"#;
+    for kept in ["0.1", "9007199254740993", "-2.50", "\"5\""] {
+        database.run(&insert, format!("{{\"n\": {kept}{others}")).await.unwrap();
+    }
+    let rows = database.rows(&format!("select cast(n as text) as n from {table} order by n")).await;
+    let found = rows.as_array().unwrap().iter().map(|row| row["n"].as_str().unwrap()).collect::<Vec<_>>();
+    assert_eq!(found, ["-2.5", "0.1", "5", "9007199254740993"]);
 }
 
 async fn parameters_are_never_part_of_the_statement(database: Database, table: &str) {
