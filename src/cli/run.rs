@@ -1,10 +1,11 @@
 //! `bactrian run`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use bactrian::cluster;
 use bactrian::load::Loaded;
-use bactrian::logging::init_logging_as;
+use bactrian::logging::{self, init_logging_as};
 #[cfg(feature = "admin")]
 use bactrian::settings::Environment;
 use router_core::error::{BoxError, Chain};
@@ -12,26 +13,43 @@ use router_core::router::Shutdown;
 
 use super::{Sources, output};
 
+/// How long the end of the process waits for a stderr that is slow, and for calls that block.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Exit codes: 0 after all exchanges in flight were finished, 1 when some were dropped (after a second
 /// signal, or because draining took too long), or the admin listener or the cluster service could not be
 /// opened.
 pub(super) fn run(sources: &Sources) -> ExitCode {
+    // First of all: a process with the id 1 does not get signals that nothing has asked for. Until the routes
+    // are started, one ends the process at once, whatever it waits for.
+    if let Err(error) = bactrian::listen_for_signals() {
+        return output::failure(&format!("cannot listen for signals: {error}"));
+    }
     let loaded = match sources.load() {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
     init_logging_as(loaded.settings.log.format);
     allow_many_files();
-    let ended = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(BoxError::from)
-        .and_then(|runtime| runtime.block_on(route(&loaded)));
-    match ended {
+    let ended =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(BoxError::from).and_then(
+            |runtime| {
+                let ended = runtime.block_on(route(&loaded));
+                // Dropping it would wait for calls that block, for as long as they do.
+                runtime.shutdown_timeout(END_TIMEOUT);
+                ended
+            },
+        );
+    let code = match ended {
         Ok(Shutdown::Drained) => ExitCode::SUCCESS,
         Ok(Shutdown::Aborted) => ExitCode::FAILURE,
-        Err(error) => output::failure(&Chain(&*error).to_string()),
-    }
+        Err(error) => {
+            logging::say(&format!("error: {}", Chain(&*error)));
+            ExitCode::FAILURE
+        }
+    };
+    logging::flush(END_TIMEOUT);
+    code
 }
 
 /// Each lock that this process leads is two open files. The usual soft limit of 1024 is there for old
