@@ -6,7 +6,6 @@ use std::time::Duration;
 use bactrian::cluster;
 use bactrian::load::Loaded;
 use bactrian::logging::{self, init_logging_as};
-#[cfg(feature = "admin")]
 use bactrian::settings::Environment;
 use router_core::error::{BoxError, Chain};
 use router_core::router::Shutdown;
@@ -30,6 +29,9 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
         Err(code) => return code,
     };
     init_logging_as(loaded.settings.log.format);
+    for note in Environment::of_process().notes() {
+        tracing::warn!("{note}");
+    }
     allow_many_files();
     let ended =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(BoxError::from).and_then(
