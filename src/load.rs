@@ -53,6 +53,7 @@ pub fn load(
         let lookup = |name: &str| environment.get(name).map(Into::into);
         let (file, found) = RouteFile::read(Arc::new(source), &lookup);
         routes_missing |= file.routes_missing;
+        errors.extend(environment.check(&file.file));
         errors.extend(found);
         files.push(file);
     }

@@ -1,7 +1,16 @@
 //! [`init_logging`]: the log on stderr, short lines for people or JSON.
+//!
+//! A log that cannot be written stops nothing: lines are lost and counted, see [`METRICS`].
 
-use std::fmt;
-use std::io::IsTerminal;
+mod escape;
+mod lines;
+mod panics;
+
+use std::fmt::{self, Write as _};
+use std::io::{IsTerminal, Write as _};
+use std::time::Duration;
+
+use router_core::metrics::{Metric, MetricKind};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -10,6 +19,26 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use escape::JsonLines;
+use lines::Lines;
+
+/// `log_lines_lost_total`.
+static LINES_LOST: Metric = Metric {
+    name: "bactrian_log_lines_lost_total",
+    kind: MetricKind::Counter,
+    labels: &[],
+    summary: "lines of the log that were lost, because stderr could not be written or was blocked",
+};
+
+/// The metrics of the log.
+pub static METRICS: &[&Metric] = &[&LINES_LOST];
+
+/// Sets them to what is true now: nothing is measured where lines are written.
+#[cfg(feature = "admin")]
+pub(crate) fn refresh_metrics() {
+    LINES_LOST.counter(&[]).absolute(lines::lost());
+}
 
 /// The form of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,8 +53,11 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts the log of this process. The variable `RUST_LOG` says how much of it, INFO and above where it
-/// says nothing. Does nothing where a log was started before.
+/// Starts the log of this process, in which panics are reported too. The variable `RUST_LOG` sets how much is
+/// logged; defaults to INFO and above. Does nothing where a log was started before.
+///
+/// Logging never fails and waits for stderr for a moment at most. Where stderr cannot be written, lines are lost
+/// until it can be written again.
 pub fn init_logging() {
     init_logging_as(LogFormat::Auto);
 }
@@ -33,18 +65,35 @@ pub fn init_logging() {
 /// As [`init_logging`], in the given form.
 pub fn init_logging_as(format: LogFormat) {
     let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be formatted is reported by `eprintln!` otherwise, which panics.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     let human = match format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Human => true,
         LogFormat::Json => false,
     };
-    // The only error is that there is a log already.
-    let _ = if human {
-        log.with_ansi(stderr_has_colours()).event_format(HumanFormat).try_init()
+    let started = if human {
+        log.with_writer(|| Lines).with_ansi(stderr_has_colours()).event_format(HumanFormat).try_init()
     } else {
-        log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        let json = log.with_writer(|| JsonLines).json().flatten_event(true);
+        json.with_current_span(false).with_span_list(false).try_init()
     };
+    // The only error is that there is a log already.
+    if started.is_ok() {
+        panics::report_in_log();
+    }
+}
+
+/// Writes a line to stderr as the log does: it does not fail, and waits for a moment at most.
+pub fn say(line: &str) {
+    // Writing cannot fail.
+    let _ = Lines.write_all(format!("{line}\n").as_bytes());
+}
+
+/// Waits until the log is written, at most this long. Only needed where stderr is slow: whatever is logged is
+/// written at once otherwise.
+pub fn flush(timeout: Duration) {
+    Lines::flush(timeout);
 }
 
 /// Whether to write colours to stderr: to a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
@@ -79,9 +128,14 @@ where
             write!(writer, "{time} {level} ")?;
         }
         if let Some(logger) = line.logger {
-            write!(writer, "{logger}: ")?;
+            write!(writer, "{}: ", escape::one_line(&logger))?;
         }
-        writeln!(writer, "{}", line.message)
+        if line.multiline {
+            writeln!(writer, "{}", escape::lines(&line.message))?;
+        } else {
+            writeln!(writer, "{}", escape::one_line(&line.message))?;
+        }
+        write!(writer, "{}", line.backtrace)
     }
 }
 
@@ -100,6 +154,9 @@ fn colour(level: Level) -> u8 {
 struct Line {
     logger: Option<String>,
     message: String,
+    /// Whether the line feeds in the message are the author's, and not data.
+    multiline: bool,
+    backtrace: String,
 }
 
 impl Visit for Line {
@@ -107,11 +164,19 @@ impl Visit for Line {
         match field.name() {
             "logger" => self.logger = Some(value.into()),
             "message" => self.message = value.into(),
+            "backtrace" => self.backtrace = value.into(),
             _ => {}
         }
     }
 
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.multiline |= value && field.name() == "multiline";
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.record_str(field, &format!("{value:?}"));
+        // What cannot say what it is must not end what logs it: `format!` would panic.
+        let mut text = String::new();
+        let _ = write!(text, "{value:?}");
+        self.record_str(field, &text);
     }
 }

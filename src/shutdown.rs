@@ -1,40 +1,229 @@
-//! [`run`]: a router until the process is asked to stop.
+//! [`run`]: a router until the process is asked to stop, and the signals that ask for it.
+//!
+//! The signals have a thread of their own, so that they are heard when every thread of the program is
+//! stuck. What it does with one depends on who waits for it; see [`listen_for_signals`].
+
+use std::io;
+use std::process::exit;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use router_core::router::{Router, Shutdown};
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
 
-/// Runs a router until SIGINT (Ctrl-C) or SIGTERM, then drains it; a second signal aborts what is still
-/// in flight.
+/// How long after the second signal the process may still take. Aborting drops what is in flight at once, and
+/// gives the cluster service one second to release its locks.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the end of the process waits for the line that explains it.
+const REPORT_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Runs a router until SIGINT (Ctrl-C) or SIGTERM, then drains it. A second signal aborts what is still in
+/// flight, and ends the process with exit code 1 if that takes longer than two seconds, whatever blocks it;
+/// a third one does so at once. A signal that came since [`listen_for_signals`] counts.
+///
+/// # Panics
+/// When the operating system refuses to deliver signals: a process that cannot be stopped in order
+/// should not start.
 ///
 /// # Cancellation
 /// Dropping the future aborts all routes.
 pub async fn run(router: &Router) -> Shutdown {
-    router.run_until_or_abort(shutdown_signal(), shutdown_signal()).await
+    let waiter = Waiter::new();
+    router.run_until_or_abort(waiter.requested(1), waiter.requested(2)).await
 }
 
 /// Completes at the next SIGINT or SIGTERM after it is first polled. Where there are no such signals,
 /// at Ctrl-C.
 ///
-/// # Cancellation
-/// Safe. From the first poll on, the signals no longer end the process by themselves.
-///
 /// # Panics
-/// When the operating system refuses to deliver signals: a process that cannot be stopped in order
-/// should not start.
+/// When the operating system refuses to deliver signals.
+///
+/// # Cancellation
+/// Safe.
 pub async fn shutdown_signal() {
-    #[cfg(unix)]
-    {
+    let waiter = Waiter::new();
+    let before = *waiter.requests.borrow();
+    waiter.requested(before + 1).await;
+}
+
+/// Takes the signals from the operating system, for the rest of the life of the process. [`run`] and
+/// [`shutdown_signal`] do it too, but a program should do it first of all: a process with the id 1, as in a
+/// container, never gets a signal that nothing has asked for.
+///
+/// SIGINT and SIGTERM end the process at once while neither [`run`] nor [`shutdown_signal`] waits for them: with
+/// exit code 0 when it is the first one, because nothing was dropped, else with 1. SIGHUP is ignored, so a
+/// process survives its terminal.
+///
+/// # Errors
+/// When the operating system refuses.
+pub fn listen_for_signals() -> io::Result<()> {
+    static LISTENING: Mutex<bool> = Mutex::new(false);
+    let mut listening = LISTENING.lock().unwrap_or_else(PoisonError::into_inner);
+    if *listening {
+        return Ok(());
+    }
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (opened, ready) = sync_channel(1);
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            let source = Source::open();
+            // The caller waits for it.
+            let (source, result) = match source {
+                Ok(source) => (Some(source), Ok(())),
+                Err(error) => (None, Err(error)),
+            };
+            let _ = opened.send(result);
+            if let Some(source) = source {
+                obey(source).await;
+            }
+        });
+    })?;
+    ready.recv().map_err(io::Error::other)??;
+    *listening = true;
+    Ok(())
+}
+
+/// What the thread of the signals shares with those who wait for them.
+struct Signals {
+    /// How often the process was asked to stop.
+    requests: watch::Sender<u32>,
+    /// How many wait. Held while a request is counted, so that each is either waited for or ends the process.
+    waiters: Mutex<usize>,
+}
+
+static SIGNALS: LazyLock<Signals> =
+    LazyLock::new(|| Signals { requests: watch::Sender::new(0), waiters: Mutex::new(0) });
+
+impl Signals {
+    fn waiters(&self) -> MutexGuard<'_, usize> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One who waits for signals: while it exists, they do not end the process by themselves.
+struct Waiter {
+    requests: watch::Receiver<u32>,
+}
+
+impl Waiter {
+    fn new() -> Self {
+        listen_for_signals().unwrap_or_else(|error| panic!("cannot listen for signals: {error}"));
+        let mut waiters = SIGNALS.waiters();
+        *waiters += 1;
+        Self { requests: SIGNALS.requests.subscribe() }
+    }
+
+    /// Completes when the process was asked to stop `times` times.
+    async fn requested(&self, times: u32) {
+        // The sender lives as long as the process.
+        let _ = self.requests.clone().wait_for(|requests| *requests >= times).await;
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        *SIGNALS.waiters() -= 1;
+    }
+}
+
+enum Signal {
+    Stop,
+    Reload,
+}
+
+/// What the thread of the signals does.
+async fn obey(mut source: Source) {
+    let mut forced: Option<Instant> = None;
+    loop {
+        let signal = tokio::select! {
+            biased;
+            signal = source.next() => signal,
+            () = sleep_until(forced.unwrap_or_else(Instant::now)), if forced.is_some() => {
+                end(1, || warn!("ending at once: aborting took longer than {ABORT_TIMEOUT:?}"));
+            }
+        };
+        if matches!(signal, Signal::Reload) {
+            report(|| info!("SIGHUP is ignored: there is nothing to load again"));
+            continue;
+        }
+        let waiters = SIGNALS.waiters();
+        let requests = *SIGNALS.requests.borrow() + 1;
+        match requests {
+            1 if *waiters == 0 => end(0, || info!("asked to stop before anything ran")),
+            1 => {}
+            2 if *waiters > 0 => forced = Some(Instant::now() + ABORT_TIMEOUT),
+            _ => end(1, || warn!("ending at once: asked to stop again")),
+        }
+        SIGNALS.requests.send_replace(requests);
+    }
+}
+
+/// Ends the process whatever its other threads do.
+fn end(code: i32, why: impl FnOnce() + Send + 'static) -> ! {
+    // Said or not: a log may block.
+    let _ = report(why).recv_timeout(REPORT_TIMEOUT);
+    exit(code)
+}
+
+/// Logs on a thread of its own: a log may block or panic, and neither may keep this one from its work. The receiver
+/// hears when it is done.
+fn report(line: impl FnOnce() + Send + 'static) -> Receiver<()> {
+    let (said, heard) = sync_channel(1);
+    // Without a thread, nothing is said.
+    let _ = thread::Builder::new().name("signals-log".into()).spawn(move || {
+        line();
+        let _ = said.send(());
+    });
+    heard
+}
+
+/// Where signals come from.
+#[cfg(unix)]
+struct Source {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Source {
+    fn open() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind| signal(kind).unwrap_or_else(|error| panic!("cannot listen for signals: {error}"));
-        let (mut interrupt, mut terminate) =
-            (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
         tokio::select! {
             biased;
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = self.interrupt.recv() => Signal::Stop,
+            _ = self.terminate.recv() => Signal::Stop,
+            _ = self.hangup.recv() => Signal::Reload,
         }
     }
-    #[cfg(not(unix))]
-    if let Err(error) = tokio::signal::ctrl_c().await {
-        panic!("cannot listen for signals: {error}");
+}
+
+#[cfg(not(unix))]
+struct Source;
+
+#[cfg(not(unix))]
+impl Source {
+    fn open() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) -> Signal {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+        Signal::Stop
     }
 }

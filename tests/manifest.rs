@@ -109,6 +109,7 @@ fn settings_of_the_command_line_are_variables_of_the_pods_and_those_of_this_proc
     assert!(documents.iter().all(|document| document["metadata"]["namespace"] == "time"));
     let pod = &of_kind(&documents, "Deployment")[0]["spec"]["template"]["spec"];
     assert_eq!(pod["terminationGracePeriodSeconds"], 135);
+    assert_eq!(pod["enableServiceLinks"], false);
     let variables = pod["containers"][0]["env"].as_array().unwrap()[3..].iter().map(|variable| {
         format!("{}={}", variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap())
     });

@@ -421,3 +421,31 @@ mod running {
         child.wait().unwrap();
     }
 }
+
+#[test]
+fn a_variable_that_is_not_text_is_not_one_that_is_not_set() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let routes = "[[route]]\nfrom = 'timer:${env:NAME:-x}'\n";
+    let folder = folder(&[("routes.toml", routes)]);
+    let value = std::ffi::OsStr::from_bytes(b"\xff");
+    let mut check = command(folder.path(), &["check"]);
+    let output = check
+        .env("NAME", value)
+        .env("BACTRIAN_CLUSTER__ROOT", value)
+        .env("BACTRIAN_X", "y")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let mut found = summary(&stderr(&output));
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "environment:1:1 the value of the environment variable `BACTRIAN_CLUSTER__ROOT` is not UTF-8",
+            "routes.toml:2:15 the value of the environment variable `NAME` is not UTF-8",
+        ]
+    );
+    let output = command(folder.path(), &["check"]).env("BACTRIAN_X", "y").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "note: the environment variable `BACTRIAN_X` is not a setting\n");
+}

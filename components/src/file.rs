@@ -15,7 +15,7 @@
 //! | `delay` | duration | `500ms` | the time from one poll to the next |
 //! | `max_messages_per_poll` | integer |  | how many files a poll reads; unset or `0` means all |
 //! | `sort_by` | name, modified | `name` | the order in which files are read |
-//! | `file_name` | text |  | `from`: the only file to read; `to`: the name where the header is not set |
+//! | `file_name` | text |  | `from`: the only file to read; `to`: the name, whatever the header says |
 //! | `done_file_name` | text |  | a name with `${file.name}` in it: files are read once that other file exists, which is deleted with them; `to` makes it when the file is complete |
 //! | `file_exist` | override, append, fail, ignore, move, try_rename | `override` | what happens to a file that exists already |
 //! | `move_existing` | text |  | the directory, beside the file, where an existing one goes with `file_exist=move` |
@@ -29,21 +29,34 @@
 //! **Reading.** Each regular file becomes an exchange; its body is text when it is UTF-8, bytes otherwise,
 //! and is read into memory as a whole. The headers are `file.name` (relative to the directory),
 //! `file.path`, `file.length`, and `file.last_modified` (milliseconds since 1970-01-01 UTC). Only when the
-//! exchange is done, the file is moved (to `.done` beside it, where nothing is said; Camel says
-//! `.camel`), deleted or remembered. When the exchange fails, it goes to `move_failed`, or stays and is
-//! read again by the next poll. When it ends because the member no longer leads, the file is left as it
-//! is, for the next leader. A file that could not be moved or deleted afterwards (no permission, another file
-//! system) is not worked on: the route fails and says why. Files and directories whose names begin with a dot
-//! are not read. What `noop` remembers is in memory: another leader, or this process after a restart, reads
-//! those files again.
+//! exchange is done, the file is moved (to `.done` beside it; Camel: `.camel`), deleted or
+//! remembered. When the exchange fails, it goes to `move_failed`, or stays and is read again. When it ends
+//! because the member no longer leads, the file is left as it is, for the next leader. Files and
+//! directories whose names begin with a dot are not read. What `noop` remembers is in memory: another leader,
+//! or this process after a restart, reads those files again.
 //!
-//! **Writing.** The name is the header `file.name`, else the option, else the id of the exchange. The
+//! *Nothing that was not read is moved, deleted or replaced.* A file that was written to or replaced while it was
+//! worked on stays where it is, and is read again. A file that is moved replaces none: the second `a.txt` in
+//! `.done` is `a-1.txt`. For the moment in which this is looked at, the file is called `.settling-a.txt`; if the
+//! process ends just then, the next poll gives the name back and reads the file again. A file whose name is not
+//! UTF-8 is not read, with a warning, because `file.name` could not tell it from another one.
+//!
+//! *One bad file does not stop the others.* A file that fails waits twice the `delay`, then twice as long each
+//! time, up to a minute; other files are read meanwhile, also with `max_messages_per_poll`. It is read at once
+//! when it is written anew. A file that could not be moved or deleted afterwards (no permission, another file
+//! system) is not worked on, as far as that can be known before; otherwise only the moving is tried again. The
+//! route has a note that says why.
+//!
+//! A writer that has a file open while it is read is not noticed if it writes only later. Write under another name
+//! or in another directory and rename, use `done_file_name`, or `read_lock=changed`.
+//!
+//! **Writing.** The name is the option `file_name`, else the header `file.name`, else the id of the exchange. The
 //! content is written under a temporary name and then takes its place in one step, so that no reader sees
 //! half a file; `append` alone writes into the file itself. `override` and `try_rename` are the same here,
 //! because taking a place does not look whether it is free. With `move`, what exists is kept in `move_existing`
-//! under its name, over what was kept there before, and its place is empty at no time. When the step is
-//! done, `force_writes` has seen file and directory on the disk, and the header `file.name_produced` holds
-//! the path.
+//! under its name, or with a number (`a-1.txt`) where that is taken, and its place is empty at no time. When
+//! the step is done, `force_writes` has seen file and directory on the disk, and the header
+//! `file.name_produced` holds the path.
 //!
 //! **Nothing outside.** Names that are absolute or contain `..` are refused, and symbolic links below the
 //! directory are neither read nor followed. The directory itself may be one, and is made where it does
@@ -51,9 +64,10 @@
 
 mod consumer;
 mod jail;
+mod memory;
 mod producer;
+mod settle;
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -67,6 +81,7 @@ use router_core::uri::EndpointUri;
 
 use consumer::FileConsumer;
 use jail::Jail;
+use memory::Memory;
 use producer::FileProducer;
 
 /// The component.
@@ -127,7 +142,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "file_name",
             OptionKind::Text,
             None,
-            "`from`: the only file to read; `to`: the name where the header is not set",
+            "`from`: the only file to read; `to`: the name, whatever the header says",
         ),
         option(
             "done_file_name",
@@ -173,7 +188,7 @@ impl Component for FileComponent {
         Ok(Box::new(FileEndpoint {
             jail: Jail::new(PathBuf::from(directory.as_str())),
             settings: Arc::new(settings),
-            remembered: Arc::default(),
+            memory: Arc::default(),
         }))
     }
 }
@@ -320,8 +335,7 @@ fn pattern(options: &Options, name: &str) -> Result<Option<Regex>, String> {
 struct FileEndpoint {
     jail: Jail,
     settings: Arc<Settings>,
-    /// The files that `noop` has read. Kept here, so that a consumer that is made anew knows them.
-    remembered: Arc<Mutex<HashSet<PathBuf>>>,
+    memory: Arc<Mutex<Memory>>,
 }
 
 impl Endpoint for FileEndpoint {
@@ -329,7 +343,7 @@ impl Endpoint for FileEndpoint {
         Some(Box::new(FileConsumer {
             jail: self.jail.clone(),
             settings: Arc::clone(&self.settings),
-            remembered: Arc::clone(&self.remembered),
+            memory: Arc::clone(&self.memory),
         }))
     }
 

@@ -14,7 +14,8 @@
 //! | `multiline` | boolean | `false` | whether each part stands on a line of its own |
 //!
 //! The lines look like Camel's: `Exchange[BodyType: Text, Body: hello]`. The name is the field `logger`
-//! of the line.
+//! of the line. In a log for people, characters that would begin a line or control a terminal are shown as
+//! `\n` or `\u{1b}`; with `multiline`, the lines of a body stay lines, and are indented.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use router_core::definition::LogLevel;
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::{Body, Exchange};
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, flag, path};
-use router_core::pipeline::log_line;
+use router_core::pipeline::{log_line, log_lines};
 use router_core::uri::EndpointUri;
 use router_core::value::ValueMap;
 use smol_str::SmolStr;
@@ -87,7 +88,7 @@ impl Component for LogComponent {
             properties: all || options.boolean("show_properties"),
             term: all || options.boolean("show_term"),
             max_chars: options.integer("max_chars").and_then(|max| max.try_into().ok()).unwrap_or(usize::MAX),
-            separator: if options.boolean("multiline") { "\n  " } else { ", " },
+            multiline: options.boolean("multiline"),
         }))))
     }
 }
@@ -111,13 +112,14 @@ struct Logger {
     properties: bool,
     term: bool,
     max_chars: usize,
-    separator: &'static str,
+    multiline: bool,
 }
 
 #[async_trait]
 impl Processor for Logger {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
-        log_line(&self.name, &self.format(exchange), self.level);
+        let write = if self.multiline { log_lines } else { log_line };
+        write(&self.name, &self.format(exchange), self.level);
         Ok(())
     }
 }
@@ -143,8 +145,14 @@ impl Logger {
         if self.body {
             parts.push(format!("Body: {}", cut(&exchange.message.body.to_string(), self.max_chars)));
         }
-        let lead = if self.separator.starts_with('\n') { self.separator } else { "" };
-        format!("Exchange[{lead}{}]", parts.join(self.separator))
+        if self.multiline {
+            // The lines of a body are a part of its part: they cannot look like another one, or another line
+            // of the log.
+            let parts = parts.iter().map(|part| part.replace('\n', "\n    ")).collect::<Vec<_>>();
+            format!("Exchange[\n  {}]", parts.join("\n  "))
+        } else {
+            format!("Exchange[{}]", parts.join(", "))
+        }
     }
 }
 

@@ -446,6 +446,18 @@ pub fn log_line(logger: &str, message: &str, level: LogLevel) {
     }
 }
 
+/// As [`log_line`], for a message that is laid out in lines. What comes from an exchange must not be able to
+/// begin one: indent it.
+pub fn log_lines(logger: &str, message: &str, level: LogLevel) {
+    match level {
+        LogLevel::Trace => tracing::trace!(logger, multiline = true, "{message}"),
+        LogLevel::Debug => tracing::debug!(logger, multiline = true, "{message}"),
+        LogLevel::Info => tracing::info!(logger, multiline = true, "{message}"),
+        LogLevel::Warn => tracing::warn!(logger, multiline = true, "{message}"),
+        LogLevel::Error => tracing::error!(logger, multiline = true, "{message}"),
+    }
+}
+
 /// Before each side effect: whether every term under which the exchange runs is still valid.
 pub(crate) fn check_term(exchange: &Exchange) -> Result<(), Cause> {
     exchange.terms().try_for_each(Term::check).map_err(Cause::LeadershipLost)
@@ -480,7 +492,7 @@ pub(crate) async fn contain_panic<T, E: From<Panicked>>(
 /// User code has panicked.
 #[derive(Debug, thiserror::Error)]
 #[error("panicked: {0}")]
-pub(crate) struct Panicked(String);
+pub(crate) struct Panicked(pub(crate) String);
 
 impl From<Panicked> for Cause {
     fn from(Panicked(message): Panicked) -> Self {

@@ -86,8 +86,6 @@ pub enum RouteStatus {
     Finished,
     /// It is being started or stopped right now.
     Changing,
-    /// Its supervisor has panicked. It can be stopped and started, but does not restart by itself.
-    Crashed,
 }
 
 /// How a router ended.
@@ -116,8 +114,8 @@ pub enum RouterError {
 }
 
 impl Router {
-    /// Starts all routes that start by themselves, runs until `signal` completes, then drains for at
-    /// most the shutdown timeout. The routes stop in the reverse of the order in which they started,
+    /// Starts all routes that start by themselves, runs until `signal` completes, which may be while they are
+    /// being started, then drains for at most the shutdown timeout. The routes stop in the reverse of the order in which they started,
     /// and then the cluster service releases its locks.
     ///
     /// # Panics
@@ -139,18 +137,11 @@ impl Router {
         abort: impl Future<Output = ()>,
     ) -> Shutdown {
         let _abort = self.begin();
-        let order = self.startup_order();
-        info!(
-            "starting {} of {} routes",
-            order.iter().filter(|entry| entry.route.auto_startup).count(),
-            order.len()
-        );
-        for entry in order.iter().filter(|entry| entry.route.auto_startup) {
-            // Only a router that was closed meanwhile refuses, and that one is about to stop.
-            let _ = entry.start(&self.shared).await;
+        tokio::select! {
+            biased;
+            () = drain => {}
+            () = self.start_all() => unreachable!("it starts routes, and then waits for ever"),
         }
-        self.shared.set_phase(Phase::Running);
-        drain.await;
         // First nothing is started any more, then what runs is stopped.
         self.shared.set_phase(Phase::Closed);
         let timeout = self.shared.shutdown_timeout;
@@ -161,6 +152,19 @@ impl Router {
             () = abort => self.abort_all("asked to stop at once").await,
             () = tokio::time::sleep(timeout) => self.abort_all("draining took too long").await,
         }
+    }
+
+    /// Starts the routes that start by themselves, one after the other, and waits for ever.
+    async fn start_all(&self) {
+        let order = self.startup_order();
+        let starting = order.iter().filter(|entry| entry.route.auto_startup).collect::<Vec<_>>();
+        info!("starting {} of {} routes", starting.len(), order.len());
+        for entry in starting {
+            // Only a router that was closed meanwhile refuses, and that one is about to stop.
+            let _ = entry.start(&self.shared).await;
+        }
+        self.shared.set_phase(Phase::Running);
+        std::future::pending().await
     }
 
     /// Begins the life of the router; what is returned ends it, also when the future that runs it is

@@ -11,7 +11,11 @@ pub fn metrics() -> impl Iterator<Item = &'static Metric> {
     let elections = cluster_kubernetes::METRICS;
     #[cfg(not(feature = "kubernetes"))]
     let elections = &[];
-    [router_core::metrics::METRICS, components::METRICS, elections].into_iter().flatten().copied()
+    #[cfg(feature = "logging")]
+    let log = crate::logging::METRICS;
+    #[cfg(not(feature = "logging"))]
+    let log = &[];
+    [router_core::metrics::METRICS, components::METRICS, elections, log].into_iter().flatten().copied()
 }
 
 /// Has everything measured, once for the process. `None`: the program has installed a recorder of its own,

@@ -76,5 +76,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
         return (StatusCode::NOT_FOUND, why).into_response();
     };
     admin.router.refresh_gauges();
+    #[cfg(feature = "logging")]
+    crate::logging::refresh_metrics();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response()
 }

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
+use bactrian::settings::Environment;
+
 use super::{Sources, output};
 
 pub(super) fn run(sources: &Sources) -> ExitCode {
@@ -16,6 +18,9 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
         let routes = if count == 1 { "route" } else { "routes" };
         // Writing into a string cannot fail.
         let _ = writeln!(report, "{}: {count} {routes}, 0 problems", file.file.name);
+    }
+    for note in Environment::of_process().notes() {
+        output::diagnostic(&format!("note: {note}"));
     }
     output::data(&report)
 }

@@ -5,56 +5,53 @@ use std::time::Duration;
 
 use bactrian::cluster;
 use bactrian::load::Loaded;
-use bactrian::logging::init_logging_as;
-#[cfg(feature = "admin")]
+use bactrian::logging::{self, init_logging_as};
 use bactrian::settings::Environment;
 use router_core::error::{BoxError, Chain};
 use router_core::router::Shutdown;
 
 use super::{Sources, output};
 
+/// How long the end of the process waits for a stderr that is slow, and for calls that block.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Exit codes: 0 after all exchanges were finished, 1 when some were dropped (after a second signal, because
 /// draining took too long, or because a term had ended), or the admin listener or the cluster service could not
 /// be opened.
 pub(super) fn run(sources: &Sources) -> ExitCode {
+    // First of all: a process with the id 1 does not get signals that nothing has asked for. Until the routes
+    // are started, one ends the process at once, whatever it waits for.
+    if let Err(error) = bactrian::listen_for_signals() {
+        return output::failure(&format!("cannot listen for signals: {error}"));
+    }
     let loaded = match sources.load() {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
     init_logging_as(loaded.settings.log.format);
+    for note in Environment::of_process().notes() {
+        tracing::warn!("{note}");
+    }
     allow_many_files();
-    let ended = end_at_second_signal().and_then(|()| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let ended = runtime.block_on(route(&loaded));
-        // A call that blocks in the kernel, on a disk that hangs for example, is not waited for.
-        runtime.shutdown_background();
-        ended
-    });
-    match ended {
+    let ended =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(BoxError::from).and_then(
+            |runtime| {
+                let ended = runtime.block_on(route(&loaded));
+                // Dropping it would wait for calls that block, for as long as they do.
+                runtime.shutdown_timeout(END_TIMEOUT);
+                ended
+            },
+        );
+    let code = match ended {
         Ok(Shutdown::Drained) => ExitCode::SUCCESS,
         Ok(Shutdown::Aborted) => ExitCode::FAILURE,
-        Err(error) => output::failure(&Chain(&*error).to_string()),
-    }
-}
-
-/// How long the router may take to abort after the second signal.
-const ABORT: Duration = Duration::from_secs(3);
-
-/// Ends the process after the second signal, also if the router cannot: threads may be blocked in the kernel.
-/// Hence a thread and a runtime of its own.
-fn end_at_second_signal() -> Result<(), BoxError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let wait = async {
-        bactrian::shutdown_signal().await;
-        bactrian::shutdown_signal().await;
-        tokio::time::sleep(ABORT).await;
-        tracing::error!(
-            "this process ends without having aborted everything, {ABORT:?} after the second signal"
-        );
-        std::process::exit(1);
+        Err(error) => {
+            logging::say(&format!("error: {}", Chain(&*error)));
+            ExitCode::FAILURE
+        }
     };
-    std::thread::Builder::new().name("second-signal".into()).spawn(move || runtime.block_on(wait))?;
-    Ok(())
+    logging::flush(END_TIMEOUT);
+    code
 }
 
 /// Each lock that this process leads is two open files. The usual soft limit of 1024 is there for old

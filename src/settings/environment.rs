@@ -1,6 +1,10 @@
 //! The layers of the environment and of the command line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use router_core::error::ConfigErrors;
+use router_core::source::SourceFile;
 
 use super::layer::{Layers, Place};
 use super::list::{SETTINGS, VARIABLE_PREFIX};
@@ -13,22 +17,64 @@ const POD_VARIABLE: &str = "KUBERNETES_SERVICE_HOST";
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
+    /// The names of those whose values are not UTF-8. To use one is an error.
+    not_text: BTreeSet<String>,
 }
 
 impl Environment {
-    /// The environment of this process. Variables that are not UTF-8 are as if they were not set.
+    /// The environment of this process.
     #[must_use]
     pub fn of_process() -> Self {
-        let variables = std::env::vars_os();
-        variables
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect()
+        let mut environment = Self::default();
+        for (name, value) in std::env::vars_os() {
+            // What has such a name cannot be asked for.
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => drop(environment.variables.insert(name, value)),
+                Err(_) => drop(environment.not_text.insert(name)),
+            }
+        }
+        environment
     }
 
     /// The value of a variable.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
+    }
+
+    /// What is said of variables that begin as those of settings do, and are none. They may well be those of another
+    /// program: Kubernetes itself sets some in every pod, for each service of its namespace.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let unknown = self.variables.keys().filter(|name| {
+            let key = name.strip_prefix(VARIABLE_PREFIX);
+            key.is_some_and(|key| !key.contains("__")) && !is_service_link(name)
+        });
+        let note = |name: &String| {
+            let meant = SETTINGS
+                .iter()
+                .map(|setting| setting.variable())
+                .find(|variable| variable.replace("__", "_") == *name);
+            let meant = meant.map(|variable| format!(": did you mean `{variable}`?")).unwrap_or_default();
+            format!("the environment variable `{name}` is not a setting{meant}")
+        };
+        unknown.map(note).collect()
+    }
+
+    /// An error at each place of a file that names a variable whose value is not UTF-8.
+    pub(crate) fn check(&self, file: &Arc<SourceFile>) -> ConfigErrors {
+        let mut errors = ConfigErrors::default();
+        for name in &self.not_text {
+            for (start, found) in file.text.match_indices(&format!("${{env:{name}")) {
+                let end = start + found.len();
+                if file.text[end..].starts_with(['}', ':']) {
+                    let place = Place { file: Arc::clone(file), range: start..end };
+                    errors.push(place.error(not_text(name)));
+                }
+            }
+        }
+        errors
     }
 
     /// As a pod would have it that was given no settings: the variables for routes are those of this
@@ -49,7 +95,7 @@ impl Environment {
 
 impl FromIterator<(String, String)> for Environment {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
-        Self { variables: variables.into_iter().collect() }
+        Self { variables: variables.into_iter().collect(), not_text: BTreeSet::new() }
     }
 }
 
@@ -59,10 +105,13 @@ impl Layers {
         for (name, value) in
             environment.variables.iter().filter(|(name, _)| name.starts_with(VARIABLE_PREFIX))
         {
-            if environment.is_pod() && is_service_link(name) {
-                continue;
-            }
             let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == *name) else {
+                // Two underscores are ours, unless a service has two hyphens in its name.
+                if !name[VARIABLE_PREFIX.len()..].contains("__")
+                    || (environment.is_pod() && is_service_link(name))
+                {
+                    continue;
+                }
                 // Without its value, which may be a secret under a misspelt name.
                 let place = Place { file: pseudo_file("environment", name), range: 0..name.len() };
                 let error = place.error(format!("unknown setting in the environment variable `{name}`"));
@@ -74,6 +123,17 @@ impl Layers {
             let text = format!("{name}={value}");
             let range = name.len() + 1..text.len();
             self.set(setting, value, Place { file: pseudo_file("environment", text), range });
+        }
+    }
+
+    /// A value that is not text is an error, and not as if it were not set.
+    pub(super) fn check_text(&mut self, environment: &Environment) {
+        for setting in SETTINGS {
+            let name = setting.variable();
+            if environment.not_text.contains(&name) {
+                let place = Place { file: pseudo_file("environment", &name), range: 0..name.len() };
+                self.errors.push(place.error(not_text(&name)));
+            }
         }
     }
 
@@ -105,6 +165,10 @@ impl Layers {
     }
 }
 
+fn not_text(name: &str) -> String {
+    format!("the value of the environment variable `{name}` is not UTF-8")
+}
+
 /// Whether Kubernetes has put the variable there: every pod gets some for each service of its namespace,
 /// and a service may well be called `bactrian`.
 fn is_service_link(name: &str) -> bool {
@@ -129,5 +193,21 @@ mod tests {
         for setting in SETTINGS {
             assert!(!is_service_link(&setting.variable()), "{}", setting.variable());
         }
+    }
+
+    #[test]
+    fn what_may_be_of_another_program_is_a_note() {
+        let names =
+            ["BACTRIAN_SERVICE_HOST", "BACTRIAN_CLUSTER_ROOT", "BACTRIAN_HOME", "OTHER", "BACTRIAN_A__B"];
+        let environment =
+            names.into_iter().map(|name| (name.to_owned(), String::new())).collect::<Environment>();
+        assert_eq!(
+            environment.notes(),
+            [
+                "the environment variable `BACTRIAN_CLUSTER_ROOT` is not a setting: did you mean \
+                 `BACTRIAN_CLUSTER__ROOT`?",
+                "the environment variable `BACTRIAN_HOME` is not a setting",
+            ]
+        );
     }
 }

@@ -189,6 +189,7 @@ impl Settings {
         let mut layers = Layers::default();
         layers.add_files(files);
         layers.add_environment(environment);
+        layers.check_text(environment);
         layers.add_command_line(command_line);
         let settings = layers.merge();
         let errors = std::mem::take(&mut layers.errors);

@@ -192,7 +192,7 @@ error: unknown table `rout`
 #[test]
 fn mistakes_in_the_environment_and_on_the_command_line_have_a_place_too() {
     let variables = [
-        ("BACTRIAN_CLUSTER_ROOT", "hidden"),
+        ("BACTRIAN_CLUSTER__ROOD", "hidden"),
         ("BACTRIAN_MASTER__ATTEMPTS", "ten"),
         ("OTHER_CLUSTER__ROOT", "x"),
     ];
@@ -220,11 +220,11 @@ error: setting `router.shutdown_timeout` takes a duration like `1s`, `500ms`, `1
 1 | router.shutdown_timeout=soon
   |                         ^^^^
 
-error: unknown setting in the environment variable `BACTRIAN_CLUSTER_ROOT`
+error: unknown setting in the environment variable `BACTRIAN_CLUSTER__ROOD`
  --> environment:1:1
   |
-1 | BACTRIAN_CLUSTER_ROOT
-  | ^^^^^^^^^^^^^^^^^^^^^ did you mean `BACTRIAN_CLUSTER__ROOT`?
+1 | BACTRIAN_CLUSTER__ROOD
+  | ^^^^^^^^^^^^^^^^^^^^^^ did you mean `BACTRIAN_CLUSTER__ROOT`?
   |
   = help: `BACTRIAN_`, the table, two underscores, the key: `BACTRIAN_CLUSTER__ROOT`
 
@@ -238,7 +238,10 @@ error: setting `master.attempts` takes a whole number of at least 1
 
 #[test]
 fn in_a_pod_the_variables_of_kubernetes_are_no_settings() {
-    let link = ("BACTRIAN_PORT_80_TCP_ADDR", "10.0.0.1");
+    let link = ("BACTRIAN_SERVICE_HOST", "10.0.0.1");
+    assert_eq!(resolve(&[], &[link], &[]).1.iter().len(), 0);
+    // Of the service `bactrian-a--b`.
+    let link = ("BACTRIAN_A__B_PORT_80_TCP_ADDR", "10.0.0.1");
     assert_eq!(resolve(&[], &[link], &[]).1.iter().len(), 1);
     assert_eq!(resolve(&[], &[link, ("KUBERNETES_SERVICE_HOST", "10.0.0.2")], &[]).1.iter().len(), 0);
 }

@@ -140,6 +140,8 @@ impl Objects<'_> {
             service_account_name: Some(self.manifest.name.clone()),
             // Who elects nothing has nothing to say to the API server.
             automount_service_account_token: Some(self.manifest.election.is_some()),
+            // Variables for each service of the namespace, which say nothing to routes, and may begin as settings do.
+            enable_service_links: Some(false),
             termination_grace_period_seconds: Some(i64::try_from(seconds).unwrap_or(i64::MAX)),
             security_context: Some(PodSecurityContext {
                 run_as_non_root: Some(true),

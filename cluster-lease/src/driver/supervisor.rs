@@ -36,16 +36,23 @@ pub(crate) async fn supervise(
             Err(panic) => format!("the election panicked: {panic}"),
         };
         around.holds.fence_all();
-        error!("all leadership has ended, and the election begins anew: {why}");
-        for participation in wishes.participations.values() {
-            participation.publisher.follow(None, &why);
-        }
+        // Without this task no lock would ever be led here again: telling of a panic may panic itself, where the
+        // log does.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            error!("all leadership has ended, and the election begins anew: {why}");
+            for participation in wishes.participations.values() {
+                participation.publisher.follow(None, &why);
+            }
+        }));
         // The old incarnation's heartbeats are over. The new one must not be taken for it.
         loop {
             sleep(around.timing.heartbeat()).await;
             match settings.identity() {
                 Ok(next) => break identity = next,
-                Err(error) => error!("{}", router_core::error::Chain(&error)),
+                Err(error) => {
+                    let _ =
+                        catch_unwind(AssertUnwindSafe(|| error!("{}", router_core::error::Chain(&error))));
+                }
             }
         }
     }

@@ -1,8 +1,7 @@
 //! Reading files.
 
-use std::collections::HashSet;
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::fs;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,25 +14,42 @@ use router_core::exchange::{Body, Exchange};
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::jail::{self, Jail, failure};
+use super::memory::Memory;
+use super::settle::{self, Identity, TICK};
 use super::{After, Settings, blocking, changing};
 
 #[derive(Clone)]
 pub(super) struct FileConsumer {
     pub(super) jail: Jail,
     pub(super) settings: Arc<Settings>,
-    pub(super) remembered: Arc<Mutex<HashSet<PathBuf>>>,
+    pub(super) memory: Arc<Mutex<Memory>>,
 }
 
 /// A file that a poll has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Found {
-    /// Relative to the starting directory.
+    /// Relative to the starting directory. Text: other names are refused.
     path: PathBuf,
-    length: u64,
+    identity: Identity,
     modified: SystemTime,
+    length: u64,
+    /// The file that says that this one is complete, where one has to.
+    done_file: Option<(PathBuf, Identity)>,
+}
+
+/// What became of a file after its exchange.
+enum Settled {
+    /// It is where it belongs.
+    Yes,
+    /// It stays, to be read again.
+    Stays,
+    /// It is not the file any more that was read, so it stays too.
+    Changed,
+    /// It could not be moved or deleted, and is now this one.
+    Failed(BoxError, Option<Identity>),
 }
 
 #[async_trait]
@@ -65,23 +81,26 @@ impl FileConsumer {
             blocking(move || consumer.scan())
         };
         let mut files = scan().await?;
-        if let Some(interval) = self.settings.unchanged_for.filter(|_| !files.is_empty()) {
-            tokio::select! {
-                biased;
-                () = stop.requested() => return Ok(Vec::new()),
-                () = sleep(interval) => {}
-            }
+        if files.is_empty() {
+            return Ok(files);
+        }
+        // A file is read a tick after the look at least: whatever is written to it then shows.
+        tokio::select! {
+            biased;
+            () = stop.requested() => return Ok(Vec::new()),
+            () = sleep(self.settings.unchanged_for.unwrap_or_default().max(TICK)) => {}
+        }
+        if self.settings.unchanged_for.is_some() {
             let unchanged = scan().await?;
             files.retain(|file| unchanged.contains(file));
+            files.truncate(self.settings.max_messages_per_poll);
         }
-        files.truncate(self.settings.max_messages_per_poll);
         Ok(files)
     }
 
     fn scan(&self) -> Result<Vec<Found>, BoxError> {
         self.jail.make_root()?;
-        let mut found = Vec::new();
-        let mut folders = vec![PathBuf::new()];
+        let (mut paths, mut folders) = (Vec::new(), vec![PathBuf::new()]);
         while let Some(folder) = folders.pop() {
             let place = self.jail.place(&folder);
             let entries = match fs::read_dir(&place) {
@@ -102,21 +121,28 @@ impl FileConsumer {
                 let Ok(kind) = entry.file_type() else { continue };
                 if kind.is_dir() && self.enters(Path::new(&name)) {
                     folders.push(path);
-                } else if kind.is_file()
-                    && self.wants(&name.to_string_lossy(), &path)
-                    && let Ok(metadata) = entry.metadata()
-                {
-                    let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
-                    found.push(Found { path, length: metadata.len(), modified });
+                } else if kind.is_file() && self.wants(&name.to_string_lossy(), &path) {
+                    paths.push(path);
+                } else if kind.is_file() {
+                    self.recover(&name.to_string_lossy(), &path);
                 }
             }
         }
-        if self.settings.by_modified {
+        paths.sort();
+        self.memory().retain(&paths);
+        let settings = &self.settings;
+        // Where all must be looked at to know which are the first, or which rest, the number is no limit here.
+        let limit = match settings.by_modified || settings.unchanged_for.is_some() {
+            true => usize::MAX,
+            false => settings.max_messages_per_poll,
+        };
+        let mut found = paths.iter().filter_map(|path| self.find(path)).take(limit).collect::<Vec<_>>();
+        if settings.by_modified {
             found.sort_by(|left, right| (left.modified, &left.path).cmp(&(right.modified, &right.path)));
-        } else {
-            found.sort_by(|left, right| left.path.cmp(&right.path));
         }
-        self.without_remembered(&mut found);
+        if settings.unchanged_for.is_none() {
+            found.truncate(settings.max_messages_per_poll);
+        }
         Ok(found)
     }
 
@@ -133,6 +159,7 @@ impl FileConsumer {
             && !targets.into_iter().any(|target| target.starts_with(name))
     }
 
+    /// Whether files of this name are read.
     fn wants(&self, name: &str, path: &Path) -> bool {
         let settings = &self.settings;
         !name.starts_with('.')
@@ -140,61 +167,151 @@ impl FileConsumer {
             && settings.include.as_ref().is_none_or(|pattern| pattern.is_match(name))
             && !settings.exclude.as_ref().is_some_and(|pattern| pattern.is_match(name))
             && settings.file_name.as_ref().is_none_or(|only| path == Path::new(only))
-            && settings.done_file.as_ref().is_none_or(|done| {
-                let done_file = self.jail.place(&path.with_file_name(done.name(name)));
-                !done.matches(name) && fs::symlink_metadata(done_file).is_ok()
-            })
+            && !settings.done_file.as_ref().is_some_and(|done| done.matches(name))
     }
 
-    /// Leaves out what was read, and forgets what does not exist any more.
-    fn without_remembered(&self, found: &mut Vec<Found>) {
-        let mut remembered = self.remembered();
-        if remembered.is_empty() {
+    /// Gives a file its name back that has kept a private one: the process that settled it has ended. Nobody can
+    /// say how far it came, so the file is read again.
+    fn recover(&self, name: &str, path: &Path) {
+        let Some(original) = settle::original_name(name).map(|name| path.with_file_name(name)) else {
+            return;
+        };
+        let text = original.file_name().unwrap_or_default().to_string_lossy();
+        if !self.wants(&text, &original) {
             return;
         }
-        let present = found.iter().map(|file| &file.path).collect::<HashSet<_>>();
-        remembered.retain(|path| present.contains(path));
-        found.retain(|file| !remembered.contains(&file.path));
+        match settle::keep(&self.jail.place(path), &self.jail.place(&original)) {
+            Ok(place) => {
+                warn!("`{}` is read again: the process that worked on it has ended", place.display())
+            }
+            // Another consumer has settled it.
+            Err(error) => debug!("`{}` did not get its name back: {error}", path.display()),
+        }
     }
 
-    fn remembered(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A file that is to be read now.
+    fn find(&self, path: &Path) -> Option<Found> {
+        let place = self.jail.place(path);
+        // What has gone meanwhile is not there.
+        let metadata = fs::symlink_metadata(&place).ok()?;
+        let identity = Identity::of(&metadata);
+        let mut memory = self.memory();
+        if memory.excludes(path, || Some(identity)) {
+            return None;
+        }
+        let Some(name) = path.to_str().and_then(|_| path.file_name()?.to_str()) else {
+            memory.refuse(path);
+            let place = place.display();
+            warn!(
+                "`{place}` is not read: its name is not UTF-8, and another one could look the same. Rename it"
+            );
+            return None;
+        };
+        let done_file = match &self.settings.done_file {
+            None => None,
+            Some(done) => {
+                let done_file = self.jail.place(&path.with_file_name(done.name(name)));
+                let identity = Identity::at(&done_file).ok()??;
+                Some((done_file, identity))
+            }
+        };
+        Some(Found {
+            path: path.to_owned(),
+            identity,
+            modified: metadata.modified().unwrap_or(UNIX_EPOCH),
+            length: metadata.len(),
+            done_file,
+        })
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn postpone(&self, file: &Found, identity: Option<Identity>, unsettled: Option<bool>) {
+        self.memory().postpone(&file.path, identity, unsettled, self.settings.delay);
     }
 
     /// Sends one file through the route, and settles what becomes of it.
     async fn consume(&self, file: Found, pipeline: &Pipeline) -> Result<(), BoxError> {
-        let Some(mut exchange) = self.read(&file).await? else { return Ok(()) };
-        let (consumer, path) = (self.clone(), file.path.clone());
-        blocking(move || consumer.check_settling(&path)).await?;
-        let result = pipeline.process(&mut exchange).await;
-        let done = match result {
-            Ok(()) => true,
-            // Left as it is, for the next leader.
-            Err(error) if error.is_leadership_lost() => return Ok(()),
-            Err(_) => false,
+        let unsettled = self.memory().unsettled(&file.path, &file.identity);
+        let done = match unsettled {
+            Some(done) => done,
+            None => match self.work(&file, pipeline).await? {
+                Some(done) => done,
+                None => return Ok(()),
+            },
         };
-        let consumer = self.clone();
-        changing(pipeline.term(), move || consumer.settle(&file.path, done)).await
-    }
-
-    /// The exchange of a file, `None` when it has gone meanwhile or cannot be read. The next poll tries
-    /// again; one bad file must not stop the others.
-    async fn read(&self, file: &Found) -> Result<Option<Exchange>, BoxError> {
-        let place = self.jail.place(&file.path);
-        let path = place.clone();
-        let content = blocking(move || {
-            let mut content = Vec::new();
-            let opened = jail::open(&path, OpenOptions::new().read(true));
-            match opened.and_then(|mut file| file.read_to_end(&mut content)) {
-                Ok(_) => Ok(Some(content)),
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-                Err(error) => {
-                    warn!("reading `{}` failed: {error}", path.display());
-                    Ok(None)
+        let (consumer, settled) = (self.clone(), file.clone());
+        let settled = changing(pipeline.term(), move || Ok(consumer.settle(&settled, done))).await?;
+        match settled {
+            Settled::Yes => {
+                if self.memory().knows(&file.path) {
+                    pipeline.withdraw_note();
+                    self.memory().forgive(&file.path);
                 }
             }
+            Settled::Stays => self.postpone(&file, Some(file.identity), None),
+            Settled::Changed => {
+                let place = self.jail.place(&file.path);
+                warn!("`{}` has changed while it was worked on, and stays to be read again", place.display());
+                self.postpone(&file, None, None);
+            }
+            Settled::Failed(error, identity) => {
+                self.report(&file, &*error, pipeline);
+                self.postpone(&file, identity, identity.map(|_| done));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends one file through the route; tells whether it was done. `None`: it was not begun with, or is left
+    /// as it is for the next leader.
+    async fn work(&self, file: &Found, pipeline: &Pipeline) -> Result<Option<bool>, BoxError> {
+        let Some(mut exchange) = self.read(file).await? else { return Ok(None) };
+        let (consumer, path) = (self.clone(), file.path.clone());
+        let checked = blocking(move || Ok(consumer.check_settling(&path))).await?;
+        if let Err(error) = checked {
+            self.report(file, &*error, pipeline);
+            self.postpone(file, None, None);
+            return Ok(None);
+        }
+        match pipeline.process(&mut exchange).await {
+            Ok(()) => Ok(Some(true)),
+            Err(error) if error.is_leadership_lost() => Ok(None),
+            Err(_) => Ok(Some(false)),
+        }
+    }
+
+    /// Says that a file cannot be settled, to those who look at the route too.
+    fn report(&self, file: &Found, error: &(dyn std::error::Error + Send + Sync), pipeline: &Pipeline) {
+        let place = self.jail.place(&file.path);
+        let text = format!("`{}` waits: {error}", place.display());
+        warn!(route = pipeline.route_id(), "{text}");
+        pipeline.leave_note(text);
+    }
+
+    /// The exchange of a file, `None` when it has changed or gone meanwhile or cannot be read. A later poll
+    /// tries again; one bad file must not stop the others.
+    async fn read(&self, file: &Found) -> Result<Option<Exchange>, BoxError> {
+        let place = self.jail.place(&file.path);
+        let (path, identity) = (place.clone(), file.identity);
+        let content = blocking(move || match read(&path, &identity) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                warn!("reading `{}` failed: {error}", path.display());
+                Ok(Err(()))
+            }
+            content => Ok(Ok(content.ok().flatten())),
         });
-        let Some(content) = content.await? else { return Ok(None) };
+        let content = match content.await? {
+            Ok(Some(content)) => content,
+            // It is being written: the next poll finds it.
+            Ok(None) => return Ok(None),
+            Err(()) => {
+                self.postpone(file, Some(file.identity), None);
+                return Ok(None);
+            }
+        };
         let mut exchange = Exchange::new(match String::from_utf8(content) {
             Ok(text) => Body::from(text),
             Err(error) => Body::from(Bytes::from(error.into_bytes())),
@@ -208,25 +325,42 @@ impl FileConsumer {
         Ok(Some(exchange))
     }
 
-    /// What becomes of a file after its exchange. It was worked on: what fails here must not have it
-    /// worked on without a word, so it ends the consumer, and the router says why.
-    fn settle(&self, path: &Path, done: bool) -> Result<(), BoxError> {
-        match (&self.settings.after, &self.settings.move_failed) {
+    /// What becomes of a file after its exchange: only the file that was read is moved or deleted, and it replaces
+    /// none.
+    fn settle(&self, file: &Found, done: bool) -> Settled {
+        let directory = match (&self.settings.after, &self.settings.move_failed) {
             (After::Remember, _) if done => {
-                self.remembered().insert(path.to_owned());
-                return Ok(());
+                self.memory().mark_read(&file.path);
+                return Settled::Yes;
             }
-            (After::Delete, _) if done => {
-                let place = self.jail.place(path);
-                fs::remove_file(&place).map_err(|error| failure("deleting", &place, &error))?;
+            (After::Delete, _) if done => None,
+            (After::Move(directory), _) if done => Some(directory),
+            (_, Some(directory)) => Some(directory),
+            (_, None) => return Settled::Stays,
+        };
+        let place = self.jail.place(&file.path);
+        let taken = match settle::take(&place, &file.identity) {
+            Ok(Some(taken)) => taken,
+            Ok(None) => return Settled::Changed,
+            Err(error) => {
+                let identity = Identity::at(&place).ok().flatten().filter(|now| *now == file.identity);
+                return Settled::Failed(failure("moving a file to a private name", &place, &error), identity);
             }
-            (After::Move(directory), _) if done => self.move_beside(path, directory)?,
-            (_, Some(directory)) => self.move_beside(path, directory)?,
-            // The next poll tries again.
-            (_, None) => return Ok(()),
+        };
+        let settled = match directory {
+            None => fs::remove_file(&taken).map_err(|error| failure("deleting", &place, &error)),
+            Some(directory) => self.jail.make_parent(&beside(&file.path, directory)).and_then(|target| {
+                let moved = settle::keep(&taken, &target);
+                moved.map(drop).map_err(|error| failure("moving a file to", &target, &error))
+            }),
+        };
+        if let Err(error) = settled {
+            // Back, so that it is where people look for it. It was read, and is the same but for the moves.
+            let back = settle::keep(&taken, &place).and_then(|back| Identity::at(&back));
+            return Settled::Failed(error, back.ok().flatten());
         }
-        self.remove_done_file(path);
-        Ok(())
+        self.remove_done_file(file);
+        Settled::Yes
     }
 
     /// Asked before a file is worked on: one that could not be settled would be worked on again and again.
@@ -241,18 +375,25 @@ impl FileConsumer {
         }
     }
 
-    fn move_beside(&self, path: &Path, directory: &Path) -> Result<(), BoxError> {
-        self.jail.rename(path, &beside(path, directory))
-    }
-
-    fn remove_done_file(&self, path: &Path) {
-        let Some(done) = &self.settings.done_file else { return };
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let place = self.jail.place(&path.with_file_name(done.name(&name)));
-        if let Err(error) = fs::remove_file(&place) {
+    /// Deletes the file that said that this one is complete, unless it says so of another one by now.
+    fn remove_done_file(&self, file: &Found) {
+        let Some((place, identity)) = &file.done_file else { return };
+        let removed = settle::take(place, identity).and_then(|taken| taken.map_or(Ok(()), fs::remove_file));
+        if let Err(error) = removed {
             warn!("deleting `{}` failed: {error}", place.display());
         }
     }
+}
+
+/// The content of a file, if it is the one of that identity, and still is when it has been read.
+fn read(place: &Path, identity: &Identity) -> io::Result<Option<Vec<u8>>> {
+    let mut file = jail::open_to_read(place)?;
+    let mut content = Vec::new();
+    if Identity::of(&file.metadata()?) != *identity {
+        return Ok(None);
+    }
+    file.read_to_end(&mut content)?;
+    Ok((Identity::of(&file.metadata()?) == *identity).then_some(content))
 }
 
 /// The place of a file in a directory beside it.

@@ -1,6 +1,6 @@
 //! [`Jail`]: the starting directory, and how nothing gets out of it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
@@ -68,12 +68,6 @@ impl Jail {
         }
         Ok(self.place(relative))
     }
-
-    /// Moves a file to another relative path, whose directories are made.
-    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), BoxError> {
-        let to = self.make_parent(to)?;
-        fs::rename(self.place(from), &to).map_err(|error| failure("moving a file to", &to, &error))
-    }
 }
 
 /// Checks that files can be taken out of the directory of `from` and, where there is one, put into that of
@@ -84,6 +78,9 @@ pub(super) fn check_moving(from: &Path, to: Option<&Path>) -> Result<(), BoxErro
         let allowed = rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from);
         let metadata = allowed.and_then(|()| fs::metadata(folder));
         let metadata = metadata.map_err(|error| failure("using the directory", folder, &error))?;
+        if folder.join(from.file_name().unwrap_or_default()) == *from && is_protected(from, &metadata) {
+            return Err(format!("`{}` belongs to another user in a sticky directory", from.display()).into());
+        }
         if *device.get_or_insert(metadata.dev()) != metadata.dev() {
             let folder = folder.display();
             return Err(format!(
@@ -93,6 +90,23 @@ pub(super) fn check_moving(from: &Path, to: Option<&Path>) -> Result<(), BoxErro
         }
     }
     Ok(())
+}
+
+/// Whether the file of another user stays in a directory that everybody may write (`+t`, as `/tmp`).
+fn is_protected(file: &Path, folder: &Metadata) -> bool {
+    const STICKY: u32 = 0o1000;
+    let user = rustix::process::geteuid();
+    let owns = |owner: u32| user.is_root() || owner == user.as_raw();
+    folder.mode() & STICKY != 0
+        && !owns(folder.uid())
+        && fs::symlink_metadata(file).is_ok_and(|metadata| !owns(metadata.uid()))
+}
+
+/// Opens a file to read it, unless the last part of its path is a symbolic link. What is not a file any more, but a
+/// pipe, must not block.
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
 /// Opens a file, unless the last part of its path is a symbolic link.

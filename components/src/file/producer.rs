@@ -1,7 +1,7 @@
 //! Writing files.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,9 +10,12 @@ use bytes::Bytes;
 use router_core::component::Processor;
 use router_core::error::BoxError;
 use router_core::exchange::{Body, Exchange};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use tracing::debug;
 
 use super::jail::{self, Jail, failure};
+use super::settle;
 use super::{Exist, Settings, blocking, changing};
 
 #[derive(Clone)]
@@ -24,9 +27,8 @@ pub(super) struct FileProducer {
 #[async_trait]
 impl Processor for FileProducer {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
-        let name = exchange.message.headers.get("file.name").map(ToString::to_string);
-        let name =
-            name.or_else(|| self.settings.file_name.clone()).unwrap_or_else(|| exchange.id.to_string());
+        let header = || exchange.message.headers.get("file.name").map(ToString::to_string);
+        let name = self.settings.file_name.clone().or_else(header).unwrap_or_else(|| exchange.id.to_string());
         let relative = jail::relative(&name)?;
         let content: Bytes = match &exchange.message.body {
             Body::Empty if !self.settings.allow_null_body => {
@@ -69,25 +71,31 @@ impl FileProducer {
         let (producer, target) = (self.clone(), relative.to_owned());
         let written = blocking(move || {
             let place = producer.jail.make_parent(&target)?;
-            let temporary = Temporary(producer.jail.place(&temporary));
-            producer.write(&temporary.0, OpenOptions::new().write(true).create_new(true), &content)?;
+            let temporary = producer.jail.place(&temporary);
+            let mut file = jail::open(&temporary, OpenOptions::new().write(true).create_new(true))
+                .map_err(|error| failure("writing", &temporary, &error))?;
+            // Only now it is ours to delete.
+            let temporary = Temporary(temporary);
+            producer.fill(&mut file, &content).map_err(|error| failure("writing", &temporary.0, &error))?;
             Ok((temporary, place))
         });
         let (temporary, place) = written.await?;
-        if let Exist::Move(directory) = &self.settings.exist {
-            let kept = relative.with_file_name(directory).join(relative.file_name().unwrap_or_default());
-            let (producer, target, id) = (self.clone(), relative.to_owned(), exchange.id.to_string());
-            changing(exchange.term.as_ref(), move || producer.keep(&target, &kept, &id)).await?;
-        }
         // Writing goes on when this future is dropped, and may take longer than the term: the step that
         // others can see is done here, where the term can be asked.
         if let Some(term) = &exchange.term {
             term.check()?;
         }
-        let placed = match self.settings.exist {
-            Exist::Override | Exist::Append | Exist::Move(_) => fs::rename(&temporary.0, &place),
-            // A link does not replace what is there, not even what came since a look.
-            Exist::Fail | Exist::Ignore => fs::hard_link(&temporary.0, &place),
+        let placed = match &self.settings.exist {
+            Exist::Override | Exist::Append => fs::rename(&temporary.0, &place),
+            // Nothing is replaced, not even what came since a look.
+            Exist::Fail | Exist::Ignore => settle::move_to_free(&temporary.0, &place),
+            Exist::Move(directory) => {
+                let kept = relative.with_file_name(directory).join(relative.file_name().unwrap_or_default());
+                let (producer, place) = (self.clone(), place.clone());
+                let move_both = move || producer.keep_and_place(temporary, &place, &kept);
+                changing(exchange.term.as_ref(), move_both).await?;
+                Ok(())
+            }
         };
         match placed {
             Err(error)
@@ -100,7 +108,6 @@ impl FileProducer {
         }
         let (producer, relative) = (self.clone(), relative.to_owned());
         blocking(move || {
-            drop(temporary);
             let place = producer.jail.place(&relative);
             producer.finish(&place)?;
             Ok(place)
@@ -108,18 +115,46 @@ impl FileProducer {
         .await
     }
 
-    /// Gives what is at the place of a file, if there is something, a second place. It leaves the first one
-    /// when the new file takes it, so that nobody ever finds none.
-    fn keep(&self, relative: &Path, kept: &Path, id: &str) -> Result<(), BoxError> {
-        let kept_place = self.jail.make_parent(kept)?;
-        // Under another name first: a link replaces nothing.
-        let temporary = Temporary(kept_place.with_file_name(format!("{}{id}", self.settings.temp_prefix)));
-        match fs::hard_link(self.jail.place(relative), &temporary.0) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            linked => linked.and_then(|()| fs::rename(&temporary.0, &kept_place)),
+    /// Gives a new file its place, and what was there one in another directory. The two change places in one step,
+    /// so each of several writers keeps what the one before it has written, and there is a file at any time.
+    fn keep_and_place(&self, temporary: Temporary, place: &Path, kept: &Path) -> Result<(), BoxError> {
+        let (kept, new) = (self.jail.make_parent(kept)?, temporary.0.clone());
+        loop {
+            match settle::move_to_free(&new, place) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                moved => return moved.map_err(|error| failure("writing", place, &error)),
+            }
+            match renameat_with(CWD, &new, CWD, place, RenameFlags::EXCHANGE) {
+                Ok(()) => break,
+                // It has gone meanwhile.
+                Err(Errno::NOENT) => {}
+                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                    return self.link_and_replace(&new, place, &kept);
+                }
+                Err(error) => return Err(failure("writing", place, &error.into())),
+            }
         }
-        .map_err(|error| failure("keeping what existed as", &kept_place, &error))?;
-        self.sync(&kept_place)
+        // What has the temporary name now is not ours to delete.
+        std::mem::forget(temporary);
+        if let Err(error) = settle::keep(&new, &kept) {
+            let error = failure("keeping what existed as", &kept, &error);
+            let beside = settle::keep(&new, place);
+            let beside = beside.map_err(|error| failure("keeping what existed as", &new, &error))?;
+            return Err(format!("{error}; it is `{}`", beside.display()).into());
+        }
+        self.sync(&kept)
+    }
+
+    /// The same for file systems in which two files cannot change places: a file that another writer puts there
+    /// between the two steps is replaced.
+    fn link_and_replace(&self, new: &Path, place: &Path, kept: &Path) -> Result<(), BoxError> {
+        let mut name = new.file_name().unwrap_or_default().to_owned();
+        name.push("-kept");
+        let second = Temporary(kept.with_file_name(name));
+        let linked = fs::hard_link(place, &second.0).and_then(|()| settle::keep(&second.0, kept).map(drop));
+        linked.map_err(|error| failure("keeping what existed as", kept, &error))?;
+        fs::rename(new, place).map_err(|error| failure("writing", place, &error))?;
+        self.sync(kept)
     }
 
     fn append(&self, relative: &Path, content: &[u8]) -> Result<PathBuf, BoxError> {
@@ -130,11 +165,13 @@ impl FileProducer {
     }
 
     fn write(&self, place: &Path, options: &mut OpenOptions, content: &[u8]) -> Result<(), BoxError> {
-        let written = jail::open(place, options).and_then(|mut file| {
-            file.write_all(content)?;
-            if self.settings.force_writes { file.sync_all() } else { Ok(()) }
-        });
+        let written = jail::open(place, options).and_then(|mut file| self.fill(&mut file, content));
         written.map_err(|error| failure("writing", place, &error))
+    }
+
+    fn fill(&self, file: &mut File, content: &[u8]) -> io::Result<()> {
+        file.write_all(content)?;
+        if self.settings.force_writes { file.sync_all() } else { Ok(()) }
     }
 
     /// Makes the place of a file durable, and says to those who wait that it is complete.

@@ -1,6 +1,7 @@
 //! [`ArbitratedCluster`]: a cluster service over an [`Arbiter`] that never grants a lock twice.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{
     ClusterError, ClusterService, ClusterView, Leader, Leadership, LeadershipPublisher, LockName, Look,
     Member, Participation, TermControl, time_of_day,
 };
 use crate::error::Chain;
+use crate::pipeline::{Panicked, contain_panic};
 use crate::state::{NoStates, StateKeeper};
 
 /// Something that grants each lock to one member at a time, and cannot be wrong about it: a mutex, or
@@ -90,6 +92,9 @@ pub struct Asked {
 
 /// A time of day that is further away says no more.
 const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// How long an election waits after a panic.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// For how long a member that has handed a lock over leaves it to others, if none takes it.
 const HANDED_OVER: Duration = Duration::from_secs(1);
@@ -176,7 +181,7 @@ impl<A: Arbiter> ArbitratedCluster<A> {
             resignations,
             left,
         };
-        self.tasks.spawn(candidate.contend());
+        self.tasks.spawn(candidate.supervise());
         participant
     }
 }
@@ -201,7 +206,7 @@ impl<A: Arbiter> ClusterService for ArbitratedCluster<A> {
         self.present().map(|(lock, participant)| (lock, known(participant))).collect()
     }
 
-    /// The task of a lock ends only after everybody has left its election, or it panics.
+    /// The task of a lock ends only after everybody has left its election.
     async fn check_alive(&self) -> Result<(), String> {
         let ended = |participant: &Participant| participant.leadership.has_changed().is_err();
         match self.present().find(|(_, participant)| ended(participant)) {
@@ -263,10 +268,36 @@ enum End {
     /// An operator has asked for it.
     Asked,
     Revoked(Revoked),
+    /// Why, for the log.
+    Panicked(String),
 }
 
 impl<A: Arbiter> Candidate<A> {
-    async fn contend(mut self) {
+    /// Stands for the lock for as long as that is wanted, also after a panic, in an arbiter or a log: without this
+    /// task the process would stay a standby that never takes over.
+    async fn supervise(mut self) {
+        while let Err(Panicked(why)) = contain_panic(async {
+            self.contend().await;
+            Ok(())
+        })
+        .await
+        {
+            // The grant is gone with what held it, and so is the term.
+            let report = || {
+                error!(lock = %self.lock, "the election for `{}` panicked, and begins anew: {why}", self.lock);
+                self.publisher.follow(None, "the election panicked");
+            };
+            // Reporting may be what panics. Nothing is left half done by it.
+            let _ = catch_unwind(AssertUnwindSafe(report));
+            tokio::select! {
+                biased;
+                () = self.left.cancelled() => return,
+                () = tokio::time::sleep(PANIC_PAUSE) => {}
+            }
+        }
+    }
+
+    async fn contend(&mut self) {
         let mut stay_out = StayOut::For(Duration::ZERO);
         while let Some(granted) = self.stand(stay_out).await {
             match self.lead(granted).await {
@@ -274,6 +305,7 @@ impl<A: Arbiter> Candidate<A> {
                 End::Resigned(duration) => stay_out = StayOut::For(duration),
                 End::Asked => stay_out = StayOut::UntilTaken,
                 End::Revoked(_) => stay_out = StayOut::For(Duration::ZERO),
+                End::Panicked(_) => stay_out = StayOut::For(PANIC_PAUSE),
             }
         }
     }
@@ -362,16 +394,38 @@ impl<A: Arbiter> Candidate<A> {
         }
     }
 
+    /// Leads, and gives the lock back when all work has ended, also after a panic.
     async fn lead(&mut self, granted: Granted<A::Grant>) -> End {
         let Granted { mut grant, term, why } = granted;
         // Whoever resigned before this term meant an earlier one.
         while self.resignations.try_recv().is_ok() {}
         let control = TermControl::new(self.lock.clone(), term, self.local.clone(), None);
-        control.keep_states_in(self.arbiter.states(&grant, term));
-        if let Some(look) = self.arbiter.look(&grant) {
+        let led = contain_panic(async { Ok(self.lead_with(&mut grant, &control, &why).await) }).await;
+        let end = match led {
+            Ok(end) => end,
+            Err(Panicked(why)) => {
+                control.lose(Duration::ZERO);
+                control.joined().await;
+                let report = || {
+                    error!(lock = %self.lock, "the term of `{}` ends: the election panicked: {why}", self.lock);
+                    self.publisher.follow(None, "the election panicked");
+                };
+                // Reporting may be what panics. Nothing is left half done by it.
+                let _ = catch_unwind(AssertUnwindSafe(report));
+                End::Panicked(format!("the election panicked: {why}"))
+            }
+        };
+        self.arbiter.release(grant).await;
+        end
+    }
+
+    async fn lead_with(&mut self, grant: &mut A::Grant, control: &TermControl, why: &str) -> End {
+        let term = control.term().number();
+        control.keep_states_in(self.arbiter.states(grant, term));
+        if let Some(look) = self.arbiter.look(grant) {
             control.look_with(look);
         }
-        self.publisher.lead(control.term().clone(), &why);
+        self.publisher.lead(control.term().clone(), why);
         let mut asked = self.arbiter.asked(&self.lock);
         let give_up = |asked: &Asked| asked.drained || asked.hand_over == Some(term);
         let end = tokio::select! {
@@ -379,12 +433,13 @@ impl<A: Arbiter> Candidate<A> {
             () = self.left.cancelled() => End::Left,
             () = until(&mut asked, give_up) => End::Asked,
             Some(stay_out) = self.resignations.recv() => End::Resigned(stay_out),
-            revoked = self.arbiter.revoked(&mut grant) => End::Revoked(revoked),
+            revoked = self.arbiter.revoked(grant) => End::Revoked(revoked),
         };
         // First the term ends, then the views hear of it: who acts on the news finds the term ended.
         match &end {
             End::Left | End::Resigned(_) | End::Asked => control.release(),
             End::Revoked(revoked) => control.lose(revoked.drain),
+            End::Panicked(_) => control.lose(Duration::ZERO),
         }
         self.publisher.follow(None, end.why());
         if control.has_work() {
@@ -394,12 +449,11 @@ impl<A: Arbiter> Candidate<A> {
         tokio::select! {
             biased;
             () = control.joined() => {}
-            revoked = self.arbiter.revoked(&mut grant) => {
+            revoked = self.arbiter.revoked(grant) => {
                 control.lose(revoked.drain);
                 control.joined().await;
             }
         }
-        self.arbiter.release(grant).await;
         end
     }
 }
@@ -418,26 +472,38 @@ impl End {
             Self::Resigned(_) => "this member resigned",
             Self::Asked => "an operator asked for it",
             Self::Revoked(revoked) => &revoked.why,
+            Self::Panicked(why) => why,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
-    /// An arbiter with a mistake in it.
-    struct Mistaken;
+    /// An arbiter with a mistake in it, which panics twice.
+    struct Mistaken {
+        tries: AtomicUsize,
+    }
 
     #[async_trait]
     impl Arbiter for Mistaken {
         type Grant = ();
 
         async fn acquire(&self, _: &LockName) -> Result<Granted<()>, ClusterError> {
-            panic!("a mistake");
+            match self.tries.fetch_add(1, Ordering::Relaxed) {
+                0 | 1 => panic!("a mistake"),
+                tries => Ok(Granted { grant: (), term: tries as u64, why: "it was free".into() }),
+            }
         }
 
         async fn revoked(&self, (): &mut ()) -> Revoked {
+            if self.tries.load(Ordering::Relaxed) == 3 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                panic!("another one, under a lock that is held");
+            }
             std::future::pending().await
         }
 
@@ -452,17 +518,22 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn an_election_whose_task_has_panicked_is_not_alive() {
-        let cluster = ArbitratedCluster::new(Member::new("a"), Mistaken);
+    #[tokio::test(start_paused = true)]
+    async fn an_election_that_has_panicked_begins_anew() {
+        let arbiter = Mistaken { tries: AtomicUsize::new(0) };
+        let cluster = ArbitratedCluster::new(Member::new("a"), arbiter);
+        let view = cluster.view(&"lock1".parse().unwrap()).await.unwrap();
+        let scope = view.lead().await.unwrap();
+        assert_eq!(scope.term().number(), 2, "the third try is granted");
+        // The panic ends the term. Another one begins only when its work has ended.
+        scope.term().lost().await;
+        assert!(!scope.term().is_valid());
+        drop(scope);
+        let scope = view.lead().await.unwrap();
+        assert_eq!(scope.term().number(), 3);
         cluster.check_alive().await.unwrap();
-        let mut view = cluster.view(&"lock1".parse().unwrap()).await.unwrap();
-        while view.changed().await.is_ok() {}
-        assert_eq!(
-            cluster.check_alive().await.unwrap_err(),
-            "the task of the election for `lock1` has ended"
-        );
+        drop(scope);
+        drop(view);
         cluster.close().await;
-        cluster.check_alive().await.unwrap();
     }
 }

@@ -66,7 +66,6 @@ impl Entry {
             Err(_) => RouteStatus::Changing,
             Ok(running) => match &*running {
                 None => RouteStatus::Stopped,
-                Some(supervisor) if supervisor.is_crashed() => RouteStatus::Crashed,
                 Some(supervisor) => match (supervisor.is_stopping(), supervisor.is_finished()) {
                     (true, true) => RouteStatus::Stopped,
                     (true, false) => RouteStatus::Changing,

@@ -1,7 +1,7 @@
 //! [`Supervisor`]: keeps the consumer of one route running.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backon::BackoffBuilder;
@@ -9,8 +9,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::component::run_contained;
 use crate::error::{BoxError, Chain};
+use crate::pipeline::contain_panic;
 use crate::route::Route;
 use crate::stop::Stop;
 
@@ -18,8 +18,6 @@ use crate::stop::Stop;
 pub(super) struct Supervisor {
     stop: Stop,
     task: JoinHandle<()>,
-    /// Whether the task has come to its end, and not to a panic.
-    ended: Arc<AtomicBool>,
 }
 
 /// A consumer that ran this long before it failed is taken to have worked: the pauses start anew.
@@ -27,17 +25,11 @@ const HEALTHY: Duration = Duration::from_secs(60);
 
 impl Supervisor {
     pub(super) fn start(route: Arc<Route>) -> Self {
-        let (stop, ended) = (Stop::new(), Arc::<AtomicBool>::default());
+        let stop = Stop::new();
         route.pipeline.show_metrics();
         #[expect(clippy::disallowed_methods, reason = "this is the supervisor: it owns and joins the task")]
-        let task = tokio::spawn({
-            let (stop, ended) = (stop.clone(), Arc::clone(&ended));
-            async move {
-                supervise(route, stop).await;
-                ended.store(true, Ordering::Release);
-            }
-        });
-        Self { stop, task, ended }
+        let task = tokio::spawn(supervise(route, stop.clone()));
+        Self { stop, task }
     }
 
     /// Whether it was asked to stop.
@@ -50,11 +42,6 @@ impl Supervisor {
         self.task.is_finished()
     }
 
-    /// Whether it is gone although the consumer has neither ended nor was stopped.
-    pub(super) fn is_crashed(&self) -> bool {
-        self.task.is_finished() && !self.ended.load(Ordering::Acquire)
-    }
-
     /// Asks the consumer to stop and waits until it has.
     ///
     /// # Cancellation
@@ -62,8 +49,7 @@ impl Supervisor {
     pub(super) async fn stop(&mut self) {
         self.stop.request();
         if !self.task.is_finished() {
-            // It contains the panics of consumers. If it has panicked itself, there is nothing left to wait
-            // for.
+            // It contains panics. If it was aborted, there is nothing left to wait for.
             let _ = (&mut self.task).await;
         }
     }
@@ -84,6 +70,9 @@ impl Drop for Supervisor {
     }
 }
 
+/// Everything in here that is not this crate's contains its panics, the making of a consumer, the text of its error
+/// and the log among them: a route whose supervisor has gone would never run again, while this member stays
+/// a candidate for its lock.
 async fn supervise(route: Arc<Route>, stop: Stop) {
     let id = &route.id;
     let backoff = backon::ExponentialBuilder::default()
@@ -95,16 +84,22 @@ async fn supervise(route: Arc<Route>, stop: Stop) {
     while !stop.is_requested() {
         let started = Instant::now();
         route.pipeline.withdraw_note();
-        let Err(error) = run_once(&route, &stop).await else {
-            info!(route = %id, "route `{id}` {}", if stop.is_requested() { "stopped" } else { "finished" });
+        let Err(error) = contain_panic(run_once(&route, &stop)).await else {
+            let how = if stop.is_requested() { "stopped" } else { "finished" };
+            contained(|| info!(route = %id, "route `{id}` {how}"));
             return;
         };
         if started.elapsed() > HEALTHY {
             pauses = backoff.build();
         }
         let pause = pauses.next().unwrap_or(Duration::from_secs(30));
-        let why = Chain(&*error).to_string();
-        warn!(route = %id, uri = %route.from, "the consumer of route `{id}` failed, restarting it in {pause:.1?}: {why}");
+        let why = contained(|| Chain(&*error).to_string()).unwrap_or_else(|| "its error has no text".into());
+        // An error of user code may panic to the end.
+        contained(|| drop(error));
+        let uri = &route.from;
+        contained(
+            || warn!(route = %id, %uri, "the consumer of route `{id}` failed, restarting it in {pause:.1?}: {why}"),
+        );
         route.pipeline.leave_note(format!("its consumer failed and is restarted in {pause:.1?}: {why}"));
         tokio::select! {
             biased;
@@ -117,5 +112,11 @@ async fn supervise(route: Arc<Route>, stop: Stop) {
 async fn run_once(route: &Route, stop: &Stop) -> Result<(), BoxError> {
     let consumer = route.endpoint.consumer();
     let consumer = consumer.ok_or("the endpoint cannot be consumed any more")?;
-    run_contained(consumer, route.pipeline.clone(), stop.clone()).await
+    consumer.run(route.pipeline.clone(), stop.clone()).await
+}
+
+/// Reports something; `None`: that panicked, which the hook of panics has said.
+fn contained<T>(report: impl FnOnce() -> T) -> Option<T> {
+    // Unwind safety: nothing that is used afterwards is changed in there.
+    catch_unwind(AssertUnwindSafe(report)).ok()
 }

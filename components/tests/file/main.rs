@@ -8,6 +8,8 @@
     reason = "a test may panic, and ends with its tasks"
 )]
 
+mod settling;
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -131,7 +133,7 @@ async fn a_failed_file_is_moved_where_asked_and_read_again_otherwise() {
     };
     let mock = MockComponent::default();
     let router = builder(&mock).route(fails("")).build().unwrap();
-    assert!(run(&router, &mock, 4).await.len() >= 4, "the bad one is read by each poll");
+    assert!(run(&router, &mock, 4).await.len() >= 4, "the bad one is read again");
     assert_eq!(names(inbox.path()), [".done/good", "bad"]);
     let mock = MockComponent::default();
     let router = builder(&mock).route(fails("move_failed=failed")).build().unwrap();
@@ -276,13 +278,13 @@ async fn write(
 }
 
 #[tokio::test]
-async fn a_written_file_has_the_name_of_the_header_or_the_option_or_the_id() {
+async fn a_written_file_has_the_name_of_the_option_or_the_header_or_the_id() {
     let parent = folder(&[]);
     let outbox = parent.path().join("made/on/demand");
-    let path = write(&outbox, "file_name=x", Some("sub/a.txt"), "one").await.unwrap();
+    let path = write(&outbox, "", Some("sub/a.txt"), "one").await.unwrap();
     assert_eq!(PathBuf::from(&path), outbox.join("sub/a.txt"));
     assert_eq!(fs::read_to_string(path).unwrap(), "one");
-    write(&outbox, "file_name=x", None, serde_json::json!({"a": 1})).await.unwrap();
+    write(&outbox, "file_name=x", Some("y"), serde_json::json!({"a": 1})).await.unwrap();
     assert_eq!(fs::read_to_string(outbox.join("x")).unwrap(), "{\"a\":1}");
     write(&outbox, "", None, "by id").await.unwrap();
     assert_eq!(names(&outbox).len(), 3, "and no temporary file is left");
@@ -315,8 +317,13 @@ async fn an_existing_file_is_kept_where_asked_and_its_place_is_never_empty() {
     for body in ["1", "2", "3"] {
         write(outbox.path(), "file_exist=move&move_existing=old/kept", Some("sub/f"), body).await.unwrap();
     }
-    assert_eq!((content("sub/f"), content("sub/old/kept/f")), ("3".into(), "2".into()));
-    assert_eq!(names(outbox.path()), ["sub/f", "sub/old/kept/f"], "no temporary file is left");
+    assert_eq!(content("sub/f"), "3");
+    assert_eq!((content("sub/old/kept/f"), content("sub/old/kept/f-1")), ("1".into(), "2".into()));
+    assert_eq!(
+        names(outbox.path()),
+        ["sub/f", "sub/old/kept/f", "sub/old/kept/f-1"],
+        "no other file is left"
+    );
 
     let watched = outbox.path().join("sub/f");
     let looking = tokio::task::spawn_blocking(move || {
@@ -337,9 +344,46 @@ async fn an_existing_file_is_kept_where_asked_and_its_place_is_never_empty() {
     // What is in the way is not lost, and neither is what exists.
     fs::remove_dir_all(outbox.path().join("sub/.old")).unwrap();
     fs::create_dir_all(outbox.path().join("sub/.old/f")).unwrap();
-    let error = write(outbox.path(), options, Some("sub/f"), "more").await.unwrap_err();
-    assert!(error.contains("keeping what existed"), "{error}");
-    assert_eq!(content("sub/f"), "last");
+    write(outbox.path(), options, Some("sub/f"), "more").await.unwrap();
+    assert_eq!((content("sub/f"), content("sub/.old/f-1")), ("more".into(), "last".into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_several_writers_each_keeps_what_the_one_before_it_has_written() {
+    let outbox = folder(&[]);
+    let router = builder(&MockComponent::default()).build().unwrap();
+    let uri = format!(
+        "file:{}?file_name=f&file_exist=move&move_existing=.old&force_writes=false",
+        outbox.path().display()
+    );
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..4 {
+        let to = router.producer(uri.clone()).unwrap();
+        writers.spawn(async move {
+            for number in 0..50 {
+                to.process(&mut Exchange::new(format!("{writer}.{number}"))).await.unwrap();
+            }
+        });
+    }
+    while let Some(ended) = writers.join_next().await {
+        ended.unwrap();
+    }
+    let names = names(outbox.path());
+    let contents = names.iter().map(|name| fs::read_to_string(outbox.path().join(name)).unwrap());
+    let contents = contents.collect::<std::collections::HashSet<_>>();
+    assert_eq!((names.len(), contents.len()), (200, 200), "{names:?}");
+}
+
+#[tokio::test]
+async fn a_temporary_file_of_another_writer_is_not_deleted() {
+    let outbox = folder(&[]);
+    let router = builder(&MockComponent::default()).build().unwrap();
+    let to = router.producer(format!("file:{}?file_name=f", outbox.path().display())).unwrap();
+    let mut exchange = Exchange::new("x");
+    let other = outbox.path().join(format!(".tmp-{}", exchange.id));
+    fs::write(&other, "of another writer").unwrap();
+    to.process(&mut exchange).await.unwrap_err();
+    assert_eq!(fs::read_to_string(other).unwrap(), "of another writer");
 }
 
 #[tokio::test]

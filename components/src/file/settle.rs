@@ -1,0 +1,177 @@
+//! [`Identity`]: which file it was that was read; and how a file is taken away only if it still is that one.
+
+use std::fs::{self, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+/// A file and its content, as far as the file system tells them apart. Every write changes `changed`, if it
+/// comes a [tick](TICK) after the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+    /// Of the inode: it can be set by nobody, unlike the time of modification, but moving a file changes it.
+    changed: (i64, i64),
+}
+
+/// File systems note times in ticks, of ten milliseconds at most on Linux.
+pub(super) const TICK: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// How the private names begin under which files are settled. Such files are not read.
+pub(super) const PRIVATE_PREFIX: &str = ".settling-";
+
+impl Identity {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Of what is at a place, not following a link; `None`: nothing.
+    pub(super) fn at(place: &Path) -> io::Result<Option<Self>> {
+        match fs::symlink_metadata(place) {
+            Ok(metadata) => Ok(Some(Self::of(&metadata))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether it is the same but for having been moved.
+    fn was_moved_from(&self, other: &Self) -> bool {
+        Self { changed: other.changed, ..*self } == *other
+    }
+}
+
+/// Gives a file a private name, if it is the one of that identity: what replaces it from then on is not
+/// touched. `None`: it is another one, or was written to, and is where it was.
+pub(super) fn take(place: &Path, seen: &Identity) -> io::Result<Option<PathBuf>> {
+    if Identity::at(place)?.as_ref() != Some(seen) {
+        return Ok(None);
+    }
+    let mut name = std::ffi::OsString::from(PRIVATE_PREFIX);
+    name.push(place.file_name().unwrap_or_default());
+    let private = place.with_file_name(name);
+    match move_to_free(place, &private) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        moved => moved?,
+    }
+    // It may have been replaced or written to between the look and the move.
+    if Identity::at(&private)?.is_some_and(|now| now.was_moved_from(seen)) {
+        return Ok(Some(private));
+    }
+    keep(&private, place)?;
+    Ok(None)
+}
+
+/// The name of a file that has a private one.
+pub(super) fn original_name(private: &str) -> Option<&str> {
+    private.strip_prefix(PRIVATE_PREFIX).filter(|name| !name.is_empty())
+}
+
+/// Moves a file to a place where nothing is. Fails if something is there, also if it came just now.
+pub(super) fn move_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Some file systems cannot do it. A link does not replace anything either.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        moved => Ok(moved?),
+    }
+}
+
+/// Moves a file to a place, or, where something is, to one with a number beside it: `a-1.txt` for `a.txt`.
+/// Returns where it is.
+pub(super) fn keep(from: &Path, place: &Path) -> io::Result<PathBuf> {
+    let mut to = place.to_owned();
+    loop {
+        match move_to_free(from, &to) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => to = free(place),
+            moved => return moved.map(|()| to),
+        }
+    }
+}
+
+/// A place with a number at which nothing is. There may be many: it doubles the number until one is free, and
+/// halves the distance to the last one that is not.
+fn free(place: &Path) -> PathBuf {
+    let is_taken = |number| fs::symlink_metadata(numbered(place, number)).is_ok();
+    let (mut taken, mut free) = (0_u64, 1);
+    while is_taken(free) {
+        (taken, free) = (free, free * 2);
+    }
+    while free - taken > 1 {
+        let middle = taken.midpoint(free);
+        if is_taken(middle) { taken = middle } else { free = middle }
+    }
+    numbered(place, free)
+}
+
+fn numbered(place: &Path, number: u64) -> PathBuf {
+    let mut name = place.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{number}"));
+    if let Some(extension) = place.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    place.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_taken_only_as_it_was_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("a.txt");
+        let look = || Identity::at(&place).unwrap().unwrap();
+        fs::write(&place, "one").unwrap();
+        let seen = look();
+        // Another one of the same length, whose time of modification says that it is older.
+        fs::write(folder.path().join("b"), "two").unwrap();
+        let old = std::time::UNIX_EPOCH;
+        let set = |path: &Path, time| fs::File::open(path).unwrap().set_modified(time).unwrap();
+        set(&folder.path().join("b"), old);
+        fs::rename(folder.path().join("b"), &place).unwrap();
+        assert_eq!(take(&place, &seen).unwrap(), None);
+        // The same one, written to, with its time set back.
+        let seen = look();
+        std::thread::park_timeout(TICK);
+        fs::write(&place, "tri").unwrap();
+        set(&place, old);
+        assert_eq!(take(&place, &seen).unwrap(), None);
+        assert_eq!(fs::read_to_string(&place).unwrap(), "tri");
+        let taken = take(&place, &look()).unwrap().unwrap();
+        assert_eq!(taken, folder.path().join(".settling-a.txt"));
+        assert!(!place.exists());
+        // What came meanwhile is not replaced when it goes back.
+        fs::write(&place, "new").unwrap();
+        assert_eq!(keep(&taken, &place).unwrap(), folder.path().join("a-1.txt"));
+        assert_eq!(fs::read_to_string(&place).unwrap(), "new");
+    }
+
+    #[test]
+    fn the_next_number_is_found_among_many() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, first) in [("a.tar.gz", "a.tar-1.gz"), ("plain", "plain-1"), ("-x", "-x-1")] {
+            let place = folder.path().join(name);
+            fs::write(&place, "0").unwrap();
+            assert_eq!(free(&place), folder.path().join(first));
+            for number in 1..=40_u64 {
+                fs::write(folder.path().join("new"), number.to_string()).unwrap();
+                assert_eq!(keep(&folder.path().join("new"), &place).unwrap(), numbered(&place, number));
+            }
+        }
+    }
+}
