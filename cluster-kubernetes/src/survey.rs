@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::Duration;
 
-use cluster_lease::{LockRecord, Request, SessionId, StoreError, StoreKey, StoreRecord};
+use cluster_lease::{Limits, LockRecord, Request, SessionId, StoreError, StoreKey, StoreRecord};
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -44,6 +44,9 @@ pub struct Survey {
 pub struct Seen {
     /// The locks, by name.
     pub locks: BTreeMap<LockName, LockStatus>,
+    /// What the members live by whose sessions are alive, by their pods or hosts. Where they differ, takeovers take
+    /// as long as the slowest of them says.
+    pub timings: BTreeMap<String, Limits>,
     /// Why pods were not seen, so that members which have never led are missing among the standbys.
     pub without_pods: Option<String>,
     version: String,
@@ -95,6 +98,7 @@ struct SessionStatus {
     ahead: SignedDuration,
     age: Duration,
     alive: bool,
+    limits: Option<Limits>,
 }
 
 impl Survey {
@@ -115,7 +119,7 @@ impl Survey {
         let group = settings.group.clone();
         // The labels that a manifest gives to pods.
         let cluster_labels = settings.cluster_labels.clone().unwrap_or_else(|| group.selector());
-        let codec = Codec { group, owner: None, takeover_wait_seconds: 0 };
+        let codec = Codec { group, owner: None, takeover_wait_seconds: i32::MAX };
         Ok(Self { clients: Clients::of_config(config), namespace, codec, cluster_labels })
     }
 
@@ -138,11 +142,13 @@ impl Survey {
         let sessions = leases.items.iter().filter_map(|lease| self.session(lease, now));
         let sessions = sessions.collect::<BTreeMap<_, _>>();
         let hosts = sessions.values().filter(|session| session.alive).map(|session| session.host.clone());
+        let timings = sessions.values().filter(|session| session.alive);
+        let timings = timings.filter_map(|session| Some((session.host.clone(), session.limits?))).collect();
         let drained = leases.items.iter().filter_map(|lease| self.drained(lease)).collect::<BTreeSet<_>>();
         let members = hosts.chain(pods).filter(|host| !drained.contains(host)).collect::<BTreeSet<_>>();
         let locks = leases.items.iter().filter_map(|lease| self.lock(lease, now, &sessions, &members));
         let version = leases.metadata.resource_version.unwrap_or_default();
-        Ok(Seen { locks: locks.collect(), without_pods, version })
+        Ok(Seen { locks: locks.collect(), timings, without_pods, version })
     }
 
     /// Waits until a lock has changed since `seen`, or for a minute: looking again tells. Heartbeats are no
@@ -231,8 +237,9 @@ impl Survey {
         let wait = spec.lease_duration_seconds?;
         let age = between(saturating(heartbeat, ahead), now);
         let alive = record.dead.is_none() && age.as_secs() <= u64::try_from(wait).unwrap_or(0);
+        let limits = record.limits;
         let host = member.host.as_deref().unwrap_or(&member.id).to_owned();
-        Some((id, SessionStatus { member: member.id.to_string(), host, ahead, age, alive }))
+        Some((id, SessionStatus { member: member.id.to_string(), host, ahead, age, alive, limits }))
     }
 
     /// The host that an operator has drained, if that is what the Lease asks for.
@@ -341,7 +348,7 @@ mod tests {
         Survey {
             clients: Clients::new(|| unreachable!("nothing is asked")),
             namespace: "time".into(),
-            codec: Codec { group: crate::Group::default(), owner: None, takeover_wait_seconds: 0 },
+            codec: Codec { group: crate::Group::default(), owner: None, takeover_wait_seconds: i32::MAX },
             cluster_labels: String::new(),
         }
     }
@@ -369,6 +376,15 @@ mod tests {
                 Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(renewed));
             assert!(survey().session(&session, now).is_some());
         }
+    }
+
+    #[test]
+    fn a_session_says_what_its_member_lives_by_if_its_format_does() {
+        let now = "2026-01-01T12:00:41Z".parse().unwrap();
+        let limits = |said: &str| survey().session(&session(0, said), now).unwrap().1.limits;
+        assert_eq!(limits(""), None);
+        let said = limits(" v=2 y=12500 stop=2000 rho=10000").unwrap();
+        assert_eq!(said, cluster_lease::Settings::default().limits());
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub use driver::{
     TokioClock, Transition, TransitionKind,
 };
 pub use event::{Event, Outcome};
-pub use memory::{Faults, Link, MemoryHandle, MemoryStore, Requests, Span};
+pub use memory::{Backup, Faults, Link, MemoryHandle, MemoryStore, Requests, Span};
 #[cfg(feature = "mutants")]
 pub use mutant::{Branch, Mutant};
 pub use operator::LeaseOperator;

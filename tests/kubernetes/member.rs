@@ -153,6 +153,19 @@ impl Drop for Running {
     }
 }
 
+/// Takeover wait, deadline, stop time and period of the heartbeat, in milliseconds.
+fn timing(text: &str) -> Timing {
+    let mut numbers = text.split(',').map(|number| Some(Duration::from_millis(number.parse().unwrap())));
+    let mut next = || numbers.next().unwrap();
+    Timing {
+        takeover_wait: next(),
+        deadline: next(),
+        stop: next(),
+        heartbeat: next(),
+        ..Timing::default()
+    }
+}
+
 /// What a member does. Not a test.
 #[test]
 #[ignore = "this is the program of a member process, which other tests start"]
@@ -168,7 +181,10 @@ fn member_process() {
     let settings = KubernetesClusterSettings {
         resource,
         camel: FAST_CAMEL,
-        timing: Timing { profile: variable("MEMBER_PROFILE"), ..Timing::default() },
+        timing: match variable("MEMBER_TIMING") {
+            Some(text) => timing(&text),
+            None => Timing { profile: variable("MEMBER_PROFILE"), ..Timing::default() },
+        },
         cluster_labels: variable("MEMBER_CLUSTER_LABELS"),
         termination_log: variable("MEMBER_TERMINATION_LOG").map(PathBuf::from),
         ..KubernetesClusterSettings::default()

@@ -10,13 +10,15 @@ use super::complaints::Complaints;
 use super::metrics;
 use crate::action::{RequestId, Target};
 use crate::event::Outcome;
+use crate::record::Version;
 use crate::store::{Attempt, LeaseStore, Listing, StoreError, Write};
 
 /// What became of a request.
 pub(crate) enum Fate {
     /// The store said so, or the request failed.
     Known(Outcome),
-    Listed(Listing),
+    /// And the version of the view when it was asked for.
+    Listed(Listing, Version),
     /// Nobody answered. The core counts the same time itself, and needs no word of it.
     Silence,
 }
@@ -52,11 +54,12 @@ pub(crate) async fn write(
 
 pub(crate) async fn list(
     store: Arc<dyn LeaseStore>,
+    asked: Version,
     patience: Duration,
     complaints: Arc<Complaints>,
 ) -> Fate {
     match timeout(patience, store.list()).await {
-        Ok(Ok(listing)) => Fate::Listed(listing),
+        Ok(Ok(listing)) => Fate::Listed(listing, asked),
         Ok(Err(error)) => {
             report(&complaints, Target::List, &Chain(&error));
             Fate::Known(Outcome::Unknown)
