@@ -102,7 +102,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         key: "profile",
         kind: OptionKind::Choice(&["fast", "default", "relaxed", "slewed-clock"]),
         default: Some("default"),
-        summary: "the timing of the election, for `kubernetes`; the same on all members",
+        summary: "the timing of the election, for `kubernetes`; takeovers take as long as the slowest member says",
     },
     SettingDescription {
         table: "cluster",

@@ -191,14 +191,14 @@ impl Judge {
         self.accepted.insert(process);
     }
 
-    /// Whether one of two works since before the store was set back, and the other cannot know.
+    /// Whether one of two works by a claim of the history before the store was set back, and the other cannot know.
     fn is_forgotten(&self, one: (ProcessId, u64), other: (ProcessId, u64)) -> bool {
         if self.restored.is_none() {
             return false;
         }
         let (one_is, other_is) = (self.former.contains(&one), self.former.contains(&other));
         let later = if one_is { other.0 } else { one.0 };
-        one_is != other_is && !self.accepted.contains(&later)
+        (one_is && other_is) || (one_is || other_is) && !self.accepted.contains(&later)
     }
 
     /// After the store was set back: a process that has accepted this remembers the terms of before, and by the
