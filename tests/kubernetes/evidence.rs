@@ -49,8 +49,7 @@ const SLOW: &str = "20000,16000,3000,8000";
 fn a_rolling_update_to_another_timing_overlaps_nowhere() {
     let stage = Stage::new("timings");
     let settings = MemberSettings { work: Duration::from_millis(900), ..stage.settings.clone() };
-    let slow =
-        MemberSettings { variables: vec![("MEMBER_TIMING", SLOW.to_owned())], ..settings.clone() };
+    let slow = MemberSettings { variables: vec![("MEMBER_TIMING", SLOW.to_owned())], ..settings.clone() };
     let old = stage.member_with(0, slow);
     let led = stage.wait_for_work();
     let next = stage.member_with(1, settings);

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use cluster_lease::{
-    Death, Entry, Event, Key, LockId, LockRecord, Precondition, Record, SessionId, Settings, Version,
-};
+use cluster_lease::{Death, Key, LockId, LockRecord, Precondition, Record, SessionId, Version};
 
 use crate::clock::Time;
 use crate::store::{State, Store};
+use known::Pace;
+
+mod known;
 
 /// What was violated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,20 +77,6 @@ struct Debt {
     rest: Time,
     why: &'static str,
 }
-
-/// What is known of the timing of a process.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pace {
-    /// The true time that its work may take.
-    rest: Time,
-    /// The true time that its own takeover wait is worth.
-    worth: Time,
-    /// The longest time that any record says which it has seen.
-    seen: Time,
-}
-
-/// One application of a claim: its version, and what it owes.
-type Application = (Version, Option<Debt>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct SessionHistory {
@@ -179,47 +166,6 @@ impl Judge {
         }
     }
 
-    /// The store is set back.
-    pub fn restored(&mut self, now: Time) {
-        self.restored = Some(now);
-        self.debts.clear();
-        self.owed.clear();
-    }
-
-    /// A process has noticed it, and goes on in the new history.
-    pub fn accepted(&mut self, process: ProcessId) {
-        self.accepted.insert(process);
-    }
-
-    /// Whether one of two works by a claim of the history before the store was set back, and the other cannot know.
-    fn is_forgotten(&self, one: (ProcessId, u64), other: (ProcessId, u64)) -> bool {
-        if self.restored.is_none() {
-            return false;
-        }
-        let (one_is, other_is) = (self.former.contains(&one), self.former.contains(&other));
-        let later = if one_is { other.0 } else { one.0 };
-        (one_is && other_is) || (one_is || other_is) && !self.accepted.contains(&later)
-    }
-
-    /// After the store was set back: a process that has accepted this remembers the terms of before, and by the
-    /// end they are in the records for those who do not.
-    pub fn judge_records(&mut self, now: Time, alive: &[ProcessId], store: &Store) {
-        let remember = |((process, lock), epoch): (&(ProcessId, u32), &u64)| {
-            let told = alive.contains(process) && self.accepted.contains(process);
-            told.then_some((*lock, *epoch))
-        };
-        let remembered: Vec<_> = self.remembered.iter().filter_map(remember).collect();
-        for (lock, epoch) in remembered {
-            if let Some((version, Record::Lock(record))) = store.get(Key::Lock(LockId(lock)))
-                && (record.settled || record.holder.is_none())
-                && record.epoch.max(version) < epoch
-            {
-                let text = format!("epoch {epoch} of lock {lock} is remembered, and its record has {record:?}");
-                self.report(Invariant::I3, now, text);
-            }
-        }
-    }
-
     /// Notes a violation.
     pub fn report(&mut self, invariant: Invariant, at: Time, text: String) {
         let of_one_history = [Invariant::I6, Invariant::I7, Invariant::I8, Invariant::I9];
@@ -229,84 +175,6 @@ impl Judge {
         if self.violations.iter().all(|violation| violation.invariant != invariant) {
             self.violations.push(Violation { invariant, at, text });
         }
-    }
-
-    /// A process starts with this timing, while clocks err by up to this much.
-    pub fn knows_timing(&mut self, process: ProcessId, incarnation: u128, timing: &Settings, error: f64) {
-        let error = error.max(f64::from(timing.rate_error_ppm()) / 1e6);
-        // Readings are rounded to nanoseconds.
-        let worth = (timing.takeover_wait().as_nanos() as f64 / (1.0 + error)) as Time - 1_000;
-        let rest = (timing.limits().rest().as_nanos() as Time).min(worth);
-        self.incarnations.insert(incarnation, process);
-        self.paces.insert(process, Pace { rest, worth, seen: 0 });
-    }
-
-    fn pace(&self, session: SessionId) -> Pace {
-        let process = self.incarnations.get(&session.incarnation);
-        process.and_then(|process| self.paces.get(process)).copied().unwrap_or_default()
-    }
-
-    /// An event reaches a process that has seen everything up to a version.
-    pub fn shown(&mut self, process: ProcessId, view: Version, event: &Event) {
-        let mut seen = 0;
-        match event {
-            Event::Changed { version, key, record: Some(record) }
-            | Event::Replaced { version, key, record: Some(record), .. }
-                if *version > view =>
-            {
-                seen = self.said(*key, *record);
-            }
-            Event::Snapshot { version, entries } if *version >= view => {
-                seen = entries.iter().map(|entry| self.said(entry.key, entry.record)).max().unwrap_or(0);
-            }
-            _ => {}
-        }
-        if let Some(pace) = self.paces.get_mut(&process) {
-            pace.seen = pace.seen.max(seen);
-        }
-        let one;
-        let entries = match event {
-            Event::Changed { version, key, record: Some(record) } if *version > view => {
-                one = [Entry { version: *version, key: *key, record: *record }];
-                &one[..]
-            }
-            Event::Snapshot { version, entries } if *version >= view => entries,
-            _ => &[],
-        };
-        for entry in entries {
-            if let (Key::Lock(lock), Record::Lock(record)) = (entry.key, entry.record) {
-                let remembered = self.remembered.entry((process, lock.0)).or_default();
-                *remembered = record.epoch.max(*remembered);
-            }
-        }
-    }
-
-    /// What a record says: how long its session or its holder may work, and all that its claimant knew.
-    fn said(&self, key: Key, record: Record) -> Time {
-        match (key, record) {
-            (Key::Session(session), _) => self.pace(session).rest,
-            (Key::Lock(_), Record::Lock(LockRecord { holder: Some(holder), claim, .. })) => {
-                let claimed = self.claimed.get(&(holder, claim)).copied().unwrap_or(0);
-                self.pace(holder).rest.max(claimed)
-            }
-            (Key::Lock(lock), _) => self.owed.get(&lock.0).copied().unwrap_or(0),
-        }
-    }
-
-    /// A claim leaves its process.
-    pub fn claim_sent(&mut self, process: ProcessId, record: Record) {
-        if let Record::Lock(LockRecord { holder: Some(holder), claim, .. }) = record {
-            let pace = self.paces.get(&process).copied().unwrap_or_default();
-            self.claimed.entry((holder, claim)).or_insert(pace.seen.max(pace.worth));
-        }
-    }
-
-    /// Whether the later of two could not know how long the earlier one may work.
-    fn is_unknowable(&self, one: (ProcessId, u64), other: (ProcessId, u64)) -> bool {
-        let (earlier, later) = if one.1 < other.1 { (one.0, other.0) } else { (other.0, one.0) };
-        let pace = |process| self.paces.get(&process).copied().unwrap_or_default();
-        let Pace { worth, seen, .. } = pace(later);
-        pace(earlier).rest > worth.max(seen)
     }
 
     /// Work starts or resumes (I1).
@@ -356,7 +224,8 @@ impl Judge {
             }
             let remembered = self.remembered.get(&(process, lock)).copied().unwrap_or(0);
             if epoch < remembered {
-                let text = format!("{process} starts lock {lock} with epoch {epoch} and remembers {remembered}");
+                let text =
+                    format!("{process} starts lock {lock} with epoch {epoch} and remembers {remembered}");
                 self.report(Invariant::I3, now, text);
             }
             return;

@@ -233,8 +233,10 @@ impl Plan {
 
 fn timings(rng: &mut Rng, breakage: Option<Breakage>) -> (Vec<Settings>, f64) {
     let default = Settings::default();
-    let one_of_its_own =
-        matches!(breakage, Some(Breakage::DeadlineTooLong | Breakage::RateBeyondBound | Breakage::SettingsForBetterClocks));
+    let one_of_its_own = matches!(
+        breakage,
+        Some(Breakage::DeadlineTooLong | Breakage::RateBeyondBound | Breakage::SettingsForBetterClocks)
+    );
     if !one_of_its_own && rng.u8(..4) == 0 {
         let mixed = match rng.u8(..4) {
             0 => [Settings::fast(), default],

@@ -19,19 +19,49 @@ use crate::store::{State, Store};
 /// What is due at some moment.
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
-    Alarm { process: ProcessId, number: u32 },
+    Alarm {
+        process: ProcessId,
+        number: u32,
+    },
     /// Sent when the view had this version.
-    Request { process: ProcessId, request: RequestId, operation: Operation, view: Version },
+    Request {
+        process: ProcessId,
+        request: RequestId,
+        operation: Operation,
+        view: Version,
+    },
     /// A list reaches its process.
-    Listed { process: ProcessId, stream: Option<u32>, asked: Version, event: Event },
-    Event { process: ProcessId, event: Event },
-    Watch { process: ProcessId, stream: u32, event: Event },
-    Reconnect { process: ProcessId, stream: u32 },
-    WorkEnds { process: ProcessId, lock: u32, epoch: u64, scheduled: u32 },
+    Listed {
+        process: ProcessId,
+        stream: Option<u32>,
+        asked: Version,
+        event: Event,
+    },
+    Event {
+        process: ProcessId,
+        event: Event,
+    },
+    Watch {
+        process: ProcessId,
+        stream: u32,
+        event: Event,
+    },
+    Reconnect {
+        process: ProcessId,
+        stream: u32,
+    },
+    WorkEnds {
+        process: ProcessId,
+        lock: u32,
+        epoch: u64,
+        scheduled: u32,
+    },
     Keep(Turn, Step),
     FaultBegins(usize),
     FaultEnds(usize),
-    Resume { process: ProcessId },
+    Resume {
+        process: ProcessId,
+    },
     ClockChanges(usize),
 }
 

@@ -151,7 +151,9 @@ impl Election<'_> {
             ),
             WaitCause::SessionMissing => "the session of its holder is missing, so it may still lead".into(),
             WaitCause::Reported => "its holder was reported gone, which may be wrong".into(),
-            WaitCause::OtherHistory => "the store was restored to an older state, in which nothing tells who led since".into(),
+            WaitCause::OtherHistory => {
+                "the store was restored to an older state, in which nothing tells who led since".into()
+            }
             WaitCause::Unsettled => "another member claimed it earlier and did not serve its own wait".into(),
         };
         self.directory.note_wait(lock, &why);

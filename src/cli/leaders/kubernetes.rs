@@ -42,7 +42,9 @@ impl Group {
         if let Some(why) = seen.without_pods.as_ref().filter(|_| self.seen.is_none()) {
             output::diagnostic(&format!("note: standbys that have never led are not shown: {why}"));
         }
-        if self.seen.is_none() && seen.timings.values().any(|one| seen.timings.values().any(|other| one != other)) {
+        if self.seen.is_none()
+            && seen.timings.values().any(|one| seen.timings.values().any(|other| one != other))
+        {
             output::diagnostic(&format!("note: members have different timings: {}", timings(&seen.timings)));
         }
         let hosts = seen.locks.values().flat_map(|lock| {
