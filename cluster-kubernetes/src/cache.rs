@@ -69,6 +69,11 @@ impl Cache {
         session?.lease.as_ref()?.metadata.owner_references.clone()
     }
 
+    /// What comes from now on is older than what was seen.
+    pub(crate) fn forget(&self) {
+        self.lock().leases.clear();
+    }
+
     pub(crate) fn note_deleted(&self, lease: &Lease) {
         if let (Some(name), Ok(version)) = (lease.metadata.name.clone(), version(&lease.metadata)) {
             self.lock().put(name, version, None);

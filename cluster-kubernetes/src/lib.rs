@@ -58,7 +58,7 @@ mod survey;
 mod watch;
 
 pub use cluster::KubernetesCluster;
-pub use cluster_lease::{METRICS, Timing};
+pub use cluster_lease::{Limits, METRICS, Timing};
 pub use codec::bare_lock;
 pub use config_map::CamelTimingError;
 pub use identity::PodIdentity;

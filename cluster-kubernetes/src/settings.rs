@@ -22,7 +22,7 @@ pub struct KubernetesClusterSettings {
     pub resource_name: Option<String>,
     /// The timing of the members that are Camel's, for [`Resource::ConfigMap`].
     pub camel: CamelTiming,
-    /// The timing; the same on all members.
+    /// The timing. Where members differ, a takeover takes as long as the holder's records say.
     pub timing: Timing,
     /// The labels of the members' pods, as `app=clock,tier=back`. With them, and with the right to list and
     /// watch pods, the end of a container is proof that its member has ended, and its locks are taken at

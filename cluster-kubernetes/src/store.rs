@@ -220,6 +220,10 @@ impl LeaseStore for KubernetesStore {
         shared.delete(&name, Some(lease)).await
     }
 
+    fn forget(&self) {
+        self.shared.cache.forget();
+    }
+
     async fn watch(&self, version: Version) -> Result<Box<dyn LeaseWatch>, StoreError> {
         let shared = &self.shared;
         let api = shared.api(shared.clients.another())?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::Duration;
 
-use cluster_lease::{LockRecord, Request, SessionId, StoreError, StoreKey, StoreRecord};
+use cluster_lease::{Limits, LockRecord, Request, SessionId, StoreError, StoreKey, StoreRecord};
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -46,6 +46,9 @@ pub struct Seen {
     pub locks: BTreeMap<LockName, LockStatus>,
     /// The live members that are drained, by pod or host: they hold nothing, or are about to.
     pub drained: BTreeSet<String>,
+    /// What the members live by whose sessions are alive, by their pods or hosts. Where they differ, takeovers take
+    /// as long as the slowest of them says.
+    pub timings: BTreeMap<String, Limits>,
     /// Why pods were not seen, so that members which have never led are missing among the standbys.
     pub without_pods: Option<String>,
     version: String,
@@ -101,6 +104,7 @@ struct SessionStatus {
     alive: bool,
     /// When it counts as silent.
     silent_in: Duration,
+    limits: Option<Limits>,
 }
 
 impl Survey {
@@ -121,7 +125,7 @@ impl Survey {
         let group = settings.group.clone();
         // The labels that a manifest gives to pods.
         let cluster_labels = settings.cluster_labels.clone().unwrap_or_else(|| group.selector());
-        let codec = Codec { group, owner: None, takeover_wait_seconds: 0 };
+        let codec = Codec { group, owner: None, takeover_wait_seconds: i32::MAX };
         Ok(Self { clients: Clients::of_config(config), namespace, codec, cluster_labels })
     }
 
@@ -146,12 +150,14 @@ impl Survey {
         let hosts = sessions.values().filter(|session| session.alive).map(|session| session.host.clone());
         let asked = leases.items.iter().filter_map(|lease| self.drained(lease)).collect::<BTreeSet<_>>();
         let (drained, members) = hosts.chain(pods).partition(|host| asked.contains(host));
+        let timings = sessions.values().filter(|session| session.alive);
+        let timings = timings.filter_map(|session| Some((session.host.clone(), session.limits?))).collect();
         let locks = leases.items.iter().filter_map(|lease| self.lock(lease, now, &sessions, &members));
         let locks = locks.collect::<BTreeMap<_, _>>();
         let version = leases.metadata.resource_version.unwrap_or_default();
         let silent_in =
             sessions.values().filter(|session| session.alive).map(|session| session.silent_in).min();
-        Ok(Seen { locks, drained, without_pods, version, silent_in })
+        Ok(Seen { locks, drained, timings, without_pods, version, silent_in })
     }
 
     /// Waits until a lock has changed since `seen`, until a holder may have become silent, or for a minute: looking
@@ -243,8 +249,12 @@ impl Survey {
         let wait = Duration::from_secs(u64::try_from(wait).unwrap_or(0));
         let alive = record.dead.is_none() && age.as_secs() <= wait.as_secs();
         let silent_in = wait.saturating_sub(age) + Duration::from_secs(1);
+        let limits = record.limits;
         let host = member.host.as_deref().unwrap_or(&member.id).to_owned();
-        Some((id, SessionStatus { member: member.id.to_string(), host, ahead, age, alive, silent_in }))
+        Some((
+            id,
+            SessionStatus { member: member.id.to_string(), host, ahead, age, alive, silent_in, limits },
+        ))
     }
 
     /// The host that an operator has drained, if that is what the Lease asks for.
@@ -353,7 +363,7 @@ mod tests {
         Survey {
             clients: Clients::new(|| unreachable!("nothing is asked")),
             namespace: "time".into(),
-            codec: Codec { group: crate::Group::default(), owner: None, takeover_wait_seconds: 0 },
+            codec: Codec { group: crate::Group::default(), owner: None, takeover_wait_seconds: i32::MAX },
             cluster_labels: String::new(),
         }
     }
@@ -381,6 +391,15 @@ mod tests {
                 Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(renewed));
             assert!(survey().session(&session, now).is_some());
         }
+    }
+
+    #[test]
+    fn a_session_says_what_its_member_lives_by_if_its_format_does() {
+        let now = "2026-01-01T12:00:41Z".parse().unwrap();
+        let limits = |said: &str| survey().session(&session(0, said), now).unwrap().1.limits;
+        assert_eq!(limits(""), None);
+        let said = limits(" v=2 y=12500 stop=2000 rho=10000").unwrap();
+        assert_eq!(said, cluster_lease::Settings::default().limits());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::record::{Key, LockId, Precondition, Record, SessionId};
+use crate::record::{Key, LockId, Precondition, Record, SessionId, Version};
 
 /// The actions of one step, to be carried out in order.
 pub type Actions = SmallVec<[Action; 4]>;
@@ -79,6 +79,13 @@ pub enum Action {
         /// Why there is one.
         why: WaitCause,
     },
+    /// Consistent lists have been older than the view for longer than the takeover wait: the store's history has
+    /// gone back. Forget what is remembered of the records, and begin a new watch with a list: that list is
+    /// [taken for the new history](crate::Core::accepts), though it is older than the view.
+    HistoryBack {
+        /// The version of the view.
+        view: Version,
+    },
     /// This process's session ended and the next one begins. All holds have been fenced.
     SessionLost {
         /// The session that ended.
@@ -101,6 +108,8 @@ pub enum WaitCause {
     Reported,
     /// An earlier claimant has not served its own wait.
     Unsettled,
+    /// The store's history has gone back, so no record tells what came after it.
+    OtherHistory,
 }
 
 /// Why a hold ended without having been given up.
@@ -123,6 +132,8 @@ pub enum SessionLoss {
     Deleted,
     /// Its record was deleted and made again by a late copy of its own first write.
     Recreated,
+    /// The store's history has gone back to before it.
+    HistoryBack,
     /// Its record shows a heartbeat that this process never sent: another process has drawn the same
     /// incarnation, or is a copy of this one. The driver must go on with a new incarnation, because the
     /// other may lose its session too, and both would meet again in the next one.

@@ -57,6 +57,17 @@ enum Until {
     OwnChange,
 }
 
+/// Lists that are older than the view though they were asked for after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Back {
+    /// Since when there was no other.
+    since: Clocks,
+    /// The pause before the next one. It grows.
+    pause: Duration,
+    /// For longer than the takeover wait.
+    certain: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
@@ -78,6 +89,10 @@ pub(crate) struct Context {
     requests: u64,
     behind: Option<Behind>,
     list: Option<Flight>,
+    /// Signs that the store's history has gone back.
+    pub(crate) back: Option<Back>,
+    /// Since when this process goes on in a history that had gone back.
+    pub(crate) new_history: Option<Clocks>,
     /// The reading of the leader's clock at which a lock must be looked at again.
     pub(crate) lock_wakeup: Option<Duration>,
     /// The same for the session and for lists.
@@ -105,6 +120,8 @@ impl Context {
             requests: 0,
             behind: None,
             list: None,
+            back: None,
+            new_history: None,
             lock_wakeup: None,
             session_wakeup: None,
             #[cfg(feature = "mutants")]
@@ -192,21 +209,65 @@ impl Context {
         }
     }
 
+    /// A5: a consistent list contains all that was seen when it was asked for. One that does not is a sign that
+    /// the store's history has gone back. It is believed when no other list has come for a takeover wait.
+    pub(crate) fn old_list(&mut self, version: Version, asked: Version) {
+        let (now, first) = (self.now, self.settings.retry_pause());
+        let mut pause = first;
+        if (version < asked || mutated!(self, LateListBelieved)) && self.synced && version < self.version {
+            covered!(self, OldListSeen);
+            let longest = self.settings.takeover_wait() / 4;
+            let back = self.back.get_or_insert(Back { since: now, pause: first, certain: false });
+            back.pause = (back.pause * 2).min(longest);
+            pause = back.pause;
+        }
+        if let Some(list) = self.list.as_mut() {
+            list.hold_for(now, pause);
+        }
+    }
+
+    pub(crate) fn awaits_new_history(&self) -> bool {
+        self.back.is_some_and(|back| back.certain)
+    }
+
+    /// Asks for lists, with growing pauses, until one is not older than the view or it is certain that none
+    /// will be.
+    fn look_back(&mut self, back: Back) {
+        let wait = self.settings.takeover_wait();
+        match remaining(wait, self.now.standby_since(back.since)) {
+            Some(time) => self.wake_session_in(time),
+            None if !back.certain && !mutated!(self, HistoryNeverBack) => {
+                self.back = Some(Back { certain: true, ..back });
+                self.actions.push(Action::HistoryBack { view: self.version });
+            }
+            None => {}
+        }
+        self.ask_for_list();
+    }
+
+    fn ask_for_list(&mut self) {
+        if let Some(time) = self.list.and_then(|list| list.remaining(self.now)) {
+            return self.wake_session_in(time);
+        }
+        covered!(self, ListAsked);
+        let flight = self.send(Target::List, Operation::List);
+        self.list = Some(flight);
+        self.wake_session_in(self.settings.attempt_timeout());
+    }
+
     /// R3: a watch that lags or is down is replaced by one consistent list, asked for after the write
     /// whose echo is missing.
     pub(crate) fn catch_up(&mut self) {
+        if let Some(back) = self.back {
+            return self.look_back(back);
+        }
         let Some(behind) = self.behind else { return };
         let patience = if self.watching { self.settings.watch_patience() } else { Duration::ZERO };
         let waited = self.now.leader_since(behind.since);
         if let Some(time) = remaining(patience, waited) {
             self.wake_session_in(time);
-        } else if let Some(time) = self.list.and_then(|list| list.remaining(self.now)) {
-            self.wake_session_in(time);
         } else {
-            covered!(self, ListAsked);
-            let flight = self.send(Target::List, Operation::List);
-            self.list = Some(flight);
-            self.wake_session_in(self.settings.attempt_timeout());
+            self.ask_for_list();
         }
     }
 }

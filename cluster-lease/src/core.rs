@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::action::{Action, Actions, RequestId, Target};
+use crate::action::{Action, Actions, RequestId, SessionLoss, Target};
 use crate::clocks::Clocks;
 use crate::context::Context;
 use crate::event::{Event, Outcome};
@@ -199,6 +199,17 @@ impl Core {
         self.context.version
     }
 
+    /// Whether a list is the beginning of a new history, though it is older than the view: it must be the list
+    /// with which a new watch begins, asked for when the view had reached `asked`.
+    pub fn accepts(&self, version: Version, asked: Version) -> bool {
+        self.context.awaits_new_history() && version < asked
+    }
+
+    /// Whether the core has said [`Action::HistoryBack`] and no list has come since.
+    pub fn awaits_new_history(&self) -> bool {
+        self.context.awaits_new_history()
+    }
+
     /// The timing.
     pub fn settings(&self) -> &Settings {
         &self.context.settings
@@ -267,6 +278,10 @@ impl Core {
                 Touched::None
             }
             Event::Snapshot { version, entries } => self.snapshot(version, &entries),
+            Event::OldList { version, asked } => {
+                self.context.old_list(version, asked);
+                Touched::None
+            }
             Event::WatchLost => self.set_watching(false),
             Event::WatchRestored => self.set_watching(true),
             Event::Answer { request, outcome } => self.answered(request, outcome),
@@ -336,7 +351,7 @@ impl Core {
                     changed |= view.newer != newer;
                     view.newer = newer;
                 }
-                if id == self.context.session.id {
+                if id == self.context.session.id && self.context.session.lost.is_none() {
                     changed |= match state {
                         Some((version, record)) => self.context.own_session_seen(version, record, listed),
                         None => self.context.own_session_absent(),
@@ -348,12 +363,15 @@ impl Core {
     }
 
     /// A consistent list replaces the view. One that is older than the view would take back what has been
-    /// seen, and with it the order on which R3 rests, so it is ignored.
+    /// seen, and with it the order on which R3 rests, so it is ignored, unless all lists are.
     fn snapshot(&mut self, version: Version, entries: &[Entry]) -> Touched {
         let stale = self.context.synced && version < self.context.version;
-        if stale && !mutated!(self.context, StaleSnapshot) {
+        if stale && self.context.awaits_new_history() {
+            self.begin_new_history();
+        } else if stale && !mutated!(self.context, StaleSnapshot) {
             return Touched::None;
         }
+        self.context.back = None;
         self.context.replaced(version);
         let listed: BTreeSet<Key> = entries.iter().map(|entry| entry.key).collect();
         let own = self.context.session.id;
@@ -377,6 +395,18 @@ impl Core {
             self.observe(key, state, true);
         }
         Touched::All
+    }
+
+    /// What was seen is no more, and what came after it is forgotten by everybody who starts now. All holds end,
+    /// every wait begins anew, and only the numbers of the terms are remembered.
+    fn begin_new_history(&mut self) {
+        covered!(self.context, NewHistory);
+        self.context.new_history = Some(self.context.now);
+        self.context.sessions.clear();
+        self.context.session.lost = Some(SessionLoss::HistoryBack);
+        for lock in self.locks.values_mut() {
+            lock.forget();
+        }
     }
 
     fn answered(&mut self, request: RequestId, outcome: Outcome) -> Touched {

@@ -78,6 +78,14 @@ pub enum Event {
         /// Every session and lock record of the group.
         entries: Vec<Entry>,
     },
+    /// A list came that is older than the view. If it was asked for when the view was older still, it is late;
+    /// otherwise the store's history has gone back, as after a restore from a backup. It is not believed at once.
+    OldList {
+        /// The version of the list as a whole.
+        version: Version,
+        /// The version of the view when the list was asked for.
+        asked: Version,
+    },
     /// The watch is known to be broken. Until it is restored, lists serve as the echo.
     WatchLost,
     /// The watch delivers again, from where it stopped or after a snapshot.

@@ -19,8 +19,8 @@
 //!
 //! The store is linearizable per record and its versions order all changes of a group; clock rates err by
 //! less than [`Settings::rate_error_ppm`], offsets do not matter; guarded work ends within
-//! [`Settings::stop`] after its deadline or is killed; nobody else writes a holder into a lock; the store's
-//! history is not rolled back. A step that is already past its check when its process is suspended may
+//! [`Settings::stop`] after its deadline or is killed; nobody else writes a record with its seal; the store's
+//! history is not rolled back, and when it is, members notice, wait and go on. A step that is already past its check when its process is suspended may
 //! still finish: only a sink that compares epochs closes that gap.
 //!
 //! `PROOF.md` beside this crate says how far these words were put to the test.
@@ -64,7 +64,7 @@ pub use driver::{
     TokioClock, Transition, TransitionKind,
 };
 pub use event::{Event, Outcome};
-pub use memory::{Faults, Link, MemoryHandle, MemoryStore, Requests, Span};
+pub use memory::{Backup, Faults, Link, MemoryHandle, MemoryStore, Requests, Span};
 #[cfg(feature = "mutants")]
 pub use mutant::{Branch, Mutant};
 pub use operator::LeaseOperator;

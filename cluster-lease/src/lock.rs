@@ -66,6 +66,33 @@ impl Lock {
         }
     }
 
+    /// The record belongs to a history that is no more.
+    pub(crate) fn forget(&mut self) {
+        self.seen = None;
+        self.newer = false;
+        self.absent_holder = None;
+        self.open_since = None;
+        self.flight = None;
+    }
+
+    /// A member that starts after the history has gone back remembers nothing, and would begin with a term that
+    /// is not above those that there were. So those who remember write it down before they campaign.
+    fn raise_epoch(&mut self, id: LockId, context: &mut Context) -> bool {
+        if context.new_history.is_none() || !self.wanted || self.newer || self.hold != Hold::None {
+            return false;
+        }
+        let Some(Seen { version, record, .. }) = self.seen else { return false };
+        // One that waits would take another version for another claim. Its successor's term is above.
+        let waits = record.holder.is_some() && !record.settled;
+        if record.epoch.max(version) >= self.remembered || waits || mutated!(context, EpochNotRaised) {
+            return false;
+        }
+        covered!(context, EpochRaised);
+        let record = LockRecord { epoch: self.remembered, ..record };
+        self.send(id, Precondition::Version(version), record, context);
+        true
+    }
+
     /// Brings this lock up to date with the view, the session and the time. The order matters: what ends
     /// comes before what begins, and both before anything is written.
     pub(crate) fn evaluate(&mut self, id: LockId, context: &mut Context) {
@@ -113,7 +140,10 @@ impl Lock {
         if in_flight {
             return false;
         }
-        if self.release_if_done(id, context) || self.settle_if_started(id, context) {
+        if self.release_if_done(id, context)
+            || self.settle_if_started(id, context)
+            || self.raise_epoch(id, context)
+        {
             return false;
         }
         self.campaign(id, context)

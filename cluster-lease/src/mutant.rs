@@ -134,6 +134,14 @@ mod enabled {
             RecreatedLock,
             /// A1: a list that is older than the view replaces it.
             StaleSnapshot,
+            /// A5: a list that is only late is taken for one of a history that has gone back.
+            LateListBelieved,
+            /// A5: lists may be older than the view for ever.
+            HistoryNeverBack,
+            /// A5: in a history that has gone back, locks are led without a wait.
+            NewHistoryAtOnce,
+            /// A5: terms of before are remembered and not written down.
+            EpochNotRaised,
             /// I3: the epoch counts the terms in the record instead of the store's versions.
             EpochFromRecord,
         }
@@ -204,6 +212,12 @@ mod enabled {
             OwnWait,
             /// R7: the wait of a claim was longer, because of what another member lives by.
             LongerWait,
+            /// A5: a list was older than the view though it was asked for later.
+            OldListSeen,
+            /// A5: a history that had gone back was accepted.
+            NewHistory,
+            /// A5: a term of before was written down.
+            EpochRaised,
             /// A lock was left to a newer version of this program.
             LeftToNewer,
             /// R8: a wait was inherited.

@@ -81,6 +81,10 @@ pub trait LeaseStore: Send + Sync + 'static {
         )
     }
 
+    /// Forgets what is remembered of the records: the history of the store has gone back, and what it says from
+    /// now on is older than what was seen.
+    fn forget(&self) {}
+
     /// Watches the group from just after `version`.
     ///
     /// # Errors

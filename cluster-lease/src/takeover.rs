@@ -201,10 +201,25 @@ impl Lock {
         self.open(start, WaitCause::Reported, context)
     }
 
+    /// A5: a record of before the history went back says nothing about what came after it.
+    fn open_in_new_history(&self, start: Start, why: WaitCause, context: &Context) -> (Start, WaitCause) {
+        let Some(at) = context.new_history.filter(|_| !mutated!(context, NewHistoryAtOnce)) else {
+            return (start, why);
+        };
+        let longest = context.longest;
+        match start {
+            Start::WaitFrom(since, rest) if since.standby > at.standby => {
+                (Start::WaitFrom(since, rest.max(longest)), why)
+            }
+            _ => (Start::WaitFrom(at, longest), WaitCause::OtherHistory),
+        }
+    }
+
     /// R8: whatever the evidence, an unsettled record owes a wait from when this process first saw it.
     /// Its claimant was named without having waited, so it says nothing about the one before; and one that no
     /// member has written says nothing about anybody.
     fn open(&self, start: Start, why: WaitCause, context: &mut Context) -> Situation {
+        let (start, why) = self.open_in_new_history(start, why, context);
         let Some(seen) = self.seen.filter(|seen| !seen.record.settled) else {
             return Situation::Open(start, why);
         };

@@ -161,7 +161,7 @@ pub static SETTINGS: &[SettingDescription] = &[
         kind: OptionKind::Choice(&["fast", "default", "relaxed", "slewed-clock"]),
         default: Some("default"),
         used_by: UsedBy::Service(Service::Kubernetes),
-        summary: "the timing of the election, for `kubernetes`; the same on all members",
+        summary: "the timing of the election, for `kubernetes`; takeovers take as long as the slowest member says",
     },
     SettingDescription {
         table: "cluster",

@@ -1,11 +1,13 @@
 //! The long set: what ends leaders most often, a hundred times each and more.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::member::MemberSettings;
 use super::proxy::Fault;
 use super::rounds;
 use super::scenarios::{crashes, late_answers, partitions, pauses, random_faults, stops};
-use super::stage::Stage;
+use super::stage::{Stage, number, take_leader};
 use super::table::{Scenario, play};
 
 fn scenario(
@@ -35,4 +37,35 @@ fn the_long_set() {
         scenario("random faults", 2, 4, random_faults),
     ]);
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Members of two versions side by side, as in a rolling update, forwards and backwards: each leader is killed, and
+/// one of the other version starts in its place.
+#[test]
+#[ignore = "`tests/two-versions` runs it"]
+fn two_versions_side_by_side() {
+    let old = std::env::var_os("OLD_MEMBER").map(PathBuf::from);
+    let old = old.expect("OLD_MEMBER is the test program of the other version");
+    let stage = Stage::new("versions");
+    let settings = |is_old: bool| MemberSettings {
+        program: is_old.then(|| old.clone()),
+        work: Duration::from_millis(300),
+        ..stage.settings.clone()
+    };
+    let members = [true, false, true].into_iter().enumerate();
+    let members = members.map(|(user, is_old)| stage.member_with(user, settings(is_old)));
+    let mut members = members.collect::<Vec<_>>();
+    let mut terms = [0, 0];
+    for _ in 0..rounds(4) {
+        let led = stage.wait_for_leader();
+        let leader = take_leader(&mut members, &led);
+        let (user, was_old) = (number(&leader), leader.settings.program.is_some());
+        terms[usize::from(was_old)] += 1;
+        leader.kill();
+        members.push(stage.member_with(user, settings(!was_old)));
+        stage.wait_for_term_after(led.term);
+    }
+    drop(members);
+    println!("two versions: {} leaders of this one, {} of the other", terms[0], terms[1]);
+    stage.judge();
 }

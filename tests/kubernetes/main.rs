@@ -18,6 +18,7 @@ mod clocks;
 mod config_map;
 mod ends;
 mod events;
+mod evidence;
 mod faults;
 mod gateway;
 mod handover;

@@ -1,6 +1,6 @@
 //! A member: this very test program, asked to run only [`member_process`], in a process of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ pub(crate) struct MemberSettings {
     pub(crate) log: PathBuf,
     /// The crate that elects instead of ours.
     pub(crate) peer: Option<&'static str>,
+    /// The program of another version of ours, which runs instead of this one.
+    pub(crate) program: Option<PathBuf>,
     /// More of the environment.
     pub(crate) variables: Vec<(&'static str, String)>,
 }
@@ -52,9 +54,10 @@ pub(crate) struct Member {
 impl Member {
     pub(crate) fn start(settings: MemberSettings, proxy: Proxy) -> Self {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&settings.log).unwrap();
-        let mut command = match settings.peer {
-            None => this_program(),
-            Some(peer) => peers::program(peer),
+        let mut command = match (settings.peer, &settings.program) {
+            (Some(peer), _) => peers::program(peer),
+            (None, Some(program)) => member_program(program),
+            (None, None) => member_program(&std::env::current_exe().unwrap()),
         };
         command
             .envs(settings.variables.iter().map(|(name, value)| (name, value)))
@@ -120,8 +123,9 @@ impl Member {
     }
 }
 
-fn this_program() -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+/// This test program, of this version or another.
+fn member_program(program: &Path) -> Command {
+    let mut command = Command::new(program);
     command.args(["member::member_process", "--exact", "--ignored", "--nocapture"]);
     command
 }
@@ -153,6 +157,13 @@ impl Drop for Running {
     }
 }
 
+/// Takeover wait, deadline, stop time and period of the heartbeat, in milliseconds.
+fn timing(text: &str) -> Timing {
+    let mut numbers = text.split(',').map(|number| Some(Duration::from_millis(number.parse().unwrap())));
+    let mut next = || numbers.next().unwrap();
+    Timing { takeover_wait: next(), deadline: next(), stop: next(), heartbeat: next(), ..Timing::default() }
+}
+
 /// What a member does. Not a test.
 #[test]
 #[ignore = "this is the program of a member process, which other tests start"]
@@ -168,7 +179,10 @@ fn member_process() {
     let settings = KubernetesClusterSettings {
         resource,
         camel: FAST_CAMEL,
-        timing: Timing { profile: variable("MEMBER_PROFILE"), ..Timing::default() },
+        timing: match variable("MEMBER_TIMING") {
+            Some(text) => timing(&text),
+            None => Timing { profile: variable("MEMBER_PROFILE"), ..Timing::default() },
+        },
         cluster_labels: variable("MEMBER_CLUSTER_LABELS"),
         termination_log: variable("MEMBER_TERMINATION_LOG").map(PathBuf::from),
         ..KubernetesClusterSettings::default()

@@ -73,6 +73,7 @@ impl Stage {
             config_map: false,
             log: PathBuf::new(),
             peer: None,
+            program: None,
             variables: Vec::new(),
         };
         let (reader, pauses) = (RefCell::default(), RefCell::default());

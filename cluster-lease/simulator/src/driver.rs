@@ -3,26 +3,52 @@
 use std::time::Duration;
 
 use cluster_lease::{
-    Action, Event, Key, LockId, Operation, Outcome, Precondition, Record, RequestId, Target,
+    Action, Event, Key, LockId, Mutant, Operation, Outcome, Precondition, Record, RequestId, SessionLoss,
+    Target, Version,
 };
 
 use crate::clock::Time;
 use crate::judge::{Invariant, ProcessId};
-use crate::plan::{Fault, FaultKind, MILLISECOND, SECOND};
-use crate::process::Work;
+use crate::plan::{Breakage, Fault, FaultKind, MILLISECOND, SECOND};
+use crate::process::{Queued, Work};
 use crate::world::{Happening, World};
 
 impl World<'_> {
+    /// Passes a list on, as the driver does: one that is older than the view is told as such, unless it is the list
+    /// with which a new watch begins and the core awaits it.
+    pub(crate) fn deliver_list(&mut self, id: ProcessId, begins_watch: bool, asked: Version, event: Event) {
+        let believed = self.plan.breakage == Some(Breakage::Rule(Mutant::StaleSnapshot));
+        let Some(process) = self.process(id) else { return };
+        if process.paused_until.is_some() {
+            process.queue.push_back(Queued::List(begins_watch, asked, event));
+            return;
+        }
+        let event = match event {
+            Event::Snapshot { version, .. }
+                if version < process.core.view_version()
+                    && !(begins_watch && process.core.accepts(version, asked))
+                    && !believed =>
+            {
+                Event::OldList { version, asked }
+            }
+            event => event,
+        };
+        self.deliver(id, event);
+    }
+
     /// Passes an event to the core of a process, unless it does not run or is gone.
     pub(crate) fn deliver(&mut self, id: ProcessId, event: Event) {
         let clocks = self.read_clock(id.member);
         let trace = self.trace;
         let Some(process) = self.process(id) else { return };
         if process.paused_until.is_some() {
-            process.queue.push_back(event);
+            process.queue.push_back(Queued::Event(event));
             return;
         }
         let text = trace.then(|| format!("{id} @{:.6} <- {event:?}", clocks.leader.as_secs_f64()));
+        let view = process.core.view_version();
+        self.judge.shown(id, view, &event);
+        let Some(process) = self.process(id) else { return };
         let actions = process.core.step(clocks, event);
         if let Some(text) = text {
             self.note(|| text);
@@ -39,8 +65,8 @@ impl World<'_> {
         match action {
             Action::Send { request, operation } => self.send(id, clock, request, operation),
             Action::Renewed { deadline } => {
-                let sent = deadline.checked_sub(self.plan.settings.deadline());
                 let Some(process) = self.process(id) else { return };
+                let sent = deadline.checked_sub(process.core.settings().deadline());
                 process.deadline = deadline;
                 let view = process.core.view_version();
                 self.judge.renewed(self.now, id, sent, view);
@@ -54,6 +80,8 @@ impl World<'_> {
             }
             Action::Fence { lock, epoch, abort_at, .. } => self.fence(id, lock, epoch, abort_at),
             Action::Abort { lock, epoch } => self.schedule_end(id, lock, epoch, self.now, None),
+            Action::HistoryBack { .. } => self.break_watch(id.member),
+            Action::SessionLost { cause: SessionLoss::HistoryBack, .. } => self.judge.accepted(id),
             Action::Holder { .. } | Action::Wait { .. } | Action::SessionLost { .. } => {}
         }
     }
@@ -67,6 +95,7 @@ impl World<'_> {
                 Key::Session(_) => false,
             };
             self.judge.write_sent(self.now, id, key, expect, record, working);
+            self.judge.claim_sent(id, record);
             if let (Target::Heartbeat, Key::Session(session), Record::Session(record)) =
                 (request.target, key, record)
             {
@@ -85,9 +114,10 @@ impl World<'_> {
         let creates = matches!(operation, Operation::Write { expect: Precondition::Absent, .. });
         let often = self.plan.network.duplicate * if creates { 5.0 } else { 1.0 };
         let copies = if self.now < self.plan.heal && self.rng.f64() < often { 2 } else { 1 };
+        let view = self.process(id).map(|process| process.core.view_version()).unwrap_or_default();
         for _ in 0..copies {
             let at = self.now + self.delay();
-            self.schedule(at, Happening::Request { process: id, request, operation });
+            self.schedule(at, Happening::Request { process: id, request, operation, view });
         }
     }
 
@@ -108,8 +138,8 @@ impl World<'_> {
 
     /// Work that is cut short ends at any time up to the abort, or has to be aborted.
     fn fence(&mut self, id: ProcessId, lock: LockId, epoch: u64, abort_at: Duration) {
-        let stop = self.plan.settings.stop();
         let Some(process) = self.process(id) else { return };
+        let stop = process.core.settings().stop();
         let end_by = process.deadline + stop;
         let latest = self.members[id.member].clock.when(self.now, abort_at);
         let ends =
@@ -186,8 +216,11 @@ impl World<'_> {
             self.deliver(id, Event::Tick);
         }
         let mut first = true;
-        for event in queue {
-            self.deliver(id, event);
+        for queued in queue {
+            match queued {
+                Queued::Event(event) => self.deliver(id, event),
+                Queued::List(begins_watch, asked, event) => self.deliver_list(id, begins_watch, asked, event),
+            }
             if first {
                 self.work_resumes(id);
                 first = false;

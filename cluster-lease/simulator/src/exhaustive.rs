@@ -245,9 +245,7 @@ impl Model for Scope {
             Step::Deliver(index) => {
                 let change = *next.store.since(next.members[index].seen).first()?;
                 next.members[index].seen = change.version;
-                let event =
-                    Event::Changed { version: change.version, key: change.key, record: change.record };
-                self.tell(&mut next, index, event);
+                self.tell(&mut next, index, change.event());
             }
             Step::Alarm(index) => self.tell(&mut next, index, Event::Tick),
             Step::Join(index) => {

@@ -1,6 +1,6 @@
 //! What goes wrong, and how the watch survives it.
 
-use cluster_lease::{Death, Event, Key, LockId, Record, name_hash};
+use cluster_lease::{Death, Event, Key, LockId, LockRecord, Precondition, Record, name_hash};
 
 use crate::clock::{Stretch, Time};
 use crate::judge::ProcessId;
@@ -55,6 +55,12 @@ impl World<'_> {
             }
             (FaultKind::Unview(lock), Some(id)) => self.deliver(id, Event::Unview { lock: LockId(lock) }),
             (FaultKind::DeleteLock(lock), _) => self.delete(Key::Lock(LockId(lock))),
+            (FaultKind::RemakeLock(lock), _) => {
+                let key = Key::Lock(LockId(lock));
+                self.delete(key);
+                self.apply(key, Precondition::Absent, Record::Lock(LockRecord::UNKNOWN), Some((0, 0)));
+            }
+            (FaultKind::Restore, _) => self.backup = Some(self.store.clone()),
             (FaultKind::DeleteSession, Some(_)) => self.delete_session(member),
             (FaultKind::WeakEvidence, Some(_)) => {
                 if let Some(process) = self.members[member].process.as_ref() {
@@ -81,6 +87,7 @@ impl World<'_> {
                     *cut -= u32::from(wanted);
                 }
             }
+            (FaultKind::Restore, _) => self.restore(),
             (FaultKind::Crash, None) => self.start_process(member),
             (FaultKind::Terminate, _) => {
                 self.restart_terminated(member);
@@ -90,6 +97,19 @@ impl World<'_> {
                 self.deliver(id, Event::View { lock: LockId(lock), name });
             }
             _ => {}
+        }
+    }
+
+    /// The store is what it was, and counts on from there in other numbers than before: that a number is given
+    /// twice to the same record is not simulated. All watches break.
+    fn restore(&mut self) {
+        let Some(backup) = self.backup.take() else { return };
+        self.note(|| format!("the store is restored to version {}", backup.version));
+        self.store = backup;
+        self.store.version += 1;
+        self.judge.restored(self.now);
+        for member in 0..self.members.len() {
+            self.break_watch(member);
         }
     }
 
@@ -155,7 +175,7 @@ impl World<'_> {
         for change in changes {
             watch.cursor = change.version;
             watch.last_arrival = watch.last_arrival.max(self.now + self.delay());
-            let event = Event::Changed { version: change.version, key: change.key, record: change.record };
+            let event = change.event();
             if self.rng.f64() < self.plan.network.duplicate {
                 let at = watch.last_arrival + self.delay();
                 self.schedule(
@@ -170,7 +190,7 @@ impl World<'_> {
         }
     }
 
-    fn break_watch(&mut self, member: usize) {
+    pub(crate) fn break_watch(&mut self, member: usize) {
         let noticed = self.now + self.rng.u64(..5 * SECOND);
         let Some(process) = self.members[member].process.as_mut() else { return };
         process.watch.flowing = false;
@@ -196,7 +216,7 @@ impl World<'_> {
         let seen = process.core.view_version();
         process.watch.flowing = true;
         process.watch.stream += 1;
-        let list = gap || seen == 0;
+        let list = gap || seen == 0 || seen > version || process.core.awaits_new_history();
         process.watch.cursor = if list { version } else { seen };
         let stream = process.watch.stream;
         let arrival = now + self.delay();
@@ -205,7 +225,8 @@ impl World<'_> {
         }
         if list {
             let event = Event::Snapshot { version, entries: self.store.list() };
-            self.schedule(arrival, Happening::Watch { process: id, stream, event });
+            let happening = Happening::Listed { process: id, stream: Some(stream), asked: seen, event };
+            self.schedule(arrival, happening);
         }
         self.schedule(arrival, Happening::Watch { process: id, stream, event: Event::WatchRestored });
         self.feed_watch(id.member);

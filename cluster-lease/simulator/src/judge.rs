@@ -1,6 +1,6 @@
 //! The judge: knows true time and the store's whole history, and holds I1-I9 against what members do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -8,6 +8,9 @@ use cluster_lease::{Death, Key, LockId, LockRecord, Precondition, Record, Sessio
 
 use crate::clock::Time;
 use crate::store::{State, Store};
+use known::Pace;
+
+mod known;
 
 /// What was violated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,11 +73,10 @@ impl fmt::Display for ProcessId {
 #[derive(Clone, Copy, Debug)]
 struct Debt {
     since: Time,
+    /// How much true time that is.
+    rest: Time,
     why: &'static str,
 }
-
-/// One application of a claim: its version, and what it owes.
-type Application = (Version, Option<Debt>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct SessionHistory {
@@ -92,7 +94,27 @@ struct SessionHistory {
 /// What the judge keeps.
 #[derive(Clone, Debug)]
 pub struct Judge {
-    shortest_wait: Time,
+    paces: BTreeMap<ProcessId, Pace>,
+    /// The processes, by the incarnations of their sessions.
+    incarnations: BTreeMap<u128, ProcessId>,
+    /// By claim: the longest time that any record said which its claimant had seen.
+    claimed: BTreeMap<(SessionId, u64), Time>,
+    /// By lock: the true time that is owed while its record is unsettled.
+    owed: BTreeMap<u32, Time>,
+    /// When the store was set back. What came after it in the former history is forgotten by those who start
+    /// later, so only what is said of those who remember is judged.
+    restored: Option<Time>,
+    /// Who has noticed that and goes on in the new history.
+    accepted: BTreeSet<ProcessId>,
+    /// The claims that were applied since.
+    claimed_since: BTreeSet<(SessionId, u64)>,
+    /// The terms whose claims belong to the history before that: their processes may not have noticed.
+    former: BTreeSet<(ProcessId, u64)>,
+    /// By process and lock: the greatest epoch that a record has shown it.
+    remembered: BTreeMap<(ProcessId, u32), u64>,
+    /// How often two worked at once because the later one could not know how long the earlier one may work: all
+    /// records that said so were gone before it started. That is what is left of the assumption A6.
+    pub unknowable: u64,
     active: BTreeMap<u32, Vec<(ProcessId, u64)>>,
     last_epoch: BTreeMap<u32, u64>,
     sessions: BTreeMap<SessionId, SessionHistory>,
@@ -115,10 +137,20 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// `shortest_wait` is the least true time in which an honest clock counts the takeover wait.
-    pub fn new(shortest_wait: Time) -> Self {
+    /// A judge who has seen nothing yet.
+    #[expect(clippy::new_without_default, reason = "there is nothing else that it could begin with")]
+    pub fn new() -> Self {
         Self {
-            shortest_wait,
+            paces: BTreeMap::new(),
+            incarnations: BTreeMap::new(),
+            claimed: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            restored: None,
+            accepted: BTreeSet::new(),
+            claimed_since: BTreeSet::new(),
+            former: BTreeSet::new(),
+            remembered: BTreeMap::new(),
+            unknowable: 0,
             active: BTreeMap::new(),
             last_epoch: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -136,6 +168,10 @@ impl Judge {
 
     /// Notes a violation.
     pub fn report(&mut self, invariant: Invariant, at: Time, text: String) {
+        let of_one_history = [Invariant::I6, Invariant::I7, Invariant::I8, Invariant::I9];
+        if self.restored.is_some() && of_one_history.contains(&invariant) {
+            return;
+        }
         if self.violations.iter().all(|violation| violation.invariant != invariant) {
             self.violations.push(Violation { invariant, at, text });
         }
@@ -148,6 +184,13 @@ impl Judge {
             active.iter().find(|(other, _)| other.member != process.member || other != &process).copied();
         active.push((process, epoch));
         if let Some((other, theirs)) = other {
+            if self.is_forgotten((process, epoch), (other, theirs)) {
+                return;
+            }
+            if self.is_unknowable((process, epoch), (other, theirs)) {
+                self.unknowable += 1;
+                return;
+            }
             let text =
                 format!("{process} (epoch {epoch}) and {other} (epoch {theirs}) work under lock {lock}");
             self.report(Invariant::I1, now, text);
@@ -175,6 +218,19 @@ impl Judge {
         view: Version,
     ) {
         self.terms += 1;
+        if self.restored.is_some() {
+            if claim.is_none_or(|claim| !self.claimed_since.contains(&claim)) {
+                self.former.insert((process, epoch));
+            }
+            let remembered = self.remembered.get(&(process, lock)).copied().unwrap_or(0);
+            if epoch < remembered {
+                let text =
+                    format!("{process} starts lock {lock} with epoch {epoch} and remembers {remembered}");
+                self.report(Invariant::I3, now, text);
+            }
+            return;
+        }
+        self.former.insert((process, epoch));
         let last = self.last_epoch.entry(lock).or_default();
         if epoch <= *last {
             let text = format!("{process} starts lock {lock} with epoch {epoch} after epoch {last}");
@@ -185,7 +241,7 @@ impl Judge {
         let applied = claim.and_then(|claim| self.debts.get(&claim));
         let seen = applied.and_then(|applied| applied.iter().rev().find(|(version, _)| *version <= view));
         let Some((_, Some(debt))) = seen.copied() else { return };
-        if now < debt.since + self.shortest_wait {
+        if now < debt.since + debt.rest {
             let waited = (now - debt.since) as f64 / 1e9;
             let text = format!("{process} starts lock {lock} {waited:.3} s after {}", debt.why);
             self.report(Invariant::I8, now, text);
@@ -271,17 +327,32 @@ impl Judge {
         record: LockRecord,
         store: &Store,
     ) {
-        let written = self.lock_written.insert(lock, now).unwrap_or(now);
+        let written = self.lock_written.insert(lock, now).unwrap_or(0);
+        if record.settled {
+            self.owed.remove(&lock);
+        }
         let Some(holder) = record.holder else { return };
         if before.is_some_and(|before| before.holder == Some(holder) && before.claim == record.claim) {
             return;
         }
+        if self.restored.is_some() {
+            self.claimed_since.insert((holder, record.claim));
+        }
+        let worth = self.pace(holder).worth;
         let mut debt = match before {
-            None => Some(Debt { since: now, why: "it created the absent record" }),
+            None => Some(Debt { since: now, rest: worth, why: "it created the absent record" }),
             Some(before) => before.holder.and_then(|old| self.judge_taking(now, lock, old, store)),
         };
-        if before.is_some_and(|before| !before.settled) && debt.is_none_or(|debt| debt.since < written) {
-            debt = Some(Debt { since: written, why: "an unsettled record appeared" });
+        if before.is_some_and(|before| !before.settled) {
+            let rest = self.owed.get(&lock).copied().unwrap_or(0);
+            let rest = debt.map_or(rest, |debt| rest.max(debt.rest));
+            let since = debt.map_or(written, |debt| written.max(debt.since));
+            debt = Some(Debt { since, rest, why: "an unsettled record appeared" });
+        }
+        debt = debt.map(|debt| Debt { rest: debt.rest.max(worth), ..debt });
+        if !record.settled {
+            let rest = debt.map_or(worth, |debt| debt.rest);
+            self.owed.insert(lock, rest);
         }
         self.debts.entry((holder, record.claim)).or_default().push((store.version, debt));
     }
@@ -292,12 +363,14 @@ impl Judge {
             // Whoever was ended stays ended, also when the record is deleted afterwards.
             Some(Death::Expired | Death::Proof) => return None,
             Some(Death::Weak) => {
-                return Some(Debt { since: history.live, why: "the old holder's last sign of life" });
+                let rest = self.pace(old).rest;
+                return Some(Debt { since: history.live, rest, why: "the old holder's last sign of life" });
             }
             None => {}
         }
         let Some((_, Record::Session(session))) = store.get(Key::Session(old)) else {
-            return history.deleted.map(|since| Debt { since, why: "the old holder's session was deleted" });
+            let (rest, why) = (self.pace(old).rest, "the old holder's session was deleted");
+            return history.deleted.map(|since| Debt { since, rest, why });
         };
         // A record at 1 was made again by a late copy of its creation: no process goes on with it.
         if session.seq >= 2 {
@@ -334,6 +407,7 @@ impl Judge {
     pub fn lock_deleted(&mut self, lock: u32, version: Version) {
         self.lock_deleted.insert(lock, version);
         self.stored.remove(&lock);
+        self.owed.remove(&lock);
     }
 
     /// A session's record was deleted, in this version; `seq` is what its counter had reached.

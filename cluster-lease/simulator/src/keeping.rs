@@ -146,7 +146,7 @@ impl World<'_> {
 
     fn send_state(&mut self, turn: Turn) {
         let (now, breakage) = (self.now, self.plan.breakage);
-        let patience = self.plan.settings.attempt_timeout().as_nanos() as Time;
+        let patience = self.plan.timing(turn.process).attempt_timeout().as_nanos() as Time;
         let Some(process) = self.process(turn.process) else { return };
         let Some(keeping) = process.keeping.get(&turn.lock) else { return };
         let step = match keeping.known {

@@ -1,9 +1,10 @@
 //! One schedule, drawn from a seed: who takes part, how their clocks run, what goes wrong and when.
 
-use cluster_lease::{Mutant, Settings};
+use cluster_lease::{LockRecord, Mutant, Settings};
 use fastrand::Rng;
 
 use crate::clock::{Stretch, Time};
+use crate::judge::ProcessId;
 
 /// One second of true time.
 pub const SECOND: Time = 1_000_000_000;
@@ -75,10 +76,14 @@ pub enum FaultKind {
     Unview(u32),
     /// A lock's record is deleted.
     DeleteLock(u32),
+    /// A lock's record is deleted and made anew by somebody who is no member, as by a manifest.
+    RemakeLock(u32),
     /// The record of the member's present session is deleted.
     DeleteSession,
     /// Somebody says that the member is gone, which may be wrong.
     WeakEvidence,
+    /// The store is set back, when the fault is over, to what it was when it began. Once in a schedule at most.
+    Restore,
     /// The member's watch breaks, with a gap that only a list can fill.
     WatchGap,
     /// Two strokes against the order of changes: the watch breaks with a gap while the member's session
@@ -125,14 +130,17 @@ pub struct Plan {
     pub members: usize,
     /// How many locks they compete for.
     pub locks: u32,
-    /// The timing.
-    pub settings: Settings,
+    /// The timings of the members. Where there are several, members differ, and a process that restarts has
+    /// another one than the process before it: a rolling update.
+    pub timings: Vec<Settings>,
     /// The worst error of the clocks that this schedule contains.
     pub rate_error: f64,
     /// What is broken on purpose.
     pub breakage: Option<Breakage>,
-    /// Whether the lock records exist from the start.
-    pub prepared: bool,
+    /// The lock records that exist from the start.
+    pub prepared: Option<LockRecord>,
+    /// Whether the session of a process that restarts takes the object of the one before.
+    pub reuse: bool,
     /// Offset and stretches of each member's clocks, suspensions not yet included.
     pub clocks: Vec<(u64, Vec<Stretch>)>,
     /// How messages travel.
@@ -147,8 +155,9 @@ impl Plan {
     /// Draws the schedule of a seed.
     pub fn new(seed: u64, breakage: Option<Breakage>) -> Self {
         let mut rng = Rng::with_seed(seed ^ 0x6c65_6173_6521);
-        let (settings, rate_error) = timing(&mut rng, breakage);
-        let scale = settings.takeover_wait().as_secs_f64() / 15.0;
+        let (timings, rate_error) = timings(&mut rng, breakage);
+        let longest = timings.iter().map(Settings::takeover_wait).max().unwrap_or_default();
+        let scale = longest.as_secs_f64() / 15.0;
         let scaled = |seconds: f64| (seconds * scale * SECOND as f64) as Time;
         let members = rng.usize(2..=4);
         let locks = rng.u32(1..=2);
@@ -166,23 +175,79 @@ impl Plan {
         };
         let count = rng.usize(1..14);
         let mut faults: Vec<_> = (0..count).map(|_| fault(&mut rng, members, locks, heal, scale)).collect();
+        // Not in the last part: whoever remembers takes two waits to go on.
+        if rng.u8(..12) == 0 {
+            let at = rng.u64(..heal / 3);
+            let lasts = rng.u64(..heal / 4);
+            faults.push(Fault { at, lasts, member: 0, kind: FaultKind::Restore });
+        }
         faults.sort_by_key(|fault| fault.at);
-        let prepared = rng.u8(..4) > 0;
-        Self { seed, members, locks, settings, rate_error, breakage, prepared, clocks, network, faults, heal }
+        let prepared = match rng.u8(..4) {
+            0 => None,
+            1 => Some(LockRecord::UNKNOWN),
+            _ => Some(LockRecord::RELEASED),
+        };
+        let reuse = rng.u8(..4) == 0;
+        Self {
+            seed,
+            members,
+            locks,
+            timings,
+            rate_error,
+            breakage,
+            prepared,
+            reuse,
+            clocks,
+            network,
+            faults,
+            heal,
+        }
+    }
+
+    /// The timing of a process.
+    pub fn timing(&self, process: ProcessId) -> Settings {
+        self.timings[(process.member + process.number as usize) % self.timings.len()]
     }
 
     /// How long the schedule runs: after everything is well again, the time in which somebody must lead.
     pub fn end(&self) -> Time {
-        let wait = self.settings.takeover_wait().as_nanos() as f64 / (1.0 - self.rate_error);
+        let wait = self.timings.iter().map(Settings::takeover_wait).max().unwrap_or_default();
+        let worst = self.timings.iter().map(Settings::rate_error_ppm).max().unwrap_or_default();
+        // What one member owes is passed on in true time, and waited for by the clock of another.
+        let mixed = if self.timings.len() > 1 { 1.0 + f64::from(worst) / 1e6 } else { 1.0 };
+        // One wait until it is certain that the store was set back, and one in the new history.
+        let restored = self.faults.iter().any(|fault| fault.kind == FaultKind::Restore);
+        let waits = if restored { 2.2 } else { 1.0 };
+        let wait = waits * wait.as_nanos() as f64 * mixed / (1.0 - self.rate_error);
         self.heal + wait as Time + self.slack()
     }
 
     /// Three round trips, the turns of the candidates, one heartbeat period and one attempt timeout: what
     /// may pass besides the takeover wait before somebody leads.
     pub fn slack(&self) -> Time {
-        let attempt = (self.settings.attempt_timeout() + self.settings.heartbeat()).as_nanos() as Time;
+        let attempt = self.timings.iter().map(|timing| timing.attempt_timeout() + timing.heartbeat()).max();
+        let attempt = attempt.unwrap_or_default().as_nanos() as Time;
         6 * self.network.delay + 4 * 50 * MILLISECOND + attempt + SECOND / 2
     }
+}
+
+fn timings(rng: &mut Rng, breakage: Option<Breakage>) -> (Vec<Settings>, f64) {
+    let default = Settings::default();
+    let one_of_its_own = matches!(
+        breakage,
+        Some(Breakage::DeadlineTooLong | Breakage::RateBeyondBound | Breakage::SettingsForBetterClocks)
+    );
+    if !one_of_its_own && rng.u8(..4) == 0 {
+        let mixed = match rng.u8(..4) {
+            0 => [Settings::fast(), default],
+            1 => [Settings::fast(), Settings::relaxed()],
+            2 => [default, Settings::relaxed()],
+            _ => [default, Settings::slewed_clock()],
+        };
+        return (mixed.to_vec(), 0.01);
+    }
+    let (timing, rate_error) = timing(rng, breakage);
+    (vec![timing], rate_error)
 }
 
 fn timing(rng: &mut Rng, breakage: Option<Breakage>) -> (Settings, f64) {
@@ -237,7 +302,7 @@ fn clock(rng: &mut Rng, heal: Time, error: f64, slewed: bool) -> (u64, Vec<Stret
 fn fault(rng: &mut Rng, members: usize, locks: u32, heal: Time, scale: f64) -> Fault {
     let lock = rng.u32(..locks);
     let longest = 40.0 * scale * SECOND as f64;
-    let kind = match rng.u8(..24) {
+    let kind = match rng.u8(..25) {
         0..=4 => match rng.u8(..6) {
             0 => FaultKind::Cut(true, false, false),
             1 => FaultKind::Cut(false, true, false),
@@ -255,6 +320,7 @@ fn fault(rng: &mut Rng, members: usize, locks: u32, heal: Time, scale: f64) -> F
         17..=19 => FaultKind::DeleteSession,
         20 | 21 => FaultKind::WeakEvidence,
         22 => FaultKind::WatchGap,
+        23 => FaultKind::RemakeLock(lock),
         _ => FaultKind::GapAndDeleteSession,
     };
     let at = rng.u64(..heal * 9 / 10);

@@ -21,6 +21,15 @@ pub struct Work {
     pub scheduled: u32,
 }
 
+/// What arrived while the process did not run.
+#[derive(Clone, Debug)]
+pub enum Queued {
+    /// An event.
+    Event(Event),
+    /// A list: whether a watch begins with it, and the version of the view when it was asked for.
+    List(bool, Version, Event),
+}
+
 /// A process.
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -35,7 +44,7 @@ pub struct Process {
     /// The deadline as the guards of the work know it.
     pub deadline: Duration,
     /// What arrived while the process did not run.
-    pub queue: VecDeque<Event>,
+    pub queue: VecDeque<Queued>,
     /// Until when it does not run.
     pub paused_until: Option<Time>,
     /// Drains, and exits when nothing is held any more.

@@ -36,6 +36,9 @@ pub struct Summary {
     pub terms: u64,
     /// How many states were stored.
     pub stores: u64,
+    /// In how many schedules two worked at once because the later one could not know how long the earlier one
+    /// may work.
+    pub unknowable: u64,
     /// How many things happened.
     pub happenings: u64,
     /// The longest time from healing to leading, in true nanoseconds, and its seed.
@@ -56,6 +59,7 @@ impl Summary {
             schedules: 0,
             terms: 0,
             stores: 0,
+            unknowable: 0,
             happenings: 0,
             slowest: (0, 0),
             tightest: 0.0,
@@ -69,6 +73,7 @@ impl Summary {
         self.schedules += other.schedules;
         self.terms += other.terms;
         self.stores += other.stores;
+        self.unknowable += other.unknowable;
         self.happenings += other.happenings;
         self.slowest = self.slowest.max(other.slowest);
         self.tightest = self.tightest.max(other.tightest);
@@ -132,6 +137,7 @@ fn run_one(batch: Batch<'_>, seed: u64, part: &mut Summary) {
     part.schedules += 1;
     part.terms += verdict.terms;
     part.stores += verdict.stores;
+    part.unknowable += u64::from(verdict.unknowable > 0);
     part.happenings += verdict.happenings;
     part.slowest = part.slowest.max((verdict.slowest, seed));
     part.tightest = part.tightest.max(verdict.slowest as f64 / (plan.end() - plan.heal) as f64);

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use cluster_lease::{Entry, Key, Outcome, Precondition, Record, Version};
+use cluster_lease::{Entry, Event, Key, Outcome, Precondition, Record, SessionId, Version};
+
+/// Versions that are given after the store was set back are between those of before, so none is given twice.
+const STEP: Version = 2;
 
 /// One change, as a watch delivers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,6 +16,19 @@ pub struct Change {
     pub key: Key,
     /// Its new content.
     pub record: Option<Record>,
+    /// The record whose object it took.
+    pub former: Option<Key>,
+}
+
+impl Change {
+    /// As a watch tells it.
+    pub fn event(&self) -> Event {
+        let Self { version, key, record, former } = *self;
+        match former {
+            Some(former) => Event::Replaced { version, former, key, record },
+            None => Event::Changed { version, key, record },
+        }
+    }
 }
 
 /// All records of one group.
@@ -46,10 +62,27 @@ impl Store {
         if !met {
             return Outcome::Conflict;
         }
-        self.version += 1;
+        self.version += STEP;
         self.records.insert(key, (self.version, record));
-        self.log.push(Change { version: self.version, key, record: Some(record) });
+        self.log.push(Change { version: self.version, key, record: Some(record), former: None });
         Outcome::Written { version: self.version }
+    }
+
+    /// Writes a record into the object of another.
+    pub fn replace(&mut self, former: Key, key: Key, record: Record) -> Outcome {
+        self.version += STEP;
+        self.records.remove(&former);
+        self.records.insert(key, (self.version, record));
+        self.log.push(Change { version: self.version, key, record: Some(record), former: Some(former) });
+        Outcome::Written { version: self.version }
+    }
+
+    /// The sessions that have a record.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.records.keys().filter_map(|key| match key {
+            Key::Session(session) => Some(*session),
+            Key::Lock(_) => None,
+        })
     }
 
     /// The state that is kept with a lock.
@@ -68,8 +101,8 @@ impl Store {
         if self.records.remove(&key).is_none() {
             return false;
         }
-        self.version += 1;
-        self.log.push(Change { version: self.version, key, record: None });
+        self.version += STEP;
+        self.log.push(Change { version: self.version, key, record: None, former: None });
         true
     }
 

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use cluster_lease::{
-    Branch, Candidate, Core, Death, Event, Identity, Key, LockId, LockRecord, Operation, Outcome,
-    Precondition, Record, RequestId, SessionId, name_hash,
+    Branch, Candidate, Core, Death, Event, Identity, Key, LockId, LockRecord, Mutant, Operation, Outcome,
+    Precondition, Record, RequestId, SessionId, Version, name_hash,
 };
 use fastrand::Rng;
 
@@ -19,16 +19,49 @@ use crate::store::{State, Store};
 /// What is due at some moment.
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
-    Alarm { process: ProcessId, number: u32 },
-    Request { process: ProcessId, request: RequestId, operation: Operation },
-    Event { process: ProcessId, event: Event },
-    Watch { process: ProcessId, stream: u32, event: Event },
-    Reconnect { process: ProcessId, stream: u32 },
-    WorkEnds { process: ProcessId, lock: u32, epoch: u64, scheduled: u32 },
+    Alarm {
+        process: ProcessId,
+        number: u32,
+    },
+    /// Sent when the view had this version.
+    Request {
+        process: ProcessId,
+        request: RequestId,
+        operation: Operation,
+        view: Version,
+    },
+    /// A list reaches its process.
+    Listed {
+        process: ProcessId,
+        stream: Option<u32>,
+        asked: Version,
+        event: Event,
+    },
+    Event {
+        process: ProcessId,
+        event: Event,
+    },
+    Watch {
+        process: ProcessId,
+        stream: u32,
+        event: Event,
+    },
+    Reconnect {
+        process: ProcessId,
+        stream: u32,
+    },
+    WorkEnds {
+        process: ProcessId,
+        lock: u32,
+        epoch: u64,
+        scheduled: u32,
+    },
     Keep(Turn, Step),
     FaultBegins(usize),
     FaultEnds(usize),
-    Resume { process: ProcessId },
+    Resume {
+        process: ProcessId,
+    },
     ClockChanges(usize),
 }
 
@@ -55,6 +88,8 @@ pub struct Verdict {
     pub happenings: u64,
     /// The longest time from the healing until a lock was led, in true nanoseconds.
     pub slowest: Time,
+    /// How often two worked at once because the later one could not know how long the earlier one may work.
+    pub unknowable: u64,
     /// What was violated.
     pub violations: Vec<Violation>,
 }
@@ -73,6 +108,8 @@ pub struct World<'a> {
     happenings: std::collections::HashMap<u64, Happening>,
     scheduled: u64,
     led_at: Vec<Option<Time>>,
+    /// What the store is set back to.
+    pub(crate) backup: Option<Store>,
 }
 
 impl<'a> World<'a> {
@@ -94,6 +131,9 @@ impl<'a> World<'a> {
         }
         if !enough(&world.judge) {
             world.judge_liveness();
+            let alive: Vec<_> =
+                world.members.iter().filter_map(|member| Some(member.process.as_ref()?.id)).collect();
+            world.judge.judge_records(plan.end(), &alive, &world.store);
         }
         for member in 0..world.members.len() {
             world.count_coverage(member);
@@ -102,6 +142,7 @@ impl<'a> World<'a> {
         Verdict {
             terms: world.judge.terms,
             stores: world.judge.stores,
+            unknowable: world.judge.unknowable,
             happenings: happened,
             slowest: healed.max().unwrap_or_default(),
             coverage: world.coverage,
@@ -110,7 +151,6 @@ impl<'a> World<'a> {
     }
 
     fn new(plan: &'a Plan, trace: bool) -> Self {
-        let wait = plan.settings.takeover_wait().as_nanos() as f64 / (1.0 + plan.rate_error);
         let totals = plan.breakage == Some(Breakage::ClockTotals);
         let member = |(index, (offset, stretches)): (usize, &(u64, Vec<Stretch>))| Member {
             clock: MachineClock::new(*offset, &plan.with_suspensions(index, stretches), totals),
@@ -124,17 +164,18 @@ impl<'a> World<'a> {
             rng: Rng::with_seed(plan.seed),
             store: Store::default(),
             members: plan.clocks.iter().enumerate().map(member).collect(),
-            judge: Judge::new(wait as Time - 1_000),
+            judge: Judge::new(),
             trace,
             coverage: vec![0; Branch::ALL.len()],
             heap: BinaryHeap::new(),
             happenings: std::collections::HashMap::new(),
             scheduled: 0,
             led_at: vec![None; plan.locks as usize],
+            backup: None,
         };
-        if plan.prepared {
+        if let Some(record) = plan.prepared {
             for lock in 0..plan.locks {
-                let record = Record::Lock(LockRecord::RELEASED);
+                let record = Record::Lock(record);
                 world.store.write(Key::Lock(LockId(lock)), Precondition::Absent, record);
             }
         }
@@ -175,7 +216,15 @@ impl<'a> World<'a> {
                     self.deliver(process, Event::Tick);
                 }
             }
-            Happening::Request { process, request, operation } => self.serve(process, request, operation),
+            Happening::Request { process, request, operation, view } => {
+                self.serve(process, request, operation, view);
+            }
+            Happening::Listed { process, stream, asked, event } => {
+                let present = self.process(process).map(|process| process.watch.stream);
+                if stream.is_none() || stream == present {
+                    self.deliver_list(process, stream.is_some(), asked, event);
+                }
+            }
             Happening::Event { process, event } => self.deliver(process, event),
             Happening::Watch { process, stream, event } => {
                 if self.process(process).is_some_and(|process| process.watch.stream == stream) {
@@ -200,9 +249,14 @@ impl<'a> World<'a> {
         let name = format!("member-{member}");
         let incarnation = u128::from(id.number) << 64 | (member as u128 + 1);
         let identity = Identity::new(&name, incarnation).expect("the name is not empty");
-        let mut core = Core::new(identity, self.plan.settings, self.read_clock(member));
-        if let Some(Breakage::Rule(mutant)) = self.plan.breakage {
-            core.break_rule(Some(mutant));
+        let timing = self.plan.timing(id);
+        self.judge.knows_timing(id, incarnation, &timing, self.plan.rate_error);
+        let mut core = Core::new(identity, timing, self.read_clock(member));
+        match self.plan.breakage {
+            Some(Breakage::Rule(mutant)) => core.break_rule(Some(mutant)),
+            // Records say it, so only those who do not look can be surprised by it.
+            Some(Breakage::DeadlineTooLong) => core.break_rule(Some(Mutant::HoldersTimingIgnored)),
+            _ => {}
         }
         self.members[member].process = Some(Process::new(id, core));
         self.note(|| format!("{id} starts"));
@@ -313,8 +367,32 @@ impl<'a> World<'a> {
         }
     }
 
+    /// The session in whose object a new one of the same member begins, if it takes one.
+    fn object_of(&self, key: Key, expect: Precondition, record: Record) -> Option<Key> {
+        let (Key::Session(session), Precondition::Absent, Record::Session(_)) = (key, expect, record) else {
+            return None;
+        };
+        if !self.plan.reuse || self.store.get(key).is_some() {
+            return None;
+        }
+        // What is on its way from a process of before finds its object changed. An object whose session is named
+        // by a lock is left alone, because the lock would wait anew.
+        let locks = 0..self.plan.locks;
+        let named = |other: &SessionId| {
+            locks.clone().any(|lock| {
+                matches!(self.store.get(Key::Lock(LockId(lock))),
+                    Some((_, Record::Lock(record))) if record.holder == Some(*other))
+            })
+        };
+        let earlier = |other: &SessionId| {
+            let same_member = other.incarnation as u64 == session.incarnation as u64;
+            same_member && other.incarnation < session.incarnation && !named(other)
+        };
+        self.store.sessions().find(earlier).map(Key::Session)
+    }
+
     /// The store serves a request, whether or not its sender still waits for the answer or still lives.
-    fn serve(&mut self, process: ProcessId, request: RequestId, operation: Operation) {
+    fn serve(&mut self, process: ProcessId, request: RequestId, operation: Operation, asked: Version) {
         let event = match operation {
             Operation::List => Event::Snapshot { version: self.store.version, entries: self.store.list() },
             Operation::Write { key, expect, record } => {
@@ -326,7 +404,11 @@ impl<'a> World<'a> {
         let cut = self.members[process.member].cut[1] > 0;
         if !cut && !self.is_lost() {
             let at = self.now + self.delay();
-            self.schedule(at, Happening::Event { process, event });
+            let happening = match event {
+                Event::Snapshot { .. } => Happening::Listed { process, stream: None, asked, event },
+                event => Happening::Event { process, event },
+            };
+            self.schedule(at, happening);
         }
     }
 
@@ -339,8 +421,19 @@ impl<'a> World<'a> {
         state: Option<State>,
     ) -> Outcome {
         let before = self.store.get(key).map(|(_, record)| record);
-        let former = self.store.state(key);
-        let outcome = self.store.write(key, expect, record);
+        let kept = self.store.state(key);
+        let former = self.object_of(key, expect, record);
+        let seq = former.and_then(|former| self.store.get(former)).and_then(|(_, record)| match record {
+            Record::Session(record) => Some(record.seq),
+            _ => None,
+        });
+        let outcome = match former {
+            Some(former) => self.store.replace(former, key, record),
+            None => self.store.write(key, expect, record),
+        };
+        if let Some((Key::Session(session), seq)) = former.zip(seq) {
+            self.judge.session_deleted(self.now, session, seq, self.store.version);
+        }
         if matches!(outcome, Outcome::Written { .. }) {
             let claims =
                 matches!(record, Record::Lock(LockRecord { holder: Some(_), .. })) && state.is_none();
@@ -349,7 +442,7 @@ impl<'a> World<'a> {
                 self.store.keep(key, state);
             }
             if let Key::Lock(lock) = key {
-                self.judge.state_applied(self.now, lock.0, former, &self.store);
+                self.judge.state_applied(self.now, lock.0, kept, &self.store);
             }
             self.judge.applied(self.now, key, before, record, &self.store);
             self.feed_watches();

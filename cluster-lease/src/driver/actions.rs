@@ -1,11 +1,12 @@
 //! Carrying out what the core answers.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use router_core::cluster::LockName;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::election::{Done, Election};
 use super::mirror::SessionDeadline;
@@ -13,7 +14,7 @@ use super::transition::{Transition, TransitionKind};
 use super::{metrics, requests};
 use crate::action::{Action, FenceCause, Operation, RequestId, SessionLoss, Target, WaitCause};
 use crate::event::Event;
-use crate::record::{LockId, SessionId};
+use crate::record::{LockId, SessionId, Version};
 use crate::store::{Attempt, Write};
 
 impl Election<'_> {
@@ -32,9 +33,11 @@ impl Election<'_> {
                 Action::Abort { .. } => {}
                 Action::Holder { lock, .. } => holders.push(lock),
                 Action::Wait { lock, wait, why } => self.wait(lock, wait, why),
+                Action::HistoryBack { view } => self.history_back(view),
                 Action::SessionLost { session, cause } => self.session_lost(session, cause),
             }
         }
+        self.view.store(self.core.view_version(), Ordering::Relaxed);
         // Whoever acts on the news of a successor must find the own term ended.
         for lock in holders {
             self.publish_holder(lock);
@@ -54,8 +57,9 @@ impl Election<'_> {
         let patience = self.around.timing.attempt_timeout();
         let complaints = Arc::clone(&self.around.complaints);
         let Operation::Write { key, expect, record } = operation else {
+            let asked = self.core.view_version();
             self.tasks.spawn(async move {
-                Done::Request(request, requests::list(store, patience, complaints).await)
+                Done::Request(request, requests::list(store, asked, patience, complaints).await)
             });
             return;
         };
@@ -134,6 +138,9 @@ impl Election<'_> {
             ),
             WaitCause::SessionMissing => "the session of its holder is missing, so it may still lead".into(),
             WaitCause::Reported => "its holder was reported gone, which may be wrong".into(),
+            WaitCause::OtherHistory => {
+                "the store was restored to an older state, in which nothing tells who led since".into()
+            }
             WaitCause::Unsettled => "another member claimed it earlier and did not serve its own wait".into(),
         };
         self.directory.note_wait(lock, &why);
@@ -142,12 +149,26 @@ impl Election<'_> {
         info!(lock = %name, why, "`{name}` is claimed now and led in {wait:.1?}, at {until}: {why}");
     }
 
+    /// Only a new watch can follow the new history, because the present one may have passed over some of it.
+    fn history_back(&mut self, view: Version) {
+        error!(
+            "the store's records have been older than version {view}, which this member has seen, for longer than the \
+             takeover wait: the store was restored from a backup; all leadership of this member ends, and after the \
+             takeover wait it goes on with what is there now"
+        );
+        self.around.store.forget();
+        self.written = 0;
+        self.owed = None;
+        self.distrusted.notify_one();
+    }
+
     /// The holds of the session were fenced before this, and never see a deadline of the next one.
     fn session_lost(&mut self, session: SessionId, cause: SessionLoss) {
         self.deadline = SessionDeadline::new();
         let why = match cause {
             SessionLoss::Killed => "another member declared it dead",
             SessionLoss::Deleted => "its record was deleted",
+            SessionLoss::HistoryBack => "the store was restored to an older state",
             SessionLoss::Recreated => "its record was deleted and made again",
             SessionLoss::Shared => {
                 self.shared = true;

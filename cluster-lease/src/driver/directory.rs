@@ -69,6 +69,8 @@ fn shown(limits: Limits) -> String {
 
 struct Known {
     record: LockRecord,
+    /// The name of its holder, as the record has it.
+    holder: Option<SmolStr>,
     /// The number of the term of its holder. After a list it may be that of a later write of the same
     /// term; nothing but messages depends on it.
     term: u64,
@@ -214,8 +216,8 @@ impl Directory {
             StoreKey::Lock(name) => {
                 let id = self.id(&name);
                 let record = match record {
-                    Some(StoreRecord::Lock { record, .. }) => {
-                        self.note_lock(id, version, record);
+                    Some(StoreRecord::Lock { record, holder }) => {
+                        self.note_lock(id, version, record, holder);
                         Some(Record::Lock(record))
                     }
                     _ => {
@@ -277,12 +279,12 @@ impl Directory {
         self.requests.values()
     }
 
-    fn note_lock(&mut self, id: LockId, version: Version, record: LockRecord) {
+    fn note_lock(&mut self, id: LockId, version: Version, record: LockRecord, holder: Option<SmolStr>) {
         let (term, why) = match self.locks.get(&id) {
             Some(known) if known.is_same_claim(&record) => (known.term, known.why.clone()),
             _ => (version.max(record.epoch), self.why_open(id).into()),
         };
-        self.locks.insert(id, Known { record, term, why });
+        self.locks.insert(id, Known { record, holder, term, why });
     }
 
     /// The lock is about to be claimed, to be led after a wait.
@@ -315,11 +317,15 @@ impl Directory {
                 (StoreKey::Session(session), StoreRecord::Session { record, member })
             }
             (Key::Lock(id), Record::Lock(record)) => {
-                if record.holder.is_some() {
+                // A record of another holder is written only with what it says of the term.
+                let same = self.locks.get(&id).filter(|known| known.is_same_claim(&record));
+                let holder = match same {
+                    Some(known) => record.holder.and_then(|_| known.holder.clone()),
+                    None => record.holder.map(|_| self.local.id.clone()),
+                };
+                if record.holder.is_some() && same.is_none() {
                     self.note_claim(id, record.claim);
                 }
-                // The core writes no other holder than its own session.
-                let holder = record.holder.map(|_| self.local.id.clone());
                 (StoreKey::Lock(self.name(id)?.clone()), StoreRecord::Lock { record, holder })
             }
             _ => return None,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use router_core::cluster::{LockName, Member};
@@ -67,12 +68,14 @@ pub(crate) struct Election<'a> {
     /// Another process has drawn the same incarnation.
     pub(super) shared: bool,
     /// The newest version that this process has written.
-    written: Version,
+    pub(super) written: Version,
     /// The newest version that the watch has delivered.
     delivered: Version,
+    /// The version of the view, for those who ask for lists.
+    pub(super) view: Arc<AtomicU64>,
     /// A version that the watch should have delivered, and until when it is given time.
-    owed: Option<(Version, Instant)>,
-    distrusted: Arc<Notify>,
+    pub(super) owed: Option<(Version, Instant)>,
+    pub(super) distrusted: Arc<Notify>,
     pub(super) answering: Answering,
     /// When to look how all locks stand, for people.
     pub(super) look_at: Option<Instant>,
@@ -110,6 +113,7 @@ impl<'a> Election<'a> {
             shared: false,
             written: 0,
             delivered: 0,
+            view: Arc::default(),
             owed: None,
             distrusted: Arc::default(),
             answering: Answering::default(),
@@ -127,6 +131,7 @@ impl<'a> Election<'a> {
             complaints: Arc::clone(&self.around.complaints),
             seen: sender,
             distrusted: Arc::clone(&self.distrusted),
+            view: Arc::clone(&self.view),
             patience: self.around.timing.attempt_timeout(),
             pause: self.around.timing.retry_pause(),
         };
@@ -321,10 +326,15 @@ impl<'a> Election<'a> {
                 self.step(Event::WatchLost);
             }
             Seen::Open => self.step(Event::WatchRestored),
-            Seen::Listed(listing) => {
-                self.delivered = listing.version;
-                let stale = listing.version < self.core.view_version();
-                let event = if stale { Event::Tick } else { self.directory.listed(listing, now) };
+            Seen::Listed(listing, asked) => {
+                let version = listing.version;
+                self.delivered = version;
+                let stale = version < self.core.view_version() && !self.core.accepts(version, asked);
+                let event = if stale {
+                    Event::OldList { version, asked }
+                } else {
+                    self.directory.listed(listing, now)
+                };
                 self.step(event);
             }
             Seen::Changed(change) => {
@@ -376,15 +386,16 @@ impl<'a> Election<'a> {
                 }
                 self.step(Event::Answer { request, outcome });
             }
-            Fate::Listed(listing) => {
+            Fate::Listed(listing, asked) => {
                 let newest = listing.entries.iter().map(|entry| entry.version).max().unwrap_or_default();
                 if newest > self.delivered && self.owed.is_none() {
                     self.owed = Some((newest, Instant::now() + self.around.timing.attempt_timeout()));
                 }
                 let now = self.around.holds.clock.now();
                 if listing.version < self.core.view_version() {
-                    // The watch was faster. The core has what it asked for.
-                    self.step(Event::Answer { request, outcome: Outcome::Unknown });
+                    // The watch was faster, and the core has what it asked for. Or the history has gone back: then
+                    // the list with which a new watch begins will tell.
+                    self.step(Event::OldList { version: listing.version, asked });
                 } else {
                     let event = self.directory.listed(listing, now);
                     self.step(event);

@@ -10,6 +10,7 @@ use super::complaints::{Complaints, Doing};
 use super::metrics;
 use crate::action::{RequestId, Target};
 use crate::event::Outcome;
+use crate::record::Version;
 use crate::store::{Attempt, LeaseStore, Listing, StoreError, Write};
 
 const NO_ANSWER: &str = "the store did not answer in time";
@@ -18,7 +19,8 @@ const NO_ANSWER: &str = "the store did not answer in time";
 pub(crate) enum Fate {
     /// The store said so, or the request failed.
     Known(Outcome),
-    Listed(Listing),
+    /// And the version of the view when it was asked for.
+    Listed(Listing, Version),
     /// Nobody answered. The core counts the same time itself, and needs no word of it.
     Silence,
 }
@@ -58,13 +60,14 @@ pub(crate) async fn write(
 
 pub(crate) async fn list(
     store: Arc<dyn LeaseStore>,
+    asked: Version,
     patience: Duration,
     complaints: Arc<Complaints>,
 ) -> Fate {
     match timeout(patience, store.list()).await {
         Ok(Ok(listing)) => {
             complaints.works(Doing::List);
-            Fate::Listed(listing)
+            Fate::Listed(listing, asked)
         }
         Ok(Err(error)) => {
             complaints.say(Doing::List, &Chain(&error));

@@ -94,7 +94,7 @@ impl LeaseClusterSettings {
         }
     }
 
-    /// The timing; the same on all members.
+    /// The timing. Where members differ, a takeover takes as long as the holder's records say.
     #[must_use]
     pub fn timing(mut self, timing: Settings) -> Self {
         self.timing = timing;

@@ -1,6 +1,7 @@
 //! The one watch of a process: lists the group, watches it from there, and begins anew after a failure.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use router_core::error::Chain;
@@ -14,7 +15,8 @@ use crate::store::{Change, LeaseStore, LeaseWatch, Listing, StoreError};
 
 /// What the watcher tells the election's loop, in order.
 pub(crate) enum Seen {
-    Listed(Listing),
+    /// And the version of the view when it was asked for.
+    Listed(Listing, Version),
     Changed(Change),
     /// The watch is open, from the last list or the last change.
     Open,
@@ -28,6 +30,8 @@ pub(crate) struct Watcher {
     pub(crate) seen: mpsc::Sender<Seen>,
     /// Somebody knows of changes that the watch has not delivered.
     pub(crate) distrusted: Arc<Notify>,
+    /// The version of the election's view.
+    pub(crate) view: Arc<AtomicU64>,
     /// How long a request may take.
     pub(crate) patience: Duration,
     /// The pause after the first failure. It grows up to `patience`.
@@ -55,12 +59,13 @@ impl Watcher {
 
     /// `Ok`: nobody listens any more. `again`: the watch has just failed, too.
     async fn list_and_watch(&self, again: bool) -> Result<(), StoreError> {
+        let asked = self.view.load(Ordering::Relaxed);
         let listing = self.in_time(self.store.list()).await.inspect_err(|error| {
             self.complaints.say(Doing::List, &Chain(error));
         })?;
         self.complaints.works(Doing::List);
         let mut version = listing.version;
-        if self.seen.send(Seen::Listed(listing)).await.is_err() {
+        if self.seen.send(Seen::Listed(listing, asked)).await.is_err() {
             return Ok(());
         }
         if let Some(period) = self.store.poll_period() {
@@ -91,11 +96,12 @@ impl Watcher {
                 () = self.seen.closed() => return Ok(()),
                 () = sleep(period) => {}
             }
+            let asked = self.view.load(Ordering::Relaxed);
             let listing = self.in_time(self.store.list()).await.inspect_err(|error| {
                 self.complaints.say(Doing::List, &Chain(error));
             })?;
             self.complaints.works(Doing::List);
-            if self.seen.send(Seen::Listed(listing)).await.is_err() {
+            if self.seen.send(Seen::Listed(listing, asked)).await.is_err() {
                 return Ok(());
             }
         }

@@ -50,6 +50,16 @@ struct State {
     log: Vec<Logged>,
     /// Changes up to this version are no longer kept.
     compacted: Version,
+    /// How often the store was restored.
+    restored: u64,
+}
+
+/// What a [`MemoryStore`] contained at one moment.
+#[derive(Clone)]
+pub struct Backup {
+    version: Version,
+    records: BTreeMap<StoreKey, (Version, StoreRecord)>,
+    states: BTreeMap<StoreKey, String>,
 }
 
 #[derive(Clone)]
@@ -106,6 +116,22 @@ impl MemoryStore {
         let mut state = self.hub.state();
         state.compacted = state.version;
         state.log.clear();
+    }
+
+    /// What the store contains now.
+    #[must_use]
+    pub fn backup(&self) -> Backup {
+        let state = self.hub.state();
+        Backup { version: state.version, records: state.records.clone(), states: state.states.clone() }
+    }
+
+    /// Sets the store back to what it was: its versions count on from there, and all watches break.
+    pub fn restore(&self, backup: &Backup) {
+        let Backup { version, records, states } = backup.clone();
+        let mut state = self.hub.state();
+        let restored = state.restored + 1;
+        *state = State { version, records, states, log: Vec::new(), compacted: version, restored };
+        self.hub.version.send_replace(version);
     }
 
     /// All records as they are now.

@@ -21,12 +21,14 @@ pub(super) struct MemoryWatch {
     /// What was drawn for the next change. Kept, so that a dropped `next` changes nothing.
     fate: Option<(Version, WatchFate)>,
     breaks: u64,
+    restored: u64,
     versions: channel::Receiver<Version>,
     link_changes: channel::Receiver<u64>,
 }
 
 impl MemoryWatch {
     pub(super) fn new(hub: Arc<Hub>, link: Link, version: Version) -> Self {
+        let restored = hub.state().restored;
         Self {
             versions: hub.version.subscribe(),
             link_changes: link.changes(),
@@ -34,6 +36,7 @@ impl MemoryWatch {
             not_before: Instant::now(),
             fate: None,
             breaks: link.breaks(),
+            restored,
             hub,
             link,
         }
@@ -41,6 +44,9 @@ impl MemoryWatch {
 
     fn upcoming(&self) -> Result<Option<Logged>, StoreError> {
         let state = self.hub.state();
+        if self.restored != state.restored || self.delivered > state.version {
+            return Err(StoreError::unknown("the store has another history"));
+        }
         if self.delivered < state.compacted {
             return Err(StoreError::unknown("the changes since then are no longer kept"));
         }

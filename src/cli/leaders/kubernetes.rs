@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bactrian::cluster_kubernetes::{
-    Group as GroupName, KubernetesClusterSettings, LockHolder, LockStatus, Seen, Survey,
+    Group as GroupName, KubernetesClusterSettings, Limits, LockHolder, LockStatus, Seen, Survey,
 };
 use router_core::error::BoxError;
 
@@ -43,6 +43,11 @@ impl Group {
         if let Some(why) = seen.without_pods.as_ref().filter(|_| self.seen.is_none()) {
             output::diagnostic(&format!("note: standbys that have never led are not shown: {why}"));
         }
+        if self.seen.is_none()
+            && seen.timings.values().any(|one| seen.timings.values().any(|other| one != other))
+        {
+            output::diagnostic(&format!("note: members have different timings: {}", timings(&seen.timings)));
+        }
         let hosts = seen.locks.values().flat_map(|lock| {
             lock.holder.iter().filter(|holder| holder.alive).map(|holder| &holder.host).chain(&lock.standbys)
         });
@@ -57,6 +62,16 @@ impl Group {
         self.seen = Some(seen);
         Ok((locks, members))
     }
+}
+
+/// What each member lives by.
+fn timings(timings: &BTreeMap<String, Limits>) -> String {
+    let one = |(member, limits): (&String, &Limits)| {
+        let Limits { deadline, stop, rate_error_ppm } = limits;
+        let error = f64::from(*rate_error_ppm) / 10_000.0;
+        format!("{member}: deadline {deadline:?}, stop {stop:?}, clock error {error} %")
+    };
+    timings.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 fn lock(name: &str, status: &LockStatus, members: &Members) -> Lock {
