@@ -76,6 +76,14 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
+/// The tool that watches, and its lines.
+fn watch(folder: &Path) -> (Running, impl FnMut() -> Value) {
+    let mut watch = bactrian(folder, &["leaders", "--watch", "-o", "json"]);
+    let mut watch = Running(watch.stdout(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(watch.0.stdout.take().unwrap()).lines();
+    (watch, move || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap())
+}
+
 #[test]
 fn who_leads_who_stands_by_and_what_for() {
     let folder = tempfile::tempdir().unwrap();
@@ -135,16 +143,29 @@ fn who_leads_who_stands_by_and_what_for() {
     assert_eq!((&cells[1][..4], &cells[1][5..]), (&["lock1", "led", "a", "1"][..], &["-", "1", "clock"][..]));
     assert_eq!(leaders(folder, &["-o", "holder"]).stdout, b"a\n");
 
-    let mut watch = bactrian(folder, &["leaders", "--watch", "-o", "json"]);
-    let mut watch = Running(watch.stdout(Stdio::piped()).spawn().unwrap());
-    let mut lines = BufReader::new(watch.0.stdout.take().unwrap()).lines();
-    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+    let (watch, mut next) = watch(folder);
     assert_eq!(next()["member"], "a");
     first.stop();
     // In between, nobody may have been seen to lead.
     let after = std::iter::repeat_with(&mut next).find(|lock| lock["state"] == "led").unwrap();
     assert_eq!((&after["member"], &after["standbys"]), (&"b".into(), &serde_json::json!([])));
     assert!(after["term"].as_u64() > Some(1));
+    // A member that was killed stands by no more.
+    drop(second);
+    assert_eq!(next()["state"], "free");
+    let locks = json(folder, &[]);
+    assert_eq!((&locks[0]["state"], &locks[0]["standbys"]), (&"free".into(), &serde_json::json!([])));
+    watch.stop();
+}
+
+#[test]
+fn a_leader_that_is_stopped_drained_or_out_of_sight_is_told_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("routes.toml"), ROUTES).unwrap();
+    let second = member(folder, "b", "tick");
+    let (watch, mut next) = watch(folder);
+    assert_eq!(next()["member"], "b");
     // A leader that is stopped keeps the lock, and does nothing.
     let id = Pid::from_child(&second.0);
     kill_process(id, Signal::STOP).unwrap();
@@ -163,11 +184,9 @@ fn who_leads_who_stands_by_and_what_for() {
     assert!(table.contains("0 (+1 drained)") && table.contains("; all members are drained: b\n"), "{table}");
     assert!(bactrian(folder, &["drain", "--undo", "b"]).output().unwrap().status.success());
     assert_eq!(next()["state"], "led");
-    // A member that was killed stands by no more.
     drop(second);
     assert_eq!(next()["state"], "free");
     let locks = json(folder, &[]);
-    assert_eq!((&locks[0]["state"], &locks[0]["standbys"]), (&"free".into(), &serde_json::json!([])));
     assert!(first_reason(&locks).as_str().unwrap().ends_with("; no member is alive"), "{locks}");
     // What can no longer be seen is marked.
     std::fs::rename(folder.join(".bactrian"), folder.join("away")).unwrap();

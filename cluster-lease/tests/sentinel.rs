@@ -80,6 +80,9 @@ fn a_term_ends_at_its_deadline_while_the_runtime_is_blocked() {
 #[test]
 fn child_that_blocks_its_runtime_under_a_term() {
     let Ok(strict) = std::env::var("BLOCKED_CHILD_STRICT") else { return };
+    if std::env::var("BLOCKED_CHILD_LOG").is_ok() {
+        tracing_subscriber::fmt().json().with_writer(std::io::stderr).init();
+    }
     let store = MemoryStore::new();
     store.create_free(&lock());
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
@@ -138,6 +141,19 @@ fn a_strict_process_does_not_outlive_its_term_and_another_does() {
     assert!(text.contains("work under `lock1`, term ") && text.contains("outlives its leadership"), "{text}");
     let (output, _) = run_child(false);
     assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn the_last_words_of_a_process_that_has_a_log_are_a_line_of_it() {
+    let output = child(true).env("BLOCKED_CHILD_LOG", "json").output().unwrap();
+    assert_eq!(output.status.signal(), Some(6), "it was aborted: {output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    let last = text.lines().filter(|line| line.contains("outlives")).collect::<Vec<_>>();
+    let [last] = last[..] else { panic!("{text}") };
+    let line = serde_json::from_str::<serde_json::Value>(last).unwrap();
+    assert_eq!(line["level"], "ERROR");
+    let message = line["fields"]["message"].as_str().unwrap();
+    assert!(message.ends_with("outlives its leadership: this process ends now"), "{message}");
 }
 
 #[test]
