@@ -13,7 +13,7 @@ use crate::source::SourceFile;
 /// Prints errors. What one of them hides is shown by none.
 pub(super) fn render(errors: &[ConfigError], renderer: &Renderer) -> String {
     let mut lines = Lines::default();
-    let hidden = errors.iter().filter_map(|error| error.hidden.as_ref()).collect::<Vec<_>>();
+    let hidden = errors.iter().filter_map(|error| error.hidden.as_deref()).collect::<Vec<_>>();
     let printed = errors.iter().map(|error| render_one(error, &mut lines, &hidden, renderer));
     printed.collect::<Vec<_>>().join("\n\n")
 }
