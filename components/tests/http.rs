@@ -250,10 +250,7 @@ fn secrets_in_a_uri_and_other_mistakes_are_refused_without_showing_the_secret() 
         ("http:/ann:hunter2@host/?unknown=1", "cannot contain a user or password"),
         ("http:////ann:hunter2@host/?unknown=1", "cannot contain a user or password"),
         ("http:\\\\ann:hunter2@host/?unknown=1", "cannot contain a user or password"),
-        (
-            "http:host/?auth_bearer_token=hunter2",
-            "option `auth_bearer_token` of component `http` takes `env:NAME`",
-        ),
+        ("http:host/?auth_bearer_token=hunter2", "option `auth_bearer_token` takes `env:NAME`"),
         ("http:host/?auth_username=ann", "authentication takes either"),
         ("http:", "needs a host"),
         ("http:host/?ok_status_code_range=many", "`ok_status_code_range` takes"),
@@ -274,7 +271,7 @@ fn the_rules_of_a_component_are_checked_beside_the_kinds_of_its_options() {
     assert_eq!(messages.len(), 4, "{messages:#?}");
     let printed = errors.to_string();
     // At the option, not at the URI.
-    assert!(printed.contains(&format!("{}^^^\n", " ".repeat(47))), "{printed}");
+    assert!(printed.contains(&format!("{}^^^\n", " ".repeat(46))), "{printed}");
     let errors =
         router.producer("http:h?auth_username=a&auth_password=hunter2&skip_request_headers=1").err().unwrap();
     assert_eq!(errors.iter().len(), 2, "nothing about what goes together: {errors}");

@@ -25,7 +25,7 @@ pub struct ConfigError {
     route: Option<SmolStr>,
     place: Option<Place>,
     /// What must not be shown: a secret that was written where it does not belong.
-    hidden: Option<Place>,
+    hidden: Option<Box<Place>>,
 }
 
 /// Exact characters: of a file, or of a text in a line of Rust.
@@ -99,7 +99,7 @@ impl ConfigError {
     /// Hides these bytes in what is printed: of this error, and of those that are printed with it.
     #[must_use]
     pub(crate) fn hiding(mut self, text: &SourceText, range: Range<usize>) -> Self {
-        self.hidden = Some(Place::of(text, range));
+        self.hidden = Some(Box::new(Place::of(text, range)));
         self
     }
 

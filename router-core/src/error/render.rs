@@ -10,7 +10,7 @@ use super::{ConfigError, Place};
 
 /// Prints errors. What one of them hides is shown by none.
 pub(super) fn render(errors: &[ConfigError], renderer: &Renderer) -> String {
-    let hidden = errors.iter().filter_map(|error| error.hidden.as_ref()).collect::<Vec<_>>();
+    let hidden = errors.iter().filter_map(|error| error.hidden.as_deref()).collect::<Vec<_>>();
     let printed = errors.iter().map(|error| render_one(error, &hidden, renderer));
     printed.collect::<Vec<_>>().join("\n\n")
 }

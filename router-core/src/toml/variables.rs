@@ -29,8 +29,10 @@ pub(super) fn replace(
     let mut replaced = Pieces::new(pieces.first().map_or(0, |(_, place)| place.start));
     let mut done = 0;
     while let Some(start) = find(value, done) {
-        text.push_str(&value[done..start]);
-        replaced.slice(&pieces, done..start);
+        // Two backslashes in front stand for one.
+        let kept = start - backslashes(&value[done..start]) / 2;
+        text.push_str(&value[done..kept]);
+        replaced.slice(&pieces, done..kept);
         let inside = start + OPEN.len();
         let Some(length) = value[inside..].find('}') else {
             errors.push(VariableError {
@@ -58,11 +60,16 @@ pub(super) fn replace(
 fn find(value: &str, mut from: usize) -> Option<usize> {
     loop {
         let start = from + value[from..].find(OPEN)?;
-        if !value[..start].ends_with('\\') {
+        if backslashes(&value[..start]).is_multiple_of(2) {
             return Some(start);
         }
         from = start + OPEN.len();
     }
+}
+
+/// How many backslashes a text ends with.
+fn backslashes(text: &str) -> usize {
+    text.len() - text.trim_end_matches('\\').len()
 }
 
 fn resolve(inside: &str, lookup: Lookup<'_>) -> Result<String, (String, Option<String>)> {
@@ -132,6 +139,7 @@ mod tests {
     #[test]
     fn escaped_replacements_stay() {
         assert_eq!(replaced("\\${env:WHO} ${body}").0, "\\${env:WHO} ${body}");
+        assert_eq!(replaced(r"C:\\${env:WHO}\\\${env:WHO}").0, r"C:\world\\\${env:WHO}");
     }
 
     #[test]
