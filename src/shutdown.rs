@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use router_core::router::{Router, Shutdown};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -33,7 +33,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_millis(100);
 /// # Cancellation
 /// Dropping the future aborts all routes.
 pub async fn run(router: &Router) -> Shutdown {
-    let waiter = Waiter::new();
+    let waiter = Waiter::new(listen_for_signals());
     router.run_until_or_abort(waiter.requested(1), waiter.requested(2)).await
 }
 
@@ -46,13 +46,13 @@ pub async fn run(router: &Router) -> Shutdown {
 /// # Cancellation
 /// Safe.
 pub async fn shutdown_signal() {
-    let waiter = Waiter::new();
+    let waiter = Waiter::new(start().map(drop));
     let before = *waiter.requests.borrow();
     waiter.requested(before + 1).await;
 }
 
-/// Takes the signals from the operating system, for the rest of the life of the process. [`run`] and
-/// [`shutdown_signal`] do it too, but a program should do it first of all: a process with the id 1, as in a
+/// Takes the signals from the operating system, for the rest of the life of the process. [`run`] does it too
+/// (and [`shutdown_signal`], but for SIGHUP), but a program should do it first of all: a process with the id 1, as in a
 /// container, never gets a signal that nothing has asked for.
 ///
 /// SIGINT and SIGTERM end the process at once while neither [`run`] nor [`shutdown_signal`] waits for them: with
@@ -62,30 +62,33 @@ pub async fn shutdown_signal() {
 /// # Errors
 /// When the operating system refuses.
 pub fn listen_for_signals() -> io::Result<()> {
-    static LISTENING: Mutex<bool> = Mutex::new(false);
-    let mut listening = LISTENING.lock().unwrap_or_else(PoisonError::into_inner);
-    if *listening {
-        return Ok(());
+    ignore_hangups(&start()?)
+}
+
+/// Starts the thread of the signals, once.
+fn start() -> io::Result<Handle> {
+    static STARTED: Mutex<Option<Handle>> = Mutex::new(None);
+    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = &*started {
+        return Ok(handle.clone());
     }
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let (opened, ready) = sync_channel(1);
-    thread::Builder::new().name("signals".into()).spawn(move || {
-        runtime.block_on(async {
-            let source = Source::open();
-            // The caller waits for it.
-            let (source, result) = match source {
-                Ok(source) => (Some(source), Ok(())),
-                Err(error) => (None, Err(error)),
-            };
-            let _ = opened.send(result);
-            if let Some(source) = source {
-                obey(source).await;
-            }
-        });
-    })?;
-    ready.recv().map_err(io::Error::other)??;
-    *listening = true;
-    Ok(())
+    let handle = runtime.handle().clone();
+    let context = handle.enter();
+    let opened = Source::open();
+    drop(context);
+    match opened {
+        Ok(source) => {
+            let thread = thread::Builder::new().name("signals".into());
+            thread.spawn(move || runtime.block_on(obey(source)))?;
+        }
+        Err(error) => {
+            // It cannot be dropped within another runtime.
+            runtime.shutdown_background();
+            return Err(error);
+        }
+    }
+    Ok(started.insert(handle).clone())
 }
 
 /// What the thread of the signals shares with those who wait for them.
@@ -111,8 +114,8 @@ struct Waiter {
 }
 
 impl Waiter {
-    fn new() -> Self {
-        listen_for_signals().unwrap_or_else(|error| panic!("cannot listen for signals: {error}"));
+    fn new(listens: io::Result<()>) -> Self {
+        listens.unwrap_or_else(|error| panic!("cannot listen for signals: {error}"));
         let mut waiters = SIGNALS.waiters();
         *waiters += 1;
         Self { requests: SIGNALS.requests.subscribe() }
@@ -131,25 +134,16 @@ impl Drop for Waiter {
     }
 }
 
-enum Signal {
-    Stop,
-    Reload,
-}
-
 /// What the thread of the signals does.
 async fn obey(mut source: Source) {
     let mut forced: Option<Instant> = None;
     loop {
-        let signal = tokio::select! {
+        tokio::select! {
             biased;
-            signal = source.next() => signal,
+            () = source.next() => {}
             () = sleep_until(forced.unwrap_or_else(Instant::now)), if forced.is_some() => {
                 end(1, || warn!("ending at once: aborting took longer than {ABORT_TIMEOUT:?}"));
             }
-        };
-        if matches!(signal, Signal::Reload) {
-            report(|| info!("SIGHUP is ignored: there is nothing to load again"));
-            continue;
         }
         let waiters = SIGNALS.waiters();
         let requests = *SIGNALS.requests.borrow() + 1;
@@ -187,26 +181,21 @@ fn report(line: impl FnOnce() + Send + 'static) -> Receiver<()> {
 struct Source {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
 impl Source {
     fn open() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) -> Signal {
+    /// The next request to stop.
+    async fn next(&mut self) {
         tokio::select! {
             biased;
-            _ = self.interrupt.recv() => Signal::Stop,
-            _ = self.terminate.recv() => Signal::Stop,
-            _ = self.hangup.recv() => Signal::Reload,
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
     }
 }
@@ -220,10 +209,34 @@ impl Source {
         Ok(Self)
     }
 
-    async fn next(&mut self) -> Signal {
+    async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await
         }
-        Signal::Stop
     }
+}
+
+/// Has SIGHUP do nothing but be logged. Asked for once, it is so for the rest of the life of the process.
+#[cfg(unix)]
+fn ignore_hangups(handle: &Handle) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    static IGNORED: Mutex<bool> = Mutex::new(false);
+    let mut ignored = IGNORED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*ignored {
+        let context = handle.enter();
+        let mut hangups = signal(SignalKind::hangup())?;
+        drop(context);
+        handle.spawn(async move {
+            while hangups.recv().await.is_some() {
+                report(|| info!("SIGHUP is ignored: there is nothing to load again"));
+            }
+        });
+        *ignored = true;
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn ignore_hangups(_: &Handle) -> io::Result<()> {
+    Ok(())
 }

@@ -147,6 +147,21 @@ fn a_signal_that_hangs_up_is_logged_and_ignored() {
 }
 
 #[test]
+fn a_program_that_only_waits_for_its_end_ends_with_its_terminal() {
+    let mut process = Process::program("a_program_that_waits_for_its_end");
+    process.wait_until_it_catches(Signal::TERM);
+    process.signal(Signal::HUP);
+    assert_eq!(process.ends(PATIENCE), None, "by the signal");
+}
+
+#[test]
+#[ignore = "this is a program that another test starts"]
+fn a_program_that_waits_for_its_end() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(bactrian::shutdown_signal());
+}
+
+#[test]
 fn a_second_signal_ends_a_process_whose_threads_are_all_stuck() {
     let mut process = Process::program("a_program_whose_threads_are_all_stuck");
     process.wait_for("stuck");

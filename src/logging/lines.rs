@@ -4,7 +4,7 @@
 //! it likes (a pipe that is not read). Neither may reach the code that logs: a line that cannot be written is
 //! lost and counted, and nothing else happens.
 //!
-//! So one thread writes, and whoever logs waits for it, but not longer than [`PATIENCE`], and not at all
+//! So one thread writes, and the code that logs waits for it, but not longer than [`PATIENCE`], and not at all
 //! once that was in vain. Waiting is what makes a line that was logged a line that is written: also right
 //! before `exit`, `abort` or `kill -9`, which a queue that is only drained in the background loses.
 
@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-/// How long one who logs waits until the line is written, where lines are being written at all.
+/// How long code that logs waits until the line is written, where lines are being written at all.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// How much is kept for a stderr that is blocked. What exceeds it is lost.
 const CAPACITY_BYTES: usize = 1 << 20;
@@ -90,7 +90,7 @@ struct State {
     accepted: u64,
     /// How many of them were written or lost.
     done: u64,
-    /// Somebody has waited in vain, and no line has been done since.
+    /// A caller has waited in vain, and no line has been done since.
     stuck: bool,
 }
 

@@ -170,8 +170,8 @@ impl FileConsumer {
             && !settings.done_file.as_ref().is_some_and(|done| done.matches(name))
     }
 
-    /// Gives a file its name back that has kept a private one: the process that settled it has ended. Nobody can
-    /// say how far it came, so the file is read again.
+    /// Gives a file its name back that has kept a private one: the process that settled it has ended. How
+    /// far it came is not known, so the file is read again.
     fn recover(&self, name: &str, path: &Path) {
         let Some(original) = settle::original_name(name).map(|name| path.with_file_name(name)) else {
             return;

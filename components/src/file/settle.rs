@@ -16,7 +16,7 @@ pub(super) struct Identity {
     inode: u64,
     length: u64,
     modified: (i64, i64),
-    /// Of the inode: it can be set by nobody, unlike the time of modification, but moving a file changes it.
+    /// Of the inode: no program can set it, unlike the time of modification, but moving a file changes it.
     changed: (i64, i64),
 }
 
