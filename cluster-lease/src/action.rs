@@ -79,6 +79,8 @@ pub enum Action {
         /// Why there is one.
         why: WaitCause,
     },
+    /// Begin a new watch with a list: changes of the present one were ignored.
+    Relist,
     /// Consistent lists have been older than the view for longer than the takeover wait: the store's history has
     /// gone back. Forget what is remembered of the records, and begin a new watch with a list: that list is
     /// [taken for the new history](crate::Core::accepts), though it is older than the view.

@@ -24,6 +24,9 @@ impl World<'_> {
             return;
         }
         let event = match event {
+            Event::Snapshot { version, .. } if !believed && !begins_watch && process.core.doubts() => {
+                Event::OldList { version, asked }
+            }
             Event::Snapshot { version, .. }
                 if version < process.core.view_version()
                     && !(begins_watch && process.core.accepts(version, asked))
@@ -80,7 +83,7 @@ impl World<'_> {
             }
             Action::Fence { lock, epoch, abort_at, .. } => self.fence(id, lock, epoch, abort_at),
             Action::Abort { lock, epoch } => self.schedule_end(id, lock, epoch, self.now, None),
-            Action::HistoryBack { .. } => self.break_watch(id.member),
+            Action::Relist | Action::HistoryBack { .. } => self.relist(id.member),
             Action::SessionLost { cause: SessionLoss::HistoryBack, .. } => self.judge.accepted(id),
             Action::Holder { .. } | Action::Wait { .. } | Action::SessionLost { .. } => {}
         }
