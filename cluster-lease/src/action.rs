@@ -11,6 +11,7 @@ pub type Actions = SmallVec<[Action; 4]>;
 
 /// One thing for the driver to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::large_enum_variant, reason = "requests are what there are most of")]
 pub enum Action {
     /// Send a request to the store, at once and without waiting for any other, and pass its fate back as
     /// [`Event::Answer`](crate::Event::Answer) (a list that succeeded: as

@@ -220,7 +220,8 @@ impl Judge {
         self.terms += 1;
         if self.restored.is_some() {
             let remembered = self.remembered.get(&(process, lock)).copied().unwrap_or(0);
-            if epoch < remembered {
+            // What reaches one that has not noticed is not what it sees.
+            if epoch < remembered && self.accepted.contains(&process) {
                 let text =
                     format!("{process} starts lock {lock} with epoch {epoch} and remembers {remembered}");
                 self.report(Invariant::I3, now, text);
