@@ -140,8 +140,6 @@ mod enabled {
             HistoryNeverBack,
             /// A5: in a history that has gone back, locks are led without a wait.
             NewHistoryAtOnce,
-            /// A5: terms of before are remembered and not written down.
-            EpochNotRaised,
             /// I3: the epoch counts the terms in the record instead of the store's versions.
             EpochFromRecord,
         }

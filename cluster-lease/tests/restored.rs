@@ -1,5 +1,7 @@
 //! A store that was restored from a backup: its history goes back.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::sync::Arc;

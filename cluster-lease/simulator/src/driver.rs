@@ -50,7 +50,10 @@ impl World<'_> {
         }
         let text = trace.then(|| format!("{id} @{:.6} <- {event:?}", clocks.leader.as_secs_f64()));
         let view = process.core.view_version();
-        self.judge.shown(id, view, &event);
+        // Changes that reach a process in doubt are not what it sees.
+        if !process.core.doubts() || matches!(event, Event::Snapshot { .. }) {
+            self.judge.shown(id, view, &event);
+        }
         let Some(process) = self.process(id) else { return };
         let actions = process.core.step(clocks, event);
         if let Some(text) = text {

@@ -125,7 +125,7 @@ impl Judge {
         let remembered: Vec<_> = self.remembered.iter().filter_map(remember).collect();
         for (lock, epoch) in remembered {
             if let Some((version, Record::Lock(record))) = store.get(Key::Lock(LockId(lock)))
-                && (record.settled || record.holder.is_none())
+                && record.holder.is_none()
                 && record.epoch.max(version) < epoch
             {
                 let text =
