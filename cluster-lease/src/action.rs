@@ -11,6 +11,7 @@ pub type Actions = SmallVec<[Action; 4]>;
 
 /// One thing for the driver to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::large_enum_variant, reason = "requests are what there are most of")]
 pub enum Action {
     /// Send a request to the store, at once and without waiting for any other, and pass its fate back as
     /// [`Event::Answer`](crate::Event::Answer) (a list that succeeded: as
@@ -79,6 +80,8 @@ pub enum Action {
         /// Why there is one.
         why: WaitCause,
     },
+    /// Begin a new watch with a list: changes of the present one were ignored.
+    Relist,
     /// Consistent lists have been older than the view for longer than the takeover wait: the store's history has
     /// gone back. Forget what is remembered of the records, and begin a new watch with a list: that list is
     /// [taken for the new history](crate::Core::accepts), though it is older than the view.

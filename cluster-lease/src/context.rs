@@ -214,7 +214,7 @@ impl Context {
     pub(crate) fn old_list(&mut self, version: Version, asked: Version) {
         let (now, first) = (self.now, self.settings.retry_pause());
         let mut pause = first;
-        if (version < asked || mutated!(self, LateListBelieved)) && self.synced && version < self.version {
+        if version < asked && self.synced && version < self.version {
             covered!(self, OldListSeen);
             let longest = self.settings.takeover_wait() / 4;
             let back = self.back.get_or_insert(Back { since: now, pause: first, certain: false });
@@ -224,6 +224,14 @@ impl Context {
         if let Some(list) = self.list.as_mut() {
             list.hold_for(now, pause);
         }
+        // The doubt is over, but what the watch has told meanwhile was ignored.
+        if self.doubts() && version >= self.version {
+            self.actions.push(Action::Relist);
+        }
+    }
+
+    pub(crate) fn doubts(&self) -> bool {
+        self.back.is_some()
     }
 
     pub(crate) fn awaits_new_history(&self) -> bool {

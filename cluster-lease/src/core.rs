@@ -205,6 +205,12 @@ impl Core {
         self.context.awaits_new_history() && version < asked
     }
 
+    /// Whether there are signs that the store's history has gone back. Then changes of the watch are ignored, and
+    /// only a list with which a new watch begins is a [snapshot](Event::Snapshot).
+    pub fn doubts(&self) -> bool {
+        self.context.doubts()
+    }
+
     /// Whether the core has said [`Action::HistoryBack`] and no list has come since.
     pub fn awaits_new_history(&self) -> bool {
         self.context.awaits_new_history()
@@ -274,7 +280,9 @@ impl Core {
                 self.changed(version, [(former, None), (key, record)])
             }
             Event::Progress { version } => {
-                self.context.advance(version);
+                if !self.context.doubts() {
+                    self.context.advance(version);
+                }
                 Touched::None
             }
             Event::Snapshot { version, entries } => self.snapshot(version, &entries),
@@ -315,6 +323,10 @@ impl Core {
     /// seen, in this form or in a list.
     fn changed<const N: usize>(&mut self, version: Version, changes: [(Key, Option<Record>); N]) -> Touched {
         if version <= self.context.version || !self.context.synced {
+            return Touched::None;
+        }
+        // Changes of one history on top of a view of another would be neither.
+        if self.context.doubts() && !mutated!(self.context, ChangesInDoubt) {
             return Touched::None;
         }
         let mut touched = Touched::None;

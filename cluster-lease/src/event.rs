@@ -78,7 +78,8 @@ pub enum Event {
         /// Every session and lock record of the group.
         entries: Vec<Entry>,
     },
-    /// A list came that is older than the view. If it was asked for when the view was older still, it is late;
+    /// A list came that is older than the view, or that answers [`Operation::List`](crate::Operation::List) while the
+    /// core [doubts](crate::Core::doubts). If it was asked for when the view was older still, it is late;
     /// otherwise the store's history has gone back, as after a restore from a backup. It is not believed at once.
     OldList {
         /// The version of the list as a whole.

@@ -134,14 +134,12 @@ mod enabled {
             RecreatedLock,
             /// A1: a list that is older than the view replaces it.
             StaleSnapshot,
-            /// A5: a list that is only late is taken for one of a history that has gone back.
-            LateListBelieved,
+            /// A5: while it is doubted that the view is of the present history, changes are applied to it.
+            ChangesInDoubt,
             /// A5: lists may be older than the view for ever.
             HistoryNeverBack,
             /// A5: in a history that has gone back, locks are led without a wait.
             NewHistoryAtOnce,
-            /// A5: terms of before are remembered and not written down.
-            EpochNotRaised,
             /// I3: the epoch counts the terms in the record instead of the store's versions.
             EpochFromRecord,
         }

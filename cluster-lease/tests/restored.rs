@@ -1,5 +1,7 @@
 //! A store that was restored from a backup: its history goes back.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::sync::Arc;
@@ -166,4 +168,42 @@ async fn members_go_on_in_a_store_that_was_restored() {
     let entry = listing.entries.iter().find(|entry| entry.key == StoreKey::Lock(lock())).unwrap();
     let StoreRecord::Lock { record, .. } = &entry.record else { panic!() };
     assert!(record.epoch >= term.number());
+}
+
+#[test]
+fn while_it_is_in_doubt_changes_of_the_watch_are_not_applied() {
+    let mut group = led_before();
+    let stranger = cluster_lease::SessionId { incarnation: 77, generation: 0 };
+    old_list(&mut group, 0, 1);
+    let version = group.version + 10;
+    let held = LockRecord { holder: Some(stranger), epoch: 3, claim: 1, ..LockRecord::RELEASED };
+    let changed = Event::Changed { version, key: Key::Lock(LOCK), record: Some(Record::Lock(held)) };
+    group.tell(0, changed);
+    assert_eq!(group.members[0].core.holder(LOCK), Some(group.members[0].core.session()));
+    // A list that is not old ends the doubt, and a new watch begins, because changes were passed over.
+    group.tell(0, Event::OldList { version, asked: 1 });
+    assert!(group.members[0].actions.contains(&Action::Relist));
+}
+
+#[test]
+fn those_who_remember_write_the_terms_down_also_while_another_leads() {
+    let mut group = led_before();
+    let term = group.epochs(0)[0];
+    old_list(&mut group, 0, 1);
+    pass_with_old_lists(&mut group, 16.0);
+    group.join_work(0);
+    group.records.clear();
+    group.log.clear();
+    group.version = 0;
+    // One that started after the restore, and remembers nothing.
+    let other = cluster_lease::SessionId { incarnation: 77, generation: 0 };
+    let alive = cluster_lease::SessionRecord { seq: 5, dead: None, limits: None };
+    group.set(Key::Session(other), Record::Session(alive));
+    let held = LockRecord { holder: Some(other), epoch: 1, claim: 1, ..LockRecord::RELEASED };
+    group.set(Key::Lock(LOCK), Record::Lock(held));
+    group.heal(0);
+    group.list(0);
+    group.settle();
+    assert!(group.lock().epoch >= term, "{:?}", group.lock());
+    assert_eq!((group.lock().holder, group.lock().claim, group.lock().settled), (Some(other), 1, true));
 }

@@ -17,7 +17,7 @@ fn led_by(settings: Settings) -> Group {
 /// Cuts the first member off and lets the other take over. No matter when it was: not before the work of the
 /// first one must have ended.
 fn takes_over_in_time(group: &mut Group, next: usize) -> f64 {
-    let deadline = group.members[0].core.guard(LOCK).unwrap().deadline;
+    let deadline = group.members[0].core.guard(LOCK).expect("it leads").deadline;
     let stop = group.members[0].core.settings().stop();
     group.cut(0);
     while group.now < deadline + stop {

@@ -24,6 +24,9 @@ impl World<'_> {
             return;
         }
         let event = match event {
+            Event::Snapshot { version, .. } if !believed && !begins_watch && process.core.doubts() => {
+                Event::OldList { version, asked }
+            }
             Event::Snapshot { version, .. }
                 if version < process.core.view_version()
                     && !(begins_watch && process.core.accepts(version, asked))
@@ -47,7 +50,10 @@ impl World<'_> {
         }
         let text = trace.then(|| format!("{id} @{:.6} <- {event:?}", clocks.leader.as_secs_f64()));
         let view = process.core.view_version();
-        self.judge.shown(id, view, &event);
+        // Changes that reach a process in doubt are not what it sees.
+        if !process.core.doubts() || matches!(event, Event::Snapshot { .. }) {
+            self.judge.shown(id, view, &event);
+        }
         let Some(process) = self.process(id) else { return };
         let actions = process.core.step(clocks, event);
         if let Some(text) = text {
@@ -80,7 +86,7 @@ impl World<'_> {
             }
             Action::Fence { lock, epoch, abort_at, .. } => self.fence(id, lock, epoch, abort_at),
             Action::Abort { lock, epoch } => self.schedule_end(id, lock, epoch, self.now, None),
-            Action::HistoryBack { .. } => self.break_watch(id.member),
+            Action::Relist | Action::HistoryBack { .. } => self.relist(id.member),
             Action::SessionLost { cause: SessionLoss::HistoryBack, .. } => self.judge.accepted(id),
             Action::Holder { .. } | Action::Wait { .. } | Action::SessionLost { .. } => {}
         }

@@ -78,6 +78,9 @@ struct Debt {
     why: &'static str,
 }
 
+/// One application of a claim: its version, and what it owes.
+type Application = (Version, Option<Debt>);
+
 #[derive(Clone, Copy, Debug, Default)]
 struct SessionHistory {
     /// When the last live version was written.
@@ -106,10 +109,8 @@ pub struct Judge {
     restored: Option<Time>,
     /// Who has noticed that and goes on in the new history.
     accepted: BTreeSet<ProcessId>,
-    /// The claims that were applied since.
-    claimed_since: BTreeSet<(SessionId, u64)>,
-    /// The terms whose claims belong to the history before that: their processes may not have noticed.
-    former: BTreeSet<(ProcessId, u64)>,
+    /// The processes that ran before that.
+    before: BTreeSet<ProcessId>,
     /// By process and lock: the greatest epoch that a record has shown it.
     remembered: BTreeMap<(ProcessId, u32), u64>,
     /// How often two worked at once because the later one could not know how long the earlier one may work: all
@@ -147,8 +148,7 @@ impl Judge {
             owed: BTreeMap::new(),
             restored: None,
             accepted: BTreeSet::new(),
-            claimed_since: BTreeSet::new(),
-            former: BTreeSet::new(),
+            before: BTreeSet::new(),
             remembered: BTreeMap::new(),
             unknowable: 0,
             active: BTreeMap::new(),
@@ -184,7 +184,7 @@ impl Judge {
             active.iter().find(|(other, _)| other.member != process.member || other != &process).copied();
         active.push((process, epoch));
         if let Some((other, theirs)) = other {
-            if self.is_forgotten((process, epoch), (other, theirs)) {
+            if self.is_forgotten(process, other) {
                 return;
             }
             if self.is_unknowable((process, epoch), (other, theirs)) {
@@ -219,18 +219,15 @@ impl Judge {
     ) {
         self.terms += 1;
         if self.restored.is_some() {
-            if claim.is_none_or(|claim| !self.claimed_since.contains(&claim)) {
-                self.former.insert((process, epoch));
-            }
             let remembered = self.remembered.get(&(process, lock)).copied().unwrap_or(0);
-            if epoch < remembered {
+            // What reaches one that has not noticed is not what it sees.
+            if epoch < remembered && self.accepted.contains(&process) {
                 let text =
                     format!("{process} starts lock {lock} with epoch {epoch} and remembers {remembered}");
                 self.report(Invariant::I3, now, text);
             }
             return;
         }
-        self.former.insert((process, epoch));
         let last = self.last_epoch.entry(lock).or_default();
         if epoch <= *last {
             let text = format!("{process} starts lock {lock} with epoch {epoch} after epoch {last}");
@@ -334,9 +331,6 @@ impl Judge {
         let Some(holder) = record.holder else { return };
         if before.is_some_and(|before| before.holder == Some(holder) && before.claim == record.claim) {
             return;
-        }
-        if self.restored.is_some() {
-            self.claimed_since.insert((holder, record.claim));
         }
         let worth = self.pace(holder).worth;
         let mut debt = match before {

@@ -33,6 +33,7 @@ impl Election<'_> {
                 Action::Abort { .. } => {}
                 Action::Holder { lock, .. } => holders.push(lock),
                 Action::Wait { lock, wait, why } => self.wait(lock, wait, why),
+                Action::Relist => self.distrusted.notify_one(),
                 Action::HistoryBack { view } => self.history_back(view),
                 Action::SessionLost { session, cause } => self.session_lost(session, cause),
             }

@@ -341,7 +341,7 @@ impl<'a> Election<'a> {
                 let version = change.version();
                 self.delivered = self.delivered.max(version);
                 self.owed = self.owed.filter(|(owed, _)| *owed > self.delivered);
-                if version > self.core.view_version() {
+                if version > self.core.view_version() && !self.core.doubts() {
                     let event = self.directory.changed(change, now);
                     self.step(event);
                 }
@@ -392,7 +392,7 @@ impl<'a> Election<'a> {
                     self.owed = Some((newest, Instant::now() + self.around.timing.attempt_timeout()));
                 }
                 let now = self.around.holds.clock.now();
-                if listing.version < self.core.view_version() {
+                if listing.version < self.core.view_version() || self.core.doubts() {
                     // The watch was faster, and the core has what it asked for. Or the history has gone back: then
                     // the list with which a new watch begins will tell.
                     self.step(Event::OldList { version: listing.version, asked });

@@ -14,6 +14,7 @@ use crate::record::Version;
 use crate::store::{Change, LeaseStore, LeaseWatch, Listing, StoreError};
 
 /// What the watcher tells the election's loop, in order.
+#[expect(clippy::large_enum_variant, reason = "changes are what there are most of")]
 pub(crate) enum Seen {
     /// And the version of the view when it was asked for.
     Listed(Listing, Version),

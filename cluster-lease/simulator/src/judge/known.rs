@@ -17,9 +17,6 @@ pub(super) struct Pace {
     pub(super) seen: Time,
 }
 
-/// One application of a claim: its version, and what it owes.
-type Application = (Version, Option<Debt>);
-
 impl Judge {
     /// A process starts with this timing, while clocks err by up to this much.
     pub fn knows_timing(&mut self, process: ProcessId, incarnation: u128, timing: &Settings, error: f64) {
@@ -102,6 +99,7 @@ impl Judge {
     /// The store is set back.
     pub fn restored(&mut self, now: Time) {
         self.restored = Some(now);
+        self.before = self.paces.keys().copied().collect();
         self.debts.clear();
         self.owed.clear();
     }
@@ -111,14 +109,10 @@ impl Judge {
         self.accepted.insert(process);
     }
 
-    /// Whether one of two works by a claim of the history before the store was set back, and the other cannot know.
-    pub(super) fn is_forgotten(&self, one: (ProcessId, u64), other: (ProcessId, u64)) -> bool {
-        if self.restored.is_none() {
-            return false;
-        }
-        let (one_is, other_is) = (self.former.contains(&one), self.former.contains(&other));
-        let later = if one_is { other.0 } else { one.0 };
-        (one_is && other_is) || (one_is || other_is) && !self.accepted.contains(&later)
+    /// Whether one of two that work at once has not noticed that the store was set back.
+    pub(super) fn is_forgotten(&self, one: ProcessId, other: ProcessId) -> bool {
+        let unaware = |process| self.before.contains(&process) && !self.accepted.contains(&process);
+        self.restored.is_some() && (unaware(one) || unaware(other))
     }
 
     /// After the store was set back: a process that has accepted this remembers the terms of before, and by the
@@ -131,7 +125,7 @@ impl Judge {
         let remembered: Vec<_> = self.remembered.iter().filter_map(remember).collect();
         for (lock, epoch) in remembered {
             if let Some((version, Record::Lock(record))) = store.get(Key::Lock(LockId(lock)))
-                && (record.settled || record.holder.is_none())
+                && record.holder.is_none()
                 && record.epoch.max(version) < epoch
             {
                 let text =
