@@ -261,3 +261,59 @@ async fn members_that_stand_by_are_known_by_their_pods() {
     sleep(Duration::from_secs(1)).await;
     assert_eq!(names(&two), ["pod-1_1", "pod-2_2"], "a session counts whatever its pod does");
 }
+
+/// As `kubectl label` does it.
+fn relabel(server: &FakeServer, change: impl FnOnce(&mut serde_json::Map<String, serde_json::Value>)) {
+    let mut lease = server.lease(LEASE).unwrap();
+    change(lease["metadata"]["labels"].as_object_mut().unwrap());
+    server.put("leases", &lease);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_label_that_belongs_to_other_tools_may_have_any_value() {
+    let server = server().await;
+    relabel(&server, |labels| drop(labels.insert("app.kubernetes.io/managed-by".into(), "Helm".into())));
+    let one = contender(&server, "pod-1_1").await;
+    let term = one.leads().await;
+    assert_eq!(server.lease(LEASE).unwrap()["metadata"]["labels"]["app.kubernetes.io/managed-by"], "Helm");
+    relabel(&server, |labels| drop(labels.remove("app.kubernetes.io/managed-by")));
+    sleep(Duration::from_secs(30)).await;
+    assert!(term.is_valid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_whose_group_label_is_removed_is_led_again_after_the_takeover_wait() {
+    let server = server().await;
+    let one = contender(&server, "pod-1_1").await;
+    let term = one.leads().await;
+    sleep(Duration::from_secs(5)).await;
+    one.crashed.store(true, Ordering::Relaxed);
+    relabel(&server, |labels| drop(labels.remove("bactrian/group")));
+    // It starts afterwards, so the list shows it nothing.
+    let (two, began) = (contender(&server, "pod-2_2").await, Instant::now());
+    while two.term().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(20), "no member leads");
+        assert!(!term.is_valid() || began.elapsed() < Duration::from_secs(13));
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(began.elapsed() >= Duration::from_secs(15), "its last leader may not know: {:?}", began.elapsed());
+    assert!(two.leads().await.number() > term.number());
+    assert_eq!(server.lease(LEASE).unwrap()["metadata"]["labels"]["bactrian/group"], "bactrian");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_lease_is_left_alone_and_asked_for_with_growing_pauses() {
+    let server = FakeServer::new();
+    let foreign = serde_json::json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": LEASE}, "spec": {"holderIdentity": "other-program-0"}});
+    server.put("leases", &foreign);
+    let before = server.lease(LEASE).unwrap();
+    let one = contender(&server, "pod-1_1").await;
+    sleep(Duration::from_secs(300)).await;
+    assert!(one.term().is_none());
+    assert_eq!(server.lease(LEASE).unwrap(), before, "it is another program's");
+    let posts = server.seen.lock().unwrap().iter().filter(|seen| seen.method == http::Method::POST).count();
+    assert!(posts < 20, "{posts} tries in five minutes, the session's among them");
+    server.delete(LEASE);
+    one.leads().await;
+}

@@ -68,14 +68,23 @@ pub(crate) struct FakeServer {
     version: watch::Sender<u64>,
 }
 
+/// A change.
+#[derive(Clone)]
+struct Logged {
+    version: u64,
+    resource: String,
+    event: Value,
+    /// The object before.
+    before: Value,
+}
+
 #[derive(Default)]
 struct State {
     version: u64,
     uids: u64,
     /// By resource and name.
     objects: BTreeMap<(String, String), Value>,
-    /// Every change: its version, the resource, and the event.
-    log: Vec<(u64, String, Value)>,
+    log: Vec<Logged>,
     /// Changes up to this version are no longer kept.
     compacted: u64,
 }
@@ -179,7 +188,8 @@ impl FakeServer {
         let version = state.version;
         let object = json!({"kind": "Lease", "apiVersion": "coordination.k8s.io/v1",
             "metadata": {"resourceVersion": version.to_string()}});
-        state.log.push((version, "leases".into(), json!({"type": "BOOKMARK", "object": object})));
+        let (event, before) = (json!({"type": "BOOKMARK", "object": object}), Value::Null);
+        state.log.push(Logged { version, resource: "leases".into(), event, before });
         self.version.send_replace(version);
     }
 
@@ -206,7 +216,7 @@ impl FakeServer {
             }
             Fault::None | Fault::Deaf | Fault::LoseAnswer | Fault::Garble(_) => {}
         }
-        let answer = if seen.watch { self.watch(&seen, &query) } else { self.answer(&seen, &body) };
+        let answer = if seen.watch { self.watch(&seen, &query) } else { self.answer(&seen, &query, &body) };
         match fault {
             Fault::LoseAnswer => std::future::pending().await,
             Fault::Garble(text) => full(200, Bytes::from_static(text.as_bytes())),
@@ -214,7 +224,7 @@ impl FakeServer {
         }
     }
 
-    fn answer(&self, seen: &Seen, body: &[u8]) -> Answer {
+    fn answer(&self, seen: &Seen, query: &str, body: &[u8]) -> Answer {
         if seen.path.ends_with("selfsubjectaccessreviews") {
             return object(&json!({"spec": {}, "status": {"allowed": true}}));
         }
@@ -222,7 +232,8 @@ impl FakeServer {
         let mut state = self.state();
         let answer = match seen.method {
             Method::GET if name.is_empty() => object(&json!({"apiVersion": "v1", "kind": "List",
-                "metadata": {"resourceVersion": state.version.to_string()}, "items": state.of(&resource)})),
+                "metadata": {"resourceVersion": state.version.to_string()},
+                "items": state.of(&resource).into_iter().filter(|object| selected(query, object)).collect::<Vec<_>>()})),
             Method::GET => {
                 state.objects.get(&key(&resource, &name)).map_or_else(|| refuse(404, "NotFound"), object)
             }
@@ -247,13 +258,17 @@ impl FakeServer {
             return refuse(410, "Expired");
         }
         let events = stream::unfold(
-            (Arc::clone(self), self.version.subscribe(), from, resource),
-            |(server, mut news, from, resource)| async move {
+            (Arc::clone(self), self.version.subscribe(), from, resource, query.to_owned()),
+            |(server, mut news, mut from, resource, query)| async move {
                 loop {
-                    let newer = |change: &&(u64, String, Value)| change.0 > from && change.1 == resource;
+                    let newer = |change: &&Logged| change.version > from && change.resource == resource;
                     let next = server.state().log.iter().find(newer).cloned();
-                    if let Some((version, _, event)) = next {
-                        return Some((event, (server, news, version, resource)));
+                    if let Some(next) = next {
+                        from = next.version;
+                        match next.for_watch(&query) {
+                            Some(event) => return Some((event, (server, news, from, resource, query))),
+                            None => continue,
+                        }
                     }
                     news.changed().await.ok()?;
                 }
@@ -273,8 +288,9 @@ impl State {
     fn put(&mut self, kind: &str, resource: &str, mut new: Value) -> Answer {
         self.version += 1;
         new["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        self.log.push((self.version, resource.into(), json!({"type": kind, "object": new})));
-        self.objects.insert(key(resource, &name_of(&new)), new.clone());
+        let before = self.objects.insert(key(resource, &name_of(&new)), new.clone()).unwrap_or_default();
+        let event = json!({"type": kind, "object": new});
+        self.log.push(Logged { version: self.version, resource: resource.into(), event, before });
         object(&new)
     }
 
@@ -303,9 +319,11 @@ impl State {
 
     fn delete(&mut self, resource: &str, name: &str) -> Option<Value> {
         let mut gone = self.objects.remove(&key(resource, name))?;
+        let before = gone.clone();
         self.version += 1;
         gone["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        self.log.push((self.version, resource.into(), json!({"type": "DELETED", "object": gone})));
+        let event = json!({"type": "DELETED", "object": gone});
+        self.log.push(Logged { version: self.version, resource: resource.into(), event, before });
         Some(gone)
     }
 
@@ -317,6 +335,37 @@ impl State {
         }
         self.delete(resource, name).map_or_else(|| refuse(404, "NotFound"), |gone| object(&gone))
     }
+}
+
+impl Logged {
+    /// What a watch with this query tells of it: an object that loses its labels is deleted to it, at the
+    /// version of that change and as it was before.
+    fn for_watch(&self, query: &str) -> Option<Value> {
+        let object = &self.event["object"];
+        if self.event["type"] == "BOOKMARK" {
+            return Some(self.event.clone());
+        }
+        let is = self.event["type"] != "DELETED" && selected(query, object);
+        let was = !self.before.is_null() && selected(query, &self.before);
+        let mut last = self.before.clone();
+        last["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
+        match (was, is) {
+            (false, false) => None,
+            (false, true) => Some(json!({"type": "ADDED", "object": object})),
+            (true, true) => Some(json!({"type": "MODIFIED", "object": object})),
+            (true, false) => Some(json!({"type": "DELETED", "object": last})),
+        }
+    }
+}
+
+/// Whether an object has the labels that a query asks for.
+fn selected(query: &str, object: &Value) -> bool {
+    let selector = query.split('&').find_map(|pair| pair.strip_prefix("labelSelector="));
+    let selector = selector.unwrap_or_default().replace("%2F", "/").replace("%3D", "=").replace("%2C", ",");
+    selector.split(',').filter(|pair| !pair.is_empty()).all(|pair| {
+        let (key, value) = pair.split_once('=').unwrap();
+        object["metadata"]["labels"][key] == value
+    })
 }
 
 fn key(resource: &str, name: &str) -> (String, String) {

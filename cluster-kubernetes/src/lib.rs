@@ -12,8 +12,7 @@
 //! | `bactrian.session.<incarnation>-<generation>` | one per process that leads or has led; renewed by heartbeats, owned by its Pod |
 //! | `bactrian.request.<...>` | what an operator asks of a member: to hand a lock over, or to hold none |
 //!
-//! All carry the labels `app.kubernetes.io/managed-by=bactrian`, `bactrian/group` and `bactrian/kind`. Lock
-//! names that are no DNS labels are escaped; the annotation `bactrian/lock` has them unchanged.
+//! All carry the labels `bactrian/group`, by which they are found, and `bactrian/kind`. Lock names that are no DNS labels are escaped; the annotation `bactrian/lock` has them unchanged.
 //!
 //! The rights that a member needs, and those that it can use, are [`rules`]. With them, a container that has
 //! terminated is proof that its member has ended, members that stand by are known, sessions are removed, and
@@ -55,6 +54,7 @@ mod store;
 #[cfg(test)]
 mod store_tests;
 mod survey;
+mod unlisted;
 mod watch;
 
 pub use cluster::KubernetesCluster;

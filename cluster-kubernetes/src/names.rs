@@ -71,10 +71,11 @@ impl fmt::Display for Group {
 }
 
 impl Group {
-    /// The selector of all Leases of the group.
+    /// The selector of all Leases of the group. It asks for no label that other tools set to values of
+    /// their own, as Helm and kustomize do with `app.kubernetes.io/managed-by`.
     #[must_use]
     pub fn selector(&self) -> String {
-        format!("{MANAGED_BY_LABEL}={MANAGED_BY},{GROUP_LABEL}={}", self.0)
+        format!("{GROUP_LABEL}={}", self.0)
     }
 
     /// The name of the Lease of a lock, for example `bactrian.lock.lock1`. Locks whose names differ in any

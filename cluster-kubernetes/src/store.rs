@@ -14,12 +14,15 @@ use kube::api::{DeleteParams, ListParams, PostParams, Preconditions, WatchParams
 use kube::{Api, Client};
 use router_core::cluster::LockName;
 use tokio::sync::Semaphore;
+use tracing::warn;
 
 use crate::cache::Cache;
 use crate::clients::Clients;
 use crate::codec::{self, Codec, expected, parse_version, version};
 use crate::errors::{self, Asked, Who};
+use crate::names::GROUP_LABEL;
 use crate::rules::LEASES;
+use crate::unlisted::{ForeignLeases, Unlisted};
 use crate::watch::{GroupWatch, LONGEST_WATCH};
 
 /// How many requests may be under way at once, without heartbeats. Each needs a connection, and a member
@@ -58,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) own: std::sync::Mutex<Vec<String>>,
     /// Whether Leases may be deleted.
     pub(crate) may_delete: AtomicBool,
+    foreign: ForeignLeases,
     requests: Semaphore,
 }
 
@@ -71,6 +75,7 @@ impl Shared {
             cache: Cache::default(),
             own: std::sync::Mutex::default(),
             may_delete: AtomicBool::new(false),
+            foreign: ForeignLeases::default(),
             requests,
         }
     }
@@ -130,10 +135,51 @@ impl Shared {
                 .map_err(|error| errors::error(self.asked("update"), error))?
         } else {
             self.remember(&write.key, &name);
-            api.create(&params, &lease).await.map_err(|error| errors::error(self.asked("create"), error))?
+            if let Some(text) = self.foreign.met(&name) {
+                return Err(StoreError::unknown(text));
+            }
+            match api.create(&params, &lease).await {
+                Ok(written) => written,
+                Err(error) => match (errors::error(self.asked("create"), error), &write.key) {
+                    (StoreError::Conflict, StoreKey::Lock(_)) => self.adopt(write, &name, api).await?,
+                    (error, _) => return Err(error),
+                },
+            }
         };
         self.cache.note(&self.codec, &written)?;
         version(&written.metadata)
+    }
+
+    /// The Lease of a lock exists although no list shows it: a claim takes it into the group, where it is no
+    /// other program's. It is written as of the very version that was judged, like any other claim.
+    async fn adopt(&self, write: &Write, name: &str, api: &Api<Lease>) -> Result<Lease, StoreError> {
+        let found = api.get_opt(name).await.map_err(|error| errors::error(self.asked("get"), error))?;
+        let Some(found) = found else { return Err(StoreError::Conflict) };
+        match Unlisted::of(&self.codec, &found, &self.namespace) {
+            Unlisted::Listed => {
+                self.foreign.forget(name);
+                return Err(StoreError::Conflict);
+            }
+            Unlisted::Foreign(text) => {
+                self.foreign.note(name, &text);
+                return Err(StoreError::unknown(text));
+            }
+            Unlisted::Adopt => self.foreign.forget(name),
+        }
+        let mut write = write.clone();
+        let before = self.codec.decode(&found)?.and_then(|decoded| decoded.record);
+        if let (StoreRecord::Lock { record, .. }, Some(StoreRecord::Lock { record: before, .. })) =
+            (&mut write.record, before)
+        {
+            // Terms rise above all that the Lease remembers, too.
+            record.epoch = record.epoch.max(before.epoch.saturating_add(1));
+        }
+        let lease = self.codec.encode(&write, Some(&found), Timestamp::now());
+        let written = api.replace(name, &PostParams::default(), &lease).await;
+        let written = written.map_err(|error| errors::error(self.asked("update"), error))?;
+        let group = &self.codec.group;
+        warn!("the Lease {name} had lost the label {GROUP_LABEL}={group}, by which members find it: it has it again");
+        Ok(written)
     }
 
     /// A session that may have been made is remembered, so that it can be deleted in the end.
