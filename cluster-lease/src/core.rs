@@ -98,6 +98,13 @@ impl Touched {
     fn all_if(condition: bool) -> Self {
         if condition { Self::All } else { Self::None }
     }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::None, touched) | (touched, Self::None) => touched,
+            _ => Self::All,
+        }
+    }
 }
 
 impl Core {
@@ -247,7 +254,10 @@ impl Core {
             Event::Drain => self.set_draining(true),
             Event::Undrain => self.set_draining(false),
             Event::Joined { lock, epoch } => self.change(lock, |lock, context| lock.joined(epoch, context)),
-            Event::Changed { version, key, record } => self.changed(version, key, record),
+            Event::Changed { version, key, record } => self.changed(version, [(key, record)]),
+            Event::Replaced { version, former, key, record } => {
+                self.changed(version, [(former, None), (key, record)])
+            }
             Event::Progress { version } => {
                 self.context.advance(version);
                 Touched::None
@@ -284,11 +294,14 @@ impl Core {
 
     /// A1: the watch delivers each change once and in order. What is not newer than the view has been
     /// seen, in this form or in a list.
-    fn changed(&mut self, version: Version, key: Key, record: Option<Record>) -> Touched {
+    fn changed<const N: usize>(&mut self, version: Version, changes: [(Key, Option<Record>); N]) -> Touched {
         if version <= self.context.version || !self.context.synced {
             return Touched::None;
         }
-        let touched = self.observe(key, record.map(|record| (version, record)), false);
+        let mut touched = Touched::None;
+        for (key, record) in changes {
+            touched = touched.and(self.observe(key, record.map(|record| (version, record)), false));
+        }
         self.context.advance(version);
         touched
     }

@@ -54,6 +54,17 @@ pub enum Event {
         /// Its new content; `None` when it was deleted.
         record: Option<Record>,
     },
+    /// The ordered watch delivered one change of two records: the object of `former` now holds `key`.
+    Replaced {
+        /// The version of the change.
+        version: Version,
+        /// The record that is gone.
+        former: Key,
+        /// The record that is there instead.
+        key: Key,
+        /// Its content; `None` when it holds nothing that can be relied on.
+        record: Option<Record>,
+    },
     /// The ordered watch has passed this version without a change that concerns the core (a bookmark).
     Progress {
         /// The version up to which everything has been delivered.

@@ -63,10 +63,12 @@ impl Picture {
     }
 
     fn apply(&mut self, change: Change) {
+        self.version = change.version();
         match change {
-            Change::Bookmark { version } => self.version = version,
-            Change::Record { version, key, record } => {
-                self.version = version;
+            Change::Bookmark { .. } => {}
+            Change::Record { version, key, record } => self.put(version, key, record),
+            Change::Replaced { version, former, key, record } => {
+                self.put(version, former, None);
                 self.put(version, key, record);
             }
         }

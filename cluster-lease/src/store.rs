@@ -204,11 +204,36 @@ pub enum Change {
         /// Its new content; `None` when it was deleted.
         record: Option<StoreRecord>,
     },
+    /// The object of one record was written with another one: in the same version the former record is gone
+    /// and the new one is there. Never to be told as two changes, because a watch that breaks between them
+    /// goes on after both.
+    Replaced {
+        /// The version of the change.
+        version: Version,
+        /// The record that the object held before.
+        former: StoreKey,
+        /// The record that it holds now.
+        key: StoreKey,
+        /// Its content.
+        record: Option<StoreRecord>,
+    },
     /// Nothing of this group has changed up to this version.
     Bookmark {
         /// That version.
         version: Version,
     },
+}
+
+impl Change {
+    /// The version of the change.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        match self {
+            Self::Record { version, .. } | Self::Replaced { version, .. } | Self::Bookmark { version } => {
+                *version
+            }
+        }
+    }
 }
 
 /// Why a request did not do what was asked.

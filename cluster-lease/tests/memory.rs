@@ -37,7 +37,7 @@ async fn next(watch: &mut Box<dyn LeaseWatch>) -> (Version, Option<u64>) {
         Change::Record { version, record: Some(StoreRecord::Lock { record, .. }), .. } => {
             (version, Some(record.epoch))
         }
-        Change::Record { version, .. } | Change::Bookmark { version } => (version, None),
+        other => (other.version(), None),
     }
 }
 

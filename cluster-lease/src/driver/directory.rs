@@ -126,6 +126,18 @@ impl Directory {
                 Some((key, record)) => Event::Changed { version, key, record },
                 None => Event::Progress { version },
             },
+            Change::Replaced { version, former, key, record } => {
+                let former = self.note(version, former, None, now);
+                match (former, self.note(version, key, record, now)) {
+                    (Some((former, _)), Some((key, record))) => {
+                        Event::Replaced { version, former, key, record }
+                    }
+                    (Some((key, record)), None) | (None, Some((key, record))) => {
+                        Event::Changed { version, key, record }
+                    }
+                    (None, None) => Event::Progress { version },
+                }
+            }
         }
     }
 

@@ -322,10 +322,7 @@ impl<'a> Election<'a> {
                 self.step(event);
             }
             Seen::Changed(change) => {
-                let version = match &change {
-                    crate::store::Change::Record { version, .. }
-                    | crate::store::Change::Bookmark { version } => *version,
-                };
+                let version = change.version();
                 self.delivered = self.delivered.max(version);
                 self.owed = self.owed.filter(|(owed, _)| *owed > self.delivered);
                 if version > self.core.view_version() {

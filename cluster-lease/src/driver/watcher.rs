@@ -113,9 +113,7 @@ impl Watcher {
                 change = watch.next() => change?,
             };
             let Some(change) = change else { return Ok(true) };
-            *version = match &change {
-                Change::Record { version, .. } | Change::Bookmark { version } => *version,
-            };
+            *version = change.version();
             if self.seen.send(Seen::Changed(change)).await.is_err() {
                 return Ok(false);
             }

@@ -52,7 +52,8 @@ pub(crate) struct Group {
     pub(crate) now: Duration,
     pub(crate) version: Version,
     pub(crate) records: BTreeMap<Key, (Version, Record)>,
-    pub(crate) log: Vec<(Version, Key, Option<Record>)>,
+    /// Every change; the last key is that of the record whose object it took.
+    pub(crate) log: Vec<(Version, Key, Option<Record>, Option<Key>)>,
     pub(crate) members: Vec<Member>,
     /// Requests that were sent while their member was not connected, for the test to apply or forget.
     pub(crate) stranded: Vec<Sent>,
@@ -172,13 +173,21 @@ impl Group {
     pub(crate) fn set(&mut self, key: Key, record: Record) {
         self.version += 1;
         self.records.insert(key, (self.version, record));
-        self.log.push((self.version, key, Some(record)));
+        self.log.push((self.version, key, Some(record), None));
+    }
+
+    /// Writes a record into the object of another.
+    pub(crate) fn replace(&mut self, former: Key, key: Key, record: Record) {
+        self.version += 1;
+        self.records.remove(&former);
+        self.records.insert(key, (self.version, record));
+        self.log.push((self.version, key, Some(record), Some(former)));
     }
 
     pub(crate) fn delete(&mut self, key: Key) {
         self.version += 1;
         assert!(self.records.remove(&key).is_some(), "nothing to delete");
-        self.log.push((self.version, key, None));
+        self.log.push((self.version, key, None, None));
     }
 
     pub(crate) fn list(&mut self, member: usize) {
@@ -211,9 +220,15 @@ impl Group {
     pub(crate) fn deliver_next(&mut self, member: usize) -> bool {
         let seen = self.members[member].seen;
         let next = self.log.iter().find(|(version, ..)| *version > seen).copied();
-        let Some((version, key, record)) = next else { return false };
+        let Some((version, key, record, former)) = next else { return false };
         self.members[member].seen = version;
-        self.tell(member, Event::Changed { version, key, record });
+        self.tell(
+            member,
+            match former {
+                Some(former) => Event::Replaced { version, former, key, record },
+                None => Event::Changed { version, key, record },
+            },
+        );
         true
     }
 
