@@ -32,8 +32,7 @@ pub fn init_logging() {
 
 /// As [`init_logging`], in the given form.
 pub fn init_logging_as(format: LogFormat) {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter()).with_writer(std::io::stderr);
     let human = match format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Human => true,
@@ -45,6 +44,17 @@ pub fn init_logging_as(format: LogFormat) {
     } else {
         log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
     };
+}
+
+/// What `RUST_LOG` asks for; INFO and above where it says nothing. The client of Kubernetes logs every request
+/// that fails as an error of its own, which the election reports once: only `RUST_LOG=kube_client=error` shows it.
+fn filter() -> EnvFilter {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let asked = std::env::var("RUST_LOG").is_ok_and(|asked| asked.contains("kube_client"));
+    match "kube_client=off".parse() {
+        Ok(quiet) if !asked => filter.add_directive(quiet),
+        _ => filter,
+    }
 }
 
 /// Whether to write colours to stderr: to a terminal, unless `NO_COLOR` is set (<https://no-color.org>).

@@ -155,6 +155,61 @@ async fn a_dead_connection_is_left_for_a_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_was_replaced_costs_nothing_whatever_the_clock_shows() {
+    let server = server().await;
+    let (one, two) = (contender(&server, "pod-1_1").await, contender(&server, "pod-2_2").await);
+    let term = tokio::select! {
+        biased;
+        term = one.leads() => term,
+        term = two.leads() => term,
+    };
+    let (leader, standby) = if one.term().is_some() { (one, two) } else { (two, one) };
+    // Clients that exist keep the old token, which the server refuses.
+    let made = server.clients_made();
+    server.script(move |seen| match seen.client < made {
+        true => Fault::Refuse(401, "Unauthorized"),
+        false => Fault::None,
+    });
+    sleep(Duration::from_secs(60)).await;
+    assert!(term.is_valid());
+    let made = server.clients_made();
+    server.script(move |seen| match seen.client < made {
+        true => Fault::Refuse(401, "Unauthorized"),
+        false => Fault::None,
+    });
+    leader.crashed.store(true, Ordering::Relaxed);
+    let crashed = Instant::now();
+    standby.leads().await;
+    assert!(crashed.elapsed() < Duration::from_secs(16), "{:?}", crashed.elapsed());
+    assert!(server.clients_made() < made + 8, "one new client each, and not one for each request");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_away_is_asked_with_growing_pauses() {
+    for fault in [Fault::Stall, Fault::Refuse(503, "ServiceUnavailable")] {
+        let server = server().await;
+        let (one, two) = (contender(&server, "pod-1_1").await, contender(&server, "pod-2_2").await);
+        sleep(Duration::from_secs(5)).await;
+        let asked = fault.clone();
+        server.script(move |_| asked.clone());
+        // Until nothing is held any more.
+        sleep(Duration::from_secs(60)).await;
+        let before = server.seen.lock().unwrap().len();
+        sleep(Duration::from_secs(60)).await;
+        let requests = server.seen.lock().unwrap().len() - before;
+        assert!(requests < 90, "{fault:?}: {requests} requests of two members in a minute");
+        server.script(|_| Fault::None);
+        let back = Instant::now();
+        tokio::select! {
+            biased;
+            _ = one.leads() => {}
+            _ = two.leads() => {}
+        }
+        assert!(back.elapsed() < Duration::from_secs(10), "{fault:?}: {:?}", back.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn changes_that_are_no_longer_kept_are_listed() {
     let server = server().await;
     let one = contender(&server, "pod-1_1").await;

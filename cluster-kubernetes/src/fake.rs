@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use cluster_lease::Settings;
 use futures_util::{StreamExt as _, stream};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
@@ -108,7 +109,7 @@ impl FakeServer {
     /// The connections of one member.
     pub(crate) fn clients(self: &Arc<Self>) -> Clients {
         let server = Arc::clone(self);
-        Clients::new(move || Ok(server.client()))
+        Clients::new(&Settings::default(), move || Ok(server.client()))
     }
 
     pub(crate) fn client(self: &Arc<Self>) -> Client {
@@ -118,7 +119,7 @@ impl FakeServer {
     /// The connections of a member that are dead from when this is true.
     pub(crate) fn clients_until(self: &Arc<Self>, crashed: &Arc<AtomicBool>) -> Clients {
         let (server, crashed) = (Arc::clone(self), Arc::clone(crashed));
-        Clients::new(move || Ok(server.client_until(&crashed)))
+        Clients::new(&Settings::default(), move || Ok(server.client_until(&crashed)))
     }
 
     fn client_until(self: &Arc<Self>, crashed: &Arc<AtomicBool>) -> Client {

@@ -40,6 +40,7 @@ mod events;
 #[cfg(test)]
 mod fake;
 mod followers;
+mod gate;
 mod identity;
 mod last_words;
 mod manifest;

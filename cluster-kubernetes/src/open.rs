@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use crate::access;
 use crate::clients::Clients;
-use crate::cluster::{KubernetesCluster, Records};
+use crate::cluster::{KubernetesCluster, Records, timing_of};
 use crate::codec::Codec;
 use crate::config_map::{self, ConfigMapStore};
 use crate::events::{self, Events};
@@ -46,11 +46,7 @@ impl Candidate {
         identity: PodIdentity,
         namespace: String,
     ) -> Result<Self, ClusterError> {
-        let refused = |error| ClusterError::Unusable("the timing is refused".into(), Some(error));
-        let timing = settings.timing.settings().map_err(|error| refused(error.into()))?;
-        if settings.resource == Resource::ConfigMap {
-            settings.camel.check(&timing).map_err(|error| refused(error.into()))?;
-        }
+        let timing = timing_of(&settings)?;
         let incarnation = draw_incarnation()?;
         let member = identity.member(incarnation)?;
         let quit = CancellationToken::new();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::Duration;
 
-use cluster_lease::{LockRecord, Request, SessionId, StoreError, StoreKey, StoreRecord};
+use cluster_lease::{LockRecord, Request, SessionId, Settings, StoreError, StoreKey, StoreRecord};
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -116,7 +116,7 @@ impl Survey {
         // The labels that a manifest gives to pods.
         let cluster_labels = settings.cluster_labels.clone().unwrap_or_else(|| group.selector());
         let codec = Codec { group, owner: None, takeover_wait_seconds: 0 };
-        Ok(Self { clients: Clients::of_config(config), namespace, codec, cluster_labels })
+        Ok(Self { clients: Clients::of_config(config, &Settings::default()), namespace, codec, cluster_labels })
     }
 
     /// The namespace of the Leases.
@@ -340,7 +340,7 @@ mod tests {
 
     fn survey() -> Survey {
         Survey {
-            clients: Clients::new(|| unreachable!("nothing is asked")),
+            clients: Clients::new(&Settings::default(), || unreachable!("nothing is asked")),
             namespace: "time".into(),
             codec: Codec { group: crate::Group::default(), owner: None, takeover_wait_seconds: 0 },
             cluster_labels: String::new(),
