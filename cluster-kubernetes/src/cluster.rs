@@ -148,9 +148,15 @@ impl KubernetesCluster {
         if !shared.may_delete.load(Ordering::Relaxed) || self.closed.swap(true, Ordering::Relaxed) {
             return;
         }
-        let names = shared.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        for name in names {
-            match timeout(CLEAN_UP, shared.delete(&name, None)).await {
+        // What is in a slot now may be the session of another container of the pod.
+        let own = shared.own().keys().copied().collect::<Vec<_>>();
+        let leases = own.into_iter().filter_map(|session| {
+            let name = shared.cache.session_lease(session)?;
+            let lease = shared.cache.lease(&name, None)?;
+            Some((name, lease))
+        });
+        for (name, lease) in leases.collect::<Vec<_>>() {
+            match timeout(CLEAN_UP, shared.delete(&name, Some(lease))).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => debug!("the session {name} stays: {}", Chain(&error)),
                 Err(_) => return debug!("the sessions stay: the API server does not answer"),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster_lease::{LeaseCluster, LeaseClusterSettings, Settings, TokioClock};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use router_core::cluster::{ClusterService as _, ClusterView, LockName, Member, Term};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -31,12 +32,17 @@ struct Contender {
 }
 
 async fn contender(server: &Arc<FakeServer>, name: &str) -> Contender {
-    contender_that(server, name, false).await
+    contender_that(server, name, false, None).await
 }
 
-async fn contender_that(server: &Arc<FakeServer>, name: &str, may_delete: bool) -> Contender {
+async fn contender_that(
+    server: &Arc<FakeServer>,
+    name: &str,
+    may_delete: bool,
+    owner: Option<OwnerReference>,
+) -> Contender {
     let crashed = Arc::default();
-    let codec = Codec { group: Group::default(), owner: None, takeover_wait_seconds: 15 };
+    let codec = Codec { group: Group::default(), owner, takeover_wait_seconds: 15 };
     let shared = Arc::new(Shared::new(server.clients_until(&crashed), "shop".into(), codec));
     shared.may_delete.store(may_delete, Ordering::Relaxed);
     let settings = LeaseClusterSettings::new(Member {
@@ -267,7 +273,7 @@ async fn sessions_do_not_pile_up_where_they_may_be_deleted() {
         let server = server().await;
         let mut crashed = Vec::new();
         for round in 0..4 {
-            let one = contender_that(&server, &format!("pod-1_{round}"), may_delete).await;
+            let one = contender_that(&server, &format!("pod-1_{round}"), may_delete, None).await;
             one.leads().await;
             // The last one holds nothing when it ends, so nobody declares it dead.
             if round == 3 {
@@ -277,7 +283,7 @@ async fn sessions_do_not_pile_up_where_they_may_be_deleted() {
             one.crashed.store(true, Ordering::Relaxed);
             crashed.push(one);
         }
-        let two = contender_that(&server, "pod-2_0", may_delete).await;
+        let two = contender_that(&server, "pod-2_0", may_delete, None).await;
         let term = two.leads().await;
         assert_eq!(sessions(&server), 5);
         sleep(Duration::from_secs(300)).await;
@@ -285,6 +291,77 @@ async fn sessions_do_not_pile_up_where_they_may_be_deleted() {
         sleep(Duration::from_secs(1_500)).await;
         assert_eq!(sessions(&server), if may_delete { 1 } else { 5 }, "and those that are silent for longer");
         assert!(term.is_valid());
+    }
+}
+
+/// A process of a pod with this uid.
+async fn contender_of_pod(server: &Arc<FakeServer>, name: &str, uid: &str) -> Contender {
+    let owner = OwnerReference { uid: uid.into(), ..OwnerReference::default() };
+    contender_that(server, name, false, Some(owner)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_crashes_again_and_again_reuses_the_leases_of_its_sessions() {
+    let server = server().await;
+    let mut last = 0;
+    for (round, life) in (0..20).zip([0, 1, 16, 40].into_iter().cycle()) {
+        let began = Instant::now();
+        let one = contender_of_pod(&server, &format!("pod-1_{round}"), "pod").await;
+        sleep(Duration::from_secs(life)).await;
+        let term = one.leads().await;
+        assert!(term.number() > last);
+        if round > 0 {
+            let waited = began.elapsed();
+            assert!(waited < Duration::from_secs(16 + life), "round {round}: {waited:?}");
+        }
+        last = term.number();
+        sleep(Duration::from_millis(life * 100)).await;
+        one.crashed.store(true, Ordering::Relaxed);
+    }
+    assert!(sessions(&server) <= 2, "{} sessions", sessions(&server));
+}
+
+#[tokio::test(start_paused = true)]
+async fn containers_of_one_pod_have_a_slot_each_and_others_are_left_alone() {
+    let server = server().await;
+    let one = contender_of_pod(&server, "pod-1_a", "pod").await;
+    let term = one.leads().await;
+    let two = contender_of_pod(&server, "pod-1_b", "pod").await;
+    sleep(Duration::from_secs(1)).await;
+    one.view.resign(Duration::from_secs(1_000_000));
+    let next = two.leads().await;
+    assert!(next.number() > term.number());
+    assert_eq!(sessions(&server), 2, "the first one still lives");
+    one.cluster.close().await;
+    let three = contender_of_pod(&server, "pod-2_a", "other").await;
+    two.view.resign(Duration::from_secs(1_000_000));
+    three.leads().await;
+    assert_eq!(sessions(&server), 3);
+    // The slot of the one that has ended is free, and its session is gone to all.
+    let four = contender_of_pod(&server, "pod-1_c", "pod").await;
+    three.view.resign(Duration::from_secs(1_000_000));
+    let last = four.leads().await;
+    assert_eq!(sessions(&server), 3);
+    sleep(Duration::from_secs(60)).await;
+    assert!(last.is_valid());
+    let mut members = three.view.members().into_iter().map(|member| member.id).collect::<Vec<_>>();
+    members.sort();
+    assert_eq!(members, ["pod-1_c", "pod-2_a"], "the others hold nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_creation_was_not_answered_is_made_once() {
+    for fault in [Fault::LoseAnswer, Fault::Stall] {
+        let server = server().await;
+        let mut made = 0;
+        let asked = fault.clone();
+        server.script(move |seen| {
+            made += i32::from(seen.method == http::Method::POST);
+            if seen.method == http::Method::POST && made < 3 { asked.clone() } else { Fault::None }
+        });
+        let one = contender_of_pod(&server, "pod-1_1", "pod").await;
+        one.leads().await;
+        assert_eq!(sessions(&server), 1, "{fault:?}");
     }
 }
 

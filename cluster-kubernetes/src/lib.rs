@@ -9,7 +9,7 @@
 //! | Lease | what it is |
 //! |---|---|
 //! | `bactrian.lock.<lock>` | one per lock; its holder is the member that leads, as pod name and incarnation |
-//! | `bactrian.session.<incarnation>-<generation>` | one per process that leads or has led; renewed by heartbeats, owned by its Pod |
+//! | `bactrian.session.<pod>-<number>` | one per process of a pod that leads or takes something; renewed by heartbeats, owned by the Pod, and used again when its process has ended. Without such a Pod: `<incarnation>-<generation>`, one for each process that leads or has led |
 //! | `bactrian.request.<...>` | what an operator asks of a member: to hand a lock over, or to hold none |
 //!
 //! All carry the labels `bactrian/group`, by which they are found, and `bactrian/kind`. Lock names that are no DNS labels are escaped; the annotation `bactrian/lock` has them unchanged.
@@ -51,6 +51,7 @@ mod pods;
 mod requests;
 mod rules;
 mod settings;
+mod slots;
 mod store;
 #[cfg(test)]
 mod store_tests;
@@ -66,7 +67,7 @@ pub use identity::PodIdentity;
 pub use kube::Config;
 pub use manifest::{Document, Election, InvalidManifest, MANIFEST_MARK, Manifest};
 pub use names::{
-    GROUP_LABEL, Group, HOST_ANNOTATION, InvalidGroup, KIND_LABEL, LOCK_ANNOTATION, MANAGED_BY,
+    GROUP_LABEL, Group, HOST_ANNOTATION, INCARNATION_ANNOTATION, InvalidGroup, KIND_LABEL, LOCK_ANNOTATION, MANAGED_BY,
     MANAGED_BY_LABEL, PID_ANNOTATION, RECORD_ANNOTATION, REQUEST_ANNOTATION, ROUTES_ANNOTATION,
     SEAL_ANNOTATION, SESSION_ANNOTATION, STATES_ANNOTATION, TERM_ANNOTATION,
 };

@@ -32,6 +32,8 @@ pub const STATES_ANNOTATION: &str = "bactrian/states";
 pub const REQUEST_ANNOTATION: &str = "bactrian/request";
 /// The annotation with the session of a member.
 pub const SESSION_ANNOTATION: &str = "bactrian/session";
+/// The annotation with the session that is in the Lease of a slot, or that holds a lock from there.
+pub const INCARNATION_ANNOTATION: &str = "bactrian/incarnation";
 /// The annotation with the host or pod of a member.
 pub const HOST_ANNOTATION: &str = "bactrian/host";
 /// The annotation with the process id of a member.

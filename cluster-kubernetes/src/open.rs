@@ -63,11 +63,10 @@ impl Candidate {
     }
 
     async fn join_with_leases(self) -> Result<KubernetesCluster, ClusterError> {
-        let (name, uid) = (self.identity.name.as_deref(), self.identity.uid.as_deref());
         let seconds = self.timing.takeover_wait().as_secs_f64().ceil();
         let codec = Codec {
             group: self.settings.group.clone(),
-            owner: name.zip(uid).map(|(name, uid)| owner(name, uid)),
+            owner: self.owner(),
             #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, and it is for humans")]
             takeover_wait_seconds: seconds as i32,
         };
@@ -75,6 +74,13 @@ impl Candidate {
         let may_delete = self.missing(&DELETE_LEASES).await.is_some_and(|missing| missing.is_empty());
         let shared = Arc::new(Shared::new(self.clients.clone(), self.namespace.clone(), codec));
         shared.may_delete.store(may_delete, Ordering::Relaxed);
+        if shared.codec.owner.is_none() && !may_delete {
+            info!(
+                "the session of a member that crashes stays in the namespace {}, because no pod there owns it:                  set POD_NAME, POD_NAMESPACE and POD_UID and keep the records in the namespace of the pods, or                  add the rule {} to this member's Role",
+                self.namespace,
+                DELETE_LEASES.yaml(DELETE_LEASES.verbs)
+            );
+        }
         let regarding = Arc::clone(&shared);
         let events = self.events(move |transition| regarding.reference(&transition.lock)).await;
         let election = self.election(events.as_ref());
@@ -132,6 +138,15 @@ impl Candidate {
         );
         self.spawn(follow(pods, Arc::clone(&cluster), false));
         Ok(KubernetesCluster::new(cluster, self.namespace.clone(), Records::ConfigMap, events, self.quit))
+    }
+
+    /// The pod that owns the sessions, and with which they go. Kubernetes deletes what has an owner in another
+    /// namespace, so there they have none.
+    fn owner(&self) -> Option<OwnerReference> {
+        let identity = &self.identity;
+        let here = identity.namespace.as_deref() == Some(self.namespace.as_str());
+        let (name, uid) = identity.name.as_deref().zip(identity.uid.as_deref()).filter(|_| here)?;
+        Some(owner(name, uid))
     }
 
     fn election(&self, events: Option<&Events>) -> LeaseClusterSettings {

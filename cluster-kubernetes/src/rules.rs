@@ -38,9 +38,9 @@ pub(crate) const LEASES: Rule = Rule {
     purpose: Purpose::Election,
     why: "\
 Locks and sessions. get: a critical step asks whether its term still holds. list, watch: who holds
-what. create: each start of a member is a session of its own. update: heartbeats, and taking and
-giving up locks. The Leases cannot be named here, because a session is named when it starts.
-No delete: a session is owned by its pod, and goes with it.",
+what. create: a lock that is new, and the session of a pod. update: heartbeats, and taking and
+giving up locks. The Leases cannot be named here, because a session is named by its pod.
+No delete: a session is owned by its pod, goes with it, and is used again when the pod restarts.",
 };
 
 pub(crate) const DELETE_LEASES: Rule = Rule {

@@ -1,11 +1,12 @@
 //! [`KubernetesStore`]: the records of the election as Leases.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use cluster_lease::{
-    Attempt, LeaseStore, LeaseWatch, Listing, LockEntry, StoreError, StoreKey, StoreRecord, Version, Write,
+    Attempt, LeaseStore, LeaseWatch, Listing, LockEntry, SessionId, StoreError, StoreKey, StoreRecord, Version, Write,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -28,6 +29,9 @@ use crate::watch::{GroupWatch, LONGEST_WATCH};
 /// How many requests may be under way at once, without heartbeats. Each needs a connection, and a member
 /// that takes a thousand locks must not open a thousand.
 const PARALLEL_REQUESTS: usize = 4;
+
+/// How often another slot is tried for a session at once.
+const SLOT_TRIES: usize = 4;
 
 /// The Leases of one group in one namespace, as [`LeaseStore`] has it.
 ///
@@ -57,8 +61,8 @@ pub(crate) struct Shared {
     pub(crate) namespace: String,
     pub(crate) codec: Codec,
     pub(crate) cache: Cache,
-    /// The own sessions that were made, by the names of their Leases.
-    pub(crate) own: std::sync::Mutex<Vec<String>>,
+    /// The own sessions that may have been made, and their slots.
+    pub(crate) own: Mutex<BTreeMap<SessionId, SessionId>>,
     /// Whether Leases may be deleted.
     pub(crate) may_delete: AtomicBool,
     foreign: ForeignLeases,
@@ -73,7 +77,7 @@ impl Shared {
             namespace,
             codec,
             cache: Cache::default(),
-            own: std::sync::Mutex::default(),
+            own: Mutex::default(),
             may_delete: AtomicBool::new(false),
             foreign: ForeignLeases::default(),
             requests,
@@ -122,32 +126,116 @@ impl Shared {
     }
 
     async fn send(&self, write: &Write, api: &Api<Lease>) -> Result<Version, StoreError> {
-        let name = self.codec.group.lease(&write.key);
-        let before = self.cache.base(&name, write)?;
-        let mut lease = self.codec.encode(write, before.as_ref(), Timestamp::now());
-        if let (StoreRecord::Request(request), None) = (&write.record, &before) {
-            lease.metadata.owner_references = self.cache.owners(&self.codec, request);
-        }
-        let params = PostParams::default();
-        let written = if expected(write).is_some() {
-            api.replace(&name, &params, &lease)
-                .await
-                .map_err(|error| errors::error(self.asked("update"), error))?
-        } else {
-            self.remember(&write.key, &name);
-            if let Some(text) = self.foreign.met(&name) {
-                return Err(StoreError::unknown(text));
-            }
-            match api.create(&params, &lease).await {
-                Ok(written) => written,
-                Err(error) => match (errors::error(self.asked("create"), error), &write.key) {
-                    (StoreError::Conflict, StoreKey::Lock(_)) => self.adopt(write, &name, api).await?,
-                    (error, _) => return Err(error),
-                },
+        let written = match (&write.key, expected(write)) {
+            (StoreKey::Session(session), None) => self.create_session(write, *session, api).await?,
+            (_, None) => self.create(write, api).await?,
+            (_, Some(_)) => {
+                let name = self.name(&write.key);
+                let before = self.cache.base(&name, write)?;
+                self.replace(write, before.as_ref(), api).await?
             }
         };
         self.cache.note(&self.codec, &written)?;
         version(&written.metadata)
+    }
+
+    /// The name of the Lease of a record.
+    fn name(&self, key: &StoreKey) -> String {
+        match key {
+            StoreKey::Session(session) => self.codec.group.session_lease(self.slot(*session)),
+            key => self.codec.group.lease(key),
+        }
+    }
+
+    /// The slot that a session has; one without any is its own.
+    fn slot(&self, session: SessionId) -> SessionId {
+        let own = self.own().get(&session).copied();
+        let seen = || self.codec.group.session_of(&self.cache.session_lease(session)?);
+        own.or_else(seen).unwrap_or(session)
+    }
+
+    pub(crate) fn own(&self) -> MutexGuard<'_, BTreeMap<SessionId, SessionId>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lease(&self, write: &Write, before: Option<&Lease>) -> Lease {
+        let session = match (&write.key, &write.record) {
+            (StoreKey::Session(session), _) => Some(*session),
+            (_, StoreRecord::Lock { record, .. }) => record.holder,
+            _ => None,
+        };
+        // Where no session is concerned, its slot is of no concern.
+        let slot = session.map_or(SessionId { incarnation: 0, generation: 0 }, |session| self.slot(session));
+        self.codec.lease_of(write, slot, before, Timestamp::now())
+    }
+
+    async fn replace(
+        &self,
+        write: &Write,
+        before: Option<&Lease>,
+        api: &Api<Lease>,
+    ) -> Result<Lease, StoreError> {
+        let lease = self.lease(write, before);
+        let name = lease.metadata.name.clone().unwrap_or_default();
+        let written = api.replace(&name, &PostParams::default(), &lease).await;
+        written.map_err(|error| errors::error(self.asked("update"), error))
+    }
+
+    async fn create(&self, write: &Write, api: &Api<Lease>) -> Result<Lease, StoreError> {
+        let name = self.name(&write.key);
+        if let Some(text) = self.foreign.met(&name) {
+            return Err(StoreError::unknown(text));
+        }
+        let mut lease = self.lease(write, None);
+        if let StoreRecord::Request(request) = &write.record {
+            lease.metadata.owner_references = self.cache.owners(&self.codec, request);
+        }
+        let created = api.create(&PostParams::default(), &lease).await;
+        match created.map_err(|error| errors::error(self.asked("create"), error)) {
+            Err(StoreError::Conflict) if matches!(write.key, StoreKey::Lock(_)) => {
+                self.adopt(write, &name, api).await
+            }
+            created => created,
+        }
+    }
+
+    /// Makes a session, in a slot of the pod where it has one. A try whose response was lost may still be applied,
+    /// so the next one is the same request, until something else is in the slot.
+    async fn create_session(
+        &self,
+        write: &Write,
+        session: SessionId,
+        api: &Api<Lease>,
+    ) -> Result<Lease, StoreError> {
+        for _ in 0..SLOT_TRIES {
+            let (slot, before) = self.choose_slot(session)?;
+            self.own().insert(session, slot);
+            let written = match &before {
+                Some(before) => self.replace(write, Some(before), api).await,
+                None => self.create(write, api).await,
+            };
+            if !matches!(written, Err(StoreError::Conflict)) || slot == session {
+                return written;
+            }
+            // Another container of the pod was faster, or the view is behind.
+            let name = self.codec.group.session_lease(slot);
+            match api.get_opt(&name).await.map_err(|error| errors::error(self.asked("get"), error))? {
+                Some(lease) => drop(self.cache.note(&self.codec, &lease)?),
+                None => self.cache.forget(&name),
+            }
+        }
+        Err(StoreError::Conflict)
+    }
+
+    /// The slot for a session, and what is to be written over there.
+    fn choose_slot(&self, session: SessionId) -> Result<(SessionId, Option<Lease>), StoreError> {
+        let chosen = self.own().get(&session).copied();
+        if self.cache.session_lease(session).is_some() {
+            // An earlier try came through.
+            return Err(StoreError::Conflict);
+        }
+        let again = chosen.and_then(|slot| self.codec.take_slot(&self.cache, slot));
+        Ok(again.or_else(|| self.codec.free_slot(&self.cache)).unwrap_or((session, None)))
     }
 
     /// The Lease of a lock exists although no list shows it: a claim takes it into the group, where it is no
@@ -167,29 +255,17 @@ impl Shared {
             Unlisted::Adopt => self.foreign.forget(name),
         }
         let mut write = write.clone();
-        let before = self.codec.decode(&found)?.and_then(|decoded| decoded.record);
+        let before = self.codec.record_of(&found)?.and_then(|decoded| decoded.record);
         if let (StoreRecord::Lock { record, .. }, Some(StoreRecord::Lock { record: before, .. })) =
             (&mut write.record, before)
         {
             // Terms rise above all that the Lease remembers, too.
             record.epoch = record.epoch.max(before.epoch.saturating_add(1));
         }
-        let lease = self.codec.encode(&write, Some(&found), Timestamp::now());
-        let written = api.replace(name, &PostParams::default(), &lease).await;
-        let written = written.map_err(|error| errors::error(self.asked("update"), error))?;
+        let written = self.replace(&write, Some(&found), api).await?;
         let group = &self.codec.group;
         warn!("the Lease {name} had lost the label {GROUP_LABEL}={group}, by which members find it: it has it again");
         Ok(written)
-    }
-
-    /// A session that may have been made is remembered, so that it can be deleted in the end.
-    fn remember(&self, key: &StoreKey, name: &str) {
-        if matches!(key, StoreKey::Session(_)) {
-            let mut own = self.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if !own.iter().any(|known| known == name) {
-                own.push(name.to_owned());
-            }
-        }
     }
 }
 
@@ -257,7 +333,7 @@ impl LeaseStore for KubernetesStore {
     /// left, as long as it lives. With it, all of them go.
     async fn delete(&self, key: StoreKey, version: Version) -> Result<(), StoreError> {
         let shared = &self.shared;
-        let name = shared.codec.group.lease(&key);
+        let name = shared.name(&key);
         let Some(lease) = shared.cache.lease(&name, Some(version)) else { return Err(StoreError::Conflict) };
         if !matches!(key, StoreKey::Request(_)) && !shared.may_delete.load(Ordering::Relaxed) {
             return Ok(());

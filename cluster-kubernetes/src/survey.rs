@@ -222,7 +222,7 @@ impl Survey {
     }
 
     fn session(&self, lease: &Lease, now: Timestamp) -> Option<(SessionId, SessionStatus)> {
-        let Decoded { key: StoreKey::Session(id), record, .. } = self.codec.decode(lease).ok()?? else {
+        let Decoded { key: StoreKey::Session(id), record, .. } = self.codec.record_of(lease).ok()?? else {
             return None;
         };
         let Some(StoreRecord::Session { record, member }) = record else { return None };
@@ -237,7 +237,7 @@ impl Survey {
 
     /// The host that an operator has drained, if that is what the Lease asks for.
     fn drained(&self, lease: &Lease) -> Option<String> {
-        let record = self.codec.decode(lease).ok()??.record;
+        let record = self.codec.record_of(lease).ok()??.record;
         let Some(StoreRecord::Request(Request::Drain { member, .. })) = record else { return None };
         Some(host_of(&member).to_owned())
     }
@@ -249,7 +249,7 @@ impl Survey {
         sessions: &BTreeMap<SessionId, SessionStatus>,
         members: &BTreeSet<String>,
     ) -> Option<(LockName, LockStatus)> {
-        let Decoded { version, key: StoreKey::Lock(lock), record, .. } = self.codec.decode(lease).ok()??
+        let Decoded { version, key: StoreKey::Lock(lock), record, .. } = self.codec.record_of(lease).ok()??
         else {
             return None;
         };
