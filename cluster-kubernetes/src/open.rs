@@ -70,8 +70,8 @@ impl Candidate {
             #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, and it is for humans")]
             takeover_wait_seconds: seconds as i32,
         };
-        self.require(&LEASES).await?;
-        let may_delete = self.missing(&DELETE_LEASES).await.is_some_and(|missing| missing.is_empty());
+        self.require(&LEASES, None).await?;
+        let may_delete = self.missing(&DELETE_LEASES, None).await.is_some_and(|missing| missing.is_empty());
         let shared = Arc::new(Shared::new(self.clients.clone(), self.namespace.clone(), codec));
         shared.may_delete.store(may_delete, Ordering::Relaxed);
         if shared.codec.owner.is_none() && !may_delete {
@@ -89,7 +89,7 @@ impl Candidate {
         info!(%member, namespace = %self.namespace, %group, "joined the cluster");
         if let Some(labels) = self.settings.cluster_labels.clone().filter(|labels| !labels.is_empty()) {
             let without = "a takeover after a crash takes the whole takeover wait, and members that stand by are not known";
-            match self.missing(&PODS).await {
+            match self.missing(&PODS, None).await {
                 Some(missing) if !missing.is_empty() => info!(
                     "pods are not watched, so {without}: for these, this member's Role needs the rule {}",
                     PODS.yaml(&missing)
@@ -110,9 +110,9 @@ impl Candidate {
     }
 
     async fn join_with_config_map(self) -> Result<KubernetesCluster, ClusterError> {
-        self.require(&CONFIG_MAPS).await?;
-        self.require(&PODS_OF_CAMEL).await?;
         let name = self.settings.resource_name.as_deref().unwrap_or(config_map::RESOURCE_NAME).to_owned();
+        self.require(&CONFIG_MAPS, Some(&name)).await?;
+        self.require(&PODS_OF_CAMEL, None).await?;
         // The member has been made of it, so there is a name.
         let pod = self.identity.name.as_deref().unwrap_or_default().to_owned();
         let pods =
@@ -165,14 +165,14 @@ impl Candidate {
 
     /// Those verbs of a rule that this member may not use; `None`: there is no client to ask with. Then every
     /// request fails, says why, and is tried again.
-    async fn missing(&self, rule: &Rule) -> Option<Vec<&'static str>> {
+    async fn missing(&self, rule: &Rule, object: Option<&str>) -> Option<Vec<&'static str>> {
         let client = self.clients.ordinary().ok()?;
-        Some(access::missing(&client, &self.namespace, rule).await)
+        Some(access::missing(&client, &self.namespace, rule, object).await)
     }
 
     /// Refuses to start without the rights that every election needs.
-    async fn require(&self, rule: &Rule) -> Result<(), ClusterError> {
-        let missing = self.missing(rule).await.unwrap_or_default();
+    async fn require(&self, rule: &Rule, object: Option<&str>) -> Result<(), ClusterError> {
+        let missing = self.missing(rule, object).await.unwrap_or_default();
         if missing.is_empty() {
             return Ok(());
         }
@@ -181,7 +181,7 @@ impl Candidate {
             missing.join(", "),
             rule.resource,
             self.namespace,
-            rule.yaml(&missing)
+            rule.yaml_of(&missing, object)
         );
         Err(ClusterError::Unusable(text, None))
     }
@@ -190,7 +190,7 @@ impl Candidate {
         &self,
         regarding: impl Fn(&cluster_lease::Transition) -> ObjectReference + Send + Sync + 'static,
     ) -> Option<Events> {
-        let missing = self.missing(&EVENTS).await?;
+        let missing = self.missing(&EVENTS, None).await?;
         if !missing.is_empty() {
             info!("{}", events::without(&self.namespace, &missing));
             return None;

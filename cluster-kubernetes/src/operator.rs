@@ -56,7 +56,7 @@ impl KubernetesOperator {
         let codec = Codec { group: settings.group, owner: None, takeover_wait_seconds: 0 };
         let shared = Arc::new(Shared::new(Clients::of_config(config, &timing), namespace, codec));
         if let Ok(client) = shared.clients.ordinary() {
-            let missing = access::missing(&client, &shared.namespace, &REQUESTS).await;
+            let missing = access::missing(&client, &shared.namespace, &REQUESTS, None).await;
             if !missing.is_empty() {
                 let text = format!(
                     "you may not {} Leases in the namespace {}; your Role needs the rule {}",

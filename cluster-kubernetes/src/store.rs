@@ -85,7 +85,7 @@ impl Shared {
     }
 
     pub(crate) fn asked(&self, verb: &'static str) -> Asked<'_> {
-        Asked { verb, rule: &LEASES, namespace: &self.namespace, by: Who::Member }
+        Asked { verb, rule: &LEASES, namespace: &self.namespace, object: None, by: Who::Member }
     }
 
     fn api(&self, client: Result<Client, kube::Error>) -> Result<Api<Lease>, StoreError> {

@@ -174,7 +174,7 @@ impl Survey {
     }
 
     fn asked(&self, verb: &'static str, rule: &'static Rule) -> Asked<'_> {
-        Asked { verb, rule, namespace: &self.namespace, by: Who::Person }
+        Asked { verb, rule, namespace: &self.namespace, object: None, by: Who::Person }
     }
 
     /// The Leases of the group, and the time of the API server.
