@@ -27,6 +27,8 @@ pub(crate) struct Clients(Arc<Inner>);
 
 struct Inner {
     make: Make,
+    /// How long a request may take.
+    patience: Duration,
     heartbeat: Slot,
     /// For everything else but the watch.
     ordinary: Slot,
@@ -50,6 +52,7 @@ impl Clients {
     ) -> Self {
         Self(Arc::new(Inner {
             make: Arc::new(make),
+            patience: timing.attempt_timeout(),
             heartbeat: Slot::new(Kind::Heartbeat, timing),
             ordinary: Slot::new(Kind::Ordinary, timing),
         }))
@@ -64,6 +67,11 @@ impl Clients {
         // The election decides itself when to try again, and must know when a request was sent.
         config.default_retry = false;
         Self::new(timing, move || Ok(ClientBuilder::try_from(config.clone())?.build()))
+    }
+
+    /// How long a request may take, and any piece of a long response.
+    pub(crate) fn patience(&self) -> Duration {
+        self.0.patience
     }
 
     /// For heartbeats; `fresh`: with new connections, because the old ones may be dead.

@@ -237,6 +237,35 @@ async fn changes_that_are_no_longer_kept_are_listed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_over_a_slow_line_takes_its_time_and_one_that_stands_still_ends() {
+    for whole in [true, false] {
+        let server = server().await;
+        let slow = Fault::Trickle(Duration::from_secs(1), whole);
+        server.script(move |seen| match seen.path.ends_with("/leases") && seen.method == http::Method::GET {
+            true => slow.clone(),
+            false => Fault::None,
+        });
+        let began = Instant::now();
+        let one = contender(&server, "pod-1_1").await;
+        if whole {
+            let term = one.leads().await;
+            assert!((20..25).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+            // Without its watch, it goes on by lists.
+            server.script(|seen| if seen.watch { Fault::Refuse(410, "Expired") } else { Fault::None });
+            sleep(Duration::from_secs(60)).await;
+            assert!(term.is_valid());
+        } else {
+            sleep(Duration::from_secs(60)).await;
+            assert!(one.term().is_none());
+            let lists = server.seen.lock().unwrap().len();
+            assert!(lists >= 2, "{lists}: it is asked for again");
+            server.script(|_| Fault::None);
+            one.leads().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_does_not_answer_at_the_start_is_waited_for() {
     let server = server().await;
     server.script(|_| Fault::Stall);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cluster_lease::Settings;
@@ -31,6 +32,9 @@ pub(crate) enum Fault {
     LoseAnswer,
     /// A watch is opened, and nothing ever comes.
     Deaf,
+    /// It is carried out, and the answer comes in twenty pieces, each of which takes this long; `false`: the
+    /// last one never comes.
+    Trickle(Duration, bool),
     /// It is carried out, and the answer is something else.
     Garble(&'static str),
 }
@@ -215,11 +219,12 @@ impl FakeServer {
             Fault::Deaf if seen.watch => {
                 return Response::new(UnsyncBoxBody::new(StreamBody::new(stream::pending())));
             }
-            Fault::None | Fault::Deaf | Fault::LoseAnswer | Fault::Garble(_) => {}
+            Fault::None | Fault::Deaf | Fault::LoseAnswer | Fault::Trickle(..) | Fault::Garble(_) => {}
         }
         let answer = if seen.watch { self.watch(&seen, &query) } else { self.answer(&seen, &query, &body) };
         match fault {
             Fault::LoseAnswer => std::future::pending().await,
+            Fault::Trickle(pause, whole) if !seen.watch => trickle(answer, pause, whole).await,
             Fault::Garble(text) => full(200, Bytes::from_static(text.as_bytes())),
             _ => answer,
         }
@@ -379,6 +384,21 @@ fn name_of(object: &Value) -> String {
 
 fn full(code: u16, body: Bytes) -> Answer {
     Response::builder().status(code).body(UnsyncBoxBody::new(Full::new(body))).unwrap()
+}
+
+async fn trickle(answer: Answer, pause: Duration, whole: bool) -> Answer {
+    let (head, body) = answer.into_parts();
+    let text = body.collect().await.unwrap().to_bytes();
+    let pieces = text.chunks(text.len().div_ceil(20).max(1)).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+    let last = pieces.len() - 1;
+    let frames = stream::iter(pieces.into_iter().enumerate()).then(move |(index, piece)| async move {
+        if index == last && !whole {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(pause).await;
+        Ok(http_body::Frame::data(piece))
+    });
+    Response::from_parts(head, UnsyncBoxBody::new(StreamBody::new(frames)))
 }
 
 fn object(object: &Value) -> Answer {

@@ -43,6 +43,7 @@ mod followers;
 mod gate;
 mod identity;
 mod last_words;
+mod list;
 mod manifest;
 mod names;
 mod open;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use cluster_lease::{
@@ -11,7 +12,7 @@ use cluster_lease::{
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::api::{DeleteParams, ListParams, PostParams, Preconditions, WatchParams};
+use kube::api::{DeleteParams, PostParams, Preconditions, WatchParams};
 use kube::{Api, Client};
 use router_core::cluster::LockName;
 use tokio::sync::Semaphore;
@@ -21,6 +22,7 @@ use crate::cache::Cache;
 use crate::clients::Clients;
 use crate::codec::{self, Codec, expected, parse_version, version};
 use crate::errors::{self, Asked, Who};
+use crate::list;
 use crate::names::GROUP_LABEL;
 use crate::rules::LEASES;
 use crate::unlisted::{ForeignLeases, Unlisted};
@@ -29,6 +31,9 @@ use crate::watch::{GroupWatch, LONGEST_WATCH};
 /// How many requests may be under way at once, without heartbeats. Each needs a connection, and a member
 /// that takes a thousand locks must not open a thousand.
 const PARALLEL_REQUESTS: usize = 4;
+
+/// How many times as long as another request a list may take.
+const SLOW_LIST: u32 = 20;
 
 /// How often another slot is tried for a session at once.
 const SLOT_TRIES: usize = 4;
@@ -88,14 +93,17 @@ impl Shared {
         Asked { verb, rule: &LEASES, namespace: &self.namespace, object: None, by: Who::Member }
     }
 
-    fn api(&self, client: Result<Client, kube::Error>) -> Result<Api<Lease>, StoreError> {
-        let client = client.map_err(|error| {
+    fn client(&self, client: Result<Client, kube::Error>) -> Result<Client, StoreError> {
+        client.map_err(|error| {
             StoreError::Unknown(
                 "the connection to the API server cannot be set up".into(),
                 Some(error.into()),
             )
-        })?;
-        Ok(Api::namespaced(client, &self.namespace))
+        })
+    }
+
+    fn api(&self, client: Result<Client, kube::Error>) -> Result<Api<Lease>, StoreError> {
+        Ok(Api::namespaced(self.client(client)?, &self.namespace))
     }
 
     /// The Lease of a lock, for those who tell of it.
@@ -291,15 +299,20 @@ impl LeaseStore for KubernetesStore {
     async fn list(&self) -> Result<Listing, StoreError> {
         let shared = &self.shared;
         let _turn = self.turn().await?;
-        let api = shared.api(shared.clients.ordinary())?;
-        let params = ListParams::default().labels(&shared.codec.group.selector());
-        let list = api.list(&params).await.map_err(|error| errors::error(shared.asked("list"), error))?;
+        let client = shared.client(shared.clients.ordinary())?;
+        let labels = shared.codec.group.selector();
+        let (list, _) = list::leases(&client, shared.asked("list"), &labels, shared.clients.patience()).await?;
         if list.metadata.continue_.as_ref().is_some_and(|token| !token.is_empty()) {
             return Err(StoreError::unknown("the API server has cut the list of Leases short"));
         }
         let at = parse_version(list.metadata.resource_version.as_deref().unwrap_or_default())?;
         let entries = shared.cache.note_list(&shared.codec, at, &list.items)?;
         Ok(Listing { version: at, entries })
+    }
+
+    /// A list that stands still ends by itself; one of a large group over a slow line only takes its time.
+    fn list_patience(&self, patience: Duration) -> Duration {
+        patience.saturating_mul(SLOW_LIST)
     }
 
     async fn read(&self, lock: &LockName) -> Result<Option<LockEntry>, StoreError> {

@@ -10,9 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, WatchParams};
-use kube::client::Body;
 use kube::core::{ObjectList, WatchEvent};
-use kube::{Api, Resource as _};
+use kube::Api;
 use router_core::cluster::{ClusterError, LockName};
 use tokio::time::timeout;
 
@@ -21,6 +20,7 @@ use crate::cluster::place_of;
 use crate::codec::{Codec, Decoded};
 use crate::config_map::RESOURCE_NAME;
 use crate::errors::{self, Asked, Who};
+use crate::list;
 use crate::names::{KIND_LABEL, ROUTES_ANNOTATION, TERM_ANNOTATION};
 use crate::rules::{LEASES, PODS, Rule};
 use crate::settings::{KubernetesClusterSettings, Resource};
@@ -181,24 +181,8 @@ impl Survey {
     async fn leases(&self) -> Result<(ObjectList<Lease>, Timestamp), StoreError> {
         let asked = self.asked("list", &LEASES);
         let client = self.clients.ordinary().map_err(|error| errors::error(asked, error))?;
-        let list = async {
-            let params = ListParams::default().labels(&self.codec.group.selector());
-            let request = kube::core::Request::new(Lease::url_path(&(), Some(&self.namespace)));
-            let request = request.list(&params).map_err(kube::Error::BuildRequest)?;
-            let response = client.send(request.map(Body::from)).await?;
-            let (head, body) = response.into_parts();
-            let text = body.collect_bytes().await?;
-            if !head.status.is_success() {
-                let status = serde_json::from_slice(&text).map_err(kube::Error::SerdeError)?;
-                return Err(kube::Error::Api(status));
-            }
-            let date = head.headers.get("date").and_then(|date| date.to_str().ok());
-            let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-            let leases = serde_json::from_slice(&text).map_err(kube::Error::SerdeError)?;
-            Ok((leases, date.map_or_else(Timestamp::now, |date| date.timestamp())))
-        };
-        let late = |_| StoreError::unknown("the API server did not answer in time");
-        timeout(PATIENCE, list).await.map_err(late)?.map_err(|error| errors::error(asked, error))
+        let (leases, now) = list::leases(&client, asked, &self.codec.group.selector(), PATIENCE).await?;
+        Ok((leases, now.unwrap_or_else(Timestamp::now)))
     }
 
     /// The names of the members' pods that run and are not asked to stop.

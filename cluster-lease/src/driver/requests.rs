@@ -55,7 +55,7 @@ pub(crate) async fn list(
     patience: Duration,
     complaints: Arc<Complaints>,
 ) -> Fate {
-    match timeout(patience, store.list()).await {
+    match timeout(store.list_patience(patience), store.list()).await {
         Ok(Ok(listing)) => Fate::Listed(listing),
         Ok(Err(error)) => {
             report(&complaints, Target::List, &Chain(&error));
