@@ -6,12 +6,14 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use cluster_lease::{
     LockRecord, Request, SessionId, StoreEntry, StoreError, StoreKey, StoreRecord, Version, Write,
 };
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use tokio::time::Instant;
 
 use crate::codec::{Codec, Decoded, expected, version};
 
@@ -34,6 +36,8 @@ struct Seen {
     version: Version,
     /// `None`: deleted at that version.
     lease: Option<Lease>,
+    /// When this version was first seen.
+    since: Instant,
 }
 
 impl Cache {
@@ -121,6 +125,11 @@ impl Cache {
         former
     }
 
+    /// For how long a Lease has been seen as it is.
+    pub(crate) fn unchanged_for(&self, name: &str) -> Duration {
+        self.lock().leases.get(name).map_or(Duration::ZERO, |seen| seen.since.elapsed())
+    }
+
     /// A Lease that does not exist, as the server says. The watch will tell when that began.
     pub(crate) fn forget(&self, name: &str) {
         let mut inner = self.lock();
@@ -149,7 +158,7 @@ impl Cache {
     pub(crate) fn base(&self, name: &str, write: &Write) -> Result<Option<Lease>, StoreError> {
         let Some(expected) = expected(write) else { return Ok(None) };
         match self.lock().leases.get(name) {
-            Some(Seen { version, lease: Some(lease) }) if *version == expected => Ok(Some(lease.clone())),
+            Some(Seen { version, lease: Some(lease), .. }) if *version == expected => Ok(Some(lease.clone())),
             // The server has said itself that this version is gone.
             Some(seen) if seen.version > expected => Err(StoreError::Conflict),
             // It was listed since, and was not there.
@@ -173,9 +182,12 @@ impl Cache {
 impl Inner {
     /// Lists, the watch and answers overtake one another. Says whether this is the newest.
     fn put(&mut self, name: String, version: Version, lease: Option<Lease>) -> bool {
-        let newest = self.leases.get(&name).is_none_or(|seen| seen.version <= version);
+        let before = self.leases.get(&name);
+        let newest = before.is_none_or(|seen| seen.version <= version);
         if newest {
-            self.leases.insert(name, Seen { version, lease });
+            let since = before.filter(|seen| seen.version == version).map(|seen| seen.since);
+            let since = since.unwrap_or_else(Instant::now);
+            self.leases.insert(name, Seen { version, lease, since });
         }
         newest
     }

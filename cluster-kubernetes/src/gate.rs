@@ -35,6 +35,7 @@ pub(crate) struct Gate {
     kind: Kind,
     /// While the last response is younger than this, this member may hold something.
     deadline: Duration,
+    leads_on: (Duration, Duration),
     /// How long a heartbeat may wait then.
     patience: Duration,
     longest_pause: Duration,
@@ -64,6 +65,7 @@ impl Gate {
         Self {
             kind,
             deadline: timing.deadline(),
+            leads_on: timing.leads_on(),
             patience: timing.attempt_timeout() / 2,
             longest_pause: (timing.takeover_wait() / 3).clamp(SHORTEST_LIMIT, LONGEST_LIMIT),
             state: Mutex::default(),
@@ -157,10 +159,11 @@ impl Gate {
         let lasted = now.duration_since(outage.since);
         outage.reported = true;
         outage.report_at = now + (lasted * 2).min(LONGEST_SILENCE);
+        let (least, most) = self.leads_on;
         warn!(
-            "the API server has not responded for {lasted:.0?}: {error}; a member that leads stops {:?} after its \
-             last heartbeat, and requests are retried with pauses of up to {:?}",
-            self.deadline, self.longest_pause
+            "the API server has not responded for {lasted:.0?}: {error}; a leader stops {least:?} to {most:?} after \
+             the last response, and requests are retried with pauses of up to {:?}",
+            self.longest_pause
         );
     }
 }
@@ -210,6 +213,13 @@ mod tests {
             tries += 1;
         }
         tries
+    }
+
+    #[test]
+    fn the_guide_says_how_long_leaders_go_on() {
+        let (least, most) = Settings::default().leads_on();
+        let said = format!("{:.1} s to {:.1} s in the default profile", least.as_secs_f64(), most.as_secs_f64());
+        assert!(include_str!("../../docs/src/promises.md").contains(&said), "{said}");
     }
 
     #[tokio::test(start_paused = true)]

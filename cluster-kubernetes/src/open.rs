@@ -264,3 +264,26 @@ fn draw_incarnation() -> Result<u128, ClusterError> {
     let bits = u128::from_be_bytes(bytes);
     Ok(bits & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::FakeServer;
+
+    #[test]
+    fn sessions_are_owned_by_a_pod_of_their_own_namespace_alone() {
+        let owner = |of_pod: Option<&str>, of_records: &str| {
+            let identity = PodIdentity {
+                name: Some("clock-0".into()),
+                namespace: of_pod.map(Into::into),
+                uid: Some("u".into()),
+            };
+            let clients = FakeServer::new().clients();
+            let settings = KubernetesClusterSettings::default();
+            Candidate::new(settings, clients, identity, of_records.into()).unwrap().owner()
+        };
+        assert_eq!(owner(Some("shop"), "shop").unwrap().uid, "u");
+        assert_eq!(owner(Some("shop"), "locks"), None, "Kubernetes would delete them");
+        assert_eq!(owner(None, "shop"), None, "it may be another namespace");
+    }
+}

@@ -2,14 +2,14 @@
 //!
 //! A session is of one process and is never used again, but its Lease is: a pod that crashes again and again would
 //! leave one behind each time. The Leases of a pod's sessions are called by its uid and a small number, its slots.
-//! A process takes the lowest slot that is free: one that does not exist, or whose session is dead and holds no
-//! lock. To the election the former session is deleted then, and that is safe at any time.
+//! A process takes the lowest slot that is free: one that does not exist, or whose session is dead, or silent for
+//! longer than the takeover wait, and holds no lock. To the election the former session is deleted then, and that is safe at any time.
 //!
 //! The Lease of a slot, and that of a lock that its session holds, name the slot where a session is named
 //! otherwise, and the session itself in one more annotation. Programs that do not know it see one session that
 //! lives again after its death: they leave a lock alone while its holder's slot is alive, as they should.
 
-use std::collections::BTreeSet;
+use std::time::Duration;
 
 use cluster_lease::{LockRecord, SessionId, StoreError, StoreKey, StoreRecord, Write};
 use jiff::Timestamp;
@@ -79,18 +79,27 @@ impl Codec {
 
     /// This slot, if it is free.
     pub(crate) fn take_slot(&self, cache: &Cache, slot: SessionId) -> Option<(SessionId, Option<Lease>)> {
-        let Some(lease) = cache.lease(&self.group.session_lease(slot), None) else { return Some((slot, None)) };
-        self.is_free(&lease, &cache.holders(self)).then_some((slot, Some(lease)))
+        let name = self.group.session_lease(slot);
+        let Some(lease) = cache.lease(&name, None) else { return Some((slot, None)) };
+        let Ok(Some(Decoded { key: StoreKey::Session(session), record: Some(record), .. })) =
+            self.record_of(&lease)
+        else {
+            return None;
+        };
+        let dead = matches!(record, StoreRecord::Session { record, .. } if record.dead.is_some());
+        // A process that crashed before it took a lock is never declared dead.
+        let wait = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or_default();
+        let wait = Duration::from_secs(u64::try_from(wait.max(self.takeover_wait_seconds)).unwrap_or_default());
+        let ended = dead || cache.unchanged_for(&name) > wait;
+        (ended && !cache.holders(self).contains(&session)).then_some((slot, Some(lease)))
     }
 
-    fn is_free(&self, lease: &Lease, held: &BTreeSet<SessionId>) -> bool {
-        match self.record_of(lease) {
-            Ok(Some(Decoded { key: StoreKey::Session(session), record: Some(record), .. })) => {
-                let dead = matches!(record, StoreRecord::Session { record, .. } if record.dead.is_some());
-                dead && !held.contains(&session)
-            }
-            _ => false,
-        }
+    /// Whether this is what a member has left behind that no pod owns, so that it neither goes nor is used again.
+    pub(crate) fn is_left_over(&self, lease: &Lease) -> bool {
+        let owned = lease.metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
+        let record = self.record_of(lease).ok().flatten().and_then(|decoded| decoded.record);
+        let dead = matches!(record, Some(StoreRecord::Session { record, .. }) if record.dead.is_some());
+        dead && !owned
     }
 
     /// The uid of the own pod, where it owns its sessions.
@@ -211,6 +220,21 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_is_free_after_a_silence_that_no_living_session_keeps() {
+        let (codec, cache) = (codec(), Cache::default());
+        let slot = |cache: &Cache| codec.free_slot(cache).unwrap().0.generation;
+        for beat in 1..5 {
+            cache.note(&codec, &stored(&session(FIRST, None), None, beat)).unwrap();
+            tokio::time::advance(Duration::from_secs(14)).await;
+            assert_eq!(slot(&cache), 1);
+        }
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(slot(&cache), 0);
+        cache.note(&codec, &stored(&lock(FIRST), None, 9)).unwrap();
+        assert_eq!(slot(&cache), 1, "it holds a lock, and how it ended decides how long that rests");
     }
 
     #[test]

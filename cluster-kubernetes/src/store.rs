@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,13 +24,16 @@ use crate::codec::{self, Codec, expected, parse_version, version};
 use crate::errors::{self, Asked, Who};
 use crate::list;
 use crate::names::GROUP_LABEL;
-use crate::rules::LEASES;
+use crate::rules::{DELETE_LEASES, LEASES};
 use crate::unlisted::{ForeignLeases, Unlisted};
 use crate::watch::{GroupWatch, LONGEST_WATCH};
 
 /// How many requests may be under way at once, without heartbeats. Each needs a connection, and a member
 /// that takes a thousand locks must not open a thousand.
 const PARALLEL_REQUESTS: usize = 4;
+
+/// So many sessions that are left behind are worth a line.
+const MANY_SESSIONS: usize = 20;
 
 /// How many times as long as another request a list may take.
 const SLOW_LIST: u32 = 20;
@@ -71,6 +74,7 @@ pub(crate) struct Shared {
     /// Whether Leases may be deleted.
     pub(crate) may_delete: AtomicBool,
     foreign: ForeignLeases,
+    reported_left_over: AtomicUsize,
     requests: Semaphore,
 }
 
@@ -85,6 +89,7 @@ impl Shared {
             own: Mutex::default(),
             may_delete: AtomicBool::new(false),
             foreign: ForeignLeases::default(),
+            reported_left_over: AtomicUsize::new(0),
             requests,
         }
     }
@@ -145,6 +150,21 @@ impl Shared {
         };
         self.cache.note(&self.codec, &written)?;
         version(&written.metadata)
+    }
+
+    /// Says how many sessions are left behind, each time that they have doubled.
+    fn report_left_over(&self, leases: &[Lease]) {
+        let left = leases.iter().filter(|lease| self.codec.is_left_over(lease)).count();
+        let reported = self.reported_left_over.load(Ordering::Relaxed);
+        if left >= MANY_SESSIONS.max(2 * reported) && !self.may_delete.load(Ordering::Relaxed) {
+            self.reported_left_over.store(left, Ordering::Relaxed);
+            warn!(
+                "{left} Leases of sessions that have ended are left in the namespace {}, because no pod owns them and \
+                 this member may not delete them: they do no harm but slow lists down; add the rule {} to its Role",
+                self.namespace,
+                DELETE_LEASES.yaml(DELETE_LEASES.verbs)
+            );
+        }
     }
 
     /// The name of the Lease of a record.
@@ -306,6 +326,7 @@ impl LeaseStore for KubernetesStore {
             return Err(StoreError::unknown("the API server has cut the list of Leases short"));
         }
         let at = parse_version(list.metadata.resource_version.as_deref().unwrap_or_default())?;
+        shared.report_left_over(&list.items);
         let entries = shared.cache.note_list(&shared.codec, at, &list.items)?;
         Ok(Listing { version: at, entries })
     }

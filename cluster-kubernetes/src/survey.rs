@@ -46,6 +46,8 @@ pub struct Seen {
     pub locks: BTreeMap<LockName, LockStatus>,
     /// Why pods were not seen, so that members which have never led are missing among the standbys.
     pub without_pods: Option<String>,
+    /// How many sessions have ended and stay, because no pod owns them.
+    pub left_over: usize,
     version: String,
 }
 
@@ -141,8 +143,10 @@ impl Survey {
         let drained = leases.items.iter().filter_map(|lease| self.drained(lease)).collect::<BTreeSet<_>>();
         let members = hosts.chain(pods).filter(|host| !drained.contains(host)).collect::<BTreeSet<_>>();
         let locks = leases.items.iter().filter_map(|lease| self.lock(lease, now, &sessions, &members));
+        let locks = locks.collect();
+        let left_over = leases.items.iter().filter(|lease| self.codec.is_left_over(lease)).count();
         let version = leases.metadata.resource_version.unwrap_or_default();
-        Ok(Seen { locks: locks.collect(), without_pods, version })
+        Ok(Seen { locks, without_pods, left_over, version })
     }
 
     /// Waits until a lock has changed since `seen`, or for a minute: looking again tells. Heartbeats are no

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use kube::config::{AuthInfo, Config};
@@ -65,6 +65,7 @@ impl ApiServer {
             Self { folder, port, etcd_port, programs, etcd: Mutex::default(), server: Mutex::default() };
         server.start_etcd();
         server.start_server();
+        server.say_version();
         server
     }
 
@@ -114,13 +115,27 @@ impl ApiServer {
         let process = Process::start(&self.programs.server, &arguments, &self.path("api-server.log"));
         *self.server.lock().unwrap() = Some(process);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let patience = Instant::now() + Duration::from_secs(60);
+        let patience = Instant::now() + Duration::from_secs(120);
         while !runtime.block_on(self.is_ready()) {
             let log = std::fs::read_to_string(self.path("api-server.log")).unwrap_or_default();
             let end = log.lines().rev().take(5).collect::<Vec<_>>();
             assert!(Instant::now() < patience, "the API server did not become ready: {end:#?}");
             pause();
         }
+    }
+
+    /// Which server it is, for whoever reads the output of the tests.
+    fn say_version(&self) {
+        static SAID: Once = Once::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        SAID.call_once(|| {
+            let version = runtime.block_on(async {
+                let client = kube::Client::try_from(self.admin()).unwrap();
+                client.apiserver_version().await.unwrap()
+            });
+            let program = self.programs.server.display();
+            println!("API server {} ({}, {program})", version.git_version, version.platform);
+        });
     }
 
     async fn is_ready(&self) -> bool {

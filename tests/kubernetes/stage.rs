@@ -198,8 +198,18 @@ impl Stage {
     }
 
     /// Waits until the records are as `wanted`.
-    pub(crate) fn wait(&self, what: &str, mut wanted: impl FnMut(&[Record]) -> bool) -> Vec<Record> {
-        let patience = Instant::now() + PATIENCE;
+    pub(crate) fn wait(&self, what: &str, wanted: impl FnMut(&[Record]) -> bool) -> Vec<Record> {
+        self.wait_for(PATIENCE, what, wanted)
+    }
+
+    /// The same for what takes a slow server long.
+    pub(crate) fn wait_for(
+        &self,
+        time: Duration,
+        what: &str,
+        mut wanted: impl FnMut(&[Record]) -> bool,
+    ) -> Vec<Record> {
+        let patience = Instant::now() + time;
         loop {
             let mut reader = self.reader.borrow_mut();
             let records = reader.read(&self.settings.records);
@@ -208,7 +218,7 @@ impl Stage {
             }
             if Instant::now() >= patience {
                 self.show_logs();
-                panic!("waited {PATIENCE:?} for {what}; {}", show(records));
+                panic!("waited {time:?} for {what}; {}", show(records));
             }
             drop(reader);
             pause();

@@ -40,6 +40,13 @@ impl Group {
         if let Some(why) = seen.without_pods.as_ref().filter(|_| self.seen.is_none()) {
             output::diagnostic(&format!("note: standbys that have never led are not shown: {why}"));
         }
+        if seen.left_over > 0 && self.seen.is_none() {
+            output::diagnostic(&format!(
+                "note: {} Leases of sessions that have ended are left, because no pod owns them; members with the \
+                 right to delete Leases remove them",
+                seen.left_over
+            ));
+        }
         let hosts = seen.locks.values().flat_map(|lock| {
             lock.holder.iter().filter(|holder| holder.alive).map(|holder| &holder.host).chain(&lock.standbys)
         });
