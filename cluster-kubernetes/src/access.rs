@@ -37,13 +37,7 @@ pub(crate) async fn missing(
     timeout(PATIENCE, ask).await.unwrap_or_default()
 }
 
-async fn is_allowed(
-    client: &Client,
-    namespace: &str,
-    rule: &Rule,
-    verb: &str,
-    object: Option<&str>,
-) -> bool {
+async fn is_allowed(client: &Client, namespace: &str, rule: &Rule, verb: &str, object: Option<&str>) -> bool {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(ResourceAttributes {

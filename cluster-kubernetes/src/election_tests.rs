@@ -457,7 +457,11 @@ async fn a_lock_whose_group_label_is_removed_is_led_again_after_the_takeover_wai
         assert!(!term.is_valid() || began.elapsed() < Duration::from_secs(13));
         sleep(Duration::from_millis(10)).await;
     }
-    assert!(began.elapsed() >= Duration::from_secs(15), "its last leader may not know: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_secs(15),
+        "its last leader may not know: {:?}",
+        began.elapsed()
+    );
     assert!(two.leads().await.number() > term.number());
     assert_eq!(server.lease(LEASE).unwrap()["metadata"]["labels"]["bactrian/group"], "bactrian");
 }

@@ -90,7 +90,8 @@ mod tests {
     use super::*;
     use crate::rules::LEASES;
 
-    const UPDATE: Asked<'_> = Asked { verb: "update", rule: &LEASES, namespace: "shop", object: None, by: Who::Member };
+    const UPDATE: Asked<'_> =
+        Asked { verb: "update", rule: &LEASES, namespace: "shop", object: None, by: Who::Member };
 
     fn status(code: u16, reason: &str) -> Status {
         Status { code, reason: reason.into(), message: "because".into(), ..Status::default() }
@@ -119,9 +120,10 @@ mod tests {
     #[test]
     fn a_missing_right_names_the_rule() {
         let mut forbidden = status(403, "Forbidden");
-        forbidden.message = "leases.coordination.k8s.io \"l\" is forbidden: User \"u\" cannot update resource \"leases\" in \
+        forbidden.message =
+            "leases.coordination.k8s.io \"l\" is forbidden: User \"u\" cannot update resource \"leases\" in \
                              API group \"coordination.k8s.io\" in the namespace \"shop\""
-            .into();
+                .into();
         let text = refusal(UPDATE, &forbidden).to_string();
         let rule = r#"{apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["update"]}"#;
         assert!(text.contains(rule) && text.contains("namespace shop"), "{text}");

@@ -218,7 +218,8 @@ mod tests {
     #[test]
     fn the_guide_says_how_long_leaders_go_on() {
         let (least, most) = Settings::default().leads_on();
-        let said = format!("{:.1} s to {:.1} s in the default profile", least.as_secs_f64(), most.as_secs_f64());
+        let said =
+            format!("{:.1} s to {:.1} s in the default profile", least.as_secs_f64(), most.as_secs_f64());
         assert!(include_str!("../../docs/src/promises.md").contains(&said), "{said}");
     }
 

@@ -134,7 +134,8 @@ impl Rule {
 
 /// Verbs for the object with this name, and those that no name limits: what is created has no name yet.
 fn split<'a>(verbs: &[&'a str], object: Option<&'a str>) -> Vec<(Vec<&'a str>, Option<&'a str>)> {
-    let (unnamed, named) = verbs.iter().copied().partition::<Vec<_>, _>(|verb| object.is_none() || *verb == "create");
+    let (unnamed, named) =
+        verbs.iter().copied().partition::<Vec<_>, _>(|verb| object.is_none() || *verb == "create");
     let rules = [(named, object), (unnamed, None)];
     rules.into_iter().filter(|(verbs, _)| !verbs.is_empty()).collect()
 }

@@ -89,7 +89,8 @@ impl Codec {
         let dead = matches!(record, StoreRecord::Session { record, .. } if record.dead.is_some());
         // A process that crashed before it took a lock is never declared dead.
         let wait = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or_default();
-        let wait = Duration::from_secs(u64::try_from(wait.max(self.takeover_wait_seconds)).unwrap_or_default());
+        let wait =
+            Duration::from_secs(u64::try_from(wait.max(self.takeover_wait_seconds)).unwrap_or_default());
         let ended = dead || cache.unchanged_for(&name) > wait;
         (ended && !cache.holders(self).contains(&session)).then_some((slot, Some(lease)))
     }
@@ -199,7 +200,8 @@ mod tests {
         let other = SessionId { incarnation: 9, generation: 0 };
         let mut taken = codec().encode(&self::lock(other), Some(&lock), Timestamp::UNIX_EPOCH);
         taken.metadata.resource_version = Some("11".into());
-        let Some(StoreRecord::Lock { record, .. }) = codec().record_of(&taken).unwrap().unwrap().record else {
+        let Some(StoreRecord::Lock { record, .. }) = codec().record_of(&taken).unwrap().unwrap().record
+        else {
             panic!()
         };
         assert_eq!(record.holder, Some(other));
@@ -240,7 +242,8 @@ mod tests {
     #[test]
     fn only_a_slot_whose_session_is_dead_and_holds_nothing_is_free() {
         let (codec, cache) = (codec(), Cache::default());
-        let slot = |cache: &Cache| codec.free_slot(cache).map(|(slot, lease)| (slot.generation, lease.is_some()));
+        let slot =
+            |cache: &Cache| codec.free_slot(cache).map(|(slot, lease)| (slot.generation, lease.is_some()));
         assert_eq!(slot(&cache), Some((0, false)));
         cache.note(&codec, &stored(&session(FIRST, None), None, 1)).unwrap();
         assert_eq!(slot(&cache), Some((1, false)), "another container of the pod may live");

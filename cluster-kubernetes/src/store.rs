@@ -1,13 +1,14 @@
 //! [`KubernetesStore`]: the records of the election as Leases.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use cluster_lease::{
-    Attempt, LeaseStore, LeaseWatch, Listing, LockEntry, SessionId, StoreError, StoreKey, StoreRecord, Version, Write,
+    Attempt, LeaseStore, LeaseWatch, Listing, LockEntry, SessionId, StoreError, StoreKey, StoreRecord,
+    Version, Write,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -292,7 +293,9 @@ impl Shared {
         }
         let written = self.replace(&write, Some(&found), api).await?;
         let group = &self.codec.group;
-        warn!("the Lease {name} had lost the label {GROUP_LABEL}={group}, by which members find it: it has it again");
+        warn!(
+            "the Lease {name} had lost the label {GROUP_LABEL}={group}, by which members find it: it has it again"
+        );
         Ok(written)
     }
 }
@@ -321,7 +324,8 @@ impl LeaseStore for KubernetesStore {
         let _turn = self.turn().await?;
         let client = shared.client(shared.clients.ordinary())?;
         let labels = shared.codec.group.selector();
-        let (list, _) = list::leases(&client, shared.asked("list"), &labels, shared.clients.patience()).await?;
+        let (list, _) =
+            list::leases(&client, shared.asked("list"), &labels, shared.clients.patience()).await?;
         if list.metadata.continue_.as_ref().is_some_and(|token| !token.is_empty()) {
             return Err(StoreError::unknown("the API server has cut the list of Leases short"));
         }

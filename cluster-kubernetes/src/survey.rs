@@ -9,9 +9,9 @@ use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
 use kube::api::{ListParams, WatchParams};
 use kube::core::{ObjectList, WatchEvent};
-use kube::Api;
 use router_core::cluster::{ClusterError, LockName};
 use tokio::time::timeout;
 
@@ -118,7 +118,12 @@ impl Survey {
         // The labels that a manifest gives to pods.
         let cluster_labels = settings.cluster_labels.clone().unwrap_or_else(|| group.selector());
         let codec = Codec { group, owner: None, takeover_wait_seconds: 0 };
-        Ok(Self { clients: Clients::of_config(config, &Settings::default()), namespace, codec, cluster_labels })
+        Ok(Self {
+            clients: Clients::of_config(config, &Settings::default()),
+            namespace,
+            codec,
+            cluster_labels,
+        })
     }
 
     /// The namespace of the Leases.
@@ -237,7 +242,8 @@ impl Survey {
         sessions: &BTreeMap<SessionId, SessionStatus>,
         members: &BTreeSet<String>,
     ) -> Option<(LockName, LockStatus)> {
-        let Decoded { version, key: StoreKey::Lock(lock), record, .. } = self.codec.record_of(lease).ok()??
+        let Decoded { version, key: StoreKey::Lock(lock), record, .. } =
+            self.codec.record_of(lease).ok()??
         else {
             return None;
         };

@@ -126,7 +126,8 @@ mod tests {
         stripped.metadata.labels.as_mut().unwrap().remove(GROUP_LABEL);
         assert_eq!(of(&stripped), Unlisted::Adopt, "its seal shows that a member wrote it");
         assert_eq!(of(&lease(&json!({}), "")), Unlisted::Adopt);
-        let applied = json!({"kubectl.kubernetes.io/last-applied-configuration": "{}", "bactrian/lock": "lock1"});
+        let applied =
+            json!({"kubectl.kubernetes.io/last-applied-configuration": "{}", "bactrian/lock": "lock1"});
         assert_eq!(of(&lease(&applied, "")), Unlisted::Adopt);
     }
 
@@ -141,7 +142,10 @@ mod tests {
             let Unlisted::Foreign(text) = Unlisted::of(&codec(), &lease(&annotations, holder), "shop") else {
                 panic!("{annotations} {holder}")
             };
-            assert!(text.contains(sign) && text.contains("bactrian.lock.lock1 in the namespace shop"), "{text}");
+            assert!(
+                text.contains(sign) && text.contains("bactrian.lock.lock1 in the namespace shop"),
+                "{text}"
+            );
             assert!(text.contains("`cluster.group`"), "{text}");
         }
     }

@@ -82,12 +82,7 @@ impl GroupWatch {
 }
 
 /// The change of a record, where another one may have been in the object until now.
-fn change(
-    version: Version,
-    former: Option<SessionId>,
-    key: StoreKey,
-    record: Option<StoreRecord>,
-) -> Change {
+fn change(version: Version, former: Option<SessionId>, key: StoreKey, record: Option<StoreRecord>) -> Change {
     match former.map(StoreKey::Session).filter(|former| *former != key) {
         Some(former) => Change::Replaced { version, former, key, record },
         None => Change::Record { version, key, record },

@@ -31,6 +31,8 @@ pub(crate) struct ApiServer {
 struct Programs {
     server: PathBuf,
     etcd: PathBuf,
+    /// What the server was built from, where that is known.
+    source: Option<String>,
 }
 
 impl ApiServer {
@@ -133,8 +135,8 @@ impl ApiServer {
                 let client = kube::Client::try_from(self.admin()).unwrap();
                 client.apiserver_version().await.unwrap()
             });
-            let program = self.programs.server.display();
-            println!("API server {} ({}, {program})", version.git_version, version.platform);
+            let source = self.programs.source.as_deref().unwrap_or("of KUBEBUILDER_ASSETS or PATH");
+            println!("API server {} ({source})", version.git_version);
         });
     }
 
@@ -265,8 +267,9 @@ fn find_programs() -> Programs {
     let output = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "there is no API server to test with");
     let text = String::from_utf8(output.stdout).unwrap();
-    let find = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(PathBuf::from).unwrap();
-    Programs { server: find("kube-apiserver="), etcd: find("etcd=") }
+    let find = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::to_owned);
+    let program = |key| PathBuf::from(find(key).unwrap());
+    Programs { server: program("kube-apiserver="), etcd: program("etcd="), source: find("source=") }
 }
 
 /// A port that is free. It is below those that the kernel gives to outgoing connections, so it stays free

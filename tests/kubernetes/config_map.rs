@@ -318,7 +318,9 @@ fn a_member_without_a_right_of_this_mode_does_not_start_and_names_the_rule() {
                 assert!(std::time::Instant::now() < patience, "without `{verb}`: {}", member.log());
                 super::pause();
             }
-            assert!(member.log().contains(&rule.yaml(&[verb])), "{}", member.log());
+            let object = Some("leaders").filter(|_| rule.resource == "configmaps");
+            let named = rule.yaml_of(&[verb], object);
+            assert!(member.log().contains(&named), "{named}: {}", member.log());
         }
     }
 }

@@ -42,10 +42,15 @@ fn a_crash_loop_leaves_a_few_leases_and_takes_no_other_member_s() {
         member.kill();
         most = most.max(stage.sessions().len());
     }
-    println!("{RESTARTS} crashes in {terms} terms of one pod: at most {most} Leases of sessions, another's among them");
+    println!(
+        "{RESTARTS} crashes in {terms} terms of one pod: at most {most} Leases of sessions, another's among them"
+    );
     assert!(most <= 4, "{most} Leases of sessions");
     let after = stage.session_of(&other);
-    assert_eq!((after.uid(), after.annotations()["bactrian/session"].as_str()), (session.uid(), session.annotations()["bactrian/session"].as_str()));
+    assert_eq!(
+        (after.uid(), after.annotations()["bactrian/session"].as_str()),
+        (session.uid(), session.annotations()["bactrian/session"].as_str())
+    );
     assert_eq!(stage.wait_for_work().term, led.term, "the other member leads on");
     stage.judge();
 }

@@ -128,13 +128,22 @@ impl Stage {
 
     /// What members may do, from now on.
     pub(crate) fn grant(&self, rules: &[(&str, &str, &[&str])]) {
-        let rule = |(group, resource, verbs): &(&str, &str, &[&str])| PolicyRule {
-            api_groups: Some(vec![(*group).into()]),
-            resources: Some(vec![(*resource).into()]),
+        let rule = |group: &str, resource: &str, name: Option<&str>, verbs: &[&str]| PolicyRule {
+            api_groups: Some(vec![group.into()]),
+            resources: Some(vec![resource.into()]),
+            resource_names: name.map(|name| vec![name.into()]),
             verbs: verbs.iter().map(ToString::to_string).collect(),
             ..PolicyRule::default()
         };
-        let mut role = Role { rules: Some(rules.iter().map(rule).collect()), ..Role::default() };
+        // Of ConfigMaps members have the rights to one, but what is created cannot be named.
+        let rules = rules.iter().flat_map(|(group, resource, verbs)| {
+            let of_one = *resource == "configmaps";
+            let (unnamed, named) =
+                verbs.iter().copied().partition::<Vec<_>, _>(|verb| !of_one || *verb == "create");
+            [rule(group, resource, None, &unnamed), rule(group, resource, Some("leaders"), &named)]
+        });
+        let rules = rules.filter(|rule| !rule.verbs.is_empty()).collect();
+        let mut role = Role { rules: Some(rules), ..Role::default() };
         role.metadata.name = Some("members".into());
         let mut binding = RoleBinding {
             role_ref: RoleRef {

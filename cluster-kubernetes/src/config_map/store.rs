@@ -192,7 +192,8 @@ impl ConfigMapStore {
         let is_rival = |(lock, entry): &(&LockName, &Entry)| {
             self.judge(state, lock, entry).other.as_ref() == Some(&self.pod)
         };
-        let rivals = state.entries.iter().filter(is_rival).map(|(lock, _)| lock.clone()).collect::<BTreeSet<_>>();
+        let rivals =
+            state.entries.iter().filter(is_rival).map(|(lock, _)| lock.clone()).collect::<BTreeSet<_>>();
         for lock in rivals.difference(&state.rivals) {
             let pod = &self.pod;
             warn!(
