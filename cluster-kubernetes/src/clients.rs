@@ -27,8 +27,7 @@ pub(crate) struct Clients(Arc<Inner>);
 
 struct Inner {
     make: Make,
-    /// How long a request may take.
-    patience: Duration,
+    timing: Settings,
     heartbeat: Slot,
     /// For everything else but the watch.
     ordinary: Slot,
@@ -50,12 +49,21 @@ impl Clients {
         timing: &Settings,
         make: impl Fn() -> Result<Client, kube::Error> + Send + Sync + 'static,
     ) -> Self {
+        Self::of(Arc::new(make), timing, Kind::Ordinary)
+    }
+
+    fn of(make: Make, timing: &Settings, ordinary: Kind) -> Self {
         Self(Arc::new(Inner {
-            make: Arc::new(make),
-            patience: timing.attempt_timeout(),
+            make,
+            timing: *timing,
             heartbeat: Slot::new(Kind::Heartbeat, timing),
-            ordinary: Slot::new(Kind::Ordinary, timing),
+            ordinary: Slot::new(ordinary, timing),
         }))
+    }
+
+    /// Clients for what is done beside the election: where that fails or is told to wait, the election is not.
+    pub(crate) fn beside(&self) -> Self {
+        Self::of(Arc::clone(&self.0.make), &self.0.timing, Kind::Beside)
     }
 
     pub(crate) fn of_config(mut config: Config, timing: &Settings) -> Self {
@@ -71,7 +79,7 @@ impl Clients {
 
     /// How long a request may take, and any piece of a long response.
     pub(crate) fn patience(&self) -> Duration {
-        self.0.patience
+        self.0.timing.attempt_timeout()
     }
 
     /// For heartbeats; `fresh`: with new connections, because the old ones may be dead.

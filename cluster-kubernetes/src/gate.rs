@@ -27,7 +27,10 @@ const DROPPED_EARLY: Duration = Duration::from_millis(500);
 pub(crate) enum Kind {
     /// Heartbeats: while something may be held they wait for half an attempt at most.
     Heartbeat,
+    /// The others of the election.
     Ordinary,
+    /// What is done beside the election, whose outages are not reported.
+    Beside,
 }
 
 /// The gate of one kind of requests of a member.

@@ -195,14 +195,14 @@ impl Candidate {
             info!("{}", events::without(&self.namespace, &missing));
             return None;
         }
-        let (events, publisher) = Events::new(self.clients.clone(), self.member.clone(), regarding);
+        let (events, publisher) = Events::new(self.clients.beside(), self.member.clone(), regarding);
         self.spawn(publisher.run());
         Some(events)
     }
 
     fn watch_pods(&self, labels: String, without: &'static str) -> watch::Receiver<Pods> {
         let (seen, pods) = watch::channel(Pods::default());
-        let (clients, namespace) = (self.clients.clone(), self.namespace.clone());
+        let (clients, namespace) = (self.clients.beside(), self.namespace.clone());
         self.spawn(PodWatch { clients, namespace, labels, without, seen }.run());
         pods
     }

@@ -294,7 +294,8 @@ impl Shared {
         let written = self.replace(&write, Some(&found), api).await?;
         let group = &self.codec.group;
         warn!(
-            "the Lease {name} had lost the label {GROUP_LABEL}={group}, by which members find it: it has it again"
+            "the Lease {name} had lost the label {GROUP_LABEL}={group}, by which members find it, or the name of its \
+             lock: it has them again"
         );
         Ok(written)
     }

@@ -1,4 +1,5 @@
-//! A Lease that has the name of a lock's but not the label of the group, so that no list shows it.
+//! A Lease that has the name of a lock's but not the label of the group, or not the name of the lock that it is of,
+//! so that no list shows it as the record of the lock.
 //!
 //! The label may have been removed, the Lease may have been made by hand, or it may belong to another program.
 //! To the election the lock has no record; it is the creation of one that says that the name is taken.
@@ -36,7 +37,8 @@ impl Unlisted {
     /// Adopted is what a member wrote, and what belongs to no other program as far as can be seen: it has
     /// neither a holder nor annotations of others.
     pub(crate) fn of(codec: &Codec, lease: &Lease, namespace: &str) -> Self {
-        if codec.is_listed(lease) {
+        // One of a lock whose name cannot be guessed needs the annotation with it, too.
+        if codec.is_listed(lease) && matches!(codec.record_of(lease), Ok(Some(_)) | Err(_)) {
             return Self::Listed;
         }
         if codec.is_sealed(lease) {
@@ -51,7 +53,7 @@ impl Unlisted {
         };
         Self::Foreign(format!(
             "the Lease {} in the namespace {namespace} has the name of this lock but not the label \
-             {GROUP_LABEL}={}, and {sign}: another program may use it for its own election, so it is left alone \
+             {GROUP_LABEL}={} with a record of it, and {sign}: another program may use it for its own election, so it is left alone \
              and no member leads the lock; choose another lock name or `cluster.group`, or delete that Lease",
             lease.metadata.name.as_deref().unwrap_or_default(),
             codec.group,
@@ -115,7 +117,9 @@ mod tests {
         let record = LockRecord { holder, epoch: 3, claim: 1, settled: true };
         let record = StoreRecord::Lock { record, holder: Some("pod-1_1".into()) };
         let write = Write::new(StoreKey::Lock("lock1".parse().unwrap()), Precondition::Absent, record);
-        codec().encode(&write, None, Timestamp::UNIX_EPOCH)
+        let mut lease = codec().encode(&write, None, Timestamp::UNIX_EPOCH);
+        lease.metadata.resource_version = Some("7".into());
+        lease
     }
 
     #[test]
@@ -126,6 +130,11 @@ mod tests {
         stripped.metadata.labels.as_mut().unwrap().remove(GROUP_LABEL);
         assert_eq!(of(&stripped), Unlisted::Adopt, "its seal shows that a member wrote it");
         assert_eq!(of(&lease(&json!({}), "")), Unlisted::Adopt);
+        let mut nameless = led();
+        nameless.metadata.name = Some("bactrian.lock.lock-1-0123456789abcdef".into());
+        nameless.metadata.annotations = None;
+        nameless.spec = None;
+        assert_eq!(of(&nameless), Unlisted::Adopt, "it says of no lock that it is its record");
         let applied =
             json!({"kubectl.kubernetes.io/last-applied-configuration": "{}", "bactrian/lock": "lock1"});
         assert_eq!(of(&lease(&applied, "")), Unlisted::Adopt);
