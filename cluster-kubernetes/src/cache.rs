@@ -131,7 +131,7 @@ impl Cache {
     }
 
     /// A Lease that does not exist, as the server says. The watch will tell when that began.
-    pub(crate) fn forget(&self, name: &str) {
+    pub(crate) fn note_absent(&self, name: &str) {
         let mut inner = self.lock();
         inner.leases.remove(name);
         inner.sessions.retain(|_, lease| lease != name);

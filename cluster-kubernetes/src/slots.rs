@@ -81,17 +81,16 @@ impl Codec {
     pub(crate) fn take_slot(&self, cache: &Cache, slot: SessionId) -> Option<(SessionId, Option<Lease>)> {
         let name = self.group.session_lease(slot);
         let Some(lease) = cache.lease(&name, None) else { return Some((slot, None)) };
-        let Ok(Some(Decoded { key: StoreKey::Session(session), record: Some(record), .. })) =
-            self.record_of(&lease)
-        else {
+        let Ok(Some(Decoded { key: StoreKey::Session(session), record, .. })) = self.record_of(&lease) else {
             return None;
         };
-        let dead = matches!(record, StoreRecord::Session { record, .. } if record.dead.is_some());
+        // What is in it is not overwritten where it cannot be read.
+        let Some(StoreRecord::Session { record, .. }) = record else { return None };
         // A process that crashed before it took a lock is never declared dead.
         let wait = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or_default();
         let wait =
             Duration::from_secs(u64::try_from(wait.max(self.takeover_wait_seconds)).unwrap_or_default());
-        let ended = dead || cache.unchanged_for(&name) > wait;
+        let ended = record.dead.is_some() || cache.unchanged_for(&name) > wait;
         (ended && !cache.holders(self).contains(&session)).then_some((slot, Some(lease)))
     }
 

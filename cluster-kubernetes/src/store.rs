@@ -250,7 +250,7 @@ impl Shared {
             let name = self.codec.group.session_lease(slot);
             match api.get_opt(&name).await.map_err(|error| errors::error(self.asked("get"), error))? {
                 Some(lease) => drop(self.cache.note(&self.codec, &lease)?),
-                None => self.cache.forget(&name),
+                None => self.cache.note_absent(&name),
             }
         }
         Err(StoreError::Conflict)
