@@ -64,9 +64,8 @@ pub fn init_logging() {
 
 /// As [`init_logging`], in the given form.
 pub fn init_logging_as(format: LogFormat) {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     // A line that cannot be formatted is reported by `eprintln!` otherwise, which panics.
-    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    let log = tracing_subscriber::fmt().with_env_filter(filter()).log_internal_errors(false);
     let human = match format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Human => true,
@@ -94,6 +93,17 @@ pub fn say(line: &str) {
 /// written at once otherwise.
 pub fn flush(timeout: Duration) {
     Lines::flush(timeout);
+}
+
+/// What `RUST_LOG` asks for; INFO and above where it says nothing. The client of Kubernetes logs every request
+/// that fails as an error of its own, which the election reports once: only `RUST_LOG=kube_client=error` shows it.
+fn filter() -> EnvFilter {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let asked = std::env::var("RUST_LOG").is_ok_and(|asked| asked.contains("kube_client"));
+    match "kube_client=off".parse() {
+        Ok(quiet) if !asked => filter.add_directive(quiet),
+        _ => filter,
+    }
 }
 
 /// Whether to write colours to stderr: to a terminal, unless `NO_COLOR` is set (<https://no-color.org>).

@@ -17,12 +17,18 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Those verbs of a rule that this member may not use. What the server does not answer counts as allowed: the
 /// request itself will show.
-pub(crate) async fn missing(client: &Client, namespace: &str, rule: &Rule) -> Vec<&'static str> {
+/// `object`: the one that the rule is needed for, where there is only one.
+pub(crate) async fn missing(
+    client: &Client,
+    namespace: &str,
+    rule: &Rule,
+    object: Option<&str>,
+) -> Vec<&'static str> {
     let ask = async {
         let mut missing = Vec::new();
         // One after the other, over one connection.
         for verb in rule.verbs {
-            if !is_allowed(client, namespace, rule, verb).await {
+            if !is_allowed(client, namespace, rule, verb, object).await {
                 missing.push(*verb);
             }
         }
@@ -31,7 +37,7 @@ pub(crate) async fn missing(client: &Client, namespace: &str, rule: &Rule) -> Ve
     timeout(PATIENCE, ask).await.unwrap_or_default()
 }
 
-async fn is_allowed(client: &Client, namespace: &str, rule: &Rule, verb: &str) -> bool {
+async fn is_allowed(client: &Client, namespace: &str, rule: &Rule, verb: &str, object: Option<&str>) -> bool {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(ResourceAttributes {
@@ -39,6 +45,8 @@ async fn is_allowed(client: &Client, namespace: &str, rule: &Rule, verb: &str) -
                 namespace: Some(namespace.into()),
                 resource: Some(rule.resource.into()),
                 verb: Some(verb.into()),
+                // What is created has no name yet.
+                name: object.filter(|_| verb != "create").map(Into::into),
                 ..ResourceAttributes::default()
             }),
             ..SelfSubjectAccessReviewSpec::default()

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cluster_lease::LeaseCluster;
+use cluster_lease::{LeaseCluster, Settings};
 use kube::Config;
 use router_core::cluster::{ClusterError, ClusterService, ClusterView, Leadership, LockName, Member};
 use router_core::error::Chain;
@@ -19,7 +19,7 @@ use crate::config_map::check_lock;
 use crate::events::Events;
 use crate::identity::PodIdentity;
 use crate::open::Candidate;
-use crate::settings::KubernetesClusterSettings;
+use crate::settings::{KubernetesClusterSettings, Resource};
 use crate::store::Shared;
 
 /// How long the sessions of a member that leaves may take to be deleted.
@@ -101,7 +101,8 @@ impl KubernetesCluster {
     /// the timing is not safe, or when the API server says that rights are missing; the text says which.
     pub async fn open(settings: KubernetesClusterSettings) -> Result<Arc<Self>, ClusterError> {
         let (config, identity, namespace) = place_of(&settings).await?;
-        Self::start(settings, Clients::of_config(config), identity, namespace).await
+        let clients = Clients::of_config(config, &timing_of(&settings)?);
+        Self::start(settings, clients, identity, namespace).await
     }
 
     pub(crate) async fn start(
@@ -146,9 +147,15 @@ impl KubernetesCluster {
         if !shared.may_delete.load(Ordering::Relaxed) || self.closed.swap(true, Ordering::Relaxed) {
             return;
         }
-        let names = shared.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        for name in names {
-            match timeout(CLEAN_UP, shared.delete(&name, None)).await {
+        // What is in a slot now may be the session of another container of the pod.
+        let own = shared.own().keys().copied().collect::<Vec<_>>();
+        let leases = own.into_iter().filter_map(|session| {
+            let name = shared.cache.session_lease(session)?;
+            let lease = shared.cache.lease(&name, None)?;
+            Some((name, lease))
+        });
+        for (name, lease) in leases.collect::<Vec<_>>() {
+            match timeout(CLEAN_UP, shared.delete(&name, Some(lease))).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => debug!("the session {name} stays: {}", Chain(&error)),
                 Err(_) => return debug!("the sessions stay: the API server does not answer"),
@@ -201,6 +208,17 @@ async fn config_of(settings: &KubernetesClusterSettings) -> Result<Config, Clust
             ClusterError::Unusable(text.into(), Some(error.into()))
         }),
     }
+}
+
+/// # Errors
+/// When the timing is not safe.
+pub(crate) fn timing_of(settings: &KubernetesClusterSettings) -> Result<Settings, ClusterError> {
+    let refused = |error: Box<_>| ClusterError::Unusable("the timing is refused".into(), Some(error));
+    let timing = settings.timing.settings().map_err(|error| refused(error.into()))?;
+    if settings.resource == Resource::ConfigMap {
+        settings.camel.check(&timing).map_err(|error| refused(error.into()))?;
+    }
+    Ok(timing)
 }
 
 /// The way to the API server, who this process is, and the namespace of the records.

@@ -74,7 +74,8 @@ impl Codec {
             StoreRecord::Newer { format } => unreachable!("a record of format {format} is never written"),
         };
         let labels = lease.metadata.labels.get_or_insert_default();
-        labels.insert(MANAGED_BY_LABEL.into(), MANAGED_BY.into());
+        // A tool that has put its own name there would put it back.
+        labels.entry(MANAGED_BY_LABEL.into()).or_insert_with(|| MANAGED_BY.into());
         labels.insert(GROUP_LABEL.into(), self.group.to_string());
         labels.insert(KIND_LABEL.into(), kind.into());
         let annotations = lease.metadata.annotations.get_or_insert_default();
@@ -117,16 +118,29 @@ impl Codec {
         }
     }
 
+    /// Whether the Lease has the label by which the group is listed and watched.
+    pub(crate) fn is_listed(&self, lease: &Lease) -> bool {
+        let label = lease.metadata.labels.as_ref().and_then(|labels| labels.get(GROUP_LABEL));
+        label.is_some_and(|group| *group == self.group.to_string())
+    }
+
+    /// Whether a member wrote what the Lease says, and no one has changed it since.
+    pub(crate) fn is_sealed(&self, lease: &Lease) -> bool {
+        let annotation = |key: &str| lease.metadata.annotations.as_ref()?.get(key).map(String::as_str);
+        let name = lease.metadata.name.as_deref().unwrap_or_default();
+        let text = annotation(RECORD_ANNOTATION);
+        text.is_some_and(|text| annotation(SEAL_ANNOTATION) == Some(&seal(name, text, holder(lease))))
+    }
+
     /// What a Lease says; `None`: it belongs to nothing of the group.
     pub(crate) fn decode(&self, lease: &Lease) -> Result<Option<Decoded>, StoreError> {
         let version = version(&lease.metadata)?;
         let Some(name) = lease.metadata.name.as_deref() else { return Ok(None) };
         let annotation = |key: &str| lease.metadata.annotations.as_ref()?.get(key).map(String::as_str);
-        let holder =
-            lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).filter(|id| !id.is_empty());
+        let holder = holder(lease);
         let text = annotation(RECORD_ANNOTATION);
         let newer = text.and_then(newer_format).map(|format| StoreRecord::Newer { format });
-        let sealed = text.filter(|text| annotation(SEAL_ANNOTATION) == Some(&seal(name, text, holder)));
+        let sealed = text.filter(|_| self.is_sealed(lease));
         if let Some(session) = self.group.session_of(name) {
             let record = sealed.and_then(parse_session_record).zip(holder).map(|(mut record, holder)| {
                 record.limits = record.limits.or_else(|| self.limits_of_old(lease.spec.as_ref()));
@@ -153,6 +167,11 @@ impl Codec {
         let deadline = Duration::from_secs(u64::try_from(shown).ok()?);
         Some(Limits { deadline, stop: Duration::ZERO, rate_error_ppm: 0 })
     }
+}
+
+/// Whom the Lease shows as its holder.
+pub(crate) fn holder(lease: &Lease) -> Option<&str> {
+    lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
 }
 
 /// The number of the term, where the record has it: a claim is written before its version is known, and

@@ -11,6 +11,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) verb: &'static str,
     pub(crate) rule: &'a Rule,
     pub(crate) namespace: &'a str,
+    /// The object, where there is only one.
+    pub(crate) object: Option<&'a str>,
     pub(crate) by: Who,
 }
 
@@ -25,7 +27,7 @@ pub(crate) enum Who {
 
 impl Asked<'_> {
     fn missing_rule(&self) -> String {
-        let Self { verb, rule, namespace, by } = self;
+        let Self { verb, rule, namespace, object, by } = self;
         let (who, whose) = match by {
             Who::Member => ("this member", "its"),
             Who::Person => ("you", "your"),
@@ -33,8 +35,14 @@ impl Asked<'_> {
         format!(
             "{who} may not {verb} {} in the namespace {namespace}; {whose} Role needs the rule {}",
             rule.resource,
-            rule.yaml(&[verb])
+            rule.yaml_of(&[verb], *object)
         )
+    }
+
+    /// Whether a refusal is about rights: quotas, admission and the security of pods are 403 as well, and no rule
+    /// of a Role helps there. Every authorizer of the API server is quoted in these words.
+    fn lacks_right(&self, status: &Status) -> bool {
+        status.code == 403 && status.message.contains(&format!(" cannot {} resource \"", self.verb))
     }
 }
 
@@ -57,7 +65,13 @@ pub(crate) fn error(asked: Asked<'_>, error: kube::Error) -> StoreError {
 pub(crate) fn refusal(asked: Asked<'_>, status: &Status) -> StoreError {
     match (status.code, status.reason.as_str()) {
         (409, "Conflict" | "AlreadyExists") | (404, "NotFound") if asked.writes() => StoreError::Conflict,
-        (403, _) => StoreError::unknown(asked.missing_rule()),
+        _ if asked.lacks_right(status) => {
+            StoreError::unknown(format!("{}; the API server: {}", asked.missing_rule(), status.message))
+        }
+        (401, _) => StoreError::unknown(format!(
+            "the API server does not accept the credentials, and those that were read anew neither: 401 {}",
+            status.message
+        )),
         (code, reason) => StoreError::unknown(format!(
             "the API server did not {} {}: {code} {reason}: {}",
             asked.verb, asked.rule.resource, status.message
@@ -76,7 +90,8 @@ mod tests {
     use super::*;
     use crate::rules::LEASES;
 
-    const UPDATE: Asked<'_> = Asked { verb: "update", rule: &LEASES, namespace: "shop", by: Who::Member };
+    const UPDATE: Asked<'_> =
+        Asked { verb: "update", rule: &LEASES, namespace: "shop", object: None, by: Who::Member };
 
     fn status(code: u16, reason: &str) -> Status {
         Status { code, reason: reason.into(), message: "because".into(), ..Status::default() }
@@ -104,11 +119,24 @@ mod tests {
 
     #[test]
     fn a_missing_right_names_the_rule() {
-        let text = refusal(UPDATE, &status(403, "Forbidden")).to_string();
+        let mut forbidden = status(403, "Forbidden");
+        forbidden.message =
+            "leases.coordination.k8s.io \"l\" is forbidden: User \"u\" cannot update resource \"leases\" in \
+                             API group \"coordination.k8s.io\" in the namespace \"shop\""
+                .into();
+        let text = refusal(UPDATE, &forbidden).to_string();
         let rule = r#"{apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["update"]}"#;
         assert!(text.contains(rule) && text.contains("namespace shop"), "{text}");
-        assert!(text.starts_with("this member may not"), "{text}");
-        let text = refusal(Asked { by: Who::Person, ..UPDATE }, &status(403, "Forbidden")).to_string();
+        assert!(text.starts_with("this member may not") && text.ends_with(&forbidden.message), "{text}");
+        let text = refusal(Asked { by: Who::Person, ..UPDATE }, &forbidden).to_string();
         assert!(text.starts_with("you may not update") && text.contains("your Role needs"), "{text}");
+    }
+
+    #[test]
+    fn another_refusal_names_no_rule() {
+        let mut full = status(403, "Forbidden");
+        full.message = "leases \"l\" is forbidden: exceeded quota: leases, requested: count/leases=1".into();
+        let text = refusal(UPDATE, &full).to_string();
+        assert!(text.contains(&full.message) && !text.contains("Role"), "{text}");
     }
 }

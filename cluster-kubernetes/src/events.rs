@@ -111,7 +111,8 @@ impl Publisher {
                     return true;
                 }
                 Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
-                    info!("{}", without(&regarding.namespace.unwrap_or_default(), EVENTS.verbs));
+                    let namespace = regarding.namespace.unwrap_or_default();
+                    info!("{}; the API server: {}", without(&namespace, EVENTS.verbs), status.message);
                     return false;
                 }
                 // The next try takes a new connection.

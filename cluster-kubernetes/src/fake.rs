@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use bytes::Bytes;
+use cluster_lease::Settings;
 use futures_util::{StreamExt as _, stream};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
@@ -30,6 +32,9 @@ pub(crate) enum Fault {
     LoseAnswer,
     /// A watch is opened, and nothing ever comes.
     Deaf,
+    /// It is carried out, and the answer comes in twenty pieces, each of which takes this long; `false`: the
+    /// last one never comes.
+    Trickle(Duration, bool),
     /// It is carried out, and the answer is something else.
     Garble(&'static str),
 }
@@ -68,14 +73,23 @@ pub(crate) struct FakeServer {
     version: watch::Sender<u64>,
 }
 
+/// A change.
+#[derive(Clone)]
+struct Logged {
+    version: u64,
+    resource: String,
+    event: Value,
+    /// The object before.
+    before: Value,
+}
+
 #[derive(Default)]
 struct State {
     version: u64,
     uids: u64,
     /// By resource and name.
     objects: BTreeMap<(String, String), Value>,
-    /// Every change: its version, the resource, and the event.
-    log: Vec<(u64, String, Value)>,
+    log: Vec<Logged>,
     /// Changes up to this version are no longer kept.
     compacted: u64,
 }
@@ -99,7 +113,7 @@ impl FakeServer {
     /// The connections of one member.
     pub(crate) fn clients(self: &Arc<Self>) -> Clients {
         let server = Arc::clone(self);
-        Clients::new(move || Ok(server.client()))
+        Clients::new(&Settings::default(), move || Ok(server.client()))
     }
 
     pub(crate) fn client(self: &Arc<Self>) -> Client {
@@ -109,7 +123,7 @@ impl FakeServer {
     /// The connections of a member that are dead from when this is true.
     pub(crate) fn clients_until(self: &Arc<Self>, crashed: &Arc<AtomicBool>) -> Clients {
         let (server, crashed) = (Arc::clone(self), Arc::clone(crashed));
-        Clients::new(move || Ok(server.client_until(&crashed)))
+        Clients::new(&Settings::default(), move || Ok(server.client_until(&crashed)))
     }
 
     fn client_until(self: &Arc<Self>, crashed: &Arc<AtomicBool>) -> Client {
@@ -179,7 +193,8 @@ impl FakeServer {
         let version = state.version;
         let object = json!({"kind": "Lease", "apiVersion": "coordination.k8s.io/v1",
             "metadata": {"resourceVersion": version.to_string()}});
-        state.log.push((version, "leases".into(), json!({"type": "BOOKMARK", "object": object})));
+        let (event, before) = (json!({"type": "BOOKMARK", "object": object}), Value::Null);
+        state.log.push(Logged { version, resource: "leases".into(), event, before });
         self.version.send_replace(version);
     }
 
@@ -204,17 +219,18 @@ impl FakeServer {
             Fault::Deaf if seen.watch => {
                 return Response::new(UnsyncBoxBody::new(StreamBody::new(stream::pending())));
             }
-            Fault::None | Fault::Deaf | Fault::LoseAnswer | Fault::Garble(_) => {}
+            Fault::None | Fault::Deaf | Fault::LoseAnswer | Fault::Trickle(..) | Fault::Garble(_) => {}
         }
-        let answer = if seen.watch { self.watch(&seen, &query) } else { self.answer(&seen, &body) };
+        let answer = if seen.watch { self.watch(&seen, &query) } else { self.answer(&seen, &query, &body) };
         match fault {
             Fault::LoseAnswer => std::future::pending().await,
+            Fault::Trickle(pause, whole) if !seen.watch => trickle(answer, pause, whole).await,
             Fault::Garble(text) => full(200, Bytes::from_static(text.as_bytes())),
             _ => answer,
         }
     }
 
-    fn answer(&self, seen: &Seen, body: &[u8]) -> Answer {
+    fn answer(&self, seen: &Seen, query: &str, body: &[u8]) -> Answer {
         if seen.path.ends_with("selfsubjectaccessreviews") {
             return object(&json!({"spec": {}, "status": {"allowed": true}}));
         }
@@ -222,7 +238,8 @@ impl FakeServer {
         let mut state = self.state();
         let answer = match seen.method {
             Method::GET if name.is_empty() => object(&json!({"apiVersion": "v1", "kind": "List",
-                "metadata": {"resourceVersion": state.version.to_string()}, "items": state.of(&resource)})),
+                "metadata": {"resourceVersion": state.version.to_string()},
+                "items": state.of(&resource).into_iter().filter(|object| selected(query, object)).collect::<Vec<_>>()})),
             Method::GET => {
                 state.objects.get(&key(&resource, &name)).map_or_else(|| refuse(404, "NotFound"), object)
             }
@@ -247,13 +264,17 @@ impl FakeServer {
             return refuse(410, "Expired");
         }
         let events = stream::unfold(
-            (Arc::clone(self), self.version.subscribe(), from, resource),
-            |(server, mut news, from, resource)| async move {
+            (Arc::clone(self), self.version.subscribe(), from, resource, query.to_owned()),
+            |(server, mut news, mut from, resource, query)| async move {
                 loop {
-                    let newer = |change: &&(u64, String, Value)| change.0 > from && change.1 == resource;
+                    let newer = |change: &&Logged| change.version > from && change.resource == resource;
                     let next = server.state().log.iter().find(newer).cloned();
-                    if let Some((version, _, event)) = next {
-                        return Some((event, (server, news, version, resource)));
+                    if let Some(next) = next {
+                        from = next.version;
+                        match next.for_watch(&query) {
+                            Some(event) => return Some((event, (server, news, from, resource, query))),
+                            None => continue,
+                        }
                     }
                     news.changed().await.ok()?;
                 }
@@ -273,8 +294,9 @@ impl State {
     fn put(&mut self, kind: &str, resource: &str, mut new: Value) -> Answer {
         self.version += 1;
         new["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        self.log.push((self.version, resource.into(), json!({"type": kind, "object": new})));
-        self.objects.insert(key(resource, &name_of(&new)), new.clone());
+        let before = self.objects.insert(key(resource, &name_of(&new)), new.clone()).unwrap_or_default();
+        let event = json!({"type": kind, "object": new});
+        self.log.push(Logged { version: self.version, resource: resource.into(), event, before });
         object(&new)
     }
 
@@ -303,9 +325,11 @@ impl State {
 
     fn delete(&mut self, resource: &str, name: &str) -> Option<Value> {
         let mut gone = self.objects.remove(&key(resource, name))?;
+        let before = gone.clone();
         self.version += 1;
         gone["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        self.log.push((self.version, resource.into(), json!({"type": "DELETED", "object": gone})));
+        let event = json!({"type": "DELETED", "object": gone});
+        self.log.push(Logged { version: self.version, resource: resource.into(), event, before });
         Some(gone)
     }
 
@@ -319,6 +343,37 @@ impl State {
     }
 }
 
+impl Logged {
+    /// What a watch with this query tells of it: an object that loses its labels is deleted to it, at the
+    /// version of that change and as it was before.
+    fn for_watch(&self, query: &str) -> Option<Value> {
+        let object = &self.event["object"];
+        if self.event["type"] == "BOOKMARK" {
+            return Some(self.event.clone());
+        }
+        let is = self.event["type"] != "DELETED" && selected(query, object);
+        let was = !self.before.is_null() && selected(query, &self.before);
+        let mut last = self.before.clone();
+        last["metadata"]["resourceVersion"] = object["metadata"]["resourceVersion"].clone();
+        match (was, is) {
+            (false, false) => None,
+            (false, true) => Some(json!({"type": "ADDED", "object": object})),
+            (true, true) => Some(json!({"type": "MODIFIED", "object": object})),
+            (true, false) => Some(json!({"type": "DELETED", "object": last})),
+        }
+    }
+}
+
+/// Whether an object has the labels that a query asks for.
+fn selected(query: &str, object: &Value) -> bool {
+    let selector = query.split('&').find_map(|pair| pair.strip_prefix("labelSelector="));
+    let selector = selector.unwrap_or_default().replace("%2F", "/").replace("%3D", "=").replace("%2C", ",");
+    selector.split(',').filter(|pair| !pair.is_empty()).all(|pair| {
+        let (key, value) = pair.split_once('=').unwrap();
+        object["metadata"]["labels"][key] == value
+    })
+}
+
 fn key(resource: &str, name: &str) -> (String, String) {
     (resource.to_owned(), name.to_owned())
 }
@@ -329,6 +384,21 @@ fn name_of(object: &Value) -> String {
 
 fn full(code: u16, body: Bytes) -> Answer {
     Response::builder().status(code).body(UnsyncBoxBody::new(Full::new(body))).unwrap()
+}
+
+async fn trickle(answer: Answer, pause: Duration, whole: bool) -> Answer {
+    let (head, body) = answer.into_parts();
+    let text = body.collect().await.unwrap().to_bytes();
+    let pieces = text.chunks(text.len().div_ceil(20).max(1)).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+    let last = pieces.len() - 1;
+    let frames = stream::iter(pieces.into_iter().enumerate()).then(move |(index, piece)| async move {
+        if index == last && !whole {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(pause).await;
+        Ok(http_body::Frame::data(piece))
+    });
+    Response::from_parts(head, UnsyncBoxBody::new(StreamBody::new(frames)))
 }
 
 fn object(object: &Value) -> Answer {

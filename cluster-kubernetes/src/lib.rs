@@ -9,11 +9,10 @@
 //! | Lease | what it is |
 //! |---|---|
 //! | `bactrian.lock.<lock>` | one per lock; its holder is the member that leads, as pod name and incarnation |
-//! | `bactrian.session.<incarnation>-<generation>` | one per process that leads or has led; renewed by heartbeats, owned by its Pod |
+//! | `bactrian.session.<pod>-<number>` | one per process of a pod that leads or takes something; renewed by heartbeats, owned by the Pod, and used again when its process has ended. Without such a Pod: `<incarnation>-<generation>`, one for each process that leads or has led |
 //! | `bactrian.request.<...>` | what an operator asks of a member: to hand a lock over, or to hold none |
 //!
-//! All carry the labels `app.kubernetes.io/managed-by=bactrian`, `bactrian/group` and `bactrian/kind`. Lock
-//! names that are no DNS labels are escaped; the annotation `bactrian/lock` has them unchanged.
+//! All carry the labels `bactrian/group`, by which they are found, and `bactrian/kind`. Lock names that are no DNS labels are escaped; the annotation `bactrian/lock` has them unchanged.
 //!
 //! The rights that a member needs, and those that it can use, are [`rules`]. With them, a container that has
 //! terminated is proof that its member has ended, members that stand by are known, sessions are removed, and
@@ -41,8 +40,10 @@ mod events;
 #[cfg(test)]
 mod fake;
 mod followers;
+mod gate;
 mod identity;
 mod last_words;
+mod list;
 mod manifest;
 mod names;
 mod open;
@@ -51,10 +52,12 @@ mod pods;
 mod requests;
 mod rules;
 mod settings;
+mod slots;
 mod store;
 #[cfg(test)]
 mod store_tests;
 mod survey;
+mod unlisted;
 mod watch;
 
 pub use cluster::KubernetesCluster;
@@ -65,8 +68,8 @@ pub use identity::PodIdentity;
 pub use kube::Config;
 pub use manifest::{Document, Election, InvalidManifest, MANIFEST_MARK, Manifest};
 pub use names::{
-    GROUP_LABEL, Group, HOST_ANNOTATION, InvalidGroup, KIND_LABEL, LOCK_ANNOTATION, MANAGED_BY,
-    MANAGED_BY_LABEL, PID_ANNOTATION, RECORD_ANNOTATION, REQUEST_ANNOTATION, ROUTES_ANNOTATION,
+    GROUP_LABEL, Group, HOST_ANNOTATION, INCARNATION_ANNOTATION, InvalidGroup, KIND_LABEL, LOCK_ANNOTATION,
+    MANAGED_BY, MANAGED_BY_LABEL, PID_ANNOTATION, RECORD_ANNOTATION, REQUEST_ANNOTATION, ROUTES_ANNOTATION,
     SEAL_ANNOTATION, SESSION_ANNOTATION, STATES_ANNOTATION, TERM_ANNOTATION,
 };
 pub use operator::KubernetesOperator;

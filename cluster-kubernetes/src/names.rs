@@ -32,6 +32,8 @@ pub const STATES_ANNOTATION: &str = "bactrian/states";
 pub const REQUEST_ANNOTATION: &str = "bactrian/request";
 /// The annotation with the session of a member.
 pub const SESSION_ANNOTATION: &str = "bactrian/session";
+/// The annotation with the session that is in the Lease of a slot, or that holds a lock from there.
+pub const INCARNATION_ANNOTATION: &str = "bactrian/incarnation";
 /// The annotation with the host or pod of a member.
 pub const HOST_ANNOTATION: &str = "bactrian/host";
 /// The annotation with the process id of a member.
@@ -71,10 +73,11 @@ impl fmt::Display for Group {
 }
 
 impl Group {
-    /// The selector of all Leases of the group.
+    /// The selector of all Leases of the group. It asks for no label that other tools set to values of
+    /// their own, as Helm and kustomize do with `app.kubernetes.io/managed-by`.
     #[must_use]
     pub fn selector(&self) -> String {
-        format!("{MANAGED_BY_LABEL}={MANAGED_BY},{GROUP_LABEL}={}", self.0)
+        format!("{GROUP_LABEL}={}", self.0)
     }
 
     /// The name of the Lease of a lock, for example `bactrian.lock.lock1`. Locks whose names differ in any

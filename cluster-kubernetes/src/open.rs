@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use crate::access;
 use crate::clients::Clients;
-use crate::cluster::{KubernetesCluster, Records};
+use crate::cluster::{KubernetesCluster, Records, timing_of};
 use crate::codec::Codec;
 use crate::config_map::{self, ConfigMapStore};
 use crate::events::{self, Events};
@@ -46,11 +46,7 @@ impl Candidate {
         identity: PodIdentity,
         namespace: String,
     ) -> Result<Self, ClusterError> {
-        let refused = |error| ClusterError::Unusable("the timing is refused".into(), Some(error));
-        let timing = settings.timing.settings().map_err(|error| refused(error.into()))?;
-        if settings.resource == Resource::ConfigMap {
-            settings.camel.check(&timing).map_err(|error| refused(error.into()))?;
-        }
+        let timing = timing_of(&settings)?;
         let incarnation = draw_incarnation()?;
         let member = identity.member(incarnation)?;
         let quit = CancellationToken::new();
@@ -67,18 +63,24 @@ impl Candidate {
     }
 
     async fn join_with_leases(self) -> Result<KubernetesCluster, ClusterError> {
-        let (name, uid) = (self.identity.name.as_deref(), self.identity.uid.as_deref());
         let seconds = self.timing.takeover_wait().as_secs_f64().ceil();
         let codec = Codec {
             group: self.settings.group.clone(),
-            owner: name.zip(uid).map(|(name, uid)| owner(name, uid)),
+            owner: self.owner(),
             #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, and it is for humans")]
             takeover_wait_seconds: seconds as i32,
         };
-        self.require(&LEASES).await?;
-        let may_delete = self.missing(&DELETE_LEASES).await.is_some_and(|missing| missing.is_empty());
+        self.require(&LEASES, None).await?;
+        let may_delete = self.missing(&DELETE_LEASES, None).await.is_some_and(|missing| missing.is_empty());
         let shared = Arc::new(Shared::new(self.clients.clone(), self.namespace.clone(), codec));
         shared.may_delete.store(may_delete, Ordering::Relaxed);
+        if shared.codec.owner.is_none() && !may_delete {
+            info!(
+                "the session of a member that crashes stays in the namespace {}, because no pod there owns it:                  set POD_NAME, POD_NAMESPACE and POD_UID and keep the records in the namespace of the pods, or                  add the rule {} to this member's Role",
+                self.namespace,
+                DELETE_LEASES.yaml(DELETE_LEASES.verbs)
+            );
+        }
         let regarding = Arc::clone(&shared);
         let events = self.events(move |transition| regarding.reference(&transition.lock)).await;
         let election = self.election(events.as_ref());
@@ -87,7 +89,7 @@ impl Candidate {
         info!(%member, namespace = %self.namespace, %group, "joined the cluster");
         if let Some(labels) = self.settings.cluster_labels.clone().filter(|labels| !labels.is_empty()) {
             let without = "a takeover after a crash takes the whole takeover wait, and members that stand by are not known";
-            match self.missing(&PODS).await {
+            match self.missing(&PODS, None).await {
                 Some(missing) if !missing.is_empty() => info!(
                     "pods are not watched, so {without}: for these, this member's Role needs the rule {}",
                     PODS.yaml(&missing)
@@ -108,9 +110,9 @@ impl Candidate {
     }
 
     async fn join_with_config_map(self) -> Result<KubernetesCluster, ClusterError> {
-        self.require(&CONFIG_MAPS).await?;
-        self.require(&PODS_OF_CAMEL).await?;
         let name = self.settings.resource_name.as_deref().unwrap_or(config_map::RESOURCE_NAME).to_owned();
+        self.require(&CONFIG_MAPS, Some(&name)).await?;
+        self.require(&PODS_OF_CAMEL, None).await?;
         // The member has been made of it, so there is a name.
         let pod = self.identity.name.as_deref().unwrap_or_default().to_owned();
         let pods =
@@ -138,6 +140,15 @@ impl Candidate {
         Ok(KubernetesCluster::new(cluster, self.namespace.clone(), Records::ConfigMap, events, self.quit))
     }
 
+    /// The pod that owns the sessions, and with which they go. Kubernetes deletes what has an owner in another
+    /// namespace, so there they have none.
+    fn owner(&self) -> Option<OwnerReference> {
+        let identity = &self.identity;
+        let here = identity.namespace.as_deref() == Some(self.namespace.as_str());
+        let (name, uid) = identity.name.as_deref().zip(identity.uid.as_deref()).filter(|_| here)?;
+        Some(owner(name, uid))
+    }
+
     fn election(&self, events: Option<&Events>) -> LeaseClusterSettings {
         let log = self.settings.termination_log.as_deref();
         let log = log.unwrap_or(Path::new(last_words::TERMINATION_LOG));
@@ -154,14 +165,14 @@ impl Candidate {
 
     /// Those verbs of a rule that this member may not use; `None`: there is no client to ask with. Then every
     /// request fails, says why, and is tried again.
-    async fn missing(&self, rule: &Rule) -> Option<Vec<&'static str>> {
+    async fn missing(&self, rule: &Rule, object: Option<&str>) -> Option<Vec<&'static str>> {
         let client = self.clients.ordinary().ok()?;
-        Some(access::missing(&client, &self.namespace, rule).await)
+        Some(access::missing(&client, &self.namespace, rule, object).await)
     }
 
     /// Refuses to start without the rights that every election needs.
-    async fn require(&self, rule: &Rule) -> Result<(), ClusterError> {
-        let missing = self.missing(rule).await.unwrap_or_default();
+    async fn require(&self, rule: &Rule, object: Option<&str>) -> Result<(), ClusterError> {
+        let missing = self.missing(rule, object).await.unwrap_or_default();
         if missing.is_empty() {
             return Ok(());
         }
@@ -170,7 +181,7 @@ impl Candidate {
             missing.join(", "),
             rule.resource,
             self.namespace,
-            rule.yaml(&missing)
+            rule.yaml_of(&missing, object)
         );
         Err(ClusterError::Unusable(text, None))
     }
@@ -179,19 +190,19 @@ impl Candidate {
         &self,
         regarding: impl Fn(&cluster_lease::Transition) -> ObjectReference + Send + Sync + 'static,
     ) -> Option<Events> {
-        let missing = self.missing(&EVENTS).await?;
+        let missing = self.missing(&EVENTS, None).await?;
         if !missing.is_empty() {
             info!("{}", events::without(&self.namespace, &missing));
             return None;
         }
-        let (events, publisher) = Events::new(self.clients.clone(), self.member.clone(), regarding);
+        let (events, publisher) = Events::new(self.clients.beside(), self.member.clone(), regarding);
         self.spawn(publisher.run());
         Some(events)
     }
 
     fn watch_pods(&self, labels: String, without: &'static str) -> watch::Receiver<Pods> {
         let (seen, pods) = watch::channel(Pods::default());
-        let (clients, namespace) = (self.clients.clone(), self.namespace.clone());
+        let (clients, namespace) = (self.clients.beside(), self.namespace.clone());
         self.spawn(PodWatch { clients, namespace, labels, without, seen }.run());
         pods
     }
@@ -252,4 +263,27 @@ fn draw_incarnation() -> Result<u128, ClusterError> {
     })?;
     let bits = u128::from_be_bytes(bytes);
     Ok(bits & !(0xf << 76) & !(0b11 << 62) | (4 << 76) | (0b10 << 62))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::FakeServer;
+
+    #[test]
+    fn sessions_are_owned_by_a_pod_of_their_own_namespace_alone() {
+        let owner = |of_pod: Option<&str>, of_records: &str| {
+            let identity = PodIdentity {
+                name: Some("clock-0".into()),
+                namespace: of_pod.map(Into::into),
+                uid: Some("u".into()),
+            };
+            let clients = FakeServer::new().clients();
+            let settings = KubernetesClusterSettings::default();
+            Candidate::new(settings, clients, identity, of_records.into()).unwrap().owner()
+        };
+        assert_eq!(owner(Some("shop"), "shop").unwrap().uid, "u");
+        assert_eq!(owner(Some("shop"), "locks"), None, "Kubernetes would delete them");
+        assert_eq!(owner(None, "shop"), None, "it may be another namespace");
+    }
 }

@@ -10,7 +10,7 @@ use smol_str::SmolStr;
 
 use crate::access;
 use crate::clients::Clients;
-use crate::cluster::place_of;
+use crate::cluster::{place_of, timing_of};
 use crate::codec::Codec;
 use crate::rules::{LEASES, Purpose, Rule};
 use crate::settings::{KubernetesClusterSettings, Resource};
@@ -51,14 +51,12 @@ impl KubernetesOperator {
             return Err(ClusterError::Unusable(text.into(), None));
         }
         let (config, _, namespace) = place_of(&settings).await?;
-        let timing = settings.timing.settings();
-        let timing = timing
-            .map_err(|error| ClusterError::Unusable("the timing is refused".into(), Some(error.into())))?;
+        let timing = timing_of(&settings)?;
         let place = format!("looked for in the namespace {namespace}, group {}", settings.group);
         let codec = Codec { group: settings.group, owner: None, takeover_wait_seconds: 0 };
-        let shared = Arc::new(Shared::new(Clients::of_config(config), namespace, codec));
+        let shared = Arc::new(Shared::new(Clients::of_config(config, &timing), namespace, codec));
         if let Ok(client) = shared.clients.ordinary() {
-            let missing = access::missing(&client, &shared.namespace, &REQUESTS).await;
+            let missing = access::missing(&client, &shared.namespace, &REQUESTS, None).await;
             if !missing.is_empty() {
                 let text = format!(
                     "you may not {} Leases in the namespace {}; your Role needs the rule {}",

@@ -158,7 +158,7 @@ impl PodWatch {
     }
 
     fn asked(&self, verb: &'static str) -> Asked<'_> {
-        Asked { verb, rule: &PODS, namespace: &self.namespace, by: Who::Member }
+        Asked { verb, rule: &PODS, namespace: &self.namespace, object: None, by: Who::Member }
     }
 
     /// `Ok`: the server ended the watch in good order.

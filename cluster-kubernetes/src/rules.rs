@@ -1,6 +1,8 @@
 //! [`Rule`]: the rights that a member needs, as one list. What is asked of the API server at the start, what a
 //! manifest gives, and what an error names come from here.
 
+use k8s_openapi::api::rbac::v1::PolicyRule;
+
 use crate::settings::Resource;
 
 /// A right that a Role gives in the namespace of the members.
@@ -38,9 +40,9 @@ pub(crate) const LEASES: Rule = Rule {
     purpose: Purpose::Election,
     why: "\
 Locks and sessions. get: a critical step asks whether its term still holds. list, watch: who holds
-what. create: each start of a member is a session of its own. update: heartbeats, and taking and
-giving up locks. The Leases cannot be named here, because a session is named when it starts.
-No delete: a session is owned by its pod, and goes with it.",
+what. create: a lock that is new, and the session of a pod. update: heartbeats, and taking and
+giving up locks. The Leases cannot be named here, because a session is named by its pod.
+No delete: a session is owned by its pod, goes with it, and is used again when the pod restarts.",
 };
 
 pub(crate) const DELETE_LEASES: Rule = Rule {
@@ -100,9 +102,42 @@ impl Rule {
     /// The rule as it has to stand in the Role, with these verbs.
     #[must_use]
     pub fn yaml(&self, verbs: &[&str]) -> String {
-        let verbs = verbs.iter().map(|verb| format!("{verb:?}")).collect::<Vec<_>>().join(", ");
-        format!("{{apiGroups: [{:?}], resources: [{:?}], verbs: [{verbs}]}}", self.api_group, self.resource)
+        self.yaml_of(verbs, None)
     }
+
+    /// The same for the one object with this name, where there is only one.
+    #[must_use]
+    pub fn yaml_of(&self, verbs: &[&str], object: Option<&str>) -> String {
+        let rules = split(verbs, object).into_iter().map(|(verbs, object)| {
+            let name = object.map(|name| format!("resourceNames: [{name:?}], ")).unwrap_or_default();
+            let verbs = verbs.iter().map(|verb| format!("{verb:?}")).collect::<Vec<_>>().join(", ");
+            format!(
+                "{{apiGroups: [{:?}], resources: [{:?}], {name}verbs: [{verbs}]}}",
+                self.api_group, self.resource
+            )
+        });
+        rules.collect::<Vec<_>>().join(" and ")
+    }
+
+    /// The rule as objects of a Role.
+    pub(crate) fn policy_rules(&self, object: Option<&str>) -> Vec<PolicyRule> {
+        let rules = split(self.verbs, object).into_iter().map(|(verbs, object)| PolicyRule {
+            api_groups: Some(vec![self.api_group.into()]),
+            resources: Some(vec![self.resource.into()]),
+            resource_names: object.map(|name| vec![name.to_owned()]),
+            verbs: verbs.iter().map(ToString::to_string).collect(),
+            ..PolicyRule::default()
+        });
+        rules.collect()
+    }
+}
+
+/// Verbs for the object with this name, and those that no name limits: what is created has no name yet.
+fn split<'a>(verbs: &[&'a str], object: Option<&'a str>) -> Vec<(Vec<&'a str>, Option<&'a str>)> {
+    let (unnamed, named) =
+        verbs.iter().copied().partition::<Vec<_>, _>(|verb| object.is_none() || *verb == "create");
+    let rules = [(named, object), (unnamed, None)];
+    rules.into_iter().filter(|(verbs, _)| !verbs.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -114,6 +149,10 @@ mod tests {
         assert_eq!(
             CONFIG_MAPS.yaml(CONFIG_MAPS.verbs),
             r#"{apiGroups: [""], resources: ["configmaps"], verbs: ["get", "create", "update"]}"#
+        );
+        assert_eq!(
+            CONFIG_MAPS.yaml_of(CONFIG_MAPS.verbs, Some("leaders")),
+            r#"{apiGroups: [""], resources: ["configmaps"], resourceNames: ["leaders"], verbs: ["get", "update"]} and {apiGroups: [""], resources: ["configmaps"], verbs: ["create"]}"#
         );
         for resource in [Resource::Lease, Resource::ConfigMap] {
             assert!(rules(resource).iter().any(|rule| rule.purpose == Purpose::Election));

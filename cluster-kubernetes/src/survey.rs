@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::Duration;
 
-use cluster_lease::{Limits, LockRecord, Request, SessionId, StoreError, StoreKey, StoreRecord};
+use cluster_lease::{Limits, LockRecord, Request, SessionId, Settings, StoreError, StoreKey, StoreRecord};
 use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
 use kube::api::{ListParams, WatchParams};
-use kube::client::Body;
 use kube::core::{ObjectList, WatchEvent};
-use kube::{Api, Resource as _};
 use router_core::cluster::{ClusterError, LockName};
 use tokio::time::timeout;
 
@@ -21,6 +20,7 @@ use crate::cluster::place_of;
 use crate::codec::{Codec, Decoded};
 use crate::config_map::RESOURCE_NAME;
 use crate::errors::{self, Asked, Who};
+use crate::list;
 use crate::names::{KIND_LABEL, ROUTES_ANNOTATION, TERM_ANNOTATION};
 use crate::rules::{LEASES, PODS, Rule};
 use crate::settings::{KubernetesClusterSettings, Resource};
@@ -51,6 +51,8 @@ pub struct Seen {
     pub timings: BTreeMap<String, Limits>,
     /// Why pods were not seen, so that members which have never led are missing among the standbys.
     pub without_pods: Option<String>,
+    /// How many sessions have ended and stay, because no pod owns them.
+    pub left_over: usize,
     version: String,
     /// When a holder that lives now counts as silent, if nothing is heard of it until then.
     silent_in: Option<Duration>,
@@ -126,7 +128,12 @@ impl Survey {
         // The labels that a manifest gives to pods.
         let cluster_labels = settings.cluster_labels.clone().unwrap_or_else(|| group.selector());
         let codec = Codec { group, owner: None, takeover_wait_seconds: i32::MAX };
-        Ok(Self { clients: Clients::of_config(config), namespace, codec, cluster_labels })
+        Ok(Self {
+            clients: Clients::of_config(config, &Settings::default()),
+            namespace,
+            codec,
+            cluster_labels,
+        })
     }
 
     /// The namespace of the Leases.
@@ -154,10 +161,11 @@ impl Survey {
         let timings = timings.filter_map(|session| Some((session.host.clone(), session.limits?))).collect();
         let locks = leases.items.iter().filter_map(|lease| self.lock(lease, now, &sessions, &members));
         let locks = locks.collect::<BTreeMap<_, _>>();
+        let left_over = leases.items.iter().filter(|lease| self.codec.is_left_over(lease)).count();
         let version = leases.metadata.resource_version.unwrap_or_default();
         let silent_in =
             sessions.values().filter(|session| session.alive).map(|session| session.silent_in).min();
-        Ok(Seen { locks, drained, timings, without_pods, version, silent_in })
+        Ok(Seen { locks, drained, timings, without_pods, left_over, version, silent_in })
     }
 
     /// Waits until a lock has changed since `seen`, until a holder may have become silent, or for a minute: looking
@@ -190,31 +198,15 @@ impl Survey {
     }
 
     fn asked(&self, verb: &'static str, rule: &'static Rule) -> Asked<'_> {
-        Asked { verb, rule, namespace: &self.namespace, by: Who::Person }
+        Asked { verb, rule, namespace: &self.namespace, object: None, by: Who::Person }
     }
 
     /// The Leases of the group, and the time of the API server.
     async fn leases(&self) -> Result<(ObjectList<Lease>, Timestamp), StoreError> {
         let asked = self.asked("list", &LEASES);
         let client = self.clients.ordinary().map_err(|error| errors::error(asked, error))?;
-        let list = async {
-            let params = ListParams::default().labels(&self.codec.group.selector());
-            let request = kube::core::Request::new(Lease::url_path(&(), Some(&self.namespace)));
-            let request = request.list(&params).map_err(kube::Error::BuildRequest)?;
-            let response = client.send(request.map(Body::from)).await?;
-            let (head, body) = response.into_parts();
-            let text = body.collect_bytes().await?;
-            if !head.status.is_success() {
-                let status = serde_json::from_slice(&text).map_err(kube::Error::SerdeError)?;
-                return Err(kube::Error::Api(status));
-            }
-            let date = head.headers.get("date").and_then(|date| date.to_str().ok());
-            let date = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-            let leases = serde_json::from_slice(&text).map_err(kube::Error::SerdeError)?;
-            Ok((leases, date.map_or_else(Timestamp::now, |date| date.timestamp())))
-        };
-        let late = |_| StoreError::unknown("the API server did not answer in time");
-        timeout(PATIENCE, list).await.map_err(late)?.map_err(|error| errors::error(asked, error))
+        let (leases, now) = list::leases(&client, asked, &self.codec.group.selector(), PATIENCE).await?;
+        Ok((leases, now.unwrap_or_else(Timestamp::now)))
     }
 
     /// The names of the members' pods that run and are not asked to stop.
@@ -238,7 +230,7 @@ impl Survey {
     }
 
     fn session(&self, lease: &Lease, now: Timestamp) -> Option<(SessionId, SessionStatus)> {
-        let Decoded { key: StoreKey::Session(id), record, .. } = self.codec.decode(lease).ok()?? else {
+        let Decoded { key: StoreKey::Session(id), record, .. } = self.codec.record_of(lease).ok()?? else {
             return None;
         };
         let Some(StoreRecord::Session { record, member }) = record else { return None };
@@ -259,7 +251,7 @@ impl Survey {
 
     /// The host that an operator has drained, if that is what the Lease asks for.
     fn drained(&self, lease: &Lease) -> Option<String> {
-        let record = self.codec.decode(lease).ok()??.record;
+        let record = self.codec.record_of(lease).ok()??.record;
         let Some(StoreRecord::Request(Request::Drain { member, .. })) = record else { return None };
         Some(host_of(&member).to_owned())
     }
@@ -271,7 +263,8 @@ impl Survey {
         sessions: &BTreeMap<SessionId, SessionStatus>,
         members: &BTreeSet<String>,
     ) -> Option<(LockName, LockStatus)> {
-        let Decoded { version, key: StoreKey::Lock(lock), record } = self.codec.decode(lease).ok()?? else {
+        let Decoded { version, key: StoreKey::Lock(lock), record } = self.codec.record_of(lease).ok()??
+        else {
             return None;
         };
         let Some(StoreRecord::Lock { record: LockRecord { holder, epoch, settled, .. }, .. }) = record else {
@@ -361,7 +354,7 @@ mod tests {
 
     fn survey() -> Survey {
         Survey {
-            clients: Clients::new(|| unreachable!("nothing is asked")),
+            clients: Clients::new(&Settings::default(), || unreachable!("nothing is asked")),
             namespace: "time".into(),
             codec: Codec { group: crate::Group::default(), owner: None, takeover_wait_seconds: i32::MAX },
             cluster_labels: String::new(),

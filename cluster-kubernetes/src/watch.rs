@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cluster_lease::{Change, LeaseWatch, StoreError, StoreKey};
+use cluster_lease::{Change, LeaseWatch, SessionId, StoreError, StoreKey, StoreRecord, Version};
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::core::WatchEvent;
 use tokio::time::timeout;
 
-use crate::codec::{parse_version, version};
+use crate::codec::{Decoded, parse_version, version};
 use crate::errors;
 use crate::store::Shared;
 
@@ -51,20 +51,20 @@ impl GroupWatch {
     fn change(&self, event: WatchEvent<Lease>) -> Result<Option<Change>, StoreError> {
         let Shared { codec, cache, .. } = &*self.shared;
         Ok(match event {
-            WatchEvent::Added(lease) | WatchEvent::Modified(lease) => match cache.note(codec, &lease)? {
-                Some(decoded) => Some(Change::Record {
-                    version: decoded.version,
-                    key: decoded.key,
-                    record: decoded.record,
-                }),
-                None => Some(Change::Bookmark { version: version(&lease.metadata)? }),
-            },
+            WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
+                match cache.note_change(codec, &lease)? {
+                    Some((Decoded { version, key, record, .. }, former)) => {
+                        Some(change(version, former, key, record))
+                    }
+                    None => Some(Change::Bookmark { version: version(&lease.metadata)? }),
+                }
+            }
             // Of an object that went, or that lost its labels. Its version is that of the change.
             WatchEvent::Deleted(lease) => {
-                cache.note_deleted(&lease);
+                let former = cache.note_deleted(&lease);
                 let version = version(&lease.metadata)?;
                 match self.key(&lease) {
-                    Some(key) => Some(Change::Record { version, key, record: None }),
+                    Some(key) => Some(change(version, former, key, None)),
                     None => Some(Change::Bookmark { version }),
                 }
             }
@@ -77,6 +77,14 @@ impl GroupWatch {
     }
 
     fn key(&self, lease: &Lease) -> Option<StoreKey> {
-        self.shared.codec.decode(lease).ok()?.map(|decoded| decoded.key)
+        self.shared.codec.record_of(lease).ok()?.map(|decoded| decoded.key)
+    }
+}
+
+/// The change of a record, where another one may have been in the object until now.
+fn change(version: Version, former: Option<SessionId>, key: StoreKey, record: Option<StoreRecord>) -> Change {
+    match former.map(StoreKey::Session).filter(|former| *former != key) {
+        Some(former) => Change::Replaced { version, former, key, record },
+        None => Change::Record { version, key, record },
     }
 }

@@ -207,6 +207,13 @@ impl Settings {
         (MILLION.saturating_sub(error), MILLION + error)
     }
 
+    /// For how long a member leads on when the store stops responding: at least, and at most. Its deadline counts from
+    /// when its last heartbeat was sent, which may be a moment ago or a whole period.
+    #[must_use]
+    pub fn leads_on(&self) -> (Duration, Duration) {
+        (self.deadline - self.heartbeat, self.deadline)
+    }
+
     /// The pause after a request that failed at once, so that a store that refuses is not hammered.
     pub fn retry_pause(&self) -> Duration {
         self.heartbeat / 8

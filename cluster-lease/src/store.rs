@@ -73,6 +73,12 @@ pub trait LeaseStore: Send + Sync + 'static {
         None
     }
 
+    /// How long a list may take where any other request may take `patience`. More is for a store whose lists end
+    /// by themselves when nothing more of them arrives: a large group over a slow line takes its time.
+    fn list_patience(&self, patience: Duration) -> Duration {
+        patience
+    }
+
     /// Why a lock that has no record is led after a wait only, for the log.
     fn why_missing(&self, lock: &LockName) -> String {
         format!(

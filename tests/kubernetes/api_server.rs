@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use kube::config::{AuthInfo, Config};
@@ -31,6 +31,8 @@ pub(crate) struct ApiServer {
 struct Programs {
     server: PathBuf,
     etcd: PathBuf,
+    /// What the server was built from, where that is known.
+    source: Option<String>,
 }
 
 impl ApiServer {
@@ -65,6 +67,7 @@ impl ApiServer {
             Self { folder, port, etcd_port, programs, etcd: Mutex::default(), server: Mutex::default() };
         server.start_etcd();
         server.start_server();
+        server.say_version();
         server
     }
 
@@ -114,13 +117,27 @@ impl ApiServer {
         let process = Process::start(&self.programs.server, &arguments, &self.path("api-server.log"));
         *self.server.lock().unwrap() = Some(process);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let patience = Instant::now() + Duration::from_secs(60);
+        let patience = Instant::now() + Duration::from_secs(120);
         while !runtime.block_on(self.is_ready()) {
             let log = std::fs::read_to_string(self.path("api-server.log")).unwrap_or_default();
             let end = log.lines().rev().take(5).collect::<Vec<_>>();
             assert!(Instant::now() < patience, "the API server did not become ready: {end:#?}");
             pause();
         }
+    }
+
+    /// Which server it is, for whoever reads the output of the tests.
+    fn say_version(&self) {
+        static SAID: Once = Once::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        SAID.call_once(|| {
+            let version = runtime.block_on(async {
+                let client = kube::Client::try_from(self.admin()).unwrap();
+                client.apiserver_version().await.unwrap()
+            });
+            let source = self.programs.source.as_deref().unwrap_or("of KUBEBUILDER_ASSETS or PATH");
+            println!("API server {} ({source})", version.git_version);
+        });
     }
 
     async fn is_ready(&self) -> bool {
@@ -250,8 +267,9 @@ fn find_programs() -> Programs {
     let output = Command::new(script).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "there is no API server to test with");
     let text = String::from_utf8(output.stdout).unwrap();
-    let find = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(PathBuf::from).unwrap();
-    Programs { server: find("kube-apiserver="), etcd: find("etcd=") }
+    let find = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(str::to_owned);
+    let program = |key| PathBuf::from(find(key).unwrap());
+    Programs { server: program("kube-apiserver="), etcd: program("etcd="), source: find("source=") }
 }
 
 /// A port that is free. It is below those that the kernel gives to outgoing connections, so it stays free

@@ -318,7 +318,28 @@ fn a_member_without_a_right_of_this_mode_does_not_start_and_names_the_rule() {
                 assert!(std::time::Instant::now() < patience, "without `{verb}`: {}", member.log());
                 super::pause();
             }
-            assert!(member.log().contains(&rule.yaml(&[verb])), "{}", member.log());
+            let object = Some("leaders").filter(|_| rule.resource == "configmaps");
+            let named = rule.yaml_of(&[verb], object);
+            assert!(member.log().contains(&named), "{named}: {}", member.log());
         }
     }
+}
+
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn of_two_processes_in_one_pod_one_leads_and_the_other_says_why_it_does_not() {
+    let stage = stage("map-twins");
+    let first = member(&stage, 0, 0);
+    let led = stage.wait_for_term_after(0);
+    let (user, settings) = (number(&first), first.settings.clone());
+    let second = stage.member_with(user, settings);
+    // It may be the next process in the pod, so it takes the lock, once.
+    let next = stage.wait_for_term_after(led.term);
+    assert_eq!(next.member, second.id());
+    stage.let_pass(Duration::from_secs(20));
+    assert_eq!(stage.records().iter().map(|record| record.term).max(), Some(next.term), "they take turns");
+    assert_eq!(stage.wait_for_work().member, second.id());
+    let said = first.log().matches("another process leads `lock1` under the name of this pod").count();
+    assert_eq!(said, 1, "{}", first.log());
+    stage.judge();
 }

@@ -145,3 +145,33 @@ fn a_server_that_is_gone_for_a_moment_is_not_noticed() {
     assert!(stage.records().iter().all(|record| record.term == led.term), "leadership changed");
     stage.judge();
 }
+
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn an_outage_of_a_minute_is_a_few_lines_and_its_end_is_one() {
+    let server = Arc::new(ApiServer::start());
+    let stage = Stage::on(Arc::clone(&server), "quiet");
+    let members = stage.members();
+    let led = stage.wait_for_term_after(0);
+    stage.let_pass(Duration::from_secs(2));
+    let before = members.iter().map(|member| member.log().lines().count()).collect::<Vec<_>>();
+    server.kill_server();
+    stage.let_pass(Duration::from_secs(60));
+    for (member, before) in members.iter().zip(before) {
+        let log = member.log();
+        let lines = log.lines().skip(before).filter(|line| !line.contains("DEBUG")).collect::<Vec<_>>();
+        println!("a minute without a server: {} lines", lines.len());
+        assert!((2..25).contains(&lines.len()), "{lines:#?}");
+        assert!(lines.iter().any(|line| line.contains("the API server has not responded for")), "{lines:#?}");
+        assert!(!log.contains("kube_client"), "{log}");
+    }
+    server.start_server();
+    let up = now();
+    let next = stage.wait_for_term_after(led.term);
+    println!("the next exchange {:?} after it was ready", between(up, next.start));
+    stage.let_pass(Duration::from_secs(3));
+    for member in &members {
+        assert_eq!(member.log().matches("the API server responds again").count(), 1, "{}", member.log());
+    }
+    stage.judge();
+}

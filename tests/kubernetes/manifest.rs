@@ -51,7 +51,7 @@ fn members_run_with_the_rights_of_the_manifest_and_applying_it_again_changes_not
     assert_eq!(lease().unwrap(), before, "applied by the server");
     // As kubectl does it by default: the difference to what was applied last.
     let file = operator.stage.path("manifest.yaml");
-    std::fs::write(&file, manifest.replace("policy/v1\n", "policy/v1beta1\n")).unwrap();
+    std::fs::write(&file, operator.for_server(&manifest)).unwrap();
     let kubectl = || operator.command("kubectl", &["apply", "-f", &file.display().to_string()]).output();
     if kubectl().is_ok() {
         // The first time it notes what it has applied, the second time there is nothing to do.

@@ -91,11 +91,9 @@ impl Operator {
             let (kind, name) =
                 (object["kind"].as_str().unwrap(), object["metadata"]["name"].as_str().unwrap());
             let path = PATHS.iter().find(|(known, _)| *known == kind).expect("a kind that is known").1;
-            let (mut path, mut text) = (path.replace("{}", &self.stage.namespace), text.to_owned());
-            if kind == "PodDisruptionBudget" && !self.knows("policy/v1") {
-                // It has the same form there; the oldest server of the tests knows no other.
+            let (mut path, text) = (path.replace("{}", &self.stage.namespace), self.for_server(text));
+            if text.contains("policy/v1beta1") {
                 path = path.replace("policy/v1/", "policy/v1beta1/");
-                text = text.replace("apiVersion: policy/v1\n", "apiVersion: policy/v1beta1\n");
             }
             let request = http::Request::patch(format!("/{path}/{name}?fieldManager=operator"))
                 .header("content-type", "application/apply-patch+yaml")
@@ -104,6 +102,15 @@ impl Operator {
             let applied = self.stage.block(self.stage.admin.request::<Value>(request));
             applied.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
         }
+    }
+
+    /// The manifest in the words of this server: the oldest of the tests knows a budget for disruptions, in the same
+    /// form, by its former version alone.
+    pub(crate) fn for_server(&self, manifest: &str) -> String {
+        if self.knows("policy/v1") {
+            return manifest.to_owned();
+        }
+        manifest.replace("apiVersion: policy/v1\n", "apiVersion: policy/v1beta1\n")
     }
 
     fn knows(&self, version: &str) -> bool {

@@ -1,6 +1,7 @@
 //! The quickstart, as `examples/kubernetes` has it: three replicas of a clock, and a service of its own.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::operator::{Operator, Replica};
@@ -9,12 +10,16 @@ use super::pause;
 const CLOCK: &str = "Hello World!";
 const SINGLETON: &str = "the singleton works in term ";
 
-/// The program of the example; `cargo test` and `cargo build --examples` build it beside the tests.
+/// The program of the example, beside the tests. A run of these tests alone does not build it.
 fn program() -> std::path::PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--quiet", "--package", "bactrian", "--example", "kubernetes", "--all-features"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    assert!(built.unwrap().success(), "the example cannot be built");
     let test = std::env::current_exe().unwrap();
-    let program = test.parent().unwrap().parent().unwrap().join("examples/kubernetes");
-    assert!(program.exists(), "{} is missing: run `cargo build --examples`", program.display());
-    program
+    test.parent().unwrap().parent().unwrap().join("examples/kubernetes")
 }
 
 /// Stops the one that does this work; the others must not have done any.

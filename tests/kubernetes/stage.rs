@@ -136,13 +136,22 @@ impl Stage {
 
     /// What members may do, from now on.
     pub(crate) fn grant(&self, rules: &[(&str, &str, &[&str])]) {
-        let rule = |(group, resource, verbs): &(&str, &str, &[&str])| PolicyRule {
-            api_groups: Some(vec![(*group).into()]),
-            resources: Some(vec![(*resource).into()]),
+        let rule = |group: &str, resource: &str, name: Option<&str>, verbs: &[&str]| PolicyRule {
+            api_groups: Some(vec![group.into()]),
+            resources: Some(vec![resource.into()]),
+            resource_names: name.map(|name| vec![name.into()]),
             verbs: verbs.iter().map(ToString::to_string).collect(),
             ..PolicyRule::default()
         };
-        let mut role = Role { rules: Some(rules.iter().map(rule).collect()), ..Role::default() };
+        // Of ConfigMaps members have the rights to one, but what is created cannot be named.
+        let rules = rules.iter().flat_map(|(group, resource, verbs)| {
+            let of_one = *resource == "configmaps";
+            let (unnamed, named) =
+                verbs.iter().copied().partition::<Vec<_>, _>(|verb| !of_one || *verb == "create");
+            [rule(group, resource, None, &unnamed), rule(group, resource, Some("leaders"), &named)]
+        });
+        let rules = rules.filter(|rule| !rule.verbs.is_empty()).collect();
+        let mut role = Role { rules: Some(rules), ..Role::default() };
         role.metadata.name = Some("members".into());
         let mut binding = RoleBinding {
             role_ref: RoleRef {
@@ -206,8 +215,18 @@ impl Stage {
     }
 
     /// Waits until the records are as `wanted`.
-    pub(crate) fn wait(&self, what: &str, mut wanted: impl FnMut(&[Record]) -> bool) -> Vec<Record> {
-        let patience = Instant::now() + PATIENCE;
+    pub(crate) fn wait(&self, what: &str, wanted: impl FnMut(&[Record]) -> bool) -> Vec<Record> {
+        self.wait_for(PATIENCE, what, wanted)
+    }
+
+    /// The same for what takes a slow server long.
+    pub(crate) fn wait_for(
+        &self,
+        time: Duration,
+        what: &str,
+        mut wanted: impl FnMut(&[Record]) -> bool,
+    ) -> Vec<Record> {
+        let patience = Instant::now() + time;
         loop {
             let mut reader = self.reader.borrow_mut();
             let records = reader.read(&self.settings.records);
@@ -216,7 +235,7 @@ impl Stage {
             }
             if Instant::now() >= patience {
                 self.show_logs();
-                panic!("waited {PATIENCE:?} for {what}; {}", show(records));
+                panic!("waited {time:?} for {what}; {}", show(records));
             }
             drop(reader);
             pause();

@@ -30,6 +30,8 @@ pub(crate) struct Judge<'a> {
     pub(crate) pods: &'a Pods,
     /// The own sessions.
     pub(crate) sessions: &'a BTreeSet<SessionId>,
+    /// The incarnations that this process has had.
+    pub(crate) incarnations: &'a BTreeSet<u128>,
 }
 
 /// What a lock's record is to the election.
@@ -46,7 +48,8 @@ pub(crate) struct Judgement {
 }
 
 impl Judge<'_> {
-    pub(crate) fn judge(&self, lock: &LockName, words: &Words) -> Judgement {
+    /// `appeared`: this process has seen the lock without these words before.
+    pub(crate) fn judge(&self, lock: &LockName, words: &Words, appeared: bool) -> Judgement {
         match words.said(lock) {
             Said::GivenUp => Judgement::record(LockRecord::RELEASED),
             // The listing says it in its own way; here it is only not to be taken for an absent one.
@@ -57,10 +60,10 @@ impl Judge<'_> {
             Said::Pod(pod, Some(record)) if pod == self.pod && self.is_own(record) => {
                 Judgement::record(record)
             }
-            // An earlier process in this pod, or another one beside this: who knows.
-            Said::Pod(pod, _) if pod == self.pod => Judgement::open(
-                "the ConfigMap names this pod, by a claim that is not of this process".into(),
-            ),
+            // An earlier process in this pod, as far as is known.
+            Said::Pod(pod, record) if pod == self.pod && !(appeared && self.is_rival(record)) => {
+                Judgement::open("the ConfigMap names this pod, by a claim that is not of this process".into())
+            }
             // What is not known of pods is no evidence.
             Said::Pod(pod, _) if !self.pods.known || self.pods.is_ready(pod) => Judgement {
                 record: Some(LockRecord { holder: Some(session_of_pod(pod)), ..LockRecord::RELEASED }),
@@ -69,6 +72,13 @@ impl Judge<'_> {
             },
             Said::Pod(pod, _) => Judgement::open(format!("the pod {pod} that leads it is gone or not ready")),
         }
+    }
+
+    /// Whether another process has made this claim, if it came while this one looked: it lives beside this one, with
+    /// the same name. Both claiming, they would take the lock from one another for ever.
+    fn is_rival(&self, record: Option<LockRecord>) -> bool {
+        let Some(holder) = record.and_then(|record| record.holder) else { return true };
+        !self.incarnations.contains(&holder.incarnation) && !self.pods.has_ended(holder.incarnation)
     }
 
     fn is_own(&self, record: LockRecord) -> bool {

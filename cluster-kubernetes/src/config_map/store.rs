@@ -15,6 +15,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use router_core::cluster::{LockName, Member};
 use tokio::sync::watch;
+use tracing::warn;
 
 use super::judge::{Judge, Judgement, is_of_a_pod, session_of_pod};
 use super::layout::{Said, Words, check_room, encode, locks, states};
@@ -65,10 +66,24 @@ struct State {
     sessions: BTreeMap<SessionId, (SessionRecord, Member, Version)>,
     /// The newest ConfigMap, or that there is none; and the newest look when it was accepted.
     seen: Option<(Option<ConfigMap>, Version)>,
-    /// What each lock's entries are, and since which version of the ConfigMap.
-    words: HashMap<LockName, (Words, Version)>,
+    /// What each lock's entries are.
+    entries: HashMap<LockName, Entry>,
+    /// The incarnations that this process has had.
+    incarnations: BTreeSet<u128>,
+    /// Locks that another process with the name of this pod holds.
+    rivals: BTreeSet<LockName>,
     /// What the last heartbeat has seen, until it is listed.
     fresh: Option<Listing>,
+}
+
+/// What the entries of a lock are.
+#[derive(Clone, Default)]
+struct Entry {
+    words: Words,
+    /// The version of the ConfigMap in which they were first seen as they are.
+    since: Version,
+    /// Whether they were otherwise when this process looked before.
+    appeared: bool,
 }
 
 /// A look that was sent, and what it may be the echo of.
@@ -88,7 +103,9 @@ impl ConfigMapStore {
             look: FIRST_LOOK,
             sessions: BTreeMap::new(),
             seen: None,
-            words: HashMap::new(),
+            entries: HashMap::new(),
+            incarnations: BTreeSet::new(),
+            rivals: BTreeSet::new(),
             fresh: None,
         };
         Self {
@@ -109,7 +126,13 @@ impl ConfigMapStore {
     }
 
     fn asked(&self, verb: &'static str) -> Asked<'_> {
-        Asked { verb, rule: &CONFIG_MAPS, namespace: &self.namespace, by: Who::Member }
+        Asked {
+            verb,
+            rule: &CONFIG_MAPS,
+            namespace: &self.namespace,
+            object: Some(&self.name),
+            by: Who::Member,
+        }
     }
 
     fn api(&self, client: Result<Client, kube::Error>) -> Result<Api<ConfigMap>, StoreError> {
@@ -134,14 +157,15 @@ impl ConfigMapStore {
     fn listing(&self, state: &mut State, look: Look) -> Listing {
         let mut entries = Vec::new();
         let mut pods = BTreeMap::new();
-        for (lock, (words, version)) in &state.words {
-            let said = words.said(lock);
+        self.warn_of_rivals(state);
+        for (lock, entry) in &state.entries {
+            let said = entry.words.said(lock);
             if let Said::Newer(format) = said {
                 let (key, record) = (StoreKey::Lock(lock.clone()), StoreRecord::Newer { format });
-                entries.push(StoreEntry { version: *version, key, record });
+                entries.push(StoreEntry { version: entry.since, key, record });
                 continue;
             }
-            let Judgement { record, other, .. } = self.judge(state, lock, words);
+            let Judgement { record, other, .. } = self.judge(state, lock, entry);
             if let (Said::Pod(pod, claim), true) = (said, other.is_some() || record.is_none()) {
                 // Several locks may be led by one pod. One that is gone may work on for as long as it said.
                 let (alive, limits) = pods.entry(pod.to_owned()).or_insert((false, None));
@@ -150,7 +174,7 @@ impl ConfigMapStore {
             }
             let Some(record) = record else { continue };
             let record = StoreRecord::Lock { record, holder: other.map(Into::into) };
-            entries.push(StoreEntry { version: *version, key: StoreKey::Lock(lock.clone()), record });
+            entries.push(StoreEntry { version: entry.since, key: StoreKey::Lock(lock.clone()), record });
         }
         for (pod, (alive, limits)) in
             pods.into_iter().filter(|(_, (alive, limits))| *alive || limits.is_some())
@@ -169,9 +193,28 @@ impl ConfigMapStore {
         Listing { version: look.number, entries }
     }
 
-    fn judge(&self, state: &State, lock: &LockName, words: &Words) -> Judgement {
+    fn judge(&self, state: &State, lock: &LockName, entry: &Entry) -> Judgement {
         let sessions = state.sessions.keys().copied().collect::<BTreeSet<_>>();
-        Judge { pod: &self.pod, pods: &self.pods.borrow(), sessions: &sessions }.judge(lock, words)
+        let (pods, incarnations) = (&self.pods.borrow(), &state.incarnations);
+        let judge = Judge { pod: &self.pod, pods, sessions: &sessions, incarnations };
+        judge.judge(lock, &entry.words, entry.appeared)
+    }
+
+    /// Says once of each lock that another process leads it under the name of this pod.
+    fn warn_of_rivals(&self, state: &mut State) {
+        let is_rival = |(lock, entry): &(&LockName, &Entry)| {
+            self.judge(state, lock, entry).other.as_ref() == Some(&self.pod)
+        };
+        let rivals =
+            state.entries.iter().filter(is_rival).map(|(lock, _)| lock.clone()).collect::<BTreeSet<_>>();
+        for lock in rivals.difference(&state.rivals) {
+            let pod = &self.pod;
+            warn!(
+                %lock,
+                "another process leads `{lock}` under the name of this pod, {pod}, so this one stands by: Camel's                  ConfigMap knows members by their pods alone; run one member in each pod, and give each its own POD_NAME"
+            );
+        }
+        state.rivals = rivals;
     }
 
     /// As in Camel, who is no member claims nothing: the others would not count it as a leader.
@@ -224,13 +267,10 @@ impl ConfigMapStore {
     fn judged(&self, lock: &LockName, expect: Precondition) -> Result<Option<Option<ConfigMap>>, StoreError> {
         let state = self.state();
         let Some((config_map, _)) = &state.seen else { return Ok(None) };
-        let (words, version) = match state.words.get(lock) {
-            Some((words, version)) => (words.clone(), *version),
-            None => (Words::default(), 0),
-        };
-        let record = self.judge(&state, lock, &words).record;
+        let entry = state.entries.get(lock).cloned().unwrap_or_default();
+        let record = self.judge(&state, lock, &entry).record;
         let holds = match expect {
-            Precondition::Version(expected) => record.is_some() && version == expected,
+            Precondition::Version(expected) => record.is_some() && entry.since == expected,
             _ => record.is_none(),
         };
         if holds { Ok(Some(config_map.clone())) } else { Err(StoreError::Conflict) }
@@ -260,6 +300,7 @@ impl State {
     fn begin(&mut self, heartbeat: Option<(SessionId, SessionRecord, Member)>) -> Look {
         self.look += 1;
         if let Some((session, record, member)) = heartbeat {
+            self.incarnations.insert(session.incarnation);
             self.sessions.insert(session, (record, member, self.look));
         }
         Look { number: self.look, sessions: self.sessions.clone() }
@@ -295,19 +336,19 @@ impl State {
 
     /// Keeps the newest ConfigMap.
     fn keep(&mut self, config_map: Option<ConfigMap>) -> Result<(), StoreError> {
-        let mut words = HashMap::new();
+        let mut entries = HashMap::new();
         if let Some(config_map) = &config_map {
             let version = version(&config_map.metadata)?;
             for lock in locks(config_map) {
-                let now = Words::of(Some(config_map), &lock);
-                let since = match self.words.get(&lock) {
-                    Some((before, since)) if *before == now => *since,
-                    _ => version,
+                let words = Words::of(Some(config_map), &lock);
+                let entry = match self.entries.remove(&lock) {
+                    Some(before) if before.words == words => before,
+                    _ => Entry { words, since: version, appeared: self.seen.is_some() },
                 };
-                words.insert(lock, (now, since));
+                entries.insert(lock, entry);
             }
         }
-        self.words = words;
+        self.entries = entries;
         self.seen = Some((config_map, self.look));
         Ok(())
     }
@@ -326,11 +367,11 @@ impl LeaseStore for ConfigMapStore {
     async fn read(&self, lock: &LockName) -> Result<Option<LockEntry>, StoreError> {
         self.look(None, self.clients.ordinary()).await?;
         let state = self.state();
-        let Some((words, version)) = state.words.get(lock) else { return Ok(None) };
-        let Some(record) = self.judge(&state, lock, words).record else { return Ok(None) };
+        let Some(entry) = state.entries.get(lock) else { return Ok(None) };
+        let Some(record) = self.judge(&state, lock, entry).record else { return Ok(None) };
         let config_map = state.seen.as_ref().and_then(|(config_map, _)| config_map.as_ref());
         let states = states(config_map, lock).map(str::to_owned);
-        Ok(Some(LockEntry { version: *version, record, states }))
+        Ok(Some(LockEntry { version: entry.since, record, states }))
     }
 
     async fn write(&self, write: Write, attempt: Attempt) -> Result<Version, StoreError> {
@@ -374,8 +415,8 @@ impl LeaseStore for ConfigMapStore {
 
     fn why_missing(&self, lock: &LockName) -> String {
         let state = self.state();
-        let words = state.words.get(lock).map(|(words, _)| words.clone()).unwrap_or_default();
-        self.judge(&state, lock, &words).why
+        let entry = state.entries.get(lock).cloned().unwrap_or_default();
+        self.judge(&state, lock, &entry).why
     }
 
     async fn watch(&self, _version: Version) -> Result<Box<dyn LeaseWatch>, StoreError> {
@@ -386,7 +427,7 @@ impl LeaseStore for ConfigMapStore {
 impl ConfigMapStore {
     fn is_free(&self, lock: &LockName) -> bool {
         let state = self.state();
-        let Some((words, _)) = state.words.get(lock) else { return true };
-        self.judge(&state, lock, words).record.is_none_or(|record| record.holder.is_none())
+        let Some(entry) = state.entries.get(lock) else { return true };
+        self.judge(&state, lock, entry).record.is_none_or(|record| record.holder.is_none())
     }
 }

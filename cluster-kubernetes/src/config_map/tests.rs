@@ -103,9 +103,11 @@ fn what_is_written_is_read() {
 fn only_the_own_claim_a_clean_end_and_a_ready_pod_are_records() {
     let mut pods = Pods::default();
     let own = SessionId { incarnation: 7, generation: 0 };
-    let judge = |pods: &Pods, own, config_map: &ConfigMap| {
+    let judge = |pods: &Pods, own: SessionId, config_map: &ConfigMap| {
         let (words, sessions) = (Words::of(Some(config_map), &lock()), [own].into());
-        Judge { pod: "clock-0", pods, sessions: &sessions }.judge(&lock(), &words).record
+        let incarnations = &[own.incarnation].into();
+        let judge = Judge { pod: "clock-0", pods, sessions: &sessions, incarnations };
+        judge.judge(&lock(), &words, false).record
     };
     let (names, now) = (("leaders", "clock-0"), Timestamp::now());
     let taken = encode(None, names, &lock(), (claim(false), None), now);

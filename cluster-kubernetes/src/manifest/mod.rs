@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use router_core::cluster::LockName;
 
+use crate::config_map::RESOURCE_NAME;
 use crate::names::Group;
 use crate::rules::{Purpose, Rule, rules};
 use crate::settings::Resource;
@@ -58,9 +59,15 @@ pub struct Election {
     pub cluster_labels: Option<String>,
     /// What the locks are kept in.
     pub resource: Resource,
+    /// The name of the ConfigMap, for [`Resource::ConfigMap`]; by default `leaders`.
+    pub resource_name: Option<String>,
 }
 
 impl Election {
+    fn config_map(&self) -> &str {
+        self.resource_name.as_deref().unwrap_or(RESOURCE_NAME)
+    }
+
     /// What the features in use need, and nothing more. Sessions are removed with their pods.
     fn rules(&self) -> impl Iterator<Item = &'static Rule> {
         let with_pods = self.cluster_labels.as_ref().is_some_and(|labels| !labels.is_empty());
@@ -103,7 +110,7 @@ impl Manifest {
         let objects = Objects { manifest: self, labels: self.labels(), pod_labels: self.pod_labels()? };
         let mut documents = vec![document("service-account.yaml", text(&objects.service_account())?)];
         if let Some(election) = &self.election {
-            let role = role_text(&objects.role(), election.rules())?;
+            let role = role_text(&objects.role(), election.rules(), Some(election.config_map()))?;
             documents.push(document("role.yaml", role));
             documents.push(document("role-binding.yaml", text(&objects.role_binding())?));
         }

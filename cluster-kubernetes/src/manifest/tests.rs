@@ -18,6 +18,7 @@ fn manifest() -> Manifest {
         probes: Some(9876),
         drain: Duration::from_secs(45),
         election: Some(Election {
+            resource_name: None,
             group: Group::default(),
             locks: vec![("lock1".parse().unwrap(), vec!["clock".into()])],
             cluster_labels: None,

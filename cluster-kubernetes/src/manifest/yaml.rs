@@ -1,20 +1,21 @@
 //! Objects as YAML text.
 
-use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
+use k8s_openapi::api::rbac::v1::Role;
 use k8s_openapi::serde::Serialize;
 
 use super::InvalidManifest;
-use crate::rules::Rule;
+use crate::rules::{CONFIG_MAPS, Rule};
 
 pub(super) fn text(object: &impl Serialize) -> Result<String, InvalidManifest> {
     let text = serde_saphyr::to_string(object);
     text.map_err(|error| InvalidManifest(format!("it cannot be written as YAML: {error}")))
 }
 
-/// A Role, with a comment at each of its rules.
+/// A Role, with a comment at each of its rules. Of ConfigMaps it names this one.
 pub(super) fn role_text<'a>(
     role: &Role,
     rules: impl Iterator<Item = &'a Rule>,
+    config_map: Option<&str>,
 ) -> Result<String, InvalidManifest> {
     let mut yaml = text(role)?;
     yaml.push_str("rules:\n");
@@ -22,13 +23,8 @@ pub(super) fn role_text<'a>(
         for line in rule.why.lines() {
             yaml.push_str(&format!("# {line}\n"));
         }
-        let written = PolicyRule {
-            api_groups: Some(vec![rule.api_group.into()]),
-            resources: Some(vec![rule.resource.into()]),
-            verbs: rule.verbs.iter().map(ToString::to_string).collect(),
-            ..PolicyRule::default()
-        };
-        yaml.push_str(&text(&[written])?);
+        let object = config_map.filter(|_| rule.resource == CONFIG_MAPS.resource);
+        yaml.push_str(&text(&rule.policy_rules(object))?);
     }
     Ok(yaml)
 }

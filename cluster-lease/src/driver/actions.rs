@@ -58,6 +58,10 @@ impl Election<'_> {
         let patience = self.around.timing.attempt_timeout();
         let complaints = Arc::clone(&self.around.complaints);
         let Operation::Write { key, expect, record } = operation else {
+            // Over a slow line a second one would only delay the first. The core asks again.
+            if std::mem::replace(&mut self.listing, true) {
+                return;
+            }
             let asked = self.core.view_version();
             self.tasks.spawn(async move {
                 Done::Request(request, requests::list(store, asked, patience, complaints).await)

@@ -22,7 +22,7 @@ use super::requests::Fate;
 use super::transition::Observer;
 use super::watcher::{Seen, Watcher};
 use super::wishes::{Participation, Wishes};
-use crate::action::RequestId;
+use crate::action::{RequestId, Target};
 use crate::core::{Core, Identity};
 use crate::event::{Event, Outcome};
 use crate::record::{Death, Key, LockId, Precondition, Record, SessionId, SessionRecord, Version};
@@ -65,6 +65,8 @@ pub(crate) struct Election<'a> {
     watcher: Option<task::Id>,
     /// The heartbeat that was not answered yet, or not at all: the next one takes a fresh connection.
     pub(super) unanswered: Option<RequestId>,
+    /// A list that the core asked for is under way.
+    pub(super) listing: bool,
     /// Another process has drawn the same incarnation.
     pub(super) shared: bool,
     /// The newest version that this process has written.
@@ -110,6 +112,7 @@ impl<'a> Election<'a> {
             tasks: JoinSet::new(),
             watcher: None,
             unanswered: None,
+            listing: false,
             shared: false,
             written: 0,
             delivered: 0,
@@ -370,11 +373,15 @@ impl<'a> Election<'a> {
                 std::panic::resume_unwind(error.into_panic())
             }
             // To the core this is a request that nobody answered.
-            Err(error) => error!("a request of the election panicked: {error}"),
+            Err(error) => {
+                self.listing = false;
+                error!("a request of the election panicked: {error}");
+            }
         }
     }
 
     fn answered(&mut self, request: RequestId, fate: Fate) {
+        self.listing &= request.target != Target::List;
         if matches!(fate, Fate::Known(Outcome::Written { .. } | Outcome::Conflict)) {
             self.unanswered = self.unanswered.filter(|unanswered| *unanswered != request);
         }

@@ -64,7 +64,7 @@ pub(crate) async fn list(
     patience: Duration,
     complaints: Arc<Complaints>,
 ) -> Fate {
-    match timeout(patience, store.list()).await {
+    match timeout(store.list_patience(patience), store.list()).await {
         Ok(Ok(listing)) => {
             complaints.works(Doing::List);
             Fate::Listed(listing, asked)

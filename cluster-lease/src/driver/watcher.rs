@@ -61,7 +61,7 @@ impl Watcher {
     /// `Ok`: nobody listens any more. `again`: the watch has just failed, too.
     async fn list_and_watch(&self, again: bool) -> Result<(), StoreError> {
         let asked = self.view.load(Ordering::Relaxed);
-        let listing = self.in_time(self.store.list()).await.inspect_err(|error| {
+        let listing = self.list().await.inspect_err(|error| {
             self.complaints.say(Doing::List, &Chain(error));
         })?;
         self.complaints.works(Doing::List);
@@ -73,7 +73,7 @@ impl Watcher {
             return self.poll(period).await;
         }
         loop {
-            let watch = self.in_time(self.store.watch(version)).await.inspect_err(|error| {
+            let watch = self.within(self.patience, self.store.watch(version)).await.inspect_err(|error| {
                 // Once is nothing: the changes after `version` may not be kept.
                 if again {
                     self.complaints.say(Doing::Watch, &Chain(error));
@@ -98,7 +98,7 @@ impl Watcher {
                 () = sleep(period) => {}
             }
             let asked = self.view.load(Ordering::Relaxed);
-            let listing = self.in_time(self.store.list()).await.inspect_err(|error| {
+            let listing = self.list().await.inspect_err(|error| {
                 self.complaints.say(Doing::List, &Chain(error));
             })?;
             self.complaints.works(Doing::List);
@@ -131,11 +131,16 @@ impl Watcher {
         }
     }
 
-    async fn in_time<T>(
+    async fn list(&self) -> Result<Listing, StoreError> {
+        self.within(self.store.list_patience(self.patience), self.store.list()).await
+    }
+
+    async fn within<T>(
         &self,
+        patience: Duration,
         request: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        match timeout(self.patience, request).await {
+        match timeout(patience, request).await {
             Ok(result) => result,
             Err(_) => Err(StoreError::unknown("the store did not answer in time")),
         }

@@ -131,8 +131,8 @@ fn election(arguments: &Arguments, loaded: &Loaded) -> Result<Option<Election>, 
         locks.entry(lock.clone()).or_default();
     }
     let locks = locks.into_iter().collect();
-    let KubernetesClusterSettings { group, cluster_labels, resource, .. } = kubernetes;
-    Ok(Some(Election { group, locks, cluster_labels, resource }))
+    let KubernetesClusterSettings { group, cluster_labels, resource, resource_name, .. } = kubernetes;
+    Ok(Some(Election { group, locks, cluster_labels, resource, resource_name }))
 }
 
 /// The Leases are in `cluster.namespace`, and the rights to them must be there too.

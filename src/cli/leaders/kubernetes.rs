@@ -48,6 +48,13 @@ impl Group {
         {
             output::diagnostic(&format!("note: members have different timings: {}", timings(&seen.timings)));
         }
+        if seen.left_over > 0 && self.seen.is_none() {
+            output::diagnostic(&format!(
+                "note: {} Leases of sessions that have ended are left, because no pod owns them; members with the \
+                 right to delete Leases remove them",
+                seen.left_over
+            ));
+        }
         let hosts = seen.locks.values().flat_map(|lock| {
             lock.holder.iter().filter(|holder| holder.alive).map(|holder| &holder.host).chain(&lock.standbys)
         });

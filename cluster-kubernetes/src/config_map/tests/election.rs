@@ -396,3 +396,35 @@ async fn who_leaves_while_it_waits_passes_its_wait_on() {
     assert!(time >= Duration::from_secs(15), "Camel led at once what was never given up: {time:?}");
     task.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_two_processes_with_the_name_of_one_pod_one_leads_and_the_other_stands_by() {
+    let server = server(&["clock-0", "clock-1"]);
+    let one = contender(&server, "clock-0").await;
+    let first = one.leads().await;
+    // It may be the next process in the same pod, so it takes the lock once.
+    let two = contender(&server, "clock-0").await;
+    until(|| first.is_valid(), || two.term().is_some()).await;
+    let second = two.leads().await;
+    sleep(Duration::from_secs(600)).await;
+    assert!(second.is_valid() && one.term().is_none(), "they take it from one another");
+    let third = contender(&server, "clock-1").await;
+    two.cluster.close().await;
+    let began = Instant::now();
+    while one.term().is_none() && third.term().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(5), "it was given up in good order");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_processes_with_the_name_of_one_pod_that_start_together_settle_on_one() {
+    let server = server(&["clock-0"]);
+    let (one, two) = (contender(&server, "clock-0").await, contender(&server, "clock-0").await);
+    sleep(Duration::from_secs(60)).await;
+    let terms = [one.term(), two.term()];
+    assert_eq!(terms.iter().flatten().count(), 1, "one of them leads");
+    let term = terms.into_iter().flatten().next().unwrap();
+    sleep(Duration::from_secs(600)).await;
+    assert!(term.is_valid());
+}
