@@ -17,7 +17,7 @@ use router_core::cluster::{ClusterService, LockName, Member};
 use router_core::component::{BuildContext, Component, Consumer, Endpoint};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
-use router_core::options::ComponentDescription;
+use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::router::{Router, RouterBuilder};
 use router_core::stop::Stop;
@@ -84,6 +84,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "source",
     summary: "",
     syntax: "source:name",
+    path: path("", PathKind::Name),
     consumes: true,
     produces: false,
     options: &[],
