@@ -105,6 +105,12 @@ fn members_join_the_directory_that_is_there_when_theirs_is_gone() {
         let members = vec![short_timed(&stage, 50, false), short_timed(&stage, 50, false)];
         let mut led = stage.wait_for_term_after(0);
         for round in 0..4 {
+            // One that comes to an empty directory knows of no other: that is the first start of all.
+            let until = Instant::now() + PATIENCE;
+            while bactrian::cluster_file::members(stage.locks()).len() < members.len() {
+                assert!(Instant::now() < until, "not all members have joined");
+                support::pause();
+            }
             fs::rename(stage.locks(), stage.locks().with_extension(round.to_string())).unwrap();
             if replaced {
                 // A member may be as fast.

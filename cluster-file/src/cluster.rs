@@ -99,8 +99,9 @@ impl FileClusterSettings {
 /// - Work under a term ends when the term says so. A single step that runs on for more than two seconds after the
 ///   lock file was deleted, or sleeps through them, may overlap with the next leader: do not delete the files
 ///   of a living cluster. (There is no need to: there is one small file per lock, and it is never in the way.)
-/// - The whole *directory* is not replaced under a living leader by one that was in use earlier, with a member that
-///   starts in that within three seconds: it cannot know of the other one. Deleting everything *in* it is noticed.
+/// - The whole *directory* is not deleted, moved or replaced under a living leader while another member starts
+///   within three seconds: what it finds is a first start, or a directory that was in use earlier, and it cannot
+///   know of the other one. Deleting everything *in* it is noticed.
 /// - The file system tells when a file was moved or linked (`ctime`), as all local ones of Linux do but FAT.
 ///
 /// It needs a Tokio runtime with I/O and time enabled, two open files for each lock it leads, and none
