@@ -13,7 +13,7 @@ pub enum Outlook {
     Waits(Duration),
     /// Its claim was sent and is not confirmed.
     Claims,
-    /// It leaves the lock to others for this time, or until somebody says otherwise.
+    /// It leaves the lock to others for this time, or until it is told to take part again.
     StaysOut(Duration),
     /// It watches the holder, or is about to claim the lock.
     Watches,

@@ -199,7 +199,7 @@ impl Component for TelegramComponent {
     }
 }
 
-/// First and alone, because every other mistake would show the URI, and so the password.
+/// First and alone, because every other error would show the URI, and so the password.
 fn refuse_password(uri: &EndpointUri) -> Result<(), ConfigError> {
     let advice = "a Bot API is called with the token of the bot alone, which is in the option `authorization_token` as \
                   `env:NAME` or `file:/path`; take the user and password out of `base_uri`";
