@@ -170,6 +170,21 @@ fn settings_that_are_not_safe_together_are_a_mistake() {
 }
 
 #[test]
+fn what_is_written_from_habit_gets_a_hint() {
+    for (text, hint) in [
+        ("service = 'file'\n[[route]]\nfrom = 'timer:t'\n", "it is a key of `[cluster]`"),
+        ("log.level = 'debug'\n[[route]]\nfrom = 'timer:t'\n", "`RUST_LOG=debug`"),
+        ("from = 'timer:t'\n", "write `[[route]]` in a line above it"),
+        ("route:\n  from: timer:t\n", "this looks like YAML"),
+        ("[[route]]\nfrom = 'timer:t?note=a?b&c'\n", "written `%3F` and `%26`"),
+        ("[[route]]\nfrom = 'timer:t'\nsteps = [{ to = 'log:${header.x}' }]\n", "use to_dynamic"),
+    ] {
+        let printed = mistakes(&[("routes.toml", text)], &["routes.toml"]);
+        assert!(printed.contains(hint), "{text}: {printed}");
+    }
+}
+
+#[test]
 fn mistakes_between_files_are_found() {
     let files = [("b.toml", GOOD), ("a.toml", GOOD), ("not-toml.toml", "a = b"), (".hidden.toml", "a = b")];
     let printed = mistakes(&files, &["."]);

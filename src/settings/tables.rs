@@ -30,7 +30,14 @@ impl Layers {
         if !known.contains(&entry.name.as_str()) {
             let error = place.error(format!("unknown table `{}`", entry.name));
             let error = error.suggest(&entry.name, known.iter().copied().chain(["route"]));
-            self.errors.push(error.help(format!("a file has tables `[[route]]`, and {}", bracketed(&known))));
+            let key = SETTINGS.iter().find(|setting| setting.key == entry.name);
+            self.errors.push(error.help(match (entry.name.as_str(), key) {
+                ("from" | "steps" | "error_handler", _) => "write `[[route]]` in a line above it".to_owned(),
+                (_, Some(setting)) => {
+                    format!("it is a key of `[{}]`: write that in a line above it", setting.table)
+                }
+                _ => format!("a file has tables `[[route]]`, and {}", bracketed(&known)),
+            }));
             return;
         }
         let NodeValue::Table(table) = &entry.node.value else {
@@ -55,7 +62,10 @@ impl Layers {
             let Some(setting) = settings().find(|setting| setting.key == entry.name) else {
                 let error = place.error(format!("unknown key `{}` in `[{name}]`", entry.name));
                 let keys = settings().map(|setting| setting.key).collect::<Vec<_>>();
-                let help = format!("`[{name}]` takes {}", keys.join(", "));
+                let help = match (name, entry.name.as_str()) {
+                    ("log", "level") => "the environment says it: `RUST_LOG=debug`".to_owned(),
+                    _ => format!("`[{name}]` takes {}", keys.join(", ")),
+                };
                 self.errors.push(error.suggest(&entry.name, keys).help(help));
                 continue;
             };
