@@ -526,7 +526,7 @@ mod tests {
         let scope = view.lead().await.unwrap();
         assert_eq!(scope.term().number(), 2, "the third try is granted");
         // The panic ends the term. Another one begins only when its work has ended.
-        scope.term().lost().await;
+        tokio::time::timeout(Duration::from_secs(60), scope.term().lost()).await.unwrap();
         assert!(!scope.term().is_valid());
         drop(scope);
         let scope = view.lead().await.unwrap();
