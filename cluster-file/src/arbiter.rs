@@ -215,11 +215,15 @@ impl Arbiter for FileArbiter {
             let seat = self.seat().await?;
             let mut pause = seat.watch.recheck();
             match self.attempt(&seat, &state).await? {
-                Attempt::Granted(granted) => return Ok(*granted),
+                Attempt::Granted(granted) => {
+                    state.obstacle.send_replace(None);
+                    return Ok(*granted);
+                }
                 Attempt::Unsettled(rest, why) => {
                     if !std::mem::replace(&mut told, true) {
                         info!(%lock, "`{lock}` waits up to {rest:.1?}: {why}");
                     }
+                    obstacles.wait(rest, &why);
                     pause = pause.min(rest);
                 }
                 Attempt::Busy => {
@@ -279,6 +283,10 @@ impl Arbiter for FileArbiter {
 
     fn asked(&self, lock: &LockName) -> watch::Receiver<Asked> {
         self.table.state(lock).asked.subscribe()
+    }
+
+    fn obstacle(&self, lock: &LockName) -> watch::Receiver<Option<String>> {
+        self.table.state(lock).obstacle.subscribe()
     }
 
     fn leader(&self, lock: &LockName) -> watch::Receiver<Option<Leader>> {

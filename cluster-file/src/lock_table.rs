@@ -103,6 +103,8 @@ pub(crate) struct LockState {
     memory: Arc<Memory>,
     /// The last file without a history, as it was, and since when we know it.
     pub(crate) unsettled: Mutex<Option<(FileVersion, Instant)>>,
+    /// What keeps this member from leading beside another leader.
+    pub(crate) obstacle: watch::Sender<Option<String>>,
     /// What operators ask about it.
     pub(crate) asked: watch::Sender<Asked>,
 }
@@ -142,6 +144,7 @@ impl LockTable {
             term: AtomicU64::new(0),
             memory: Arc::clone(&self.memory),
             unsettled: Mutex::default(),
+            obstacle: watch::Sender::new(None),
             asked: watch::Sender::new(self.asked(lock)),
             file_name: file_name.clone(),
         });

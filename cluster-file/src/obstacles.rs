@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use router_core::cluster::ClusterError;
+use router_core::cluster::{ClusterError, time_of_day};
 use router_core::error::Chain;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use tokio::time::{Instant, sleep};
@@ -51,13 +51,11 @@ pub(crate) struct Obstacles<'a> {
     looked_at_rights: Option<Instant>,
     /// Since when it is not clear that a member has the lock.
     suspect: Option<Instant>,
-    stranger: Reminder,
 }
 
 impl<'a> Obstacles<'a> {
     pub(crate) fn new(state: &'a LockState, recheck: Duration) -> Self {
-        let stranger = Reminder::new(10 * recheck);
-        Self { state, recheck, looked_at_rights: None, suspect: Some(Instant::now()), stranger }
+        Self { state, recheck, looked_at_rights: None, suspect: Some(Instant::now()) }
     }
 
     /// The leader may have ended: is it still a member that has the lock?
@@ -73,6 +71,7 @@ impl<'a> Obstacles<'a> {
         }
         if self.state.is_taken() {
             self.suspect = None;
+            self.note(None);
         } else if self.suspect.is_some_and(|since| since.elapsed() >= 2 * self.recheck) {
             self.look_for_stranger(root, table);
         }
@@ -89,22 +88,39 @@ impl<'a> Obstacles<'a> {
         let by_member = holders.is_empty() || holders.iter().any(|holder| members.contains(holder));
         if leads && by_member {
             self.suspect = None;
+            self.note(None);
             return;
         }
-        if !self.stranger.is_due() {
-            return;
-        }
-        let (lock, path) = (&self.state.lock, self.state.path.display());
-        let who = kernel_locks::named(&holders);
-        if by_member {
-            warn!(%lock, "`{lock}` has no leader: `{path}` is locked by {who}, which has not said that it leads");
+        let (path, who) = (self.state.path.display(), kernel_locks::named(&holders));
+        self.note(Some(if by_member {
+            format!("`{path}` is locked by {who}, which has not said that it leads")
         } else {
-            warn!(
-                %lock,
-                "`{lock}` has no leader: `{path}` is locked by {who}, which is no member; no member can lead until \
-                 that one unlocks it or ends"
-            );
+            format!(
+                "`{path}` is locked by {who}, which is no member; no member can lead until that one unlocks it or ends"
+            )
+        }));
+    }
+
+    /// Says what is in the way when that has changed. What stays is repeated by the views, for as long as there is
+    /// no leader.
+    fn note(&self, obstacle: Option<String>) {
+        let changed = self.state.obstacle.send_if_modified(|known| {
+            let changed = *known != obstacle;
+            known.clone_from(&obstacle);
+            changed
+        });
+        if let Some(obstacle) = obstacle.filter(|_| changed) {
+            let lock = &self.state.lock;
+            warn!(%lock, "`{lock}` has no leader: {obstacle}");
         }
+    }
+
+    /// The lock could be had, but a former leader may still work.
+    pub(crate) fn wait(&self, rest: Duration, why: &str) {
+        let until = time_of_day(Instant::now() + rest);
+        self.state
+            .obstacle
+            .send_replace(Some(format!("this member waits until {until} at the latest: {why}")));
     }
 }
 

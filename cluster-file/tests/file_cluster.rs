@@ -13,7 +13,7 @@ use std::time::Duration;
 use cluster_file::{FileCluster, FileClusterSettings, leaders};
 use router_core::cluster::{ClusterError, ClusterService, ClusterView, Leader, Leadership, LockName};
 use tempfile::TempDir;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 fn lock1() -> LockName {
     "Lock/1".parse().unwrap()
@@ -336,4 +336,21 @@ async fn a_root_that_cannot_be_used_is_an_error_that_says_what_to_do() {
         let text = refused(settings).await;
         assert!(text.contains("local directory"), "{text}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_says_who_is_in_the_way() {
+    let root = tempfile::tempdir().unwrap();
+    let locks = root.path().join("locks");
+    let cluster = FileCluster::open(FileClusterSettings::new(&locks)).await.unwrap();
+    let path = locks.join("lock1.lock");
+    std::fs::write(&path, "").unwrap();
+    let in_the_way = std::fs::File::open(&path).unwrap();
+    in_the_way.lock().unwrap();
+    let view = cluster.view(&"lock1".parse().unwrap()).await.unwrap();
+    sleep(Duration::from_secs(10)).await;
+    let Leadership::Vacant(vacancy) = view.leadership() else { panic!("{:?}", view.leadership()) };
+    assert!(vacancy.why().contains("lock1.lock` is locked by process"), "{}", vacancy.why());
+    in_the_way.unlock().unwrap();
+    drop(timeout(Duration::from_secs(60), view.lead()).await.unwrap().unwrap());
 }
