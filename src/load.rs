@@ -121,6 +121,20 @@ pub fn load_cluster(
     service.map(|service| (resolved.settings, service)).ok_or_else(ConfigErrors::default)
 }
 
+/// Whether any layer of the settings names a cluster service. Errors are not looked at: [`load`] reports them.
+#[must_use]
+pub fn names_service(paths: &[PathBuf], command_line: &[String], environment: &Environment) -> bool {
+    let (resolved, _) = Settings::resolve(&readable(paths, environment), environment, command_line);
+    resolved.settings.cluster.service.is_some()
+}
+
+/// What can be read of files, or of none where none is named and there is no [`DEFAULT_FILE`].
+fn readable(paths: &[PathBuf], environment: &Environment) -> Vec<RouteFile> {
+    let lookup = |name: &str| environment.get(name).map(Into::into);
+    let files = sources(paths, &mut ConfigErrors::default()).into_iter();
+    files.map(|source| RouteFile::read(Arc::new(source), &lookup).0).collect()
+}
+
 impl Loaded {
     /// A builder with all components, settings and routes, still without a cluster service.
     pub fn builder(&self) -> RouterBuilder {
@@ -148,9 +162,7 @@ pub type Locks = BTreeMap<LockName, Vec<String>>;
 /// is wrong with them is not looked at: a file that cannot be read has none.
 #[must_use]
 pub fn locks_of(paths: &[PathBuf], environment: &Environment) -> Locks {
-    let lookup = |name: &str| environment.get(name).map(Into::into);
-    let files = sources(paths, &mut ConfigErrors::default()).into_iter();
-    locks(&files.map(|source| RouteFile::read(Arc::new(source), &lookup).0).collect::<Vec<_>>())
+    locks(&readable(paths, environment))
 }
 
 fn locks(files: &[RouteFile]) -> Locks {

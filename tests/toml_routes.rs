@@ -207,7 +207,7 @@ fn what_is_no_text_in_utf_8_is_an_error_at_its_first_byte() {
         stderr(&output)
     };
     let latin = check(b"[[route]]\nfrom = 'timer:x'\nsteps = [{ log = 'caf\xE9' }]\n");
-    assert!(latin.contains("the byte 0xE9 is not UTF-8\n --> routes.toml:3:22\n"), "{latin}");
+    assert!(latin.contains("the byte 0xe9 is not UTF-8, and TOML is\n --> routes.toml:3:22\n"), "{latin}");
     assert!(latin.contains("Latin-1"), "{latin}");
     let utf_16 = GOOD.encode_utf16().flat_map(u16::to_le_bytes);
     let utf_16 = check(&[0xFF, 0xFE].into_iter().chain(utf_16).collect::<Vec<_>>());

@@ -223,7 +223,7 @@ impl Consumer for Cron {
             }
             let now = self.clock.now();
             let next_has_passed = self.schedule.next_after(due).is_some_and(|next| next <= now);
-            let late = now.duration_since(due);
+            let late = now.duration_since(due).map(|late| late.saturating_sub(self.clock.lateness()));
             let on_time = late.is_ok_and(|late| !is_too_late(late, next_has_passed));
             why = "which were noticed too late";
             if on_time {

@@ -139,8 +139,10 @@ impl Router {
         let _abort = self.begin();
         tokio::select! {
             biased;
-            () = drain => {}
+            // Before the signal is asked for the first time: what waits for it may work with the routes until then.
+            // Nothing is worked on meanwhile, because consumers are tasks, which look whether to stop first.
             () = self.start_all() => unreachable!("it starts routes, and then waits for ever"),
+            () = drain => {}
         }
         // First nothing is started any more, then what runs is stopped.
         self.shared.set_phase(Phase::Closed);

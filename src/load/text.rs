@@ -44,7 +44,7 @@ fn no_text(name: String, bytes: &[u8], start: usize) -> ConfigError {
             // Latin-1 gives each byte the character of that number.
             let latin = char::from(byte);
             let label = if latin.is_control() { String::new() } else { format!("`{latin}` in Latin-1") };
-            (format!("the byte 0x{byte:02x} is no UTF-8, and TOML is"), label)
+            (format!("the byte 0x{byte:02x} is not UTF-8, and TOML is"), label)
         }
     };
     // Up to the end of its line, so that no binary file is shown.
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_file_that_is_no_text_says_where() {
         let latin = error(b"[[route]]\nid = 'h\xe4user'\nfrom = 'timer:t'\n");
-        assert!(latin.contains("the byte 0xe4 is no UTF-8, and TOML is"), "{latin}");
+        assert!(latin.contains("the byte 0xe4 is not UTF-8, and TOML is"), "{latin}");
         assert!(latin.contains("r.toml:2:8") && latin.contains("^ `\u{e4}` in Latin-1"), "{latin}");
         let wide = "id = 'x'".encode_utf16().flat_map(u16::to_le_bytes);
         let wide = error(&[0xff, 0xfe].into_iter().chain(wide).collect::<Vec<_>>());

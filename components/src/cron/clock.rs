@@ -16,6 +16,11 @@ pub trait Clock: Send + Sync {
     /// # Cancellation
     /// Must be safe.
     async fn sleep(&self, duration: Duration);
+
+    /// How late a wait may end when all is well. A time that is noticed so late is not missed for that.
+    fn lateness(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// The clock of the system and the timer of the runtime.
@@ -36,6 +41,10 @@ impl Clock for SystemClock {
         tokio::time::sleep(duration).await;
     }
 }
+
+/// The scheduler looks twice a second; twice that is enough to tell that it has lost a job.
+#[cfg(feature = "tokio-cron-scheduler")]
+const LATENESS: Duration = Duration::from_secs(1);
 
 /// The clock of the system, with waits that are one-shot jobs of a `JobScheduler`.
 #[cfg(feature = "tokio-cron-scheduler")]
@@ -74,10 +83,13 @@ impl Clock for SchedulerClock {
         system_time()
     }
 
+    fn lateness(&self) -> Duration {
+        LATENESS
+    }
+
     async fn sleep(&self, duration: Duration) {
-        // The scheduler may be shut down, or lose a job: a schedule must not end with it. It is late by
-        // half a second at most, so twice that is enough to tell.
-        let patience = duration + Duration::from_secs(1);
+        // The scheduler may be shut down, or lose a job: a schedule must not end with it.
+        let patience = duration + LATENESS;
         let scheduled = async {
             match self.arm(duration).await {
                 Ok(fired) => drop(fired.await),
