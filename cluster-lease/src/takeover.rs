@@ -224,8 +224,10 @@ impl Lock {
             return Situation::Open(start, why);
         };
         let unknown = seen.record.is_unknown();
-        let forgotten =
-            if unknown { mutated!(context, UnsealedIsFree) } else { mutated!(context, NoInheritedWait) };
+        let forgotten = match unknown {
+            true => mutated!(context, UnsealedIsFree),
+            false => mutated!(context, NoInheritedWait),
+        };
         if forgotten {
             return Situation::Open(start, why);
         }

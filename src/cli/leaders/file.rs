@@ -1,14 +1,16 @@
 //! The locks of the processes of a host.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+#[cfg(feature = "file")]
+use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bactrian::settings::Settings;
 use router_core::error::BoxError;
 
 #[cfg(feature = "file")]
-use super::State;
+use super::{FINISHES, State};
 use super::{Lock, Members};
 
 /// How often to look for changes. A look reads a line per lock.
@@ -88,9 +90,6 @@ impl Directory {
         Ok((locks, members))
     }
 }
-
-/// Why a drained member still leads.
-pub(super) const FINISHES: &str = "its holder is drained, and finishes its work first";
 
 /// Whether the process is stopped by a signal. A number alone could be another process's, here or in another container,
 /// so it must have something below `root` open.

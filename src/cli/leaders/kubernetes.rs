@@ -7,8 +7,7 @@ use bactrian::cluster_kubernetes::{
 };
 use router_core::error::BoxError;
 
-use super::file::FINISHES;
-use super::{Lock, Members, State};
+use super::{FINISHES, Lock, Members, State};
 use crate::cli::output;
 
 pub(super) struct Group {

@@ -92,6 +92,10 @@ struct Lock {
     reason: Option<String>,
 }
 
+/// Why a drained member still leads.
+#[cfg(any(feature = "file", feature = "kubernetes"))]
+const FINISHES: &str = "its holder is drained, and finishes its work first";
+
 /// The live members of a cluster, by the names that the table shows.
 #[derive(Clone, Default)]
 struct Members {
@@ -99,6 +103,7 @@ struct Members {
     drained: Vec<String>,
 }
 
+#[cfg(any(feature = "file", feature = "kubernetes", test))]
 impl Members {
     /// Why a lock that no member holds stays like that.
     fn why_free(&self) -> String {
