@@ -207,7 +207,7 @@ fn what_is_no_text_in_utf_8_is_an_error_at_its_first_byte() {
         stderr(&output)
     };
     let latin = check(b"[[route]]\nfrom = 'timer:x'\nsteps = [{ log = 'caf\xE9' }]\n");
-    assert!(latin.contains("the byte 0xE9 is not UTF-8\n --> routes.toml:3:22\n"), "{latin}");
+    assert!(latin.contains("the byte 0xe9 is no UTF-8, and TOML is\n --> routes.toml:3:22\n"), "{latin}");
     assert!(latin.contains("Latin-1"), "{latin}");
     let utf_16 = GOOD.encode_utf16().flat_map(u16::to_le_bytes);
     let utf_16 = check(&[0xFF, 0xFE].into_iter().chain(utf_16).collect::<Vec<_>>());
@@ -462,5 +462,5 @@ fn a_variable_that_is_not_text_is_not_one_that_is_not_set() {
     );
     let output = command(folder.path(), &["check"]).env("BACTRIAN_X", "y").output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert_eq!(stderr(&output), "note: the environment variable `BACTRIAN_X` is not a setting\n");
+    assert_eq!(stderr(&output), "warning: the environment variable `BACTRIAN_X` is not a setting\n");
 }

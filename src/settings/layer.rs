@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use config::{Config, Map, Source, Value};
 use router_core::error::{ConfigError, ConfigErrors};
-use router_core::options::OptionKind;
+use router_core::options::{OptionKind, without_unit};
 use router_core::source::SourceFile;
 
 use super::list::SETTINGS;
@@ -59,6 +59,12 @@ impl Layers {
         };
         match checked {
             Ok(value) => {
+                let found = |message| place.error(format!("setting `{path}`: {message}"));
+                if let OptionKind::Duration = setting.kind
+                    && let Some(warning) = without_unit(text, found)
+                {
+                    self.errors.push(warning);
+                }
                 if let Some(layer) = self.layers.last_mut() {
                     layer.0.insert(path.clone(), Value::new(Some(&place.file.name), value));
                 }

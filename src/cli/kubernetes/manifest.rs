@@ -9,6 +9,7 @@ use bactrian::load::Loaded;
 use bactrian::settings::{Environment, Listen, SETTINGS};
 use clap::Args;
 use router_core::cluster::LockName;
+use router_core::error::Severity;
 
 use super::kustomize;
 use crate::cli::{Sources, output};
@@ -66,15 +67,16 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 fn manifest(arguments: &Arguments) -> Result<Manifest, ExitCode> {
     let environment = Environment::of_process().for_pod();
     let mut pairs = arguments.sources.set.clone();
-    let mut loaded = arguments.sources.load_in(&pairs, &environment)?;
+    let mut loaded = arguments.sources.load_in(&pairs, &environment, Severity::Warning)?;
     if loaded.service.is_some() {
         // Whatever the file says for a laptop: lock files in three pods are three leaders.
         pairs.push("cluster.service=kubernetes".into());
-        loaded = arguments.sources.load_in(&pairs, &environment)?;
+        loaded = arguments.sources.load_in(&pairs, &environment, Severity::Warning)?;
     } else if !arguments.locks.is_empty() {
         let text = "`--lock` needs a cluster service: add a table `[cluster]` with `service = \"auto\"`";
         return Err(output::misconfigured(text));
     }
+    output::config_warnings(&loaded.warnings);
     let files = loaded.files.iter().map(|file| {
         let name = file.file.name.rsplit('/').next().unwrap_or_default();
         (name.to_owned(), file.file.text.clone())
