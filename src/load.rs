@@ -153,9 +153,22 @@ pub type Locks = BTreeMap<LockName, Vec<String>>;
 /// is wrong with them is not looked at: a file that cannot be read has none.
 #[must_use]
 pub fn locks_of(paths: &[PathBuf], environment: &Environment) -> Locks {
+    locks(&unchecked(paths, environment))
+}
+
+/// Whether the files, the environment or the command line name a cluster service. What is wrong with them is not
+/// looked at.
+#[must_use]
+pub fn is_clustered(paths: &[PathBuf], command_line: &[String], environment: &Environment) -> bool {
+    let (resolved, _) = Settings::resolve(&unchecked(paths, environment), environment, command_line);
+    resolved.settings.cluster.service.is_some()
+}
+
+/// What can be understood of files.
+fn unchecked(paths: &[PathBuf], environment: &Environment) -> Vec<RouteFile> {
     let lookup = |name: &str| environment.get(name).map(Into::into);
     let files = sources(paths, &mut ConfigErrors::default()).into_iter();
-    locks(&files.map(|source| RouteFile::read(Arc::new(source), &lookup).0).collect::<Vec<_>>())
+    files.map(|source| RouteFile::read(Arc::new(source), &lookup).0).collect()
 }
 
 fn locks(files: &[RouteFile]) -> Locks {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bactrian::cluster_kubernetes::{Election, KubernetesClusterSettings, Manifest};
-use bactrian::load::Loaded;
+use bactrian::load::{Loaded, is_clustered};
 use bactrian::settings::{Environment, Listen, SETTINGS};
 use clap::Args;
 use router_core::cluster::LockName;
@@ -67,12 +67,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 fn manifest(arguments: &Arguments) -> Result<Manifest, ExitCode> {
     let environment = Environment::of_process().for_pod();
     let mut pairs = arguments.sources.set.clone();
-    let mut loaded = arguments.sources.load_in(&pairs, &environment, Severity::Warning)?;
-    if loaded.service.is_some() {
+    if is_clustered(&arguments.sources.paths, &pairs, &environment) {
         // Whatever the file says for a laptop: lock files in three pods are three leaders.
         pairs.push("cluster.service=kubernetes".into());
-        loaded = arguments.sources.load_in(&pairs, &environment, Severity::Warning)?;
-    } else if !arguments.locks.is_empty() {
+    }
+    let loaded = arguments.sources.load_in(&pairs, &environment, Severity::Warning)?;
+    if loaded.service.is_none() && !arguments.locks.is_empty() {
         let text = "`--lock` needs a cluster service: add a table `[cluster]` with `service = \"auto\"`";
         return Err(output::misconfigured(text));
     }
