@@ -153,4 +153,31 @@ fn a_placeholder_in_an_id_is_an_error_at_the_placeholder() {
     assert_eq!(code, Some(78));
     assert!(said.contains("error: a placeholder is not replaced here\n --> routes.toml:2:9\n"), "{said}");
     assert!(said.contains(&format!(" {}\n", "^".repeat("${header.id}".len()))), "{said}");
+    let (code, _, said) =
+        check("[cluster]\nservice = 'file'\nroot = '/tmp/${node}'\n[[route]]\nfrom = 'timer:a'\n");
+    assert_eq!(code, Some(78));
+    assert!(said.contains("error: setting `cluster.root` takes text without placeholders"), "{said}");
+    assert!(said.contains(" --> routes.toml:3:8\n"), "{said}");
+}
+
+#[cfg(feature = "sql")]
+#[test]
+fn a_question_mark_that_was_meant_as_a_parameter_is_an_error() {
+    let text = |uri: &str| {
+        format!(
+            "[[route]]\nfrom = 'timer:a'\nsteps = [{{ to = {{ uri = '{uri}', data_source = 'sqlite:x' }} }}]\n"
+        )
+    };
+    for mark in ["?", "?&limit=1"] {
+        let (code, _, said) = check(&text(&format!("sql:select * from a where id = {mark}")));
+        assert_eq!(code, Some(78), "{mark}");
+        assert!(
+            said.contains(
+                "error: a `?` ends the statement, and no option follows it\n --> routes.toml:3:57\n"
+            ),
+            "{said}"
+        );
+        assert!(said.contains("a parameter is written `:name`"), "{said}");
+    }
+    assert_eq!(check(&text("sql:select * from a where id = :id")).0, Some(0));
 }

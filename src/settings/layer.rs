@@ -52,10 +52,15 @@ impl Layers {
         let path = setting.path();
         // Names and paths end up in logs, file names and records.
         let blank = text.is_empty() || text.trim() != text || text.contains(char::is_control);
-        let checked = match blank && matches!(setting.kind, OptionKind::Text) {
-            true => Err("text that is not empty, with no white space at its ends and no control characters"
-                .to_owned()),
-            false => setting.kind.check(text),
+        let checked = match setting.kind {
+            OptionKind::Text if text.contains("${") => {
+                Err("text without placeholders: only `${env:NAME}` in a file is replaced".to_owned())
+            }
+            OptionKind::Text if blank => {
+                Err("text that is not empty, with no white space at its ends and no control characters"
+                    .to_owned())
+            }
+            kind => kind.check(text),
         };
         match checked {
             Ok(value) => {
