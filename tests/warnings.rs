@@ -168,7 +168,7 @@ fn a_question_mark_that_was_meant_as_a_parameter_is_an_error() {
             "[[route]]\nfrom = 'timer:a'\nsteps = [{{ to = {{ uri = '{uri}', data_source = 'sqlite:x' }} }}]\n"
         )
     };
-    for mark in ["?", "?&limit=1"] {
+    for mark in ["?", "?&delay=1s"] {
         let (code, _, said) = check(&text(&format!("sql:select * from a where id = {mark}")));
         assert_eq!(code, Some(78), "{mark}");
         assert!(
