@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use components::MasterComponent;
 use router_core::cluster::{LockName, MemoryCluster};
-use router_core::error::{ConfigError, ConfigErrors};
+use router_core::error::{ConfigError, ConfigErrors, Severity};
 use router_core::registry::Registry;
 use router_core::router::RouterBuilder;
 use router_core::source::SourceFile;
@@ -29,12 +29,15 @@ pub struct Loaded {
     pub settings: Settings,
     /// The cluster service, where one is configured; [`cluster::open`] opens it.
     pub service: Option<Service>,
+    /// What keeps nothing from running; still to be shown.
+    pub warnings: ConfigErrors,
     registry: Registry,
 }
 
 /// Reads files and directories (all `*.toml` in them), the environment and `key=value` pairs, and checks
 /// everything: the routes against the components of `registry`, the settings against their list. Nothing
-/// is started, opened or created.
+/// is started, opened or created. `missing_secrets` says what it is when the environment variable or the file of a
+/// secret is not there: an error where the routes are to run, a warning elsewhere.
 ///
 /// # Errors
 /// Every mistake in all of them.
@@ -43,12 +46,13 @@ pub fn load(
     command_line: &[String],
     environment: &Environment,
     registry: Registry,
+    missing_secrets: Severity,
 ) -> Result<Loaded, ConfigErrors> {
     let mut errors = ConfigErrors::default();
     let mut files = Vec::new();
     let sources = sources(paths, &mut errors);
     // A file that cannot be read may have any route.
-    let mut routes_missing = errors.iter().len() > 0;
+    let mut routes_missing = errors.has_errors();
     for source in sources {
         let lookup = |name: &str| environment.get(name).map(Into::into);
         let (file, found) = RouteFile::read(Arc::new(source), &lookup);
@@ -64,7 +68,7 @@ pub fn load(
     // With a mistake in the settings, or a table that is not read, a cluster service that is missing may be
     // part of the same mistake.
     let mut clustered =
-        resolved.settings.cluster.service.is_some() || mistakes.iter().len() > 0 || routes_missing;
+        resolved.settings.cluster.service.is_some() || mistakes.has_errors() || routes_missing;
     errors.extend(mistakes);
     let service = errors.collect(cluster::service(&resolved, environment)).flatten();
     clustered |= service.is_some();
@@ -73,13 +77,14 @@ pub fn load(
             resolved.error("admin.listen", "probes and metrics are not built into this program".into());
         errors.push(error.help(crate::build_with("admin")));
     }
-    let loaded = Loaded { files, settings: resolved.settings, service, registry };
-    let mut checked = loaded.builder().mistakes(errors, routes_missing);
+    let settings = resolved.settings;
+    let mut loaded = Loaded { files, settings, service, warnings: ConfigErrors::default(), registry };
+    let mut checked = loaded.builder().mistakes(errors, routes_missing).missing_secrets(missing_secrets);
     if clustered {
         // Takes part in no election and creates nothing.
         checked = checked.cluster(MemoryCluster::new(loaded.settings.member()));
     }
-    checked.build()?;
+    loaded.warnings = checked.build_with_warnings()?.1;
     Ok(loaded)
 }
 
@@ -112,27 +117,13 @@ pub fn load_cluster(
     let (resolved, mistakes) = Settings::resolve(&files, environment, command_line);
     errors.extend(mistakes);
     let service = errors.collect(cluster::service(&resolved, environment)).flatten();
-    if service.is_none() && errors.iter().len() == 0 {
+    if service.is_none() && !errors.has_errors() {
         let help =
             "name the file with the `[cluster]` of the members, or say `--set cluster.service=kubernetes`";
         errors.push(ConfigError::new("no cluster service is named".to_owned()).help(help));
     }
     errors.into_result()?;
     service.map(|service| (resolved.settings, service)).ok_or_else(ConfigErrors::default)
-}
-
-/// Whether any layer of the settings names a cluster service. Errors are not looked at: [`load`] reports them.
-#[must_use]
-pub fn names_service(paths: &[PathBuf], command_line: &[String], environment: &Environment) -> bool {
-    let (resolved, _) = Settings::resolve(&readable(paths, environment), environment, command_line);
-    resolved.settings.cluster.service.is_some()
-}
-
-/// What can be read of files, or of none where none is named and there is no [`DEFAULT_FILE`].
-fn readable(paths: &[PathBuf], environment: &Environment) -> Vec<RouteFile> {
-    let lookup = |name: &str| environment.get(name).map(Into::into);
-    let files = sources(paths, &mut ConfigErrors::default()).into_iter();
-    files.map(|source| RouteFile::read(Arc::new(source), &lookup).0).collect()
 }
 
 impl Loaded {
@@ -162,7 +153,22 @@ pub type Locks = BTreeMap<LockName, Vec<String>>;
 /// is wrong with them is not looked at: a file that cannot be read has none.
 #[must_use]
 pub fn locks_of(paths: &[PathBuf], environment: &Environment) -> Locks {
-    locks(&readable(paths, environment))
+    locks(&unchecked(paths, environment))
+}
+
+/// Whether the files, the environment or the command line name a cluster service. What is wrong with them is not
+/// looked at.
+#[must_use]
+pub fn is_clustered(paths: &[PathBuf], command_line: &[String], environment: &Environment) -> bool {
+    let (resolved, _) = Settings::resolve(&unchecked(paths, environment), environment, command_line);
+    resolved.settings.cluster.service.is_some()
+}
+
+/// What can be understood of files.
+fn unchecked(paths: &[PathBuf], environment: &Environment) -> Vec<RouteFile> {
+    let lookup = |name: &str| environment.get(name).map(Into::into);
+    let files = sources(paths, &mut ConfigErrors::default()).into_iter();
+    files.map(|source| RouteFile::read(Arc::new(source), &lookup).0).collect()
 }
 
 fn locks(files: &[RouteFile]) -> Locks {

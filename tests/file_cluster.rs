@@ -143,6 +143,10 @@ impl Program {
         if let Some(user) = user {
             command.uid(user).gid(user).current_dir("/");
         }
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, log) = channel();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -264,6 +268,24 @@ fn a_standby_that_could_not_lead_says_so_while_it_stands_by() {
     leader.says(&["leading `lock1`"]);
     let standby = Program::run(&stage, "log:work", Some(65_534));
     standby.says(&["cannot stand for `lock1`", "lock1.lock", "right to write"]);
+}
+
+#[test]
+fn members_with_the_default_root_in_two_directories_name_the_root_of_each() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let run = |folder: &std::path::Path| {
+        let text = "[cluster]\nservice = 'file'\n[admin]\nlisten = 'off'\n[[route]]\nfrom = 'master:lock1:timer:t'\n";
+        fs::write(folder.join("routes.toml"), text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
+        command.arg("run").current_dir(folder);
+        Program::start(command)
+    };
+    let leaders = folders.each_ref().map(|folder| run(folder.path()));
+    for (leader, folder) in leaders.iter().zip(&folders) {
+        let root = format!("in {}/.bactrian/locks, ", folder.path().canonicalize().unwrap().display());
+        leader.says(&[&format!("leading `lock1` {root}term 1: ")]);
+        run(folder.path()).says(&[&format!("standing by for `lock1` {root}led by ")]);
+    }
 }
 
 #[test]

@@ -462,5 +462,5 @@ fn a_variable_that_is_not_text_is_not_one_that_is_not_set() {
     );
     let output = command(folder.path(), &["check"]).env("BACTRIAN_X", "y").output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert_eq!(stderr(&output), "note: the environment variable `BACTRIAN_X` is not a setting\n");
+    assert_eq!(stderr(&output), "warning: the environment variable `BACTRIAN_X` is not a setting\n");
 }

@@ -289,6 +289,13 @@ impl Arbiter for FileArbiter {
         self.table.state(lock).obstacle.subscribe()
     }
 
+    fn place(&self) -> Option<String> {
+        // The default root is a relative path: members that were started in different directories are in different
+        // clusters. Without a current directory there is no absolute one, and no member starts.
+        let root = std::path::absolute(&self.settings.root).ok()?;
+        Some(format!("in {}", root.display()))
+    }
+
     fn leader(&self, lock: &LockName) -> watch::Receiver<Option<Leader>> {
         self.table.state(lock).leader.subscribe()
     }

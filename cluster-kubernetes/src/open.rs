@@ -149,12 +149,25 @@ impl Candidate {
         Some(owner(name, uid))
     }
 
+    /// Where the locks are, for the log.
+    fn place(&self) -> String {
+        let (namespace, settings) = (&self.namespace, &self.settings);
+        match settings.resource {
+            Resource::Lease => format!("in the namespace {namespace}, group {}", settings.group),
+            Resource::ConfigMap => {
+                let name = settings.resource_name.as_deref().unwrap_or(config_map::RESOURCE_NAME);
+                format!("in the namespace {namespace}, ConfigMap {name}")
+            }
+        }
+    }
+
     fn election(&self, events: Option<&Events>) -> LeaseClusterSettings {
         let log = self.settings.termination_log.as_deref();
         let log = log.unwrap_or(Path::new(last_words::TERMINATION_LOG));
         let settings = LeaseClusterSettings::new(self.member.clone())
             .timing(self.timing)
             .incarnations(incarnations(self.incarnation, log))
+            .place(self.place())
             // By which the pods of all members are known.
             .ranked_as(self.identity.name.clone().unwrap_or_default());
         match events.cloned() {

@@ -261,7 +261,7 @@ impl Position {
 
 impl Cron {
     async fn position(&self, pipeline: &Pipeline) -> Result<Position, BoxError> {
-        let state = missed::state(pipeline, self.state.as_ref());
+        let state = pipeline.state(self.state.as_deref());
         let (state, stored) = missed::load_if_kept(state, self.missed != Missed::Skip).await?;
         let now = self.clock.now();
         let stored = stored["settled"].as_u64().map(|time| UNIX_EPOCH + Duration::from_millis(time));

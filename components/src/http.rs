@@ -215,7 +215,7 @@ pub(crate) fn refuse_credentials(uri: &EndpointUri, url: &str, advice: &str) -> 
         return Ok(());
     }
     let message = format!("a URI of component `{}` cannot contain a user or password", uri.scheme());
-    Err(ConfigError::new(message).help(advice))
+    Err(uri.hidden_by(ConfigError::new(message).help(advice)))
 }
 
 fn url(uri: &EndpointUri) -> Result<Url, ConfigError> {

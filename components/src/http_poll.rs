@@ -329,7 +329,7 @@ impl Consumer for HttpPoll {
     async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
         let poller = &*self.0;
         let needed = poller.cursor.is_some() || poller.dedupe.is_some();
-        let state = missed::state(&pipeline, poller.state.as_ref());
+        let state = pipeline.state(poller.state.as_deref());
         let (state, stored) = missed::load_if_kept(state, needed).await?;
         let mut batch = Batch { poller, pipeline: &pipeline, state, position: Position::read(&stored) };
         let mut backoff = Backoff::new(SHORTEST_BACKOFF, poller.max_backoff);

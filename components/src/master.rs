@@ -100,7 +100,7 @@ impl Component for MasterComponent {
             unreachable!("there is an error");
         };
         let lock = errors.collect(lock(uri, colon));
-        let delegate = errors.collect(context.source(&delegate));
+        let delegate = errors.collect(context.below_lock().source(&delegate));
         errors.into_result()?;
         let (Some(cluster), Some(lock), Some(delegate)) = (cluster, lock, delegate) else {
             unreachable!("what is missing is an error");

@@ -1,10 +1,8 @@
 //! [`Missed`]: what becomes of times at which nothing could fire, for `cron:` and `timer:`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use router_core::options::{OptionDescription, OptionKind, Options};
-use router_core::pipeline::Pipeline;
 use router_core::state::RouteState;
 use tracing::{info, warn};
 
@@ -30,7 +28,7 @@ pub(crate) const MAX_OPTION: OptionDescription = OptionDescription {
 
 pub(crate) const STATE_OPTION: OptionDescription = OptionDescription {
     name: "state",
-    kind: OptionKind::Text,
+    kind: OptionKind::StateFile,
     default: None,
     summary: "a file for the position of a route without a lock; below `master:` it travels with the lock",
 };
@@ -81,19 +79,6 @@ pub(crate) fn warn_if_ahead(route: &str, ahead: Duration) {
              of a host wrong?"
         );
     }
-}
-
-/// The state of a route, in the file of its option `state` where no lock carries it.
-pub(crate) fn state(pipeline: &Pipeline, file: Option<&PathBuf>) -> RouteState {
-    if let (Some(term), Some(file)) = (pipeline.term(), file) {
-        let (route, file) = (pipeline.route_id(), file.display());
-        warn!(
-            route,
-            "route `{route}` does not use the file `{file}`: its state travels with the lock `{}`",
-            term.lock()
-        );
-    }
-    pipeline.state(file.map(PathBuf::as_path))
 }
 
 /// The state, and what is in it; no state at all where the cluster service keeps none and it was not

@@ -250,6 +250,15 @@ fn statement_of(uri: &EndpointUri, dialect: Dialect) -> Result<Statement, Config
         found.into_iter().for_each(|error| errors.push(error));
         errors.into_result()
     };
+    // `where id = ?&data_source=...`: what was meant as a parameter has ended the statement.
+    let ended_by_mark = uri.as_str().split_once('?').is_some_and(|(statement, rest)| {
+        statement.ends_with(uri.path()) && (rest.is_empty() || rest.starts_with('&'))
+    });
+    if ended_by_mark && !uri.path().is_empty() {
+        let end = uri.path().len();
+        let error = uri.error_in_path(end..end + 1, "a `?` ends the statement, and no option follows it");
+        return Err(error.help("a parameter is written `:name`, a `?` of SQL `%3F`").into());
+    }
     // Before it is decoded: that may give no text, or another end to a quoted one.
     all(escapes::in_path_as_written(uri, dialect))?;
     let path = uri.required_path("a sql endpoint needs a statement: `sql:select * from x`")?;

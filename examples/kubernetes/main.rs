@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bactrian::cluster;
+use bactrian::core::error::Severity;
 use bactrian::load::load;
 use bactrian::logging::init_logging_as;
 use bactrian::prelude::*;
@@ -18,13 +19,14 @@ use bactrian::settings::Environment;
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let files = std::env::args_os().skip(2).map(PathBuf::from).collect::<Vec<_>>();
-    let loaded = load(&files, &[], &Environment::of_process(), bactrian::registry())?;
+    let loaded = load(&files, &[], &Environment::of_process(), bactrian::registry(), Severity::Error)?;
     init_logging_as(loaded.settings.log.format);
+    loaded.warnings.log_warnings();
     let admin = bactrian::admin::listen(&loaded.settings.admin, &Environment::of_process())?;
     let service = loaded.service.ok_or("the files name no cluster service")?;
     let cluster = cluster::open(service, &loaded.settings).await?;
     let view = cluster.view(&"lock2".parse()?).await?;
-    let router = loaded.builder().cluster(cluster.clone()).build()?;
+    let router = loaded.builder().cluster(cluster.clone()).build_with_warnings()?.0;
     let _admin = admin.map(|listener| listener.serve(&router)).transpose()?;
     // Asked to stop, the router finishes its work and closes the cluster, which ends the singleton as well.
     let (_, _) = tokio::join!(bactrian::run(&router), view.while_leading(singleton));

@@ -3,14 +3,15 @@
 //! A [`Component`] turns URIs into [`Endpoint`]s. An endpoint makes [`Consumer`]s (for `from`) and
 //! [`Processor`]s (for `to`), as often as asked. See the `timer` component for a complete one.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::cluster::ClusterService;
-use crate::error::{BoxError, ConfigErrors};
+use crate::error::{BoxError, ConfigError, ConfigErrors, Severity};
 use crate::exchange::Exchange;
-use crate::options::ComponentDescription;
+use crate::options::{ComponentDescription, uses};
 use crate::pipeline::{Pipeline, contain_panic};
 use crate::registry::Registry;
 use crate::stop::Stop;
@@ -113,19 +114,40 @@ pub struct BuildContext<'a> {
     pub registry: &'a Registry,
     /// The cluster service of the router, if it has one.
     pub cluster: Option<&'a Arc<dyn ClusterService>>,
+    /// Whether a lock carries the position of the endpoint: it is the delegate of `master:`.
+    pub(crate) below_lock: bool,
+    /// What a secret is that is not there.
+    pub(crate) missing_secrets: Severity,
+    pub(crate) warnings: &'a RefCell<ConfigErrors>,
 }
 
 /// An endpoint, and what exchanges are sent to.
 pub type Sink = (Box<dyn Endpoint>, Arc<dyn Processor>);
 
 impl BuildContext<'_> {
+    /// The context of an endpoint that runs under a lock, which carries its position.
+    #[must_use]
+    pub fn below_lock(self) -> Self {
+        Self { below_lock: true, ..self }
+    }
+
+    /// Says something that keeps nothing from running.
+    pub fn warn(&self, warning: ConfigError) {
+        self.warnings.borrow_mut().push(warning.severity(Severity::Warning));
+    }
+
     /// The endpoint at `uri`, of whichever component has its scheme.
     ///
     /// # Errors
     /// Every mistake in the URI; an unknown scheme.
     pub fn endpoint(&self, uri: &EndpointUri) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         let component = self.registry.component(uri)?;
-        component.endpoint(&uri.with_path_beside(component.description().path.key)?, self)
+        let description = component.description();
+        let uri = uri.with_path_beside(description.path.key)?;
+        let mut errors = uses::check(description, &uri, self);
+        let endpoint = errors.collect(component.endpoint(&uri, self));
+        self.warnings.borrow_mut().extend(errors.into_warnings()?);
+        Ok(endpoint.unwrap_or_else(|| unreachable!("what is missing is an error")))
     }
 
     /// The endpoint at `uri`, which can be consumed.

@@ -8,12 +8,13 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
-use crate::component::Processor;
+use crate::component::{BuildContext, Processor};
 use crate::definition::{DynamicDefinition, ExpressionDefinition};
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
@@ -74,10 +75,11 @@ impl DynamicTarget {
         definition: &DynamicDefinition,
         allowed: Allowed,
         surroundings: &Surroundings,
+        context: &BuildContext<'_>,
     ) -> Result<Self, ConfigErrors> {
         let target = match &definition.uri {
             ExpressionDefinition::Text(text) if !is_one_placeholder(text) => {
-                let template = Template::compile(text, &definition.options, &surroundings.registry)?;
+                let template = Template::compile(text, &definition.options, context)?;
                 template.check_allowed(&allowed)?;
                 Target::Template(template)
             }
@@ -145,7 +147,8 @@ impl DynamicTarget {
             (self.kind(&uri)? == PathKind::Route).then(|| format_smolstr!("{}:{decoded}", uri.scheme()));
         // Asked before the component is: it would keep a place for each name that messages think of.
         self.check_consumed(address.as_deref())?;
-        let (_, processor) = self.surroundings.context().sink(&uri)?;
+        // What the author wrote was checked when it was compiled.
+        let (_, processor) = self.surroundings.context(&RefCell::default()).sink(&uri)?;
         Ok(Made { processor, address })
     }
 

@@ -16,9 +16,20 @@ use crate::source::{Origin, SourceFile, SourceText};
 /// Any error of user code and of components.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
+/// Whether what was found in a configuration keeps it from running.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Severity {
+    /// Nothing is built.
+    #[default]
+    Error,
+    /// It runs, most likely not as meant.
+    Warning,
+}
+
 /// One mistake in a route definition: what is wrong, where exactly, and how to mend it.
 #[derive(Clone, Debug)]
 pub struct ConfigError {
+    severity: Severity,
     message: String,
     label: String,
     help: Option<String>,
@@ -52,6 +63,7 @@ impl ConfigError {
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
         Self {
+            severity: Severity::Error,
             message: message.into(),
             label: String::new(),
             help: None,
@@ -71,6 +83,17 @@ impl ConfigError {
     #[must_use]
     pub fn in_file(file: &Arc<SourceFile>, range: Range<usize>, message: impl Into<String>) -> Self {
         Self { place: Some(Place::File { file: Arc::clone(file), range }), ..Self::new(message) }
+    }
+
+    /// The same, as an error or as a warning.
+    #[must_use]
+    pub fn severity(mut self, severity: Severity) -> Self {
+        self.severity = severity;
+        self
+    }
+
+    fn is_warning(&self) -> bool {
+        self.severity == Severity::Warning
     }
 
     /// A short remark beside the caret.
@@ -116,6 +139,26 @@ impl ConfigError {
         &self.message
     }
 
+    /// The name of the file that it is in, if it is in one.
+    #[must_use]
+    pub fn file(&self) -> Option<&str> {
+        match &self.place {
+            Some(Place::File { file, .. }) => Some(&file.name),
+            _ => None,
+        }
+    }
+
+    /// All of it in one line, for a log: `routes.toml:4:20: ...`.
+    fn line(&self) -> String {
+        let place = match &self.place {
+            Some(Place::File { file, range }) => format!("{}: ", file.position(range.start)),
+            Some(Place::Code { location: Some(location), .. }) => format!("{location}: "),
+            _ => String::new(),
+        };
+        let help = self.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+        format!("{place}{}{help}", self.message)
+    }
+
     /// Where the error sorts among others: by file, then by position.
     fn position(&self) -> (&str, usize) {
         match &self.place {
@@ -141,7 +184,8 @@ impl fmt::Display for ConfigError {
 
 impl Error for ConfigError {}
 
-/// Every mistake of a configuration: nothing is built while there is one, and none hides another.
+/// Every mistake of a configuration: nothing is built while there is one, and none hides another. Warnings stand
+/// among them, and keep nothing from being built.
 #[derive(Clone, Default)]
 pub struct ConfigErrors {
     errors: Vec<ConfigError>,
@@ -163,16 +207,39 @@ impl ConfigErrors {
         result.map_err(|errors| self.extend(errors.into())).ok()
     }
 
-    /// `Ok` when there is none.
+    /// `Ok` when there is none but warnings, which are lost; [`into_warnings`](Self::into_warnings) returns them.
     ///
     /// # Errors
-    /// Itself, sorted by place, when there is at least one.
-    pub fn into_result(mut self) -> Result<(), Self> {
-        if self.errors.is_empty() {
-            return Ok(());
-        }
+    /// As [`into_warnings`](Self::into_warnings).
+    pub fn into_result(self) -> Result<(), Self> {
+        self.into_warnings().map(drop)
+    }
+
+    /// The warnings, sorted by place, when there is nothing else.
+    ///
+    /// # Errors
+    /// Itself, sorted by place, warnings among them, when there is at least one error.
+    pub fn into_warnings(mut self) -> Result<Self, Self> {
         self.errors.sort_by(|left, right| left.position().cmp(&right.position()));
-        Err(self)
+        if self.has_errors() { Err(self) } else { Ok(self) }
+    }
+
+    /// Whether there is one that is no warning.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.errors.iter().any(|error| !error.is_warning())
+    }
+
+    /// The warnings among them.
+    pub fn warnings(&self) -> impl Iterator<Item = &ConfigError> {
+        self.errors.iter().filter(|error| error.is_warning())
+    }
+
+    /// Writes each warning to the log, in one line.
+    pub fn log_warnings(&self) {
+        for warning in self.warnings() {
+            tracing::warn!("{}", warning.line());
+        }
     }
 
     pub(crate) fn in_route(mut self, route: &str) -> Self {
@@ -180,7 +247,7 @@ impl ConfigErrors {
         self
     }
 
-    /// The errors, in the order in which they will be printed.
+    /// The errors and warnings, in the order in which they will be printed.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &ConfigError> + DoubleEndedIterator {
         self.errors.iter()
     }

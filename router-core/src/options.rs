@@ -1,6 +1,10 @@
 //! [`ComponentDescription`]: one list of a component's options, from which its URIs are checked and its
 //! documentation is printed; and [`Options`]: the checked values.
 
+pub(crate) mod uses;
+
+pub use uses::without_unit;
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -113,6 +117,8 @@ pub enum OptionKind {
     Choice(&'static [&'static str]),
     /// Where a password or token is kept: `env:NAME` or `file:/path`.
     Secret,
+    /// A file for the position of a route, where no lock carries it.
+    StateFile,
     /// Where to listen: an IP address and a port, or `off`, for which `false` stands too.
     Address,
 }
@@ -126,7 +132,7 @@ impl OptionKind {
             Self::Integer => "integer".into(),
             Self::PositiveInteger => "positive integer".into(),
             Self::Boolean => "boolean".into(),
-            Self::Text | Self::Template(_) | Self::Query => "text".into(),
+            Self::Text | Self::Template(_) | Self::Query | Self::StateFile => "text".into(),
             Self::Url => "URL".into(),
             Self::Choice(words) => words.join(", "),
             Self::Secret => "secret".into(),
@@ -173,7 +179,9 @@ impl OptionKind {
                 "false" => Ok(OptionValue::Boolean(false)),
                 _ => Err("`true` or `false`".into()),
             },
-            Self::Text | Self::Template(_) | Self::Query | Self::Url => Ok(OptionValue::Text(text.into())),
+            Self::Text | Self::Template(_) | Self::Query | Self::StateFile | Self::Url => {
+                Ok(OptionValue::Text(text.into()))
+            }
             Self::Choice(words) => match words.iter().find(|word| word.eq_ignore_ascii_case(text)) {
                 Some(word) => Ok(OptionValue::Text((*word).into())),
                 None => Err(format!("one of {}", words.join(", "))),

@@ -1,6 +1,8 @@
 //! Compiling: a definition and a registry make a [`Route`], or every error at once.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use smol_str::{SmolStr, ToSmolStr};
@@ -12,11 +14,11 @@ use crate::definition::{
     ProcessDefinition, RouteDefinition, StepDefinition,
 };
 use crate::dynamic::{self, Allowed, AllowedEndpoint, DynamicTarget};
-use crate::error::{ConfigError, ConfigErrors};
+use crate::error::{ConfigError, ConfigErrors, Severity};
 use crate::error_handler::ErrorHandler;
 use crate::expression::{Expression, Predicate};
 use crate::flight::Dropped;
-use crate::options::parse_duration;
+use crate::options::{parse_duration, without_unit};
 use crate::pipeline::{Action, Branch, Pipeline, Program, Step};
 use crate::registry::Registry;
 use crate::router::links::{CallKind, Links, LocalCall};
@@ -48,6 +50,8 @@ pub(crate) struct Surroundings {
     pub(crate) cluster: Option<Arc<dyn ClusterService>>,
     pub(crate) node: SmolStr,
     pub(crate) dropped: Dropped,
+    /// What a secret is that is not there.
+    pub(crate) missing_secrets: Severity,
     /// What the routes consume that others call, at present.
     pub(crate) consumed: Arc<RwLock<HashSet<SmolStr>>>,
 }
@@ -58,16 +62,22 @@ impl Surroundings {
         self.consumed.read().unwrap_or_else(PoisonError::into_inner).contains(address)
     }
 
-    pub(crate) fn context(&self) -> BuildContext<'_> {
-        BuildContext { registry: &self.registry, cluster: self.cluster.as_ref() }
+    pub(crate) fn context<'a>(&'a self, warnings: &'a RefCell<ConfigErrors>) -> BuildContext<'a> {
+        BuildContext {
+            registry: &self.registry,
+            cluster: self.cluster.as_ref(),
+            below_lock: false,
+            missing_secrets: self.missing_secrets,
+            warnings,
+        }
     }
 
-    /// Compiles a route; `number` names it when it has no id.
+    /// Compiles a route, and returns it with the warnings about it; `number` names it when it has no id.
     pub(crate) fn compile(
         &self,
         definition: &RouteDefinition,
         number: usize,
-    ) -> Result<Route, Box<Mistaken>> {
+    ) -> Result<(Route, ConfigErrors), Box<Mistaken>> {
         let id = match &definition.id {
             Some(id) => id.as_str().to_smolstr(),
             None => smol_str::format_smolstr!("route{number}"),
@@ -75,16 +85,25 @@ impl Surroundings {
         let mut compiler = Compiler {
             surroundings: self,
             errors: ConfigErrors::default(),
+            warnings: RefCell::default(),
             calls: Vec::new(),
             conditions: 0,
         };
         if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().trim().is_empty()) {
             compiler.errors.push(ConfigError::at(text, 0..text.as_str().len(), "a route id cannot be empty"));
         }
+        if let Some(text) = &definition.id
+            && let Some(range) = placeholder(text)
+        {
+            let error = ConfigError::at(text, range, "a placeholder is not replaced here");
+            compiler.errors.push(error.help("a route has one id: no message chooses it"));
+        }
         let source = definition.from.as_ref().and_then(|from| compiler.source(from));
         let steps = compiler.steps(&definition.steps, "step ");
         let error_handler = compiler.error_handler(definition.error_handler.as_ref());
-        let Compiler { errors, calls, .. } = compiler;
+        let Compiler { mut errors, warnings, calls, .. } = compiler;
+        errors.extend(warnings.into_inner());
+        let errors = errors.in_route(&id);
         let linked = source
             .as_ref()
             .map(|(from, endpoint)| (from.clone(), endpoint.local_address().map(ToSmolStr::to_smolstr)))
@@ -93,8 +112,8 @@ impl Surroundings {
                 from.unwrap_or_else(|| SourceText::computed(""))
             });
         let links = Links { route: id.clone(), source: linked, calls };
-        let (Ok(()), Some((from, endpoint))) = (errors.clone().into_result(), source) else {
-            return Err(Box::new(Mistaken { errors: errors.in_route(&id), links }));
+        let (false, Some((from, endpoint))) = (errors.has_errors(), source) else {
+            return Err(Box::new(Mistaken { errors, links }));
         };
         let program = Program {
             route_id: id.clone(),
@@ -106,7 +125,7 @@ impl Surroundings {
             note: Mutex::new(None),
             metrics: OnceLock::new(),
         };
-        Ok(Route {
+        let route = Route {
             id,
             description: definition.description.clone(),
             auto_startup: definition.auto_startup,
@@ -115,7 +134,8 @@ impl Surroundings {
             endpoint,
             pipeline: Pipeline::new(Arc::new(program)),
             links,
-        })
+        };
+        Ok((route, errors))
     }
 }
 
@@ -123,6 +143,7 @@ impl Surroundings {
 struct Compiler<'a> {
     surroundings: &'a Surroundings,
     errors: ConfigErrors,
+    warnings: RefCell<ConfigErrors>,
     calls: Vec<LocalCall>,
     /// How many steps so far, before or around the present one, may keep an exchange from getting there.
     conditions: usize,
@@ -131,7 +152,7 @@ struct Compiler<'a> {
 impl Compiler<'_> {
     fn source(&mut self, from: &EndpointDefinition) -> Option<(EndpointUri, Box<dyn Endpoint>)> {
         let uri = self.errors.collect(EndpointUri::new(from))?;
-        let endpoint = self.errors.collect(self.surroundings.context().source(&uri))?;
+        let endpoint = self.errors.collect(self.surroundings.context(&self.warnings).source(&uri))?;
         Some((uri, endpoint))
     }
 
@@ -142,7 +163,8 @@ impl Compiler<'_> {
 
     fn called(&mut self, to: &EndpointDefinition, kind: CallKind) -> Option<Arc<dyn Processor>> {
         let uri = self.errors.collect(EndpointUri::new(to))?;
-        let (endpoint, processor) = self.errors.collect(self.surroundings.context().sink(&uri))?;
+        let (endpoint, processor) =
+            self.errors.collect(self.surroundings.context(&self.warnings).sink(&uri))?;
         if let Some(address) = endpoint.local_address() {
             let kind = if endpoint.is_synchronous() { kind } else { CallKind::Queued };
             self.calls.push(LocalCall { address: address.into(), uri, kind });
@@ -159,7 +181,8 @@ impl Compiler<'_> {
         }
         let allowed = definition.allow.iter().map(|text| self.allowed(text)).collect::<Vec<_>>();
         let named = Allowed::new(allowed.into_iter().collect::<Option<Vec<_>>>()?);
-        let target = DynamicTarget::compile(definition, named, self.surroundings);
+        let context = self.surroundings.context(&self.warnings);
+        let target = DynamicTarget::compile(definition, named, self.surroundings, &context);
         Some(Action::ToDynamic(Box::new(self.errors.collect(target)?)))
     }
 
@@ -248,11 +271,9 @@ impl Compiler<'_> {
     }
 
     fn name(&mut self, name: &SourceText, what: &str) -> Option<SmolStr> {
-        let text = name.as_str();
-        if let Some(start) = text.find("${") {
-            let end = text[start..].find('}').map_or(text.len(), |length| start + length + 1);
+        if let Some(range) = placeholder(name) {
             let message = format!("the name of a {what} is the same for every exchange");
-            let error = ConfigError::at(name, start..end, message);
+            let error = ConfigError::at(name, range, message);
             self.errors
                 .push(error.help("a message cannot name it: write the name; the value may be a placeholder"));
             return None;
@@ -277,6 +298,13 @@ impl Compiler<'_> {
             });
             return None;
         }
+        if let ExpressionDefinition::Text(text) = duration {
+            let found =
+                |message| ConfigError::at(text, 0..text.as_str().len(), format!("`delay`: {message}"));
+            if let Some(warning) = without_unit(text.as_str(), found) {
+                self.errors.push(warning);
+            }
+        }
         Some(expression)
     }
 
@@ -286,6 +314,14 @@ impl Compiler<'_> {
         let dead_letter = dead_letter.and_then(|endpoint| self.called(endpoint, CallKind::DeadLetter));
         ErrorHandler::new(definition.clone(), dead_letter)
     }
+}
+
+/// The first placeholder in a text that has none.
+fn placeholder(text: &SourceText) -> Option<Range<usize>> {
+    let text = text.as_str();
+    let start = text.find("${")?;
+    let end = text[start..].find('}').map_or(text.len(), |length| start + length + 1);
+    Some(start..end)
 }
 
 /// Whether an exchange may end its way through the route in this step.

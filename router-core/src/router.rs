@@ -7,6 +7,7 @@ pub(crate) mod links;
 mod order;
 mod supervisor;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -219,7 +220,10 @@ impl Router {
     #[track_caller]
     pub fn producer(&self, endpoint: impl IntoEndpoint) -> Result<Arc<dyn Processor>, ConfigErrors> {
         let uri = EndpointUri::new(&endpoint.into_endpoint())?;
-        Ok(self.shared.surroundings.context().sink(&uri)?.1)
+        let warnings = RefCell::default();
+        let (_, processor) = self.shared.surroundings.context(&warnings).sink(&uri)?;
+        warnings.into_inner().log_warnings();
+        Ok(processor)
     }
 
     /// Where this router is in its life.
@@ -338,18 +342,18 @@ impl Router {
         let others = others.map(|entry| &*entry.route).collect::<Vec<_>>();
         let taken = |id: &str| others.iter().any(|other| other.id == id);
         let number = (1..).find(|number| !taken(&format!("route{number}"))).unwrap_or_default();
-        let route =
-            self.shared.surroundings.compile(definition, number).map_err(|mistaken| {
-                match mistaken.errors {
-                    errors if errors.iter().len() == 0 => links::no_source(&mistaken.links.route).into(),
-                    errors => errors,
-                }
-            })?;
+        let (route, warnings) = self.shared.surroundings.compile(definition, number).map_err(|mistaken| {
+            match mistaken.errors {
+                errors if !errors.has_errors() => links::no_source(&mistaken.links.route).into(),
+                errors => errors,
+            }
+        })?;
         let mut errors = links::check_joining(&route.links, others.iter().map(|other| &other.links));
         if taken(&route.id) {
             errors.push(links::duplicate_id(definition, &route.id, None));
         }
         errors.into_result()?;
+        warnings.log_warnings();
         Ok(route)
     }
 

@@ -330,6 +330,12 @@ impl EndpointUri {
         ConfigError::at(&self.text, self.start..self.text.as_str().len(), message)
     }
 
+    /// The same error, which hides the URI wherever it is printed: for what holds a secret.
+    #[must_use]
+    pub fn hidden_by(&self, error: ConfigError) -> ConfigError {
+        error.hiding(&self.text, 0..self.text.as_str().len())
+    }
+
     pub(crate) fn options(&self) -> &[UriOption] {
         &self.options
     }

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use bactrian::settings::Environment;
+use router_core::error::{ConfigError, Severity};
 
 use super::{Sources, output};
 
 pub(super) fn run(sources: &Sources) -> ExitCode {
-    let loaded = match sources.load() {
+    let loaded = match sources.load(Severity::Warning) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
@@ -17,10 +17,15 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
         let count = file.routes.len();
         let routes = if count == 1 { "route" } else { "routes" };
         // Writing into a string cannot fail.
-        let _ = writeln!(report, "{}: {count} {routes}, 0 problems", file.file.name);
+        let _ = write!(report, "{}: {count} {routes}, 0 problems", file.file.name);
+        let here = |warning: &&ConfigError| warning.file() == Some(&file.file.name);
+        match loaded.warnings.warnings().filter(here).count() {
+            0 => report.push('\n'),
+            count => {
+                let _ = writeln!(report, ", {}", output::warnings(count));
+            }
+        }
     }
-    for note in Environment::of_process().notes() {
-        output::diagnostic(&format!("note: {note}"));
-    }
+    output::config_warnings(&loaded.warnings);
     output::data(&report)
 }

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use bactrian::load::{Loaded, load};
 use bactrian::settings::Environment;
 use clap::{Args, Parser, Subcommand};
+use router_core::error::Severity;
 
 /// Routes that exactly one replica runs.
 #[derive(Parser)]
@@ -83,13 +84,18 @@ struct Sources {
 }
 
 impl Sources {
-    /// Everything, checked, or the exit code after all mistakes were printed.
-    fn load(&self) -> Result<Loaded, ExitCode> {
-        self.load_in(&plugin::pairs(&self.set, None), &Environment::of_process())
+    /// Everything, checked, or the exit code after all mistakes were printed. See [`load`] for `missing_secrets`.
+    fn load(&self, missing_secrets: Severity) -> Result<Loaded, ExitCode> {
+        self.load_in(&plugin::pairs(&self.set, None), &Environment::of_process(), missing_secrets)
     }
 
-    fn load_in(&self, pairs: &[String], environment: &Environment) -> Result<Loaded, ExitCode> {
-        load(&self.paths, pairs, environment, bactrian::registry())
+    fn load_in(
+        &self,
+        pairs: &[String],
+        environment: &Environment,
+        missing_secrets: Severity,
+    ) -> Result<Loaded, ExitCode> {
+        load(&self.paths, pairs, environment, bactrian::registry(), missing_secrets)
             .map_err(|errors| output::config_errors(&errors))
     }
 }

@@ -26,11 +26,28 @@ pub(super) fn try_data(text: &str) -> Result<(), ExitCode> {
 
 /// Prints all mistakes.
 pub(super) fn config_errors(errors: &ConfigErrors) -> ExitCode {
-    let printed = if stderr_has_colours() { errors.styled() } else { errors.to_string() };
-    let count = errors.iter().len();
+    let count = errors.warnings().count();
+    let beside = if count > 0 { format!(", {}", warnings(count)) } else { String::new() };
+    let count = errors.iter().len() - count;
     let problems = if count == 1 { "problem" } else { "problems" };
-    diagnostic(&format!("{printed}\n\n{count} {problems}, nothing was started"));
+    diagnostic(&format!("{}\n\n{count} {problems}{beside}, nothing was started", printed(errors)));
     ExitCode::from(BAD_CONFIGURATION)
+}
+
+/// Prints all warnings, if there are any.
+pub(super) fn config_warnings(errors: &ConfigErrors) {
+    if errors.warnings().next().is_some() {
+        diagnostic(&printed(errors));
+    }
+}
+
+/// So many warnings, in words.
+pub(super) fn warnings(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "warning" } else { "warnings" })
+}
+
+fn printed(errors: &ConfigErrors) -> String {
+    if stderr_has_colours() { errors.styled() } else { errors.to_string() }
 }
 
 /// Says what is wrong with the configuration as a whole.

@@ -7,7 +7,7 @@ use bactrian::cluster;
 use bactrian::load::Loaded;
 use bactrian::logging::{self, init_logging_as};
 use bactrian::settings::Environment;
-use router_core::error::{BoxError, Chain};
+use router_core::error::{BoxError, Chain, Severity};
 use router_core::router::Shutdown;
 
 use super::{Sources, output};
@@ -24,14 +24,12 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
     if let Err(error) = bactrian::listen_for_signals() {
         return output::failure(&format!("cannot listen for signals: {error}"));
     }
-    let loaded = match sources.load() {
+    let loaded = match sources.load(Severity::Error) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
     init_logging_as(loaded.settings.log.format);
-    for note in Environment::of_process().notes() {
-        tracing::warn!("{note}");
-    }
+    loaded.warnings.log_warnings();
     allow_many_files();
     let ended =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(BoxError::from).and_then(
@@ -75,7 +73,8 @@ async fn route(loaded: &Loaded) -> Result<Shutdown, BoxError> {
     if let Some(service) = loaded.service {
         builder = builder.cluster(cluster::open(service, &loaded.settings).await?);
     }
-    let router = builder.build()?;
+    // The warnings are in the log already.
+    let (router, _) = builder.build_with_warnings()?;
     #[cfg(feature = "admin")]
     let _admin = admin.map(|listener| listener.serve(&router)).transpose()?;
     Ok(bactrian::run(&router).await)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use router_core::error::ConfigErrors;
+use router_core::error::{ConfigError, ConfigErrors, Severity};
 use router_core::source::SourceFile;
 
 use super::layer::{Layers, Place};
@@ -45,8 +45,7 @@ impl Environment {
 
     /// What is said of variables that begin as those of settings do, and are none. They may well be those of another
     /// program: Kubernetes itself sets some in every pod, for each service of its namespace.
-    #[must_use]
-    pub fn notes(&self) -> Vec<String> {
+    fn notes(&self) -> Vec<String> {
         let unknown = self.variables.keys().filter(|name| {
             let key = name.strip_prefix(VARIABLE_PREFIX);
             key.is_some_and(|key| !key.contains("__")) && !is_service_link(name)
@@ -102,6 +101,9 @@ impl FromIterator<(String, String)> for Environment {
 impl Layers {
     pub(super) fn add_environment(&mut self, environment: &Environment) {
         self.begin();
+        for note in environment.notes() {
+            self.errors.push(ConfigError::new(note).severity(Severity::Warning));
+        }
         for (name, value) in
             environment.variables.iter().filter(|(name, _)| name.starts_with(VARIABLE_PREFIX))
         {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use config::{Config, Map, Source, Value};
 use router_core::error::{ConfigError, ConfigErrors};
-use router_core::options::OptionKind;
+use router_core::options::{OptionKind, without_unit};
 use router_core::source::SourceFile;
 
 use super::list::SETTINGS;
@@ -52,13 +52,24 @@ impl Layers {
         let path = setting.path();
         // Names and paths end up in logs, file names and records.
         let blank = text.is_empty() || text.trim() != text || text.contains(char::is_control);
-        let checked = match blank && matches!(setting.kind, OptionKind::Text) {
-            true => Err("text that is not empty, with no white space at its ends and no control characters"
-                .to_owned()),
-            false => setting.kind.check(text),
+        let checked = match setting.kind {
+            OptionKind::Text if text.contains("${") => {
+                Err("text without placeholders: only `${env:NAME}` in a file is replaced".to_owned())
+            }
+            OptionKind::Text if blank => {
+                Err("text that is not empty, with no white space at its ends and no control characters"
+                    .to_owned())
+            }
+            kind => kind.check(text),
         };
         match checked {
             Ok(value) => {
+                let found = |message| place.error(format!("setting `{path}`: {message}"));
+                if let OptionKind::Duration = setting.kind
+                    && let Some(warning) = without_unit(text, found)
+                {
+                    self.errors.push(warning);
+                }
                 if let Some(layer) = self.layers.last_mut() {
                     layer.0.insert(path.clone(), Value::new(Some(&place.file.name), value));
                 }

@@ -122,7 +122,11 @@ fn takes(kind: OptionKind) -> String {
         OptionKind::Integer => "a whole number, not negative".into(),
         OptionKind::PositiveInteger => "a whole number of at least 1".into(),
         OptionKind::Boolean => "`true` or `false`".into(),
-        OptionKind::Text | OptionKind::Template(_) | OptionKind::Query | OptionKind::Url => "text".into(),
+        OptionKind::Text
+        | OptionKind::Template(_)
+        | OptionKind::Query
+        | OptionKind::StateFile
+        | OptionKind::Url => "text".into(),
         OptionKind::Choice(words) => format!("one of {}", words.join(", ")),
         OptionKind::Secret => "`env:NAME` or `file:/path`".into(),
         OptionKind::Address => "an IP address and a port in a text, or `off`".into(),

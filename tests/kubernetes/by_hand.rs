@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bactrian::cluster_kubernetes::{Group, bare_lock};
 use kube::ResourceExt as _;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::judge::now;
@@ -57,7 +58,8 @@ fn a_lock_that_is_deleted_and_made_anew_rests_for_the_takeover_wait() {
     let leader = take_leader(&mut members, &led);
     leader.proxy.set(Fault::BlackHole);
     let deleted = delete(&stage, LOCK);
-    stage.make_locks(1);
+    let lease = bare_lock(&Group::default(), &"lock1".parse().unwrap());
+    stage.block(async { stage.leases().create(&PostParams::default(), &lease).await.unwrap() });
     let next = stage.wait_for_term_after(led.term);
     println!("lock deleted and made anew: {:?}", between(deleted, next.start));
     leader.proxy.set(Fault::None);

@@ -91,7 +91,7 @@ fn while_the_server_is_away_each_pod_says_since_when_and_for_how_long() {
         "a leader, and one that knows it",
         Box::new(|| {
             let leads = (0..2).filter(|user| log(*user).contains("Hello World!")).count();
-            leads == 1 && (0..2).any(|user| log(user).contains("standing by for `lock1`, led by"))
+            leads == 1 && (0..2).any(|user| log(user).contains("standing by for `lock1` in the namespace "))
         }),
     );
     stage.server.kill_server();

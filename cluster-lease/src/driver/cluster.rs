@@ -66,6 +66,7 @@ pub struct LeaseCluster {
     closing: CancellationToken,
     /// How long a takeover may take when all is well.
     patience: Duration,
+    place: Option<String>,
     /// Ends terms at their deadline; `None` where it is a task.
     sentinel: Option<JoinHandle<()>>,
 }
@@ -120,6 +121,7 @@ impl LeaseCluster {
         };
         office.tell(Input::Candidates(candidates(&settings.candidates)));
         let patience = settings.timing.takeover_wait() + settings.timing.heartbeat();
+        let place = settings.place.clone();
         let around = Surroundings {
             local: local.clone(),
             timing: settings.timing,
@@ -140,6 +142,7 @@ impl LeaseCluster {
             tasks,
             closing: CancellationToken::new(),
             patience,
+            place,
             sentinel,
         }))
     }
@@ -196,7 +199,8 @@ impl LeaseCluster {
         if participants.len() == participants.capacity() {
             participants.retain(|_, participant| participant.strong_count() > 0);
         }
-        let (publisher, leadership) = LeadershipPublisher::with_patience(lock.clone(), self.patience);
+        let (publisher, leadership) =
+            LeadershipPublisher::with_patience(lock.clone(), self.place.as_deref(), self.patience);
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
         let participant = Arc::new(Participant {
             office: Arc::clone(&self.office),

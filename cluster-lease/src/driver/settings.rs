@@ -72,6 +72,7 @@ pub struct LeaseClusterSettings {
     pub(crate) strict: bool,
     pub(crate) candidates: Vec<(SmolStr, u32)>,
     pub(crate) ranked_as: Option<SmolStr>,
+    pub(crate) place: Option<String>,
     pub(crate) observer: Option<Arc<Observer>>,
     pub(crate) clock: Option<Arc<dyn Clock>>,
     pub(crate) incarnations: Option<Arc<dyn Fn() -> u128 + Send + Sync>>,
@@ -88,6 +89,7 @@ impl LeaseClusterSettings {
             strict: true,
             candidates: Vec::new(),
             ranked_as: None,
+            place: None,
             observer: None,
             clock: None,
             incarnations: None,
@@ -124,6 +126,13 @@ impl LeaseClusterSettings {
     #[must_use]
     pub fn ranked_as(mut self, name: impl Into<SmolStr>) -> Self {
         self.ranked_as = Some(name.into());
+        self
+    }
+
+    /// Where the locks are kept, for the lines of the log that say who leads: `in the namespace time`.
+    #[must_use]
+    pub fn place(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into());
         self
     }
 

@@ -20,7 +20,6 @@ use super::bot::{Bot, CallError};
 use super::position::Position;
 use crate::http::Backoff;
 use crate::metrics::POLL_CONFLICTS;
-use crate::missed;
 
 /// How much longer than the server we wait for the answer to a poll.
 const GRACE: Duration = Duration::from_secs(10);
@@ -87,7 +86,7 @@ impl<'a> Session<'a> {
     async fn start(poller: &'a Poller, pipeline: &'a Pipeline) -> Result<Self, BoxError> {
         let bot_id = poller.bot.id()?;
         let stores = poller.dedupe || poller.drop_pending;
-        let state = stores.then(|| missed::state(pipeline, poller.state.as_ref()));
+        let state = stores.then(|| pipeline.state(poller.state.as_deref()));
         let stored = match &state {
             Some(state) => state.load().await?.unwrap_or_default(),
             None => Value::Null,

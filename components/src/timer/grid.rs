@@ -126,7 +126,7 @@ impl CatchUp {
 
     /// The grid, and whether it is a new one.
     async fn grid(&self, timer: &Timer, pipeline: &Pipeline) -> Result<(Grid, bool), BoxError> {
-        let state = missed::state(pipeline, self.state.as_ref());
+        let state = pipeline.state(self.state.as_deref());
         let stored = state.load().await?.and_then(|value| value["settled"].as_u64());
         let (started, start) = (Instant::now(), now());
         let mut grid = Grid { started, start, period: timer.period, settled: Duration::ZERO, state };

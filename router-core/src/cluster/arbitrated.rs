@@ -74,6 +74,11 @@ pub trait Arbiter: Send + Sync + 'static {
         watch::channel(None).1
     }
 
+    /// Where the locks are kept, for the lines of the log that say who leads: `in /run/locks`. By default nothing.
+    fn place(&self) -> Option<String> {
+        None
+    }
+
     /// Who leads `lock`, as far as known.
     fn leader(&self, lock: &LockName) -> watch::Receiver<Option<Leader>>;
 
@@ -159,7 +164,11 @@ impl<A: Arbiter> ArbitratedCluster<A> {
             return participant;
         }
         participants.retain(|_, participant| participant.strong_count() > 0);
-        let (publisher, leadership) = LeadershipPublisher::new(lock.clone());
+        let (publisher, leadership) = LeadershipPublisher::with_patience(
+            lock.clone(),
+            self.arbiter.place().as_deref(),
+            LeadershipPublisher::DEFAULT_PATIENCE,
+        );
         let (resign, resignations) = mpsc::unbounded_channel();
         let left = self.closing.child_token();
         let arbiter = Arc::clone(&self.arbiter);

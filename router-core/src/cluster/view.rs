@@ -137,6 +137,8 @@ impl ClusterView {
 /// here. So are the warnings about a lock that stays without a leader.
 pub struct LeadershipPublisher {
     lock: LockName,
+    /// Where the lock is kept, as a part of a sentence that begins with a space; or nothing.
+    place: String,
     leadership: watch::Sender<Leadership>,
     transitions: Transitions,
 }
@@ -157,15 +159,20 @@ impl LeadershipPublisher {
     /// A publisher, and the receiver for [`ClusterView::new`].
     #[must_use]
     pub fn new(lock: LockName) -> (Self, watch::Receiver<Leadership>) {
-        Self::with_patience(lock, Self::DEFAULT_PATIENCE)
+        Self::with_patience(lock, None, Self::DEFAULT_PATIENCE)
     }
 
-    /// As [`new`](Self::new), for a backend whose takeover can take as long as `patience` when all is well.
+    /// As [`new`](Self::new), for a backend whose takeover can take as long as `patience` when all is well, and that
+    /// says where its locks are kept, as [`Arbiter::place`](super::Arbiter::place) does.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     #[must_use]
-    pub fn with_patience(lock: LockName, patience: Duration) -> (Self, watch::Receiver<Leadership>) {
+    pub fn with_patience(
+        lock: LockName,
+        place: Option<&str>,
+        patience: Duration,
+    ) -> (Self, watch::Receiver<Leadership>) {
         let vacancy = Vacancy::new("this member has heard of none yet");
         let (leadership, receiver) = watch::channel(Leadership::Vacant(vacancy));
         let count = |reason| LEADER_TRANSITIONS.counter(&[lock.as_str(), reason]);
@@ -181,13 +188,14 @@ impl LeadershipPublisher {
             reason = "it only reads, and ends when the publisher is dropped"
         )]
         tokio::spawn(warn_of(lock.clone(), receiver.clone(), patience));
-        (Self { lock, leadership, transitions }, receiver)
+        let place = place.map(|place| format!(" {place}")).unwrap_or_default();
+        (Self { lock, place, leadership, transitions }, receiver)
     }
 
     /// This member leads from now on.
     pub fn lead(&self, term: Term, why: &str) {
-        let (lock, member, number) = (&self.lock, term.holder(), term.number());
-        info!(%lock, %member, term = number, why, "leading `{lock}`, term {number}: {why}");
+        let (lock, place, member, number) = (&self.lock, &self.place, term.holder(), term.number());
+        info!(%lock, %member, term = number, why, "leading `{lock}`{place}, term {number}: {why}");
         term.set_why(why);
         self.transitions.elected.increment(1);
         self.leadership.send_replace(Leadership::Leader(term));
@@ -196,7 +204,7 @@ impl LeadershipPublisher {
     /// This member does not lead from now on. Says nothing when that is what it said before. `why` tells
     /// why there is no leader, until [`explain`](Self::explain) knows better; a leader tells itself why it leads.
     pub fn follow(&self, leader: Option<Leader>, why: &str) {
-        let lock = &self.lock;
+        let (lock, place) = (&self.lock, &self.place);
         let before = self.leadership.borrow().clone();
         if let Leadership::Leader(term) = &before {
             self.transitions.count(term.ended());
@@ -220,7 +228,7 @@ impl LeadershipPublisher {
         }
         let Leader { member, term, why } = &leader;
         let colon = if why.is_empty() { "" } else { ": " };
-        info!(%lock, leader = %member, term, why = %why, "standing by for `{lock}`, led by {member}, term {term}{colon}{why}");
+        info!(%lock, leader = %member, term, why = %why, "standing by for `{lock}`{place}, led by {member}, term {term}{colon}{why}");
         self.leadership.send_replace(Leadership::Follower { leader });
     }
 

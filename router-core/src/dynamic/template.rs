@@ -6,11 +6,11 @@ use smol_str::{SmolStr, ToSmolStr};
 
 use super::allow::Allowed;
 use super::shown;
+use crate::component::BuildContext;
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::expression::{Piece, Scope, Variable, pieces, variable};
-use crate::options::{ComponentDescription, OptionKind, PathKind, misplaced_secret};
-use crate::registry::Registry;
+use crate::options::{ComponentDescription, OptionKind, PathKind, misplaced_secret, uses};
 use crate::source::SourceText;
 use crate::uri::{Encoding, EndpointUri, Part, UriOption, decode, encode};
 use crate::value::Value;
@@ -56,7 +56,7 @@ impl Template {
     pub(super) fn compile(
         text: &SourceText,
         beside: &[(SourceText, SourceText)],
-        registry: &Registry,
+        context: &BuildContext<'_>,
     ) -> Result<Self, ConfigErrors> {
         let written = text.as_str();
         let mut masked = written.to_owned();
@@ -70,7 +70,7 @@ impl Template {
             }
         }
         let uri = EndpointUri::parse_masked(text, &masked, beside)?;
-        let description = registry.component(&uri)?.description();
+        let description = context.registry.component(&uri)?.description();
         if !description.produces {
             let message = format!("component `{}` cannot be used in `to`", uri.scheme());
             return Err(uri.error_in_scheme(message).into());
@@ -79,7 +79,8 @@ impl Template {
         let mut compiler = Compiler { description, errors: ConfigErrors::default(), variables: Vec::new() };
         let path = compiler.path(uri.path_part());
         let options = compiler.options(uri.options());
-        compiler.errors.into_result()?;
+        compiler.errors.extend(uses::check(description, &uri, context));
+        context.warnings.borrow_mut().extend(compiler.errors.into_warnings()?);
         let variables = compiler.variables;
         let source = text.clone();
         Ok(Self { scheme: uri.scheme().to_owned(), description, path, options, variables, source })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-use super::{ConfigError, Place};
+use super::{ConfigError, Place, Severity};
 
 /// Prints errors. What one of them hides is shown by none.
 pub(super) fn render(errors: &[ConfigError], renderer: &Renderer) -> String {
@@ -16,7 +16,11 @@ pub(super) fn render(errors: &[ConfigError], renderer: &Renderer) -> String {
 }
 
 fn render_one(error: &ConfigError, hidden: &[&Place], renderer: &Renderer) -> String {
-    let mut group = Group::with_title(Level::ERROR.primary_title(&error.message));
+    let level = match error.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let mut group = Group::with_title(level.primary_title(&error.message));
     let caret = |range| AnnotationKind::Primary.span(range).label(&*error.label);
     match &error.place {
         Some(Place::File { file, range }) => {

@@ -11,7 +11,7 @@ use super::{Entry, Phase, Router, Shared, links};
 use crate::cluster::ClusterService;
 use crate::component::{Component, Processor};
 use crate::definition::RouteDefinition;
-use crate::error::ConfigErrors;
+use crate::error::{ConfigErrors, Severity};
 use crate::flight::Dropped;
 use crate::registry::Registry;
 use crate::route::Surroundings;
@@ -24,6 +24,7 @@ pub struct RouterBuilder {
     cluster: Option<Arc<dyn ClusterService>>,
     node: Option<SmolStr>,
     shutdown_timeout: Duration,
+    missing_secrets: Severity,
     mistakes: ConfigErrors,
     routes_missing: bool,
 }
@@ -36,6 +37,7 @@ impl Default for RouterBuilder {
             cluster: None,
             node: None,
             shutdown_timeout: Self::DEFAULT_SHUTDOWN_TIMEOUT,
+            missing_secrets: Severity::Error,
             mistakes: ConfigErrors::default(),
             routes_missing: false,
         }
@@ -98,6 +100,13 @@ impl RouterBuilder {
         self
     }
 
+    /// What it is when the environment variable or the file of a secret is not there. Defaults to an error; a
+    /// warning is for a check on a host that has no secrets.
+    pub fn missing_secrets(mut self, severity: Severity) -> Self {
+        self.missing_secrets = severity;
+        self
+    }
+
     /// Mistakes that were found before, by a front end: `build` reports them together with its own. Where
     /// `routes_missing`, a front end knows of routes that it could not add, so that calls of routes that
     /// are not here are no mistake.
@@ -107,17 +116,28 @@ impl RouterBuilder {
         self
     }
 
-    /// Checks everything and makes the router. Nothing is started.
+    /// Checks everything and makes the router. Nothing is started. Warnings are written to the log.
     ///
     /// # Errors
     /// Every mistake of every route.
     pub fn build(self) -> Result<Router, ConfigErrors> {
+        let (router, warnings) = self.build_with_warnings()?;
+        warnings.log_warnings();
+        Ok(router)
+    }
+
+    /// As [`build`](Self::build), for a program that shows the warnings itself.
+    ///
+    /// # Errors
+    /// Every mistake of every route; warnings stand among them.
+    pub fn build_with_warnings(self) -> Result<(Router, ConfigErrors), ConfigErrors> {
         let node = self.node.or_else(|| self.cluster.as_ref().map(|cluster| cluster.local().id.clone()));
         let surroundings = Surroundings {
             registry: Arc::new(self.registry),
             cluster: self.cluster,
             node: node.unwrap_or_else(|| SmolStr::new_static("local")),
             dropped: Dropped::default(),
+            missing_secrets: self.missing_secrets,
             consumed: Arc::default(),
         };
         let count = self.routes.len();
@@ -125,11 +145,14 @@ impl RouterBuilder {
         let (mut mistaken, mut ids) = (Vec::new(), HashMap::with_capacity(count));
         for (index, definition) in self.routes.into_iter().enumerate() {
             let (id, route) = match surroundings.compile(&definition, index + 1) {
-                Ok(route) => (route.id.clone(), Some(route)),
+                Ok((route, warnings)) => {
+                    errors.extend(warnings);
+                    (route.id.clone(), Some(route))
+                }
                 Err(found) => {
                     let id = found.links.route.clone();
                     errors.extend(found.errors);
-                    if definition.from.is_none() && errors.iter().len() == 0 {
+                    if definition.from.is_none() && !errors.has_errors() {
                         errors.push(links::no_source(&id));
                     }
                     mistaken.push(found.links);
@@ -148,7 +171,7 @@ impl RouterBuilder {
         }
         let all = routes.iter().map(|route| &route.links).chain(&mistaken);
         errors.extend(links::check(all, !self.routes_missing));
-        errors.into_result()?;
+        let warnings = errors.into_warnings()?;
         let shutdown_timeout = self.shutdown_timeout;
         let router = Router {
             shared: Arc::new(Shared {
@@ -163,6 +186,6 @@ impl RouterBuilder {
         router.change_entries(|entries| {
             entries.extend(routes.into_iter().map(|route| Arc::new(Entry::new(route))));
         });
-        Ok(router)
+        Ok((router, warnings))
     }
 }

@@ -94,13 +94,14 @@ impl RouteFile {
     }
 }
 
-/// Reads a file of routes.
+/// Reads a file of routes. Warnings are written to the log.
 ///
 /// # Errors
 /// Every mistake in it.
 pub fn parse(file: Arc<SourceFile>, lookup: Lookup<'_>) -> Result<RouteFile, ConfigErrors> {
     let (read, errors) = RouteFile::read(file, lookup);
-    errors.into_result().map(|()| read)
+    errors.into_warnings()?.log_warnings();
+    Ok(read)
 }
 
 /// The lookup of the environment of this process.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::tree::{Entry, Node, NodeValue, Table};
 use crate::error::{ConfigError, ConfigErrors, closest};
-use crate::options::parse_duration;
+use crate::options::{parse_duration, without_unit};
 use crate::source::{SourceFile, SourceText};
 
 /// Reads values of one file. Every method reports a mistake and returns `None` for it, and the caller
@@ -108,6 +108,10 @@ impl Reader<'_> {
                 return None;
             }
         };
+        let found = |message| self.error(&node.place, format!("`{name}`: {message}"));
+        if let Some(warning) = without_unit(&written, found) {
+            self.errors.push(warning);
+        }
         parse_duration(&written)
             .map_err(|expected| {
                 let error = self.error(&node.place, format!("`{name}` takes {expected}"));

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bactrian::cluster_kubernetes::{Election, KubernetesClusterSettings, Manifest};
-use bactrian::load::{Loaded, names_service};
+use bactrian::load::{Loaded, is_clustered};
 use bactrian::settings::{Environment, Listen, SETTINGS};
 use clap::Args;
 use router_core::cluster::LockName;
+use router_core::error::Severity;
 
 use super::kustomize;
 use crate::cli::{Sources, output};
@@ -66,16 +67,16 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 fn manifest(arguments: &Arguments) -> Result<Manifest, ExitCode> {
     let environment = Environment::of_process().for_pod();
     let mut pairs = arguments.sources.set.clone();
-    let clustered = names_service(&arguments.sources.paths, &pairs, &environment);
-    if clustered {
+    if is_clustered(&arguments.sources.paths, &pairs, &environment) {
         // Whatever the file says for a laptop: lock files in three pods are three leaders.
         pairs.push("cluster.service=kubernetes".into());
     }
-    let loaded = arguments.sources.load_in(&pairs, &environment)?;
-    if !clustered && !arguments.locks.is_empty() {
+    let loaded = arguments.sources.load_in(&pairs, &environment, Severity::Warning)?;
+    if loaded.service.is_none() && !arguments.locks.is_empty() {
         let text = "`--lock` needs a cluster service: add a table `[cluster]` with `service = \"auto\"`";
         return Err(output::misconfigured(text));
     }
+    output::config_warnings(&loaded.warnings);
     let files = loaded.files.iter().map(|file| {
         let name = file.file.name.rsplit('/').next().unwrap_or_default();
         (name.to_owned(), file.file.text.clone())

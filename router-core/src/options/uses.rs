@@ -1,0 +1,56 @@
+//! What is said of options whose values are well-formed: whether they do here what their author expects.
+
+use std::time::Duration;
+
+use super::{ComponentDescription, OptionKind};
+use crate::component::BuildContext;
+use crate::error::{ConfigError, ConfigErrors, Severity};
+use crate::secret::Secret;
+use crate::uri::{EndpointUri, UriOption};
+
+/// Checks the options of a URI that its author wrote; not those of one that was made at run time.
+pub(crate) fn check(
+    description: &ComponentDescription,
+    uri: &EndpointUri,
+    context: &BuildContext<'_>,
+) -> ConfigErrors {
+    let mut errors = ConfigErrors::default();
+    for option in uri.options().iter().filter(|option| !option.value.is_computed()) {
+        let kind = description.option(option.name.as_str()).map(|option| option.kind);
+        if let Some(error) = kind.and_then(|kind| check_option(kind, option, context)) {
+            errors.push(error);
+        }
+    }
+    errors
+}
+
+fn check_option(kind: OptionKind, option: &UriOption, context: &BuildContext<'_>) -> Option<ConfigError> {
+    let UriOption { name, value } = option;
+    let text = value.decoded().ok()?;
+    let error = |message: String| value.error(format!("option `{}`: {message}", name.as_str()));
+    match kind {
+        OptionKind::Duration => without_unit(&text, error),
+        OptionKind::Secret => {
+            let missing = Secret::parse(&text)?.reveal().err()?;
+            Some(error(missing.to_string()).severity(context.missing_secrets))
+        }
+        OptionKind::StateFile if context.below_lock => {
+            let message = format!("option `{}` has no effect below `master:`", name.as_str());
+            Some(name.error(message).help("remove it: the position travels with the lock"))
+        }
+        _ => None,
+    }
+}
+
+/// A warning about a number without a unit that is so small that seconds were meant, most likely.
+pub fn without_unit(text: &str, error: impl FnOnce(String) -> ConfigError) -> Option<ConfigError> {
+    /// Whoever means less than this writes the unit.
+    const SMALL: Duration = Duration::from_millis(10);
+    let number = text.trim().parse().ok().filter(|number| *number > 0)?;
+    (Duration::from_millis(number) < SMALL).then(|| {
+        let plural = if number == 1 { "" } else { "s" };
+        error(format!("`{number}` means {number} millisecond{plural}"))
+            .help(format!("write `{number}ms` or `{number}s`"))
+            .severity(Severity::Warning)
+    })
+}
