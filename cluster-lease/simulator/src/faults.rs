@@ -226,7 +226,7 @@ impl World<'_> {
             let at = again.min(self.plan.heal.max(now + SECOND / 50));
             return self.schedule(at, Happening::Reconnect { process: id, stream });
         }
-        let seen = process.core.view_version();
+        let (seen, asked) = (process.core.view_version(), process.core.known_version());
         process.watch.flowing = true;
         process.watch.stream += 1;
         let list = gap || seen == 0 || seen > version || process.core.doubts();
@@ -238,7 +238,7 @@ impl World<'_> {
         }
         if list {
             let event = Event::Snapshot { version, entries: self.store.list() };
-            let happening = Happening::Listed { process: id, stream: Some(stream), asked: seen, event };
+            let happening = Happening::Listed { process: id, stream: Some(stream), asked, event };
             self.schedule(arrival, happening);
         }
         self.schedule(arrival, Happening::Watch { process: id, stream, event: Event::WatchRestored });

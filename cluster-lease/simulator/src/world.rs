@@ -23,12 +23,12 @@ pub(crate) enum Happening {
         process: ProcessId,
         number: u32,
     },
-    /// Sent when the view had this version.
+    /// Sent when this version was the newest that was known.
     Request {
         process: ProcessId,
         request: RequestId,
         operation: Operation,
-        view: Version,
+        known: Version,
     },
     /// A list reaches its process.
     Listed {
@@ -216,8 +216,8 @@ impl<'a> World<'a> {
                     self.deliver(process, Event::Tick);
                 }
             }
-            Happening::Request { process, request, operation, view } => {
-                self.serve(process, request, operation, view);
+            Happening::Request { process, request, operation, known } => {
+                self.serve(process, request, operation, known);
             }
             Happening::Listed { process, stream, asked, event } => {
                 let present = self.process(process).map(|process| process.watch.stream);
