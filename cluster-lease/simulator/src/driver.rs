@@ -81,7 +81,9 @@ impl World<'_> {
             Action::Fence { lock, epoch, abort_at, .. } => self.fence(id, lock, epoch, abort_at),
             Action::Abort { lock, epoch } => self.schedule_end(id, lock, epoch, self.now, None),
             Action::Relist | Action::HistoryBack { .. } => self.relist(id.member),
-            Action::SessionLost { cause: SessionLoss::HistoryBack, .. } => self.judge.accepted(id),
+            Action::SessionLost { cause: SessionLoss::HistoryBack, session } => {
+                self.judge.accepted(self.now, id, session);
+            }
             Action::Holder { .. } | Action::Wait { .. } | Action::SessionLost { .. } => {}
         }
     }

@@ -3,7 +3,7 @@
 use cluster_lease::{Death, Event, Key, LockId, LockRecord, Precondition, Record, name_hash};
 
 use crate::clock::{Stretch, Time};
-use crate::judge::ProcessId;
+use crate::judge::{ProcessId, Restored};
 use crate::plan::{Fault, FaultKind, Plan, SECOND};
 use crate::world::{Happening, World};
 
@@ -61,7 +61,7 @@ impl World<'_> {
                 self.apply(key, Precondition::Absent, Record::Lock(LockRecord::UNKNOWN), Some((0, 0)));
             }
             (FaultKind::Restore, _) => {
-                self.backup = Some(self.store.clone());
+                self.backup = Some((self.store.clone(), self.judge.history()));
                 // Others may write so much to the store that the new history never comes to where the former was.
                 if self.rng.bool() {
                     self.store.version += 1_000_000;
@@ -109,11 +109,15 @@ impl World<'_> {
     /// The store is what it was, and counts on from there in other numbers than before: that a number is given
     /// twice to the same record is not simulated. All watches break.
     fn restore(&mut self) {
-        let Some(backup) = self.backup.take() else { return };
-        self.note(|| format!("the store is restored to version {}", backup.version));
-        self.store = backup;
+        let Some((store, history)) = self.backup.take() else { return };
+        let version = store.version;
+        self.note(|| format!("the store is restored to version {version}"));
+        self.store = store;
         self.store.version += 1;
-        self.judge.restored(self.now);
+        let running = self.members.iter().filter_map(|member| member.process.as_ref());
+        let robbed = running.filter(|process| process.core.known_version() > version);
+        let robbed = robbed.map(|process| process.id).collect();
+        self.judge.restored(Restored { at: self.now, version, robbed }, history);
         for member in 0..self.members.len() {
             self.break_watch(member);
         }
