@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::action::{Action, Actions, Operation, RequestId, Target};
+use crate::action::{Action, Actions, Operation, RequestId, SessionLoss, Target};
 use crate::clocks::Clocks;
 use crate::core::Identity;
 use crate::record::{Key, Precondition, Record, Version};
@@ -75,6 +75,9 @@ pub(crate) struct Context {
     pub(crate) now: Clocks,
     /// Up to which version the view is complete.
     pub(crate) version: Version,
+    /// The newest version that the store is known to have given, by the view or by an answer. A list that is asked
+    /// for from now on contains it.
+    pub(crate) known: Version,
     /// Whether there is a view at all. Before the first list nothing can be judged absent.
     pub(crate) synced: bool,
     pub(crate) watching: bool,
@@ -108,6 +111,7 @@ impl Context {
             identity,
             now,
             version: 0,
+            known: 0,
             synced: false,
             watching: true,
             sessions: Sessions::default(),
@@ -163,6 +167,7 @@ impl Context {
 
     /// A write is known to have been applied that the view may not show yet.
     pub(crate) fn expect_version(&mut self, version: Version) {
+        self.known = self.known.max(version);
         if version > self.version {
             self.expect(Until::Version(version));
         }
@@ -186,6 +191,7 @@ impl Context {
     /// The view has advanced to `version`, by the watch.
     pub(crate) fn advance(&mut self, version: Version) {
         self.version = self.version.max(version);
+        self.known = self.known.max(version);
         self.behind = self.behind.filter(|behind| match behind.until {
             Until::AnyChange => false,
             Until::Version(until) => until > version,
@@ -196,6 +202,7 @@ impl Context {
     /// The view has been replaced by a list that was asked for or came by itself.
     pub(crate) fn replaced(&mut self, version: Version) {
         self.version = version;
+        self.known = self.known.max(version);
         self.synced = true;
         self.list = None;
         self.behind =
@@ -209,12 +216,17 @@ impl Context {
         }
     }
 
-    /// A5: a consistent list contains all that was seen when it was asked for. One that does not is a sign that
-    /// the store's history has gone back. It is believed when no other list has come for a takeover wait.
+    /// A5: a consistent list contains all that was known when it was asked for, seen or answered.
+    pub(crate) fn is_of_another_history(&self, version: Version, asked: Version) -> bool {
+        self.synced && version < asked.min(self.known)
+    }
+
+    /// A5: a list of another history is a sign that the store's has gone back. It is believed when no other list
+    /// has come for a takeover wait.
     pub(crate) fn old_list(&mut self, version: Version, asked: Version) {
         let (now, first) = (self.now, self.settings.retry_pause());
         let mut pause = first;
-        if version < asked && self.synced && version < self.version {
+        if self.is_of_another_history(version, asked) {
             covered!(self, OldListSeen);
             let longest = self.settings.takeover_wait() / 4;
             let back = self.back.get_or_insert(Back { since: now, pause: first, certain: false });
@@ -225,9 +237,23 @@ impl Context {
             list.hold_for(now, pause);
         }
         // The doubt is over, but what the watch has told meanwhile was ignored.
-        if self.doubts() && version >= self.version {
+        if self.doubts() && version >= self.known {
             self.actions.push(Action::Relist);
         }
+    }
+
+    /// Everything that was known is of a history that is no more, and so is what it made this process wait for.
+    pub(crate) fn forget(&mut self) {
+        self.new_history = Some(self.now);
+        self.known = 0;
+        self.behind = None;
+        self.sessions.clear();
+        self.session.lost = Some(SessionLoss::HistoryBack);
+    }
+
+    /// The oldest list that may replace the view. While the history is in doubt, that is one which ends the doubt.
+    pub(crate) fn oldest_view(&self) -> Version {
+        if self.doubts() { self.known } else { self.version }
     }
 
     pub(crate) fn doubts(&self) -> bool {

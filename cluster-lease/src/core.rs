@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::action::{Action, Actions, RequestId, SessionLoss, Target};
+use crate::action::{Action, Actions, RequestId, Target};
 use crate::clocks::Clocks;
 use crate::context::Context;
 use crate::event::{Event, Outcome};
@@ -199,10 +199,19 @@ impl Core {
         self.context.version
     }
 
-    /// Whether a list is the beginning of a new history, though it is older than the view: it must be the list
-    /// with which a new watch begins, asked for when the view had reached `asked`.
-    pub fn accepts(&self, version: Version, asked: Version) -> bool {
-        self.context.awaits_new_history() && version < asked
+    /// The newest version that is known, by the view or by an answer: what a list that is asked for now contains.
+    pub fn known_version(&self) -> Version {
+        self.context.known
+    }
+
+    /// Whether a list is to be passed on as a [snapshot](Event::Snapshot), and not as an [old one](Event::OldList):
+    /// it may be the one with which a new watch begins, and `asked` is what was [known](Self::known_version) when it
+    /// was asked for.
+    pub fn takes(&self, version: Version, asked: Version, begins_watch: bool) -> bool {
+        if self.context.is_of_another_history(version, asked) {
+            return begins_watch && self.context.awaits_new_history();
+        }
+        version >= self.context.oldest_view() && (begins_watch || !self.context.doubts())
     }
 
     /// Whether there are signs that the store's history has gone back. Then changes of the watch are ignored, and
@@ -377,7 +386,7 @@ impl Core {
     /// A consistent list replaces the view. One that is older than the view would take back what has been
     /// seen, and with it the order on which R3 rests, so it is ignored, unless all lists are.
     fn snapshot(&mut self, version: Version, entries: &[Entry]) -> Touched {
-        let stale = self.context.synced && version < self.context.version;
+        let stale = self.context.synced && version < self.context.oldest_view();
         if stale && self.context.awaits_new_history() {
             self.begin_new_history();
         } else if stale && !mutated!(self.context, StaleSnapshot) {
@@ -413,9 +422,7 @@ impl Core {
     /// every wait begins anew, and only the numbers of the terms are remembered.
     fn begin_new_history(&mut self) {
         covered!(self.context, NewHistory);
-        self.context.new_history = Some(self.context.now);
-        self.context.sessions.clear();
-        self.context.session.lost = Some(SessionLoss::HistoryBack);
+        self.context.forget();
         for lock in self.locks.values_mut() {
             lock.forget();
         }
@@ -439,9 +446,10 @@ impl Core {
             Target::Kill(session) => self.context.kill_answered(session, request.number, known),
         };
         match outcome {
-            Outcome::Written { version } => self.context.expect_version(version),
+            // An answer that is not awaited may be of a history that is no more.
+            Outcome::Written { version } if awaited => self.context.expect_version(version),
             Outcome::Conflict if awaited => self.context.expect_change(false),
-            Outcome::Conflict | Outcome::Unknown => {}
+            Outcome::Written { .. } | Outcome::Conflict | Outcome::Unknown => {}
         }
         Touched::None
     }

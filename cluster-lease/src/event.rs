@@ -78,13 +78,14 @@ pub enum Event {
         /// Every session and lock record of the group.
         entries: Vec<Entry>,
     },
-    /// A list came that is older than the view, or that answers [`Operation::List`](crate::Operation::List) while the
-    /// core [doubts](crate::Core::doubts). If it was asked for when the view was older still, it is late;
-    /// otherwise the store's history has gone back, as after a restore from a backup. It is not believed at once.
+    /// A list came that the core does not [take](crate::Core::takes): it is older than the view or than what was known
+    /// when it was asked for, or answers [`Operation::List`](crate::Operation::List) while the core
+    /// [doubts](crate::Core::doubts). If it contains what was known when it was asked for, it is late; otherwise the
+    /// store's history has gone back, as after a restore from a backup. It is not believed at once.
     OldList {
         /// The version of the list as a whole.
         version: Version,
-        /// The version of the view when the list was asked for.
+        /// The [newest version that was known](crate::Core::known_version) when the list was asked for.
         asked: Version,
     },
     /// The watch is known to be broken. Until it is restored, lists serve as the echo.

@@ -328,7 +328,8 @@ impl Lock {
         let (Hold::Leading(grant) | Hold::Draining(grant)) = self.hold else { return false };
         let Some(seen) = self.seen.filter(|seen| !seen.record.settled) else { return false };
         covered!(context, Settled);
-        let record = LockRecord { epoch: grant.epoch, settled: true, owed: None, ..seen.record };
+        let epoch = grant.epoch.max(seen.record.epoch);
+        let record = LockRecord { epoch, settled: true, owed: None, ..seen.record };
         self.send(id, Precondition::Version(seen.version), record, context);
         true
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cluster_lease::{
     Action, Event, FenceCause, Key, LeaseCluster, LeaseClusterSettings, LockRecord, MemoryStore, Operation,
-    Record, Settings, StoreKey, StoreRecord, TokioClock, Version,
+    Record, Settings, StoreKey, StoreRecord, Target, TokioClock, Version,
 };
 use router_core::cluster::{ClusterService as _, Leadership, LockName, Member};
 use support::{Group, LOCK, Told, seconds};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 /// The list that a store gives which was set back to this version.
 fn old_list(group: &mut Group, member: usize, version: Version) {
-    let asked = group.members[member].core.view_version();
+    let asked = group.members[member].core.known_version();
     group.tell(member, Event::OldList { version, asked });
 }
 
@@ -64,7 +64,7 @@ fn a_history_that_has_gone_back_is_believed_after_the_wait_and_led_after_another
     assert!(lists(&group, 0) - before < 12, "{} lists in 14.5 s", lists(&group, 0) - before);
     pass_with_old_lists(&mut group, 1.0);
     assert!(says_that_history_is_back(&group, 0));
-    assert!(group.members[0].core.accepts(1, seen));
+    assert!(group.members[0].core.takes(1, seen, true) && !group.members[0].core.takes(1, seen, false));
     assert!(group.members[0].told.iter().any(|told| matches!(told, Told::Fence(_, FenceCause::Deadline, _))));
     group.join_work(0);
     // The store as the backup has it: the lock was never led.
@@ -92,6 +92,43 @@ fn a_leader_that_notices_it_is_fenced() {
     group.records.clear();
     group.list(0);
     assert_ne!(group.members[0].core.session(), session, "nothing goes on with what is no more");
+}
+
+#[test]
+fn a_list_that_lacks_what_was_answered_is_a_sign_though_it_is_not_older_than_the_view() {
+    let mut group = led_before();
+    let view = group.members[0].core.view_version();
+    // A heartbeat is applied and answered, and the watch does not tell of it before the store is set back.
+    group.pass(4.0);
+    let sent = group.stranded(Target::Heartbeat);
+    let outcome = group.apply(sent);
+    group.tell(0, Event::Answer { request: sent.request, outcome });
+    let core = &group.members[0].core;
+    assert_eq!((core.view_version(), core.known_version()), (view, group.version));
+    assert!(group.version > view);
+    assert!(!core.takes(view, group.version, true), "it lacks the heartbeat");
+    assert!(core.takes(view, view, true), "it was asked for before");
+    old_list(&mut group, 0, view);
+    assert!(group.members[0].core.doubts());
+    pass_with_old_lists(&mut group, 16.0);
+    assert!(says_that_history_is_back(&group, 0));
+    assert!(group.members[0].core.takes(view, group.version, true));
+    group.join_work(0);
+    let session = group.members[0].core.session();
+    let restored = group.log.iter().take_while(|(version, ..)| *version <= view).copied();
+    group.log = restored.collect();
+    group.records = group
+        .log
+        .iter()
+        .filter_map(|(version, key, record, _)| Some((*key, (*version, (*record)?))))
+        .collect();
+    group.version = view;
+    group.heal(0);
+    group.list(0);
+    group.settle();
+    assert_ne!(group.members[0].core.session(), session, "the one whose heartbeat is no more has ended");
+    let waited = group.until_led(0);
+    assert!((14.5..16.0).contains(&waited), "{waited} s");
 }
 
 #[test]

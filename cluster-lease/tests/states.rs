@@ -8,7 +8,9 @@ mod process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster_lease::{Faults, LeaseStore, MemoryStore, Span, StoreKey};
+use cluster_lease::{
+    Attempt, Faults, LeaseStore, LockRecord, MemoryStore, Precondition, Span, StoreKey, StoreRecord, Write,
+};
 use process::{Process, lock, seconds, store};
 use router_core::cluster::ClusterService;
 use router_core::state::StateError;
@@ -65,6 +67,32 @@ async fn a_store_is_one_write_and_nothing_else() {
     }
     let after = a.handle.link().requests();
     assert_eq!((after.writes - before.writes, after.total() - before.total()), (100, 100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_takes_back_no_epoch_that_others_have_written_down() {
+    let store = store();
+    let a = Process::start(&store, "a");
+    let scope = a.lead().await;
+    let states = scope.term().states();
+    states.store("poll", &json!(1)).await.unwrap();
+    // As members do that remember more of the lock than its leader, after a restore.
+    let other = store.handle(9);
+    let entry = other.read(&lock()).await.unwrap().unwrap();
+    let raised = LockRecord { epoch: 41_000, ..entry.record };
+    let record = StoreRecord::Lock { record: raised, holder: None };
+    let write = Write::new(StoreKey::Lock(lock()), Precondition::Version(entry.version), record);
+    other.write(write, Attempt::default()).await.unwrap();
+    let before = a.handle.link().requests().writes;
+    for position in 2..5 {
+        states.store("poll", &json!(position)).await.unwrap();
+        assert_eq!(other.read(&lock()).await.unwrap().unwrap().record.epoch, 41_000);
+    }
+    assert_eq!(a.handle.link().requests().writes - before, 4, "one meets a conflict");
+    assert!(scope.term().is_valid());
+    drop(scope);
+    a.cluster.close().await;
+    assert_eq!(other.read(&lock()).await.unwrap().unwrap().record.epoch, 41_000);
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,8 +14,7 @@ use crate::process::{Queued, Work};
 use crate::world::{Happening, World};
 
 impl World<'_> {
-    /// Passes a list on, as the driver does: one that is older than the view is told as such, unless it is the list
-    /// with which a new watch begins and the core awaits it.
+    /// Passes a list on, as the driver does: one that the core does not take is told as an old one.
     pub(crate) fn deliver_list(&mut self, id: ProcessId, begins_watch: bool, asked: Version, event: Event) {
         let believed = self.plan.breakage == Some(Breakage::Rule(Mutant::StaleSnapshot));
         let Some(process) = self.process(id) else { return };
@@ -24,13 +23,8 @@ impl World<'_> {
             return;
         }
         let event = match event {
-            Event::Snapshot { version, .. } if !believed && !begins_watch && process.core.doubts() => {
-                Event::OldList { version, asked }
-            }
             Event::Snapshot { version, .. }
-                if version < process.core.view_version()
-                    && !(begins_watch && process.core.accepts(version, asked))
-                    && !believed =>
+                if !believed && !process.core.takes(version, asked, begins_watch) =>
             {
                 Event::OldList { version, asked }
             }
@@ -87,7 +81,9 @@ impl World<'_> {
             Action::Fence { lock, epoch, abort_at, .. } => self.fence(id, lock, epoch, abort_at),
             Action::Abort { lock, epoch } => self.schedule_end(id, lock, epoch, self.now, None),
             Action::Relist | Action::HistoryBack { .. } => self.relist(id.member),
-            Action::SessionLost { cause: SessionLoss::HistoryBack, .. } => self.judge.accepted(id),
+            Action::SessionLost { cause: SessionLoss::HistoryBack, session } => {
+                self.judge.accepted(self.now, id, session);
+            }
             Action::Holder { .. } | Action::Wait { .. } | Action::SessionLost { .. } => {}
         }
     }
@@ -120,10 +116,10 @@ impl World<'_> {
         let creates = matches!(operation, Operation::Write { expect: Precondition::Absent, .. });
         let often = self.plan.network.duplicate * if creates { 5.0 } else { 1.0 };
         let copies = if self.now < self.plan.heal && self.rng.f64() < often { 2 } else { 1 };
-        let view = self.process(id).map(|process| process.core.view_version()).unwrap_or_default();
+        let known = self.process(id).map(|process| process.core.known_version()).unwrap_or_default();
         for _ in 0..copies {
             let at = self.now + self.delay();
-            self.schedule(at, Happening::Request { process: id, request, operation, view });
+            self.schedule(at, Happening::Request { process: id, request, operation, known });
         }
     }
 

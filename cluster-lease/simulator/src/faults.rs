@@ -3,7 +3,7 @@
 use cluster_lease::{Death, Event, Key, LockId, LockRecord, Precondition, Record, name_hash};
 
 use crate::clock::{Stretch, Time};
-use crate::judge::ProcessId;
+use crate::judge::{ProcessId, Restored};
 use crate::plan::{Fault, FaultKind, Plan, SECOND};
 use crate::world::{Happening, World};
 
@@ -61,7 +61,7 @@ impl World<'_> {
                 self.apply(key, Precondition::Absent, Record::Lock(LockRecord::UNKNOWN), Some((0, 0)));
             }
             (FaultKind::Restore, _) => {
-                self.backup = Some(self.store.clone());
+                self.backup = Some((self.store.clone(), self.judge.history()));
                 // Others may write so much to the store that the new history never comes to where the former was.
                 if self.rng.bool() {
                     self.store.version += 1_000_000;
@@ -109,11 +109,15 @@ impl World<'_> {
     /// The store is what it was, and counts on from there in other numbers than before: that a number is given
     /// twice to the same record is not simulated. All watches break.
     fn restore(&mut self) {
-        let Some(backup) = self.backup.take() else { return };
-        self.note(|| format!("the store is restored to version {}", backup.version));
-        self.store = backup;
+        let Some((store, history)) = self.backup.take() else { return };
+        let version = store.version;
+        self.note(|| format!("the store is restored to version {version}"));
+        self.store = store;
         self.store.version += 1;
-        self.judge.restored(self.now);
+        let running = self.members.iter().filter_map(|member| member.process.as_ref());
+        let robbed = running.filter(|process| process.core.known_version() > version);
+        let robbed = robbed.map(|process| process.id).collect();
+        self.judge.restored(Restored { at: self.now, version, robbed }, history);
         for member in 0..self.members.len() {
             self.break_watch(member);
         }
@@ -226,7 +230,7 @@ impl World<'_> {
             let at = again.min(self.plan.heal.max(now + SECOND / 50));
             return self.schedule(at, Happening::Reconnect { process: id, stream });
         }
-        let seen = process.core.view_version();
+        let (seen, asked) = (process.core.view_version(), process.core.known_version());
         process.watch.flowing = true;
         process.watch.stream += 1;
         let list = gap || seen == 0 || seen > version || process.core.doubts();
@@ -238,7 +242,7 @@ impl World<'_> {
         }
         if list {
             let event = Event::Snapshot { version, entries: self.store.list() };
-            let happening = Happening::Listed { process: id, stream: Some(stream), asked: seen, event };
+            let happening = Happening::Listed { process: id, stream: Some(stream), asked, event };
             self.schedule(arrival, happening);
         }
         self.schedule(arrival, Happening::Watch { process: id, stream, event: Event::WatchRestored });

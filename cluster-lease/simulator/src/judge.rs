@@ -1,6 +1,6 @@
 //! The judge: knows true time and the store's whole history, and holds I1-I9 against what members do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use cluster_lease::{Death, Key, LockId, LockRecord, Precondition, Record, Sessio
 use crate::clock::Time;
 use crate::store::{State, Store};
 use known::Pace;
+pub use known::Restored;
 
 mod known;
 
@@ -94,23 +95,34 @@ struct SessionHistory {
     proven: bool,
 }
 
+/// What has become of the records. It goes back with the store.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    sessions: BTreeMap<SessionId, SessionHistory>,
+    lock_written: BTreeMap<u32, Time>,
+    /// By lock: the true time that is owed while its record is unsettled.
+    owed: BTreeMap<u32, Time>,
+    /// By claim: what each application of it owes. A late copy can make a deleted record again.
+    debts: BTreeMap<(SessionId, u64), Vec<Application>>,
+    applied: BTreeMap<(SessionId, u64), Version>,
+    /// By lock: the newest state whose storing its leader has heard of.
+    stored: BTreeMap<u32, State>,
+    /// By lock: in which version its record was last deleted, with all that was kept there.
+    lock_deleted: BTreeMap<u32, Version>,
+}
+
 /// What the judge keeps.
 #[derive(Clone, Debug)]
 pub struct Judge {
+    history: History,
     paces: BTreeMap<ProcessId, Pace>,
     /// The processes, by the incarnations of their sessions.
     incarnations: BTreeMap<u128, ProcessId>,
     /// By claim: the longest time that any record said which its claimant had seen.
     claimed: BTreeMap<(SessionId, u64), Time>,
-    /// By lock: the true time that is owed while its record is unsettled.
-    owed: BTreeMap<u32, Time>,
-    /// When the store was set back. What came after it in the former history is forgotten by those who start
-    /// later, so only what is said of those who remember is judged.
-    restored: Option<Time>,
-    /// Who has noticed that and goes on in the new history.
-    accepted: BTreeSet<ProcessId>,
-    /// The processes that ran before that.
-    before: BTreeSet<ProcessId>,
+    restored: Option<Restored>,
+    /// Who has noticed that and goes on in the new history, since when, and its last session in the former one.
+    accepted: BTreeMap<ProcessId, (Time, u32)>,
     /// By process and lock: the greatest epoch that a record has shown it.
     remembered: BTreeMap<(ProcessId, u32), u64>,
     /// How often two worked at once because the later one could not know how long the earlier one may work: all
@@ -118,17 +130,8 @@ pub struct Judge {
     pub unknowable: u64,
     active: BTreeMap<u32, Vec<(ProcessId, u64)>>,
     last_epoch: BTreeMap<u32, u64>,
-    sessions: BTreeMap<SessionId, SessionHistory>,
-    lock_written: BTreeMap<u32, Time>,
-    /// By claim: what each application of it owes. A late copy can make a deleted record again.
-    debts: BTreeMap<(SessionId, u64), Vec<Application>>,
     /// By process and reading of its clock: what was sent then. A process that wakes may send several.
     heartbeats: BTreeMap<(ProcessId, Duration), Vec<(SessionId, u64)>>,
-    applied: BTreeMap<(SessionId, u64), Version>,
-    /// By lock: the newest state whose storing its leader has heard of.
-    stored: BTreeMap<u32, State>,
-    /// By lock: in which version its record was last deleted, with all that was kept there.
-    lock_deleted: BTreeMap<u32, Version>,
     /// How many states were stored, as their leaders have heard.
     pub stores: u64,
     /// How many terms started.
@@ -142,24 +145,17 @@ impl Judge {
     #[expect(clippy::new_without_default, reason = "there is nothing else that it could begin with")]
     pub fn new() -> Self {
         Self {
+            history: History::default(),
             paces: BTreeMap::new(),
             incarnations: BTreeMap::new(),
             claimed: BTreeMap::new(),
-            owed: BTreeMap::new(),
             restored: None,
-            accepted: BTreeSet::new(),
-            before: BTreeSet::new(),
+            accepted: BTreeMap::new(),
             remembered: BTreeMap::new(),
             unknowable: 0,
             active: BTreeMap::new(),
             last_epoch: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            lock_written: BTreeMap::new(),
-            debts: BTreeMap::new(),
             heartbeats: BTreeMap::new(),
-            applied: BTreeMap::new(),
-            stored: BTreeMap::new(),
-            lock_deleted: BTreeMap::new(),
             stores: 0,
             terms: 0,
             violations: Vec::new(),
@@ -168,10 +164,6 @@ impl Judge {
 
     /// Notes a violation.
     pub fn report(&mut self, invariant: Invariant, at: Time, text: String) {
-        let of_one_history = [Invariant::I6, Invariant::I7, Invariant::I8, Invariant::I9];
-        if self.restored.is_some() && of_one_history.contains(&invariant) {
-            return;
-        }
         if self.violations.iter().all(|violation| violation.invariant != invariant) {
             self.violations.push(Violation { invariant, at, text });
         }
@@ -184,7 +176,7 @@ impl Judge {
             active.iter().find(|(other, _)| other.member != process.member || other != &process).copied();
         active.push((process, epoch));
         if let Some((other, theirs)) = other {
-            if self.is_forgotten(process, other) {
+            if self.is_unavoidable(now, process, other) {
                 return;
             }
             if self.is_unknowable((process, epoch), (other, theirs)) {
@@ -218,16 +210,10 @@ impl Judge {
         view: Version,
     ) {
         self.terms += 1;
-        if self.restored.is_some() {
-            let remembered = self.remembered.get(&(process, lock)).copied().unwrap_or(0);
-            // What reaches one that has not noticed is not what it sees.
-            if epoch < remembered && self.accepted.contains(&process) {
-                let text =
-                    format!("{process} starts lock {lock} with epoch {epoch} and remembers {remembered}");
-                self.report(Invariant::I3, now, text);
-            }
+        if self.is_unaware(process) {
             return;
         }
+        self.started_in_new_history(now, process, lock, epoch);
         let last = self.last_epoch.entry(lock).or_default();
         if epoch <= *last {
             let text = format!("{process} starts lock {lock} with epoch {epoch} after epoch {last}");
@@ -235,7 +221,7 @@ impl Judge {
         } else {
             *last = epoch;
         }
-        let applied = claim.and_then(|claim| self.debts.get(&claim));
+        let applied = claim.and_then(|claim| self.history.debts.get(&claim));
         let seen = applied.and_then(|applied| applied.iter().rev().find(|(version, _)| *version <= view));
         let Some((_, Some(debt))) = seen.copied() else { return };
         if now < debt.since + debt.rest {
@@ -252,17 +238,21 @@ impl Judge {
 
     /// A process moves its deadline (I6).
     pub fn renewed(&mut self, now: Time, process: ProcessId, sent: Option<Duration>, view: Version) {
+        if self.is_unaware(process) {
+            return;
+        }
         let Some(beats) = sent.and_then(|sent| self.heartbeats.get(&(process, sent))) else {
             let text = format!("{process} counts its deadline from no sending of a heartbeat");
             return self.report(Invariant::I6, now, text);
         };
-        let shown =
-            |beat: &&(SessionId, u64)| self.applied.get(*beat).is_some_and(|version| *version <= view);
+        let shown = |beat: &&(SessionId, u64)| {
+            self.history.applied.get(*beat).is_some_and(|version| *version <= view)
+        };
         let Some((session, seq)) = beats.iter().rev().find(shown).copied() else {
             let text = format!("{process} counts its deadline from a heartbeat that its view has not shown");
             return self.report(Invariant::I6, now, text);
         };
-        let history = self.sessions.entry(session).or_default();
+        let history = self.history.sessions.entry(session).or_default();
         let ended = history.ended.is_some_and(|version| version <= view);
         if ended && history.proven {
             let text = format!("{process} goes on with a session whose deletion its view contains");
@@ -298,11 +288,11 @@ impl Judge {
     pub fn applied(&mut self, now: Time, key: Key, before: Option<Record>, record: Record, store: &Store) {
         match (key, record) {
             (Key::Session(session), Record::Session(record)) => {
-                let history = self.sessions.entry(session).or_default();
+                let history = self.history.sessions.entry(session).or_default();
                 history.dead = history.dead.max(record.dead);
                 if record.dead.is_none() {
                     history.live = now;
-                    self.applied.entry((session, record.seq)).or_insert(store.version);
+                    self.history.applied.entry((session, record.seq)).or_insert(store.version);
                 }
             }
             (Key::Lock(lock), Record::Lock(record)) => {
@@ -324,9 +314,9 @@ impl Judge {
         record: LockRecord,
         store: &Store,
     ) {
-        let written = self.lock_written.insert(lock, now).unwrap_or(0);
+        let written = self.history.lock_written.insert(lock, now).unwrap_or(0);
         if record.settled {
-            self.owed.remove(&lock);
+            self.history.owed.remove(&lock);
         }
         let Some(holder) = record.holder else { return };
         if before.is_some_and(|before| before.holder == Some(holder) && before.claim == record.claim) {
@@ -335,10 +325,10 @@ impl Judge {
         let worth = self.pace(holder).worth;
         let mut debt = match before {
             None => Some(Debt { since: now, rest: worth, why: "it created the absent record" }),
-            Some(before) => before.holder.and_then(|old| self.judge_taking(now, lock, old, store)),
+            Some(before) => before.holder.and_then(|old| self.judge_taking(now, lock, (old, holder), store)),
         };
         if before.is_some_and(|before| !before.settled) {
-            let rest = self.owed.get(&lock).copied().unwrap_or(0);
+            let rest = self.history.owed.get(&lock).copied().unwrap_or(0);
             let rest = debt.map_or(rest, |debt| rest.max(debt.rest));
             let since = debt.map_or(written, |debt| written.max(debt.since));
             debt = Some(Debt { since, rest, why: "an unsettled record appeared" });
@@ -346,13 +336,19 @@ impl Judge {
         debt = debt.map(|debt| Debt { rest: debt.rest.max(worth), ..debt });
         if !record.settled {
             let rest = debt.map_or(worth, |debt| debt.rest);
-            self.owed.insert(lock, rest);
+            self.history.owed.insert(lock, rest);
         }
-        self.debts.entry((holder, record.claim)).or_default().push((store.version, debt));
+        self.history.debts.entry((holder, record.claim)).or_default().push((store.version, debt));
     }
 
-    fn judge_taking(&mut self, now: Time, lock: u32, old: SessionId, store: &Store) -> Option<Debt> {
-        let history = self.sessions.get(&old).copied().unwrap_or_default();
+    fn judge_taking(
+        &mut self,
+        now: Time,
+        lock: u32,
+        (old, new): (SessionId, SessionId),
+        store: &Store,
+    ) -> Option<Debt> {
+        let history = self.history.sessions.get(&old).copied().unwrap_or_default();
         match history.dead {
             // Whoever was ended stays ended, also when the record is deleted afterwards.
             Some(Death::Expired | Death::Proof) => return None,
@@ -367,7 +363,7 @@ impl Judge {
             return history.deleted.map(|since| Debt { since, rest, why });
         };
         // A record at 1 was made again by a late copy of its creation: no process goes on with it.
-        if session.seq >= 2 {
+        if session.seq >= 2 && !self.is_of_former_history(new) {
             self.report(Invariant::I7, now, format!("lock {lock} is taken from the live session {old}"));
         }
         None
@@ -385,10 +381,13 @@ impl Judge {
     /// A leader hears that a state is stored, in this version (I9).
     pub fn state_stored(&mut self, now: Time, lock: u32, state: State, version: Version, store: &Store) {
         self.stores += 1;
-        if self.lock_deleted.get(&lock).is_some_and(|deleted| *deleted > version) {
+        if self.is_lost(version) {
             return;
         }
-        let newest = self.stored.entry(lock).or_default();
+        if self.history.lock_deleted.get(&lock).is_some_and(|deleted| *deleted > version) {
+            return;
+        }
+        let newest = self.history.stored.entry(lock).or_default();
         *newest = state.max(*newest);
         let (newest, present) = (*newest, store.state(Key::Lock(LockId(lock))));
         if present < newest {
@@ -399,14 +398,18 @@ impl Judge {
 
     /// A lock's record was deleted, in this version.
     pub fn lock_deleted(&mut self, lock: u32, version: Version) {
-        self.lock_deleted.insert(lock, version);
-        self.stored.remove(&lock);
-        self.owed.remove(&lock);
+        if self.restored.is_some() {
+            // Then neither the record nor the store's versions say what terms there were.
+            self.last_epoch.remove(&lock);
+        }
+        self.history.lock_deleted.insert(lock, version);
+        self.history.stored.remove(&lock);
+        self.history.owed.remove(&lock);
     }
 
     /// A session's record was deleted, in this version; `seq` is what its counter had reached.
     pub fn session_deleted(&mut self, now: Time, session: SessionId, seq: u64, version: Version) {
-        let history = self.sessions.entry(session).or_default();
+        let history = self.history.sessions.entry(session).or_default();
         history.deleted = Some(now);
         if seq >= 2 {
             history.ended = Some(version);

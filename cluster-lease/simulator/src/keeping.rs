@@ -155,7 +155,7 @@ impl World<'_> {
                 let any = breakage == Some(Breakage::StoreWithoutVersion);
                 let expect = if any { Precondition::Any } else { Precondition::Version(version) };
                 let keeps = breakage == Some(Breakage::StoreWithoutTenure);
-                let record = if keeps { record } else { keeping.tenure.record() };
+                let record = if keeps { record } else { keeping.tenure.record(record.epoch) };
                 Step::Write(expect, record, (keeping.epoch, keeping.count))
             }
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cluster_lease::{Entry, Event, Key, Outcome, Precondition, Record, SessionId, Version};
 
 /// Versions that are given after the store was set back are between those of before, so none is given twice.
-const STEP: Version = 2;
+pub(crate) const STEP: Version = 2;
 
 /// One change, as a watch delivers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -10,7 +10,7 @@ use cluster_lease::{
 use fastrand::Rng;
 
 use crate::clock::{MachineClock, Stretch, Time};
-use crate::judge::{Invariant, Judge, ProcessId, Violation};
+use crate::judge::{History, Invariant, Judge, ProcessId, Violation};
 use crate::keeping::{Step, Turn};
 use crate::plan::{Breakage, Plan, SECOND};
 use crate::process::Process;
@@ -23,12 +23,12 @@ pub(crate) enum Happening {
         process: ProcessId,
         number: u32,
     },
-    /// Sent when the view had this version.
+    /// Sent when this version was the newest that was known.
     Request {
         process: ProcessId,
         request: RequestId,
         operation: Operation,
-        view: Version,
+        known: Version,
     },
     /// A list reaches its process.
     Listed {
@@ -108,8 +108,8 @@ pub struct World<'a> {
     happenings: std::collections::HashMap<u64, Happening>,
     scheduled: u64,
     led_at: Vec<Option<Time>>,
-    /// What the store is set back to.
-    pub(crate) backup: Option<Store>,
+    /// What the store is set back to, and the judge's history of it.
+    pub(crate) backup: Option<(Store, History)>,
 }
 
 impl<'a> World<'a> {
@@ -133,7 +133,7 @@ impl<'a> World<'a> {
             world.judge_liveness();
             let alive: Vec<_> =
                 world.members.iter().filter_map(|member| Some(member.process.as_ref()?.id)).collect();
-            world.judge.judge_records(plan.end(), &alive, &world.store);
+            world.judge.judge_records(plan.end(), &alive, plan.slack(), &world.store);
         }
         for member in 0..world.members.len() {
             world.count_coverage(member);
@@ -216,8 +216,8 @@ impl<'a> World<'a> {
                     self.deliver(process, Event::Tick);
                 }
             }
-            Happening::Request { process, request, operation, view } => {
-                self.serve(process, request, operation, view);
+            Happening::Request { process, request, operation, known } => {
+                self.serve(process, request, operation, known);
             }
             Happening::Listed { process, stream, asked, event } => {
                 let present = self.process(process).map(|process| process.watch.stream);

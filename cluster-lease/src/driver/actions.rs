@@ -38,7 +38,7 @@ impl Election<'_> {
                 Action::SessionLost { session, cause } => self.session_lost(session, cause),
             }
         }
-        self.view.store(self.core.view_version(), Ordering::Relaxed);
+        self.known.store(self.core.known_version(), Ordering::Relaxed);
         // Whoever acts on the news of a successor must find the own term ended.
         for lock in holders {
             self.publish_holder(lock);
@@ -62,7 +62,7 @@ impl Election<'_> {
             if std::mem::replace(&mut self.listing, true) {
                 return;
             }
-            let asked = self.core.view_version();
+            let asked = self.core.known_version();
             self.tasks.spawn(async move {
                 Done::Request(request, requests::list(store, asked, patience, complaints).await)
             });

@@ -73,8 +73,8 @@ pub(crate) struct Election<'a> {
     pub(super) written: Version,
     /// The newest version that the watch has delivered.
     delivered: Version,
-    /// The version of the view, for those who ask for lists.
-    pub(super) view: Arc<AtomicU64>,
+    /// The newest version that the core knows, for those who ask for lists.
+    pub(super) known: Arc<AtomicU64>,
     /// A version that the watch should have delivered, and until when it is given time.
     pub(super) owed: Option<(Version, Instant)>,
     pub(super) distrusted: Arc<Notify>,
@@ -116,7 +116,7 @@ impl<'a> Election<'a> {
             shared: false,
             written: 0,
             delivered: 0,
-            view: Arc::default(),
+            known: Arc::default(),
             owed: None,
             distrusted: Arc::default(),
             answering: Answering::default(),
@@ -134,7 +134,7 @@ impl<'a> Election<'a> {
             complaints: Arc::clone(&self.around.complaints),
             seen: sender,
             distrusted: Arc::clone(&self.distrusted),
-            view: Arc::clone(&self.view),
+            known: Arc::clone(&self.known),
             patience: self.around.timing.attempt_timeout(),
             pause: self.around.timing.retry_pause(),
         };
@@ -332,11 +332,10 @@ impl<'a> Election<'a> {
             Seen::Listed(listing, asked) => {
                 let version = listing.version;
                 self.delivered = version;
-                let stale = version < self.core.view_version() && !self.core.accepts(version, asked);
-                let event = if stale {
-                    Event::OldList { version, asked }
-                } else {
+                let event = if self.core.takes(version, asked, true) {
                     self.directory.listed(listing, now)
+                } else {
+                    Event::OldList { version, asked }
                 };
                 self.step(event);
             }
@@ -399,14 +398,14 @@ impl<'a> Election<'a> {
                     self.owed = Some((newest, Instant::now() + self.around.timing.attempt_timeout()));
                 }
                 let now = self.around.holds.clock.now();
-                if listing.version < self.core.view_version() || self.core.doubts() {
+                let event = if self.core.takes(listing.version, asked, false) {
+                    self.directory.listed(listing, now)
+                } else {
                     // The watch was faster, and the core has what it asked for. Or the history has gone back: then
                     // the list with which a new watch begins will tell.
-                    self.step(Event::OldList { version: listing.version, asked });
-                } else {
-                    let event = self.directory.listed(listing, now);
-                    self.step(event);
-                }
+                    Event::OldList { version: listing.version, asked }
+                };
+                self.step(event);
                 self.publish_members();
             }
         }

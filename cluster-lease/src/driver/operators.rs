@@ -60,7 +60,7 @@ impl Election<'_> {
             let id = self.directory.known_id(lock)?;
             let leads = self.core.guard(id).is_some_and(|guard| !guard.draining);
             let tenure = self.core.tenure(id).filter(|_| leads)?;
-            request.asks_for(lock, &tenure.record()).then(|| lock.clone())
+            request.asks_for(lock, &tenure.record).then(|| lock.clone())
         });
         for lock in asked.collect::<Vec<_>>() {
             // Long enough for any member that reaches the store to make a session and to claim.

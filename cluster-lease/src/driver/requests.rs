@@ -19,7 +19,7 @@ const NO_ANSWER: &str = "the store did not answer in time";
 pub(crate) enum Fate {
     /// The store said so, or the request failed.
     Known(Outcome),
-    /// And the version of the view when it was asked for.
+    /// And what was known when it was asked for.
     Listed(Listing, Version),
     /// Nobody answered. The core counts the same time itself, and needs no word of it.
     Silence,

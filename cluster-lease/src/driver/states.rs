@@ -23,7 +23,7 @@ use tracing::debug;
 
 use crate::record::{Precondition, Version};
 use crate::settings::Settings;
-use crate::store::{Attempt, LeaseStore, StoreError, StoreKey, StoreRecord, Write};
+use crate::store::{Attempt, LeaseStore, LockEntry, StoreError, StoreKey, StoreRecord, Write};
 use crate::tenure::Tenure;
 
 /// The most that the states of one lock may come to, as JSON text. The API server of Kubernetes takes
@@ -62,6 +62,8 @@ pub(crate) struct TermStates {
 /// The record at a version at which it was of this term.
 struct Known {
     version: Version,
+    /// The epoch that it says.
+    epoch: u64,
     states: States,
     /// Read just now, so that what it contains is stored for certain.
     fresh: bool,
@@ -187,7 +189,8 @@ impl TermStates {
             Trouble::Final(StateError::Unusable(text, Some(error.into())))
         })?;
         let ours = self.place.tenure.is_named_by(entry.version, &entry.record);
-        Ok(Some((Known { version: entry.version, states, fresh: true }, ours)))
+        let LockEntry { version, record, .. } = entry;
+        Ok(Some((Known { version, epoch: record.epoch, states, fresh: true }, ours)))
     }
 
     /// One write, with what waits.
@@ -210,7 +213,7 @@ impl TermStates {
             return Ok(());
         }
         let (batch, states, text) = self.fitting(ticket, &known.states, batch)?;
-        let record = self.place.tenure.record();
+        let record = self.place.tenure.record(known.epoch);
         let write = Write {
             key: StoreKey::Lock(self.place.lock.clone()),
             expect: Precondition::Version(known.version),
@@ -220,7 +223,7 @@ impl TermStates {
         match timeout(self.patience, self.place.store.write(write, Attempt::default())).await {
             Ok(Ok(version)) => {
                 self.stored(batch);
-                **turn = Some(Known { version, states, fresh: false });
+                **turn = Some(Known { version, epoch: record.epoch, states, fresh: false });
                 Ok(())
             }
             // The next attempt reads who has changed it: the core that settles, an earlier copy of the same

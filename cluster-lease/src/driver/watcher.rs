@@ -16,7 +16,7 @@ use crate::store::{Change, LeaseStore, LeaseWatch, Listing, StoreError};
 /// What the watcher tells the election's loop, in order.
 #[expect(clippy::large_enum_variant, reason = "changes are what there are most of")]
 pub(crate) enum Seen {
-    /// And the version of the view when it was asked for.
+    /// And what was known when it was asked for.
     Listed(Listing, Version),
     Changed(Change),
     /// The watch is open, from the last list or the last change.
@@ -31,8 +31,8 @@ pub(crate) struct Watcher {
     pub(crate) seen: mpsc::Sender<Seen>,
     /// Somebody knows of changes that the watch has not delivered.
     pub(crate) distrusted: Arc<Notify>,
-    /// The version of the election's view.
-    pub(crate) view: Arc<AtomicU64>,
+    /// The newest version that the election knows.
+    pub(crate) known: Arc<AtomicU64>,
     /// How long a request may take.
     pub(crate) patience: Duration,
     /// The pause after the first failure. It grows up to `patience`.
@@ -60,7 +60,7 @@ impl Watcher {
 
     /// `Ok`: nobody listens any more. `again`: the watch has just failed, too.
     async fn list_and_watch(&self, again: bool) -> Result<(), StoreError> {
-        let asked = self.view.load(Ordering::Relaxed);
+        let asked = self.known.load(Ordering::Relaxed);
         let listing = self.list().await.inspect_err(|error| {
             self.complaints.say(Doing::List, &Chain(error));
         })?;
@@ -97,7 +97,7 @@ impl Watcher {
                 () = self.seen.closed() => return Ok(()),
                 () = sleep(period) => {}
             }
-            let asked = self.view.load(Ordering::Relaxed);
+            let asked = self.known.load(Ordering::Relaxed);
             let listing = self.list().await.inspect_err(|error| {
                 self.complaints.say(Doing::List, &Chain(error));
             })?;
