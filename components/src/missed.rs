@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use router_core::options::{OptionDescription, OptionKind, Options};
+#[cfg(any(feature = "cron", feature = "http"))]
 use router_core::state::RouteState;
 use tracing::{info, warn};
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bactrian::cluster;
 use bactrian::load::Loaded;
 use bactrian::logging::{self, init_logging_as};
+#[cfg(feature = "admin")]
 use bactrian::settings::Environment;
 use router_core::error::{BoxError, Chain, Severity};
 use router_core::router::Shutdown;
