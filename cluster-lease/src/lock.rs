@@ -84,7 +84,7 @@ impl Lock {
         let Some(Seen { version, record, .. }) = self.seen else { return false };
         // One that waits would take another version for another claim. Its successor's term is above.
         let waits = record.holder.is_some() && !record.settled;
-        if record.epoch.max(version) >= self.remembered || waits {
+        if record.epoch.max(version) >= self.remembered || waits || mutated!(context, EpochNotRaised) {
             return false;
         }
         covered!(context, EpochRaised);

@@ -140,6 +140,8 @@ mod enabled {
             HistoryNeverBack,
             /// A5: in a history that has gone back, locks are led without a wait.
             NewHistoryAtOnce,
+            /// A5: those who remember the terms of before a restore do not write them down.
+            EpochNotRaised,
             /// I3: the epoch counts the terms in the record instead of the store's versions.
             EpochFromRecord,
         }

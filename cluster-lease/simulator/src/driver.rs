@@ -45,11 +45,18 @@ impl World<'_> {
         let text = trace.then(|| format!("{id} @{:.6} <- {event:?}", clocks.leader.as_secs_f64()));
         let view = process.core.view_version();
         // Changes that reach a process in doubt are not what it sees.
-        if !process.core.doubts() || matches!(event, Event::Snapshot { .. }) {
+        let ignored = process.core.doubts() && !matches!(event, Event::Snapshot { .. });
+        if !ignored {
             self.judge.shown(id, view, &event);
         }
         let Some(process) = self.process(id) else { return };
         let actions = process.core.step(clocks, event);
+        let moved = process.core.view_version() != view;
+        if ignored && moved {
+            let text =
+                format!("{id} judges by changes that it saw while it doubted which history they are of");
+            self.judge.report(Invariant::I7, self.now, text);
+        }
         if let Some(text) = text {
             self.note(|| text);
         }

@@ -100,6 +100,8 @@ struct SessionHistory {
 pub struct History {
     sessions: BTreeMap<SessionId, SessionHistory>,
     lock_written: BTreeMap<u32, Time>,
+    /// By lock: when its record last changed what it says of the term, and not only what is kept with it.
+    lock_changed: BTreeMap<u32, Time>,
     /// By lock: the true time that is owed while its record is unsettled.
     owed: BTreeMap<u32, Time>,
     /// By claim: what each application of it owes. A late copy can make a deleted record again.
@@ -315,6 +317,10 @@ impl Judge {
         store: &Store,
     ) {
         let written = self.history.lock_written.insert(lock, now).unwrap_or(0);
+        let said = |record: LockRecord| (record.holder, record.claim, record.settled);
+        if before.map(said) != Some(said(record)) {
+            self.history.lock_changed.insert(lock, now);
+        }
         if record.settled {
             self.history.owed.remove(&lock);
         }

@@ -202,7 +202,7 @@ impl Judge {
         };
         let remembered: Vec<_> = self.remembered.iter().filter_map(remember).collect();
         for (lock, epoch) in remembered {
-            let quiet = self.history.lock_written.get(&lock).is_none_or(|at| at + settled < now);
+            let quiet = self.history.lock_changed.get(&lock).is_none_or(|at| at + settled < now);
             if let Some((version, Record::Lock(record))) = store.get(Key::Lock(LockId(lock)))
                 && (record.holder.is_none() || record.settled)
                 && quiet
