@@ -194,6 +194,7 @@ async fn members_go_on_in_a_store_that_was_restored() {
         sleep(Duration::from_millis(10)).await;
     }
     let next = tokio::select! {
+        biased;
         term = led(&view) => term,
         term = led(&standby) => term,
     };
