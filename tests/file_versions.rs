@@ -1,5 +1,5 @@
 //! Members of two versions of the program share a directory, as they do while one is updated.
-//! `tests/file-versions` builds the older one and runs this.
+//! `tests/two-versions` builds the older one and runs this.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -104,7 +104,7 @@ impl Drop for Program {
 }
 
 #[test]
-#[ignore = "needs the program of an older version, which tests/file-versions builds"]
+#[ignore = "needs the program of an older version, which tests/two-versions builds"]
 fn old_and_new_members_lead_one_at_a_time_through_kills() {
     let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse().ok());
     let (seed, rounds) =

@@ -66,7 +66,9 @@ impl Codec {
                 (self.session_spec(spec, member, now), "session", session_text(*record))
             }
             StoreRecord::Lock { record, holder } => {
-                (lock_spec(spec, holder.as_deref(), now), "lock", lock_text(*record))
+                // Its object has a uid once it exists.
+                let uid = lease.metadata.uid.as_ref().map(|uid| format!(" uid={uid}")).unwrap_or_default();
+                (lock_spec(spec, holder.as_deref(), now), "lock", lock_text(*record) + &uid)
             }
             StoreRecord::Request(request) => {
                 (requests::spec(spec, request, now), "request", requests::text(request))
@@ -155,6 +157,7 @@ impl Codec {
             return Ok(Some(Decoded { version, key: StoreKey::Request(request), record: newer.or(record) }));
         }
         let Some(lock) = self.group.lock_of(name, annotation(LOCK_ANNOTATION)) else { return Ok(None) };
+        let sealed = sealed.filter(|text| is_of_this_object(text, lease.metadata.uid.as_deref()));
         let record = sealed.and_then(parse_lock_record).unwrap_or(LockRecord::UNKNOWN);
         let record = newer.unwrap_or(StoreRecord::Lock { record, holder: holder.map(Into::into) });
         Ok(Some(Decoded { version, key: StoreKey::Lock(lock), record: Some(record) }))
@@ -166,6 +169,19 @@ impl Codec {
         let shown = spec?.lease_duration_seconds.filter(|shown| *shown > self.takeover_wait_seconds)?;
         let deadline = Duration::from_secs(u64::try_from(shown).ok()?);
         Some(Limits { deadline, stop: Duration::ZERO, rate_error_ppm: 0 })
+    }
+}
+
+/// Whether the record of a lock was written into this very object. One that was saved and applied again, by a backup
+/// for example, has its seal, but is no better than an empty one: meanwhile another member may lead. The record with
+/// which an object is made cannot say its uid, and never says that a wait was served.
+fn is_of_this_object(text: &str, uid: Option<&str>) -> bool {
+    let fields = fields(text);
+    // Records of the format 1 do not say it.
+    let (Some(uid), true) = (uid, fields.contains_key("v")) else { return true };
+    match fields.get("uid") {
+        Some(said) => *said == uid,
+        None => fields.get("settled") == Some(&"false"),
     }
 }
 

@@ -73,10 +73,15 @@ impl Contender {
 
 /// A server with a lock that its last holder has given up.
 async fn server() -> Arc<FakeServer> {
+    let server = server_with(&bare_lock(&Group::default(), &lock())).await;
+    let api = kube::Api::<Lease>::namespaced(server.client(), "shop");
+    let made = api.get("bactrian.lock.lock1").await.unwrap();
     let record = StoreRecord::Lock { record: LockRecord::RELEASED, holder: None };
     let write = Write::new(StoreKey::Lock(lock()), Precondition::Absent, record);
     let codec = Codec { group: Group::default(), owner: None, takeover_wait_seconds: 15 };
-    server_with(&codec.encode(&write, None, jiff::Timestamp::UNIX_EPOCH)).await
+    let released = codec.encode(&write, Some(&made), jiff::Timestamp::UNIX_EPOCH);
+    api.replace("bactrian.lock.lock1", &kube::api::PostParams::default(), &released).await.unwrap();
+    server
 }
 
 async fn server_with(lease: &Lease) -> Arc<FakeServer> {

@@ -26,7 +26,7 @@ fn key() -> StoreKey {
 }
 
 async fn write(store: &KubernetesStore, expect: Precondition, epoch: u64) -> Result<Version, StoreError> {
-    let record = StoreRecord::Lock { record: LockRecord { epoch, ..LockRecord::RELEASED }, holder: None };
+    let record = StoreRecord::Lock { record: LockRecord { epoch, ..LockRecord::UNKNOWN }, holder: None };
     store.write(Write::new(key(), expect, record), Attempt::default()).await
 }
 
@@ -70,7 +70,7 @@ async fn the_watch_tells_changes_deletions_and_bookmarks_in_order() {
     let made = write(&store, Precondition::Absent, 1).await.unwrap();
     server.delete(LEASE);
     server.bookmark();
-    let record = StoreRecord::Lock { record: LockRecord { epoch: 1, ..LockRecord::RELEASED }, holder: None };
+    let record = StoreRecord::Lock { record: LockRecord { epoch: 1, ..LockRecord::UNKNOWN }, holder: None };
     let mut next = async || format!("{:?}", watch.next().await.unwrap().unwrap());
     let change = |version, record| format!("{:?}", Change::Record { version, key: key(), record });
     assert_eq!(next().await, change(made, Some(record)));

@@ -84,7 +84,7 @@ pub enum Action {
     Relist,
     /// Consistent lists have been older than the view for longer than the takeover wait: the store's history has
     /// gone back. Forget what is remembered of the records, and begin a new watch with a list: that list is
-    /// taken for the new history, though it is older than the view.
+    /// [taken for the new history](crate::Core::takes), though it is older than the view.
     HistoryBack {
         /// The version of the view.
         view: Version,

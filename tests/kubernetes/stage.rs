@@ -117,15 +117,18 @@ impl Stage {
     /// Makes the Leases of locks as their last holders would have left them, so that no test begins with a wait.
     pub(crate) fn make_locks(&self, count: usize) {
         for lock in 1..=count {
-            let mut lease = bare_lock(&Group::default(), &format!("lock{lock}").parse().unwrap());
-            let (name, record) = (lease.name_any(), "v=2 epoch=0 claim=0 settled=true");
+            let lease = bare_lock(&Group::default(), &format!("lock{lock}").parse().unwrap());
+            // Those that exist already are as good.
+            let made = self.block(async { self.leases().create(&PostParams::default(), &lease).await });
+            let Ok(mut lease) = made else { continue };
+            let name = lease.name_any();
+            let record = format!("v=2 epoch=0 claim=0 settled=true uid={}", lease.uid().unwrap());
             let seal = Sha256::digest(format!("{name}\n{record}\n"));
             let seal = seal.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>();
-            let notes = [("bactrian/record", record.to_owned()), ("bactrian/seal", seal)];
+            let notes = [("bactrian/record", record), ("bactrian/seal", seal)];
             let annotations = lease.metadata.annotations.get_or_insert_default();
             annotations.extend(notes.map(|(key, note)| (key.to_owned(), note)));
-            // Those that exist already are as good.
-            let _ = self.block(async { self.leases().create(&PostParams::default(), &lease).await });
+            self.block(async { self.leases().replace(&name, &PostParams::default(), &lease).await }).unwrap();
         }
     }
 

@@ -168,8 +168,11 @@ fn every_format_that_was_ever_written_is_read() {
 fn what_is_written_is_the_newest_sample() {
     for (lease, record) in sample("2").iter().zip(decoded(&sample("2"))) {
         let key = codec().decode(lease).unwrap().unwrap().key;
-        let written =
-            codec().encode(&Write::new(key, Precondition::Absent, record), None, Timestamp::UNIX_EPOCH);
+        // The object that is there, as far as it matters.
+        let mut before = Lease::default();
+        before.metadata.uid = lease.metadata.uid.clone();
+        let write = Write::new(key, Precondition::Version(1), record);
+        let written = codec().encode(&write, Some(&before), Timestamp::UNIX_EPOCH);
         for annotation in [RECORD_ANNOTATION, SEAL_ANNOTATION] {
             let text = |lease: &Lease| lease.metadata.annotations.as_ref().unwrap()[annotation].clone();
             assert_eq!(text(&written), text(lease));
@@ -219,4 +222,22 @@ fn states_stay_with_a_lock_whoever_writes_it() {
         lease = stored(&write, Some(&lease), version);
         assert_eq!(states(&lease).as_deref(), Some(r#"{"poll":7}"#));
     }
+}
+
+#[test]
+fn a_record_that_was_saved_and_applied_again_says_nothing() {
+    let key = StoreKey::Lock("lock1".parse().unwrap());
+    let record = LockRecord { epoch: 7, claim: 1, ..LockRecord::RELEASED };
+    let write = Write::new(key, Precondition::Version(1), StoreRecord::Lock { record, holder: None });
+    let mut made = Lease::default();
+    made.metadata.uid = Some("one".into());
+    let mut lease = codec().encode(&write, Some(&made), Timestamp::UNIX_EPOCH);
+    lease.metadata.resource_version = Some("2".into());
+    let said = |lease: &Lease| match codec().decode(lease).unwrap().unwrap().record {
+        Some(StoreRecord::Lock { record, .. }) => record,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(said(&lease), record);
+    lease.metadata.uid = Some("two".into());
+    assert_eq!(said(&lease), LockRecord::UNKNOWN, "its seal fits, but it is of another object");
 }

@@ -1,5 +1,7 @@
 //! What goes wrong, and how the watch survives it.
 
+use std::collections::BTreeSet;
+
 use cluster_lease::{Death, Event, Key, LockId, LockRecord, Precondition, Record, name_hash};
 
 use crate::clock::{Stretch, Time};
@@ -117,7 +119,7 @@ impl World<'_> {
         let running = self.members.iter().filter_map(|member| member.process.as_ref());
         let robbed = running.filter(|process| process.core.known_version() > version);
         let robbed = robbed.map(|process| process.id).collect();
-        self.judge.restored(Restored { at: self.now, version, robbed }, history);
+        self.judge.restored(Restored { at: self.now, version, robbed, deleted: BTreeSet::new() }, history);
         for member in 0..self.members.len() {
             self.break_watch(member);
         }

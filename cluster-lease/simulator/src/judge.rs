@@ -217,7 +217,9 @@ impl Judge {
         }
         self.started_in_new_history(now, process, lock, epoch);
         let last = self.last_epoch.entry(lock).or_default();
-        if epoch <= *last {
+        // Where the record was deleted too, neither it nor the store's versions say what terms there were.
+        let unknown = self.restored.as_ref().is_some_and(|restored| restored.deleted.contains(&lock));
+        if epoch <= *last && !unknown {
             let text = format!("{process} starts lock {lock} with epoch {epoch} after epoch {last}");
             self.report(Invariant::I3, now, text);
         } else {
@@ -404,9 +406,8 @@ impl Judge {
 
     /// A lock's record was deleted, in this version.
     pub fn lock_deleted(&mut self, lock: u32, version: Version) {
-        if self.restored.is_some() {
-            // Then neither the record nor the store's versions say what terms there were.
-            self.last_epoch.remove(&lock);
+        if let Some(restored) = self.restored.as_mut() {
+            restored.deleted.insert(lock);
         }
         self.history.lock_deleted.insert(lock, version);
         self.history.stored.remove(&lock);

@@ -262,7 +262,9 @@ impl Directory {
     /// Members wait for each other as they must, but a takeover then takes as long as the slowest of them says.
     fn compare_timing(&mut self, member: &Member, record: SessionRecord) {
         let (Some(theirs), own) = (record.limits, self.timing.limits()) else { return };
-        if theirs == own || record.dead.is_some() || !self.different.insert(member.id.clone()) {
+        // Where a record says less, the store makes one time of all, and there is nothing to compare.
+        let unknown = theirs.stop.is_zero();
+        if theirs == own || unknown || record.dead.is_some() || !self.different.insert(member.id.clone()) {
             return;
         }
         let wait = self.timing.wait_for(theirs.rest());

@@ -28,6 +28,8 @@ pub struct Restored {
     pub version: Version,
     /// The processes that knew something which it has lost.
     pub robbed: BTreeSet<ProcessId>,
+    /// The locks whose record was deleted since.
+    pub deleted: BTreeSet<u32>,
 }
 
 impl Judge {
