@@ -211,7 +211,8 @@ impl ConfigMapStore {
             let pod = &self.pod;
             warn!(
                 %lock,
-                "another process leads `{lock}` under the name of this pod, {pod}, so this one stands by: Camel's                  ConfigMap knows members by their pods alone; run one member in each pod, and give each its own POD_NAME"
+                "another process leads `{lock}` under the name of this pod, {pod}, so this one stands by: Camel's \
+                 ConfigMap knows members by their pods alone; run one member in each pod, and give each its own POD_NAME"
             );
         }
         state.rivals = rivals;

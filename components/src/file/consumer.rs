@@ -129,7 +129,11 @@ impl FileConsumer {
             }
         }
         paths.sort();
-        self.memory().retain(&paths);
+        let mut memory = self.memory();
+        memory.retain(&paths);
+        // Files that failed come after the others: with a small number of files a poll, they would keep those waiting.
+        paths.sort_by_key(|path| memory.knows(path));
+        drop(memory);
         let settings = &self.settings;
         // Where all must be looked at to know which are the first, or which rest, the number is no limit here.
         let limit = match settings.by_modified || settings.unchanged_for.is_some() {
@@ -138,7 +142,8 @@ impl FileConsumer {
         };
         let mut found = paths.iter().filter_map(|path| self.find(path)).take(limit).collect::<Vec<_>>();
         if settings.by_modified {
-            found.sort_by(|left, right| (left.modified, &left.path).cmp(&(right.modified, &right.path)));
+            let memory = self.memory();
+            found.sort_by_cached_key(|file| (memory.knows(&file.path), file.modified, file.path.clone()));
         }
         if settings.unchanged_for.is_none() {
             found.truncate(settings.max_messages_per_poll);

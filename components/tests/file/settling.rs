@@ -165,6 +165,24 @@ async fn a_file_that_fails_waits_longer_each_time_and_no_other_file_waits_for_it
     let _ = router.run_until(work).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn many_files_that_fail_do_not_starve_one_that_was_not_tried() {
+    let bad = (0..40).map(|number| format!("bad{number:02}")).collect::<Vec<_>>();
+    let inbox = folder(&bad.iter().map(String::as_str).chain(["zgood"]).collect::<Vec<_>>());
+    let mock = MockComponent::default();
+    let uri = format!("file:{}?delay=100ms&max_messages_per_poll=1&delete=true", inbox.path().display());
+    let route = from(uri).process(|exchange| match exchange.message.body.to_string().contains("bad") {
+        true => Err("bad".into()),
+        false => Ok(()),
+    });
+    let router = builder(&mock).route(route.to("mock:out")).build().unwrap();
+    let work = async {
+        let good = mock.endpoint("out");
+        tokio::time::timeout(Duration::from_secs(30), good.wait_for(1)).await.unwrap();
+    };
+    let _ = router.run_until(work).await;
+}
+
 #[tokio::test]
 async fn a_file_that_could_not_be_moved_is_worked_on_once() {
     let inbox = folder(&["a", "b"]);
