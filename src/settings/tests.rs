@@ -43,7 +43,7 @@ fn every_setting_of_the_list_has_a_field_and_a_default_that_it_takes() {
             router_core::options::OptionKind::Boolean => "true",
             router_core::options::OptionKind::Choice(words) => words[0],
             router_core::options::OptionKind::Address => "off",
-            _ => "7",
+            _ => "70",
         };
         let (_, errors) =
             resolve(&[], &[(&setting.variable(), value)], &[&format!("{}={value}", setting.path())]);
