@@ -1,6 +1,6 @@
 //! Objects that hold one session after the other.
 //!
-//! A session is of one process and is never used again, but its Lease is: a pod that crashes again and again would
+//! A session is of one process and is never used again, but its Lease is: a pod that keeps crashing would
 //! leave one behind each time. The Leases of a pod's sessions are called by its uid and a small number, its slots.
 //! A process takes the lowest slot that is free: one that does not exist, or whose session is dead, or silent for
 //! longer than the takeover wait, and holds no lock. To the election the former session is deleted then, and that is safe at any time.
@@ -111,7 +111,7 @@ impl Codec {
     }
 }
 
-/// The session that a Lease names beside the slot, if nobody has edited it since.
+/// The session that a Lease names beside the slot, unless it was edited since.
 fn sealed(key: &StoreKey, lease: &Lease) -> Option<SessionId> {
     let annotations = lease.metadata.annotations.as_ref()?;
     let (session, found) = annotations.get(INCARNATION_ANNOTATION)?.split_once(' ')?;

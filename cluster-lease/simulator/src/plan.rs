@@ -76,7 +76,7 @@ pub enum FaultKind {
     Unview(u32),
     /// A lock's record is deleted.
     DeleteLock(u32),
-    /// A lock's record is deleted and made anew by somebody who is no member, as by a manifest.
+    /// A lock's record is deleted and made anew by a writer that is not a member, as by a manifest.
     RemakeLock(u32),
     /// The record of the member's present session is deleted.
     DeleteSession,

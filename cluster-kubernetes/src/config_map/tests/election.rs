@@ -412,7 +412,7 @@ async fn of_two_processes_with_the_name_of_one_pod_one_leads_and_the_other_stand
     two.cluster.close().await;
     let began = Instant::now();
     while one.term().is_none() && third.term().is_none() {
-        assert!(began.elapsed() < Duration::from_secs(5), "it was given up in good order");
+        assert!(began.elapsed() < Duration::from_secs(5), "it was given up gracefully");
         sleep(Duration::from_millis(10)).await;
     }
 }
