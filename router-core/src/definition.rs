@@ -2,18 +2,23 @@
 //!
 //! Nothing is checked here but the shape. Compiling a definition against a registry gives a route, or
 //! every error at once.
+//!
+//! Two definitions are equal when they say the same, wherever that was written: places in files do not count.
+//! Rust code is equal to itself and its clones alone.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::processor::{ProcessFunction, Processor};
 use crate::source::SourceText;
+use crate::written::is_same;
 
 pub use crate::error_handler::ErrorHandlerDefinition;
 pub use crate::log::LogLevel;
 pub use crate::written::{DynamicDefinition, EndpointDefinition, ExpressionDefinition, PredicateDefinition};
 
 /// A route as it was written: where exchanges come from, and what happens to them.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RouteDefinition {
     /// Unique name; where none is given, the router numbers the routes.
     pub id: Option<SourceText>,
@@ -35,7 +40,7 @@ pub struct RouteDefinition {
 
 /// One step as it was written. The closed set of what a route can do: adding a step means a variant
 /// here, one in [`pipeline`](crate::pipeline), a method of the builder and a key of the TOML grammar.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StepDefinition {
     /// Sends the exchange to an endpoint.
     To(EndpointDefinition),
@@ -156,7 +161,7 @@ impl StepDefinition {
 }
 
 /// A branch of a choice.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WhenDefinition {
     /// When the branch is taken.
     pub predicate: PredicateDefinition,
@@ -194,5 +199,54 @@ impl Default for RouteDefinition {
             steps: Vec::new(),
             error_handler: None,
         }
+    }
+}
+
+impl PartialEq for ProcessDefinition {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Named(one), Self::Named(other)) => one == other,
+            (Self::Processor(one), Self::Processor(other)) => is_same(one, other),
+            (Self::Function(one), Self::Function(other)) => is_same(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Debug for ProcessDefinition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => formatter.debug_tuple("Named").field(name).finish(),
+            Self::Processor(_) => formatter.write_str("Processor(..)"),
+            Self::Function(_) => formatter.write_str("Function(..)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::{Steps, from};
+
+    fn route(level: &str) -> RouteDefinition {
+        let tree =
+            from("timer:t").id("a").choice(|choice| choice.when("${body} == 'x'", |steps| steps.log("x")));
+        tree.set_header("level", level).to("mock:a").into()
+    }
+
+    #[test]
+    fn definitions_are_equal_that_say_the_same_in_different_places() {
+        assert_eq!(route("1"), route("1"));
+        assert_ne!(route("1"), route("2"));
+        assert_ne!(route("1"), RouteDefinition { auto_startup: false, ..route("1") });
+    }
+
+    #[test]
+    fn code_is_equal_to_its_clones_alone() {
+        let code = || -> RouteDefinition { from("timer:t").process(|_| Ok(())).into() };
+        let one = code();
+        assert_eq!(one, one.clone());
+        assert_ne!(one, code());
+        assert!(format!("{one:?}").contains("Process(Function(..))"), "{one:?}");
     }
 }

@@ -11,7 +11,7 @@ use crate::written::{EndpointDefinition, IntoEndpoint};
 
 /// What happens when a step fails: it is tried again, and when that does not help, the exchange goes to
 /// a dead letter endpoint. The defaults are Camel's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ErrorHandlerDefinition {
     /// How often a failed step is tried again.
     pub maximum_redeliveries: u32,

@@ -1,5 +1,6 @@
 //! What is written where an endpoint, an expression or a predicate stands, and what the builder takes there.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::source::SourceText;
 use crate::value::Value;
 
 /// An endpoint as it was written: its URI, and options that stand beside it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EndpointDefinition {
     /// The URI.
     pub uri: SourceText,
@@ -41,7 +42,7 @@ impl From<SourceText> for EndpointDefinition {
 }
 
 /// An endpoint whose URI has placeholders, or is one.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DynamicDefinition {
     /// The URI. Its placeholders are values: what a message says brings no option and no other path.
     pub uri: ExpressionDefinition,
@@ -95,6 +96,51 @@ pub enum PredicateDefinition {
     Text(SourceText),
     /// Rust code.
     Function(Arc<dyn Fn(&Exchange) -> bool + Send + Sync>),
+}
+
+impl PartialEq for ExpressionDefinition {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text(one), Self::Text(other)) => one == other,
+            (Self::Constant(one), Self::Constant(other)) => one == other,
+            (Self::Function(one), Self::Function(other)) => is_same(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl PartialEq for PredicateDefinition {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text(one), Self::Text(other)) => one == other,
+            (Self::Function(one), Self::Function(other)) => is_same(one, other),
+            _ => false,
+        }
+    }
+}
+
+/// Whether both are the same code. The address alone: one closure may have several tables of methods.
+pub(crate) fn is_same<T: ?Sized>(one: &Arc<T>, other: &Arc<T>) -> bool {
+    std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
+}
+
+impl fmt::Debug for ExpressionDefinition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => formatter.debug_tuple("Text").field(text).finish(),
+            Self::Constant(value) => formatter.debug_tuple("Constant").field(value).finish(),
+            Self::Function(_) => formatter.write_str("Function(..)"),
+        }
+    }
+}
+
+impl fmt::Debug for PredicateDefinition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => formatter.debug_tuple("Text").field(text).finish(),
+            Self::Function(_) => formatter.write_str("Function(..)"),
+        }
+    }
 }
 
 /// What the builder takes where an endpoint stands: its URI, or an [`endpoint`] with options beside it.
