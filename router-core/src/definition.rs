@@ -2,7 +2,11 @@
 //!
 //! Nothing is checked here but the shape. Compiling a definition against a registry gives a route, or
 //! every error at once.
+//!
+//! Two definitions are equal when they say the same, wherever that was written: places in files do not count.
+//! Rust code is equal to itself and its clones alone.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +17,7 @@ use crate::source::SourceText;
 use crate::value::Value;
 
 /// A route as it was written: where exchanges come from, and what happens to them.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RouteDefinition {
     /// Unique name; where none is given, the router numbers the routes.
     pub id: Option<SourceText>,
@@ -34,7 +38,7 @@ pub struct RouteDefinition {
 }
 
 /// An endpoint as it was written: its URI, and options that stand beside it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EndpointDefinition {
     /// The URI.
     pub uri: SourceText,
@@ -67,7 +71,7 @@ impl From<SourceText> for EndpointDefinition {
 }
 
 /// An endpoint whose URI has placeholders, or is one.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DynamicDefinition {
     /// The URI. Its placeholders are values: what a message says brings no option and no other path.
     pub uri: ExpressionDefinition,
@@ -105,7 +109,7 @@ impl From<ExpressionDefinition> for DynamicDefinition {
 
 /// One step as it was written. The closed set of what a route can do: adding a step means a variant
 /// here, one in [`pipeline`](crate::pipeline), a method of the builder and a key of the TOML grammar.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StepDefinition {
     /// Sends the exchange to an endpoint.
     To(EndpointDefinition),
@@ -226,7 +230,7 @@ impl StepDefinition {
 }
 
 /// A branch of a choice.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WhenDefinition {
     /// When the branch is taken.
     pub predicate: PredicateDefinition,
@@ -295,7 +299,7 @@ impl LogLevel {
 
 /// What happens when a step fails: it is tried again, and when that does not help, the exchange goes to
 /// a dead letter endpoint. The defaults are Camel's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ErrorHandlerDefinition {
     /// How often a failed step is tried again.
     pub maximum_redeliveries: u32,
@@ -357,5 +361,99 @@ impl Default for RouteDefinition {
             steps: Vec::new(),
             error_handler: None,
         }
+    }
+}
+
+impl PartialEq for ProcessDefinition {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Named(one), Self::Named(other)) => one == other,
+            (Self::Processor(one), Self::Processor(other)) => is_same(one, other),
+            (Self::Function(one), Self::Function(other)) => is_same(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl PartialEq for ExpressionDefinition {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text(one), Self::Text(other)) => one == other,
+            (Self::Constant(one), Self::Constant(other)) => one == other,
+            (Self::Function(one), Self::Function(other)) => is_same(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl PartialEq for PredicateDefinition {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text(one), Self::Text(other)) => one == other,
+            (Self::Function(one), Self::Function(other)) => is_same(one, other),
+            _ => false,
+        }
+    }
+}
+
+/// Whether both are the same code. The address alone: one closure may have several tables of methods.
+fn is_same<T: ?Sized>(one: &Arc<T>, other: &Arc<T>) -> bool {
+    std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
+}
+
+impl fmt::Debug for ProcessDefinition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => formatter.debug_tuple("Named").field(name).finish(),
+            Self::Processor(_) => formatter.write_str("Processor(..)"),
+            Self::Function(_) => formatter.write_str("Function(..)"),
+        }
+    }
+}
+
+impl fmt::Debug for ExpressionDefinition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => formatter.debug_tuple("Text").field(text).finish(),
+            Self::Constant(value) => formatter.debug_tuple("Constant").field(value).finish(),
+            Self::Function(_) => formatter.write_str("Function(..)"),
+        }
+    }
+}
+
+impl fmt::Debug for PredicateDefinition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => formatter.debug_tuple("Text").field(text).finish(),
+            Self::Function(_) => formatter.write_str("Function(..)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::{Steps, from};
+
+    fn route(level: &str) -> RouteDefinition {
+        let tree =
+            from("timer:t").id("a").choice(|choice| choice.when("${body} == 'x'", |steps| steps.log("x")));
+        tree.set_header("level", level).to("mock:a").into()
+    }
+
+    #[test]
+    fn definitions_are_equal_that_say_the_same_in_different_places() {
+        assert_eq!(route("1"), route("1"));
+        assert_ne!(route("1"), route("2"));
+        assert_ne!(route("1"), RouteDefinition { auto_startup: false, ..route("1") });
+    }
+
+    #[test]
+    fn code_is_equal_to_its_clones_alone() {
+        let code = || -> RouteDefinition { from("timer:t").process(|_| Ok(())).into() };
+        let one = code();
+        assert_eq!(one, one.clone());
+        assert_ne!(one, code());
+        assert!(format!("{one:?}").contains("Process(Function(..))"), "{one:?}");
     }
 }
