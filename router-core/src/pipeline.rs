@@ -8,6 +8,7 @@ use smallvec::{SmallVec, smallvec};
 use smol_str::{SmolStr, ToSmolStr};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+use tracing::field::display;
 use tracing::{error, warn};
 
 use crate::cluster::{LeaderScope, LeadershipLost, Term};
@@ -238,7 +239,7 @@ impl Pipeline {
     /// endpoint that fails into itself, it would end the process.
     async fn run(&self, exchange: &mut Exchange) -> Result<Done, RouteError> {
         const MAX_DEPTH: u16 = 64;
-        if exchange.depth >= MAX_DEPTH {
+        if exchange.depth() >= MAX_DEPTH {
             let step = String::from("a call");
             let cause = format!("routes call each other more than {MAX_DEPTH} deep: is there a circle?");
             let error = RouteError {
@@ -249,10 +250,8 @@ impl Pipeline {
             error!(route = %self.program.route_id, exchange = %exchange.id, "{}", Chain(&error));
             return Err(error);
         }
-        exchange.depth += 1;
-        let result = self.program.run(exchange, self.term()).await;
-        exchange.depth -= 1;
-        result
+        let entered = exchange.enter();
+        self.program.run(entered.exchange, self.term()).await
     }
 
     fn aborted(&self, term: &Term) -> RouteError {
@@ -340,7 +339,8 @@ impl Program {
                 let error =
                     RouteError { route_id: self.route_id.clone(), step: step.place.to_string(), cause };
                 if !error.is_leadership_lost() {
-                    error!(route = %self.route_id, exchange = %exchange.id, "{}", Chain(&error));
+                    let parent = exchange.parent_id.map(display);
+                    error!(route = %self.route_id, exchange = %exchange.id, parent, "{}", Chain(&error));
                 }
                 error
             }
