@@ -224,7 +224,7 @@ error: a placeholder inside an array or table is not replaced
     (
         "{ set_body = { a = inf } }",
         r#"
-error: JSON has no such number
+error: `inf` and `nan` are no numbers here
  --> routes.toml:3:29
   |
 3 | steps = [{ set_body = { a = inf } }]
