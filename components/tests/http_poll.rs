@@ -219,7 +219,11 @@ async fn numbers_of_any_length_go_on_as_they_were_written() {
             receiver.address
         )));
     let mock = MockComponent::default();
-    run(route, &mock, mock.endpoint("out").wait_for(3)).await;
+    let out = mock.endpoint("out");
+    run(route, &mock, async {
+        tokio::join!(out.wait_for(3), server.wait_for(2));
+    })
+    .await;
     let bodies = mock.endpoint("in").received();
     let bodies = bodies.iter().map(|exchange| exchange.message.body.to_string()).collect::<Vec<_>>();
     assert_eq!(
@@ -239,7 +243,6 @@ async fn numbers_of_any_length_go_on_as_they_were_written() {
             "/1E2/1E2",
         ]
     );
-    server.wait_for(2).await;
     assert_eq!(server.requests()[1], "/items?after=123456789012345678901234567890");
 }
 

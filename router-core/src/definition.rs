@@ -2,18 +2,23 @@
 //!
 //! Nothing is checked here but the shape. Compiling a definition against a registry gives a route, or
 //! every error at once.
+//!
+//! Two definitions are equal when they say the same, wherever that was written: places in files do not count.
+//! Rust code is equal to itself and its clones alone.
 
+use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::builder::IntoEndpoint;
-use crate::component::Processor;
-use crate::exchange::Exchange;
+use crate::processor::{ProcessFunction, Processor};
 use crate::source::SourceText;
-use crate::value::Value;
+use crate::written::is_same;
+
+pub use crate::error_handler::ErrorHandlerDefinition;
+pub use crate::log::LogLevel;
+pub use crate::written::{DynamicDefinition, EndpointDefinition, ExpressionDefinition, PredicateDefinition};
 
 /// A route as it was written: where exchanges come from, and what happens to them.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RouteDefinition {
     /// Unique name; where none is given, the router numbers the routes.
     pub id: Option<SourceText>,
@@ -33,79 +38,9 @@ pub struct RouteDefinition {
     pub error_handler: Option<ErrorHandlerDefinition>,
 }
 
-/// An endpoint as it was written: its URI, and options that stand beside it.
-#[derive(Clone, Debug)]
-pub struct EndpointDefinition {
-    /// The URI.
-    pub uri: SourceText,
-    /// Options that stand beside the URI, by name; nothing in them is decoded. They are those of the
-    /// component, and the one that names what stands behind the colon of its URIs: `statement` for `sql:`.
-    pub options: Vec<(SourceText, SourceText)>,
-}
-
-impl EndpointDefinition {
-    /// An endpoint that is given by its URI.
-    #[must_use]
-    #[track_caller]
-    pub fn new(uri: impl Into<Arc<str>>) -> Self {
-        SourceText::from_code(uri).into()
-    }
-
-    /// Adds an option beside the URI. Nothing in its value is decoded.
-    #[must_use]
-    #[track_caller]
-    pub fn option(mut self, name: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
-        self.options.push((SourceText::from_code(name), SourceText::from_code(value)));
-        self
-    }
-}
-
-impl From<SourceText> for EndpointDefinition {
-    fn from(uri: SourceText) -> Self {
-        Self { uri, options: Vec::new() }
-    }
-}
-
-/// An endpoint whose URI has placeholders, or is one.
-#[derive(Clone)]
-pub struct DynamicDefinition {
-    /// The URI. Its placeholders are values: what a message says brings no option and no other path.
-    pub uri: ExpressionDefinition,
-    /// As [`EndpointDefinition::options`], with placeholders.
-    pub options: Vec<(SourceText, SourceText)>,
-    /// The endpoints that messages may choose: URIs, or how they begin, with a `*` behind it.
-    pub allow: Vec<SourceText>,
-}
-
-impl DynamicDefinition {
-    /// Adds an option beside the URI, which may have placeholders.
-    #[must_use]
-    #[track_caller]
-    pub fn option(mut self, name: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
-        self.options.push((SourceText::from_code(name), SourceText::from_code(value)));
-        self
-    }
-
-    /// Allows endpoints that messages may choose: a URI, or how it begins, with a `*` behind it.
-    #[must_use]
-    #[track_caller]
-    pub fn allow<T: Into<Arc<str>>>(mut self, uris: impl IntoIterator<Item = T>) -> Self {
-        for uri in uris {
-            self.allow.push(SourceText::from_code(uri));
-        }
-        self
-    }
-}
-
-impl From<ExpressionDefinition> for DynamicDefinition {
-    fn from(uri: ExpressionDefinition) -> Self {
-        Self { uri, options: Vec::new(), allow: Vec::new() }
-    }
-}
-
 /// One step as it was written. The closed set of what a route can do: adding a step means a variant
 /// here, one in [`pipeline`](crate::pipeline), a method of the builder and a key of the TOML grammar.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StepDefinition {
     /// Sends the exchange to an endpoint.
     To(EndpointDefinition),
@@ -226,7 +161,7 @@ impl StepDefinition {
 }
 
 /// A branch of a choice.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WhenDefinition {
     /// When the branch is taken.
     pub predicate: PredicateDefinition,
@@ -243,99 +178,6 @@ pub enum ProcessDefinition {
     Processor(Arc<dyn Processor>),
     /// A function that does not await: no allocation per call.
     Function(ProcessFunction),
-}
-
-/// A function that works on an exchange.
-pub type ProcessFunction = Arc<dyn Fn(&mut Exchange) -> Result<(), crate::error::BoxError> + Send + Sync>;
-
-/// What gives a value.
-#[derive(Clone)]
-pub enum ExpressionDefinition {
-    /// Text with `${...}`.
-    Text(SourceText),
-    /// Always the same value.
-    Constant(Value),
-    /// Rust code.
-    Function(Arc<dyn Fn(&Exchange) -> Value + Send + Sync>),
-}
-
-/// What holds or not.
-#[derive(Clone)]
-pub enum PredicateDefinition {
-    /// Text like `${header.kind} == 'a'`.
-    Text(SourceText),
-    /// Rust code.
-    Function(Arc<dyn Fn(&Exchange) -> bool + Send + Sync>),
-}
-
-/// The level of a log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum LogLevel {
-    Trace,
-    Debug,
-    #[default]
-    Info,
-    Warn,
-    Error,
-}
-
-impl LogLevel {
-    /// The levels as they are written, least important first.
-    pub const NAMES: &[&str] = &["TRACE", "DEBUG", "INFO", "WARN", "ERROR"];
-
-    /// The level of that name, in any case.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        let levels = [Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error];
-        let index = Self::NAMES.iter().position(|known| known.eq_ignore_ascii_case(name))?;
-        Some(levels[index])
-    }
-}
-
-/// What happens when a step fails: it is tried again, and when that does not help, the exchange goes to
-/// a dead letter endpoint. The defaults are Camel's.
-#[derive(Clone, Debug)]
-pub struct ErrorHandlerDefinition {
-    /// How often a failed step is tried again.
-    pub maximum_redeliveries: u32,
-    /// The pause before the first new try.
-    pub redelivery_delay: Duration,
-    /// By how much each further pause is longer; 1 keeps it.
-    pub back_off_multiplier: f64,
-    /// The longest pause.
-    pub maximum_redelivery_delay: Duration,
-    /// Where exchanges go that still fail; their source then sees a success.
-    pub dead_letter: Option<EndpointDefinition>,
-}
-
-impl Default for ErrorHandlerDefinition {
-    fn default() -> Self {
-        Self {
-            maximum_redeliveries: 0,
-            redelivery_delay: Duration::from_secs(1),
-            back_off_multiplier: 1.0,
-            maximum_redelivery_delay: Duration::from_secs(60),
-            dead_letter: None,
-        }
-    }
-}
-
-impl ErrorHandlerDefinition {
-    /// Tries a failed step again, this often.
-    #[must_use]
-    pub fn maximum_redeliveries(mut self, count: u32) -> Self {
-        self.maximum_redeliveries = count;
-        self
-    }
-
-    /// Sends exchanges that still fail to this endpoint.
-    #[must_use]
-    #[track_caller]
-    pub fn dead_letter(mut self, endpoint: impl IntoEndpoint) -> Self {
-        self.dead_letter = Some(endpoint.into_endpoint());
-        self
-    }
 }
 
 impl RouteDefinition {
@@ -357,5 +199,54 @@ impl Default for RouteDefinition {
             steps: Vec::new(),
             error_handler: None,
         }
+    }
+}
+
+impl PartialEq for ProcessDefinition {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Named(one), Self::Named(other)) => one == other,
+            (Self::Processor(one), Self::Processor(other)) => is_same(one, other),
+            (Self::Function(one), Self::Function(other)) => is_same(one, other),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Debug for ProcessDefinition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => formatter.debug_tuple("Named").field(name).finish(),
+            Self::Processor(_) => formatter.write_str("Processor(..)"),
+            Self::Function(_) => formatter.write_str("Function(..)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::{Steps, from};
+
+    fn route(level: &str) -> RouteDefinition {
+        let tree =
+            from("timer:t").id("a").choice(|choice| choice.when("${body} == 'x'", |steps| steps.log("x")));
+        tree.set_header("level", level).to("mock:a").into()
+    }
+
+    #[test]
+    fn definitions_are_equal_that_say_the_same_in_different_places() {
+        assert_eq!(route("1"), route("1"));
+        assert_ne!(route("1"), route("2"));
+        assert_ne!(route("1"), RouteDefinition { auto_startup: false, ..route("1") });
+    }
+
+    #[test]
+    fn code_is_equal_to_its_clones_alone() {
+        let code = || -> RouteDefinition { from("timer:t").process(|_| Ok(())).into() };
+        let one = code();
+        assert_eq!(one, one.clone());
+        assert_ne!(one, code());
+        assert!(format!("{one:?}").contains("Process(Function(..))"), "{one:?}");
     }
 }

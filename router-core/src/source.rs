@@ -146,6 +146,15 @@ impl SourceText {
     }
 }
 
+/// Texts are equal that say the same, wherever they were written.
+impl PartialEq for SourceText {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl Eq for SourceText {}
+
 impl fmt::Debug for SourceText {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.value.fmt(formatter)

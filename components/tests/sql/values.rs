@@ -282,7 +282,7 @@ async fn values_of_sqlite_are_whole_or_an_error() {
         ("select 9e999 as x", "column `x` cannot be read: an infinite number"),
         ("select cast(x'ff' as text) as x", "column `x` cannot be read"),
         ("select 1 as x, 2 as x", "two columns are called `x`"),
-        ("insert into x values (1, :n)", "too large for SQLite"),
+        ("insert into x values (1, :n)", "more digits than SQLite can keep"),
     ] {
         let error = database.run(statement, json!({ "n": u64::MAX })).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{statement}: {error}");

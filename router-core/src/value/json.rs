@@ -361,7 +361,7 @@ mod tests {
         for pointer in ["a", "/a~1b/2", "/a~1b/01", "/a~1b/+1", "/a~1b/-", "/a~1b/0/x"] {
             assert_eq!(json.pointer(pointer), None, "{pointer}");
         }
-        assert_eq!(json["a/b"][0], 10.into());
+        assert_eq!(json["a/b"][0], 10);
         assert!(json["none"]["at"][7].is_null());
     }
 
