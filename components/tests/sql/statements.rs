@@ -102,7 +102,8 @@ async fn numbers_keep_their_digits(database: Database, table: &str) {
         let body = format!(r#"{{"n": {kept}, "m": 12345678901234567.89}}"#);
         database.run(&insert, body).await.unwrap();
     }
-    let rows = database.rows(&format!("select cast(n as text) as n from {table}_n order by {table}_n.n")).await;
+    let rows =
+        database.rows(&format!("select cast(n as text) as n from {table}_n order by {table}_n.n")).await;
     let found = rows.as_array().unwrap().iter().map(|row| row["n"].as_str().unwrap()).collect::<Vec<_>>();
     // PostgreSQL keeps the zero at the end.
     assert_eq!(found, [if sqlite { "-2.5" } else { "-2.50" }, "0.1", "5", "100", "9007199254740993"]);

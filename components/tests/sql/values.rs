@@ -107,6 +107,28 @@ async fn a_parameter_arrives_whole_whatever_the_type_is_called() {
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL, which tests/run starts"]
+async fn json_of_postgres_keeps_its_digits() {
+    let database = Database::postgres();
+    // The digits of `jsonb` are those of `numeric`; `json` is kept as it was written.
+    for (json, kind, kept) in [
+        (
+            "[123456789012345678901234567890.10, 0.1000000000000000055511151231257827, 1E2]",
+            "jsonb",
+            "[123456789012345678901234567890.10,0.1000000000000000055511151231257827,100]",
+        ),
+        (
+            "{\"b\": 1E2, \"a\": 123456789012345678901234567890.10}",
+            "json",
+            "{\"b\":1E2,\"a\":123456789012345678901234567890.10}",
+        ),
+    ] {
+        let row = database.run(&format!("select '{json}'::{kind} as x"), ()).await.unwrap();
+        assert_eq!(row.message.body.to_string(), format!(r#"[{{"x":{kept}}}]"#));
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL, which tests/run starts"]
 async fn every_type_of_postgres_comes_whole_or_is_an_error() {
     let database = Database::postgres();
     database.run("create domain positive as numeric check (value > 0)", ()).await.unwrap();
@@ -165,22 +187,6 @@ async fn every_type_of_postgres_comes_whole_or_is_an_error() {
         let result = database.run(&format!("select {expression} as x"), ()).await;
         let error = result.map_or_else(|error| error.to_string(), |done| done.message.body.to_string());
         assert!(error.contains(expected), "{expression}: {error}");
-    }
-    // The digits of `jsonb` are those of `numeric`; `json` is kept as it was written.
-    for (json, kind, kept) in [
-        (
-            "[123456789012345678901234567890.10, 0.1000000000000000055511151231257827, 1E2]",
-            "jsonb",
-            "[123456789012345678901234567890.10,0.1000000000000000055511151231257827,100]",
-        ),
-        (
-            "{\"b\": 1E2, \"a\": 123456789012345678901234567890.10}",
-            "json",
-            "{\"b\":1E2,\"a\":123456789012345678901234567890.10}",
-        ),
-    ] {
-        let row = database.run(&format!("select '{json}'::{kind} as x"), ()).await.unwrap();
-        assert_eq!(row.message.body.to_string(), format!(r#"[{{"x":{kept}}}]"#));
     }
     for statement in ["select 1 as a, 2 as a", "select t.id, u.id from kept t, kept u"] {
         database.run("create table if not exists kept (id int)", ()).await.unwrap();

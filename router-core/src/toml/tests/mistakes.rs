@@ -231,12 +231,12 @@ error: `inf` and `nan` are no numbers here
   |                             ^^^"#,
     ),
     (
-        "{ set_body = 99999999999999999999 }",
+        "{ set_body = 0xFFFFFFFFFFFFFFFFFF }",
         r#"
 error: this integer does not fit into 64 bits
  --> routes.toml:3:23
   |
-3 | steps = [{ set_body = 99999999999999999999 }]
+3 | steps = [{ set_body = 0xFFFFFFFFFFFFFFFFFF }]
   |                       ^^^^^^^^^^^^^^^^^^^^"#,
     ),
     (
