@@ -8,11 +8,13 @@ mod uses;
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 
 use crate::cluster::ClusterService;
 use crate::error::{BoxError, ConfigError, ConfigErrors, Severity};
+use crate::exchange::ExchangeId;
 use crate::options::ComponentDescription;
 use crate::panic::contain_panic;
 use crate::pipeline::Pipeline;
@@ -64,6 +66,21 @@ pub trait Endpoint: Send + Sync {
     fn is_synchronous(&self) -> bool {
         false
     }
+
+    /// Takes what waits here for the consumer of this endpoint, in a queue of this process. To be called when there will
+    /// be no consumer any more: each of these exchanges is dropped, and the router tells of it. By default none waits.
+    fn abandon(&self) -> Vec<Waiting> {
+        Vec::new()
+    }
+}
+
+/// An exchange that waits for a consumer.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// Its id.
+    pub exchange: ExchangeId,
+    /// Since when.
+    pub since: Instant,
 }
 
 /// A source of exchanges.

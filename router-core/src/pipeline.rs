@@ -12,11 +12,12 @@ use tracing::field::display;
 use tracing::{error, warn};
 
 use crate::cluster::{LeaderScope, LeadershipLost, Term};
+use crate::component::Waiting;
 use crate::error::Chain;
 use crate::error_handler::ErrorHandler;
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Predicate, Scope};
-use crate::flight::{Dropped, Flight};
+use crate::flight::{self, Dropped, Flight};
 use crate::log::{LogLevel, log_line};
 use crate::metrics::{self, RouteMetrics};
 use crate::options::parse_duration;
@@ -165,6 +166,14 @@ impl Pipeline {
 
     pub(crate) fn note(&self) -> Option<String> {
         self.program.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells of exchanges that wait for this route in `queue`, and counts them: the router ends.
+    pub(crate) fn abandon(&self, queue: &str, waiting: &[Waiting]) {
+        flight::abandon(&self.program.route_id, queue, waiting, &self.program.dropped);
+        if let Some(metrics) = self.program.metrics() {
+            metrics.abandon(waiting.len() as u64);
+        }
     }
 
     /// Has the metrics of this route exist before its first exchange.

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use router_core::cluster::LockName;
+use router_core::cluster::{LockName, time_of_day_after};
 use tracing::{error, info, warn};
 
 use super::election::{Done, Election};
@@ -149,8 +148,7 @@ impl Election<'_> {
             WaitCause::Unsettled => "another member claimed it earlier and did not serve its own wait".into(),
         };
         self.directory.note_wait(lock, &why);
-        let until = Timestamp::now().checked_add(wait).map(|at| at.strftime("%H:%M:%S UTC").to_string());
-        let until = until.unwrap_or_default();
+        let until = time_of_day_after(wait);
         info!(lock = %name, why, "`{name}` is claimed now and led in {wait:.1?}, at {until}: {why}");
     }
 

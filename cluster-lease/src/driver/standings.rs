@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use router_core::cluster::time_of_day;
+use router_core::cluster::time_of_day_after;
 use tokio::time::Instant;
 
 use super::election::Election;
@@ -11,9 +11,6 @@ use crate::record::LockId;
 
 /// How long after a change all locks are looked at: changes come in flocks, and a look is for people.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
-
-/// A time of day that is further away says no more.
-const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Election<'_> {
     /// Something may have changed that no record of a lock shows: a session, a request, the store.
@@ -75,18 +72,17 @@ impl Election<'_> {
         if let Some(trouble) = self.around.complaints.trouble(lock) {
             return trouble;
         }
-        let after = |left: Duration| time_of_day(Instant::now() + left.min(FAR_AWAY));
         match self.core.outlook(lock) {
             Outlook::Waits(left) => {
                 format!(
                     "this member has claimed it and leads at {}: {}",
-                    after(left),
+                    time_of_day_after(left),
                     self.directory.why_wait(lock)
                 )
             }
             Outlook::Claims => "this member claims it, and that is not confirmed yet".into(),
             Outlook::StaysOut(left) => {
-                format!("this member gave it up and leaves it to others until {}", after(left))
+                format!("this member gave it up and leaves it to others until {}", time_of_day_after(left))
             }
             Outlook::Watches if self.core.holder(lock) == Some(self.core.session()) => {
                 "this member gives it up".into()
