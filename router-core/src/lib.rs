@@ -21,6 +21,7 @@ mod flight;
 pub mod metrics;
 pub mod options;
 pub mod pipeline;
+pub mod readiness;
 pub mod registry;
 mod route;
 pub mod router;
