@@ -15,6 +15,11 @@
 //! exchange in hand whose work was aborted is put back in front, as it was when it was sent: it may be
 //! worked on twice, it is not lost. A `seda:` name that no route consumes is a configuration error.
 //!
+//! What is queued is another exchange, with an id of its own and the same message and properties. A transaction of
+//! the sender, such as that of a `sql:` poll, is not for it: what it writes stays when the sender fails afterwards.
+//! An exchange may come back to its queue any number of times; at a stop, one that always does is dropped when the
+//! time to stop is over.
+//!
 //! An exchange of a `master:` route keeps its term on its way through the queue, and after the end of
 //! that term nothing of it runs any more. Its sender therefore waits by default: the lock is held until
 //! the work is done. With `never` the sender goes on at once, as Camel's does; what is then still queued
@@ -27,9 +32,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor, RouteHandle};
-use router_core::error::{BoxError, ConfigErrors, RouteError};
+use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
+use router_core::outcome::RouteError;
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
@@ -190,7 +196,7 @@ impl Processor for Seda {
         } else {
             (None, None)
         };
-        let entry = Entry { exchange: exchange.clone(), reply };
+        let entry = Entry { exchange: exchange.fork(), reply };
         let offered = timeout(self.room_patience, self.queue.offer(entry));
         if offered.await.is_err() {
             return Err(format!("the queue `{}` is full", self.address).into());
@@ -200,7 +206,9 @@ impl Processor for Seda {
             let patience = self.reply_patience;
             return Err(format!("`{}` has not done it within {patience:?}", self.address).into());
         };
-        *exchange = reply.map_err(|_| format!("`{}` has dropped it", self.address))??;
+        let done = reply.map_err(|_| format!("`{}` has dropped it", self.address))??;
+        exchange.message = done.message;
+        exchange.properties = done.properties;
         Ok(())
     }
 }

@@ -56,7 +56,9 @@
 //! parameters, and commits at the end. Without such a statement a row is read again by the next poll, and so
 //! is one whose exchange failed, if there is no `on_consume_failed`. Steps `sql:` of such an exchange with the
 //! same data source and password take part in the transaction: what they write is there when the row is
-//! done, is not there when it is not, and is undone when the exchange fails.
+//! done, is not there when it is not, and is undone when the exchange fails. So do those of routes that it
+//! passes through `direct:`. What is sent to `seda:` is another exchange, which takes no part: it writes on its own
+//! and, in `SQLite`, waits until the poll is over.
 //!
 //! `max_messages_per_poll` limits how many rows are read; without it, those of a poll are all in memory at once,
 //! as are those of a statement in `to`: limit them in the statement. A row of which a column cannot be read

@@ -483,3 +483,22 @@ async fn a_route_tells_what_keeps_it_from_its_work_as_long_as_that_lasts() {
     };
     assert_eq!(router.run_until(looks).await, Shutdown::Drained);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_dropped_leaves_its_exchange_as_it_was() {
+    let mock = MockComponent::default();
+    let routes = [from("direct:slow").to("direct:slower"), from("direct:slower").delay("1s").to("mock:out")];
+    let router = build(&mock, routes);
+    let work = async {
+        sleep(Duration::from_millis(1)).await;
+        let slow = router.producer("direct:slow").unwrap();
+        let mut exchange = Exchange::new("a");
+        for _ in 0..100 {
+            let call = tokio::time::timeout(Duration::from_millis(1), slow.process(&mut exchange));
+            assert!(call.await.is_err(), "it was not dropped");
+        }
+        slow.process(&mut exchange).await.unwrap();
+    };
+    let _ = router.run_until(work).await;
+    assert_eq!(bodies(&mock.endpoint("out").received()), ["a"]);
+}

@@ -1,5 +1,7 @@
 //! [`Exchange`]: what travels through a route.
 
+mod call;
+
 use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -9,17 +11,33 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use smol_str::SmolStr;
 
-use crate::cluster::Term;
+use crate::cluster::{LeadershipLost, Term};
 use crate::value::{Value, ValueMap};
+use call::CallContext;
 
 /// One message on its way through a route, with what the route notes about it.
 ///
 /// The pipeline owns it while it travels; steps see `&mut Exchange`. Fields are public where every
 /// value is valid.
+///
+/// What becomes another exchange is made by [`fork`](Self::fork). A clone is the same exchange once more, for those
+/// who keep it or look at it. What is moved stays what it is.
+///
+/// | | fork | clone | moved |
+/// |---|---|---|---|
+/// | `id` | a new one; `parent_id` is that of the original | the same | the same |
+/// | `message`, `properties` | shared | shared | the same |
+/// | every term | kept | kept | kept |
+/// | what was [lent](Self::lend), a transaction for example | no | no | until the lender takes it back |
+/// | how deep in calls of routes it is | not at all | not at all | as before |
+///
+/// No copy counts as work under a term, and none is waited for at a shutdown: that is for those who run it.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     /// Which exchange this is, unique among all replicas.
     pub id: ExchangeId,
+    /// The exchange that this one was made from.
+    pub parent_id: Option<ExchangeId>,
     /// Headers and body.
     pub message: Message,
     /// Notes of the route about this exchange; they never leave the process.
@@ -29,8 +47,7 @@ pub struct Exchange {
     pub term: Option<Term>,
     /// The terms of `master:` routes that called the one which set `term`, outermost first.
     pub(crate) outer_terms: Vec<Term>,
-    /// How many routes this exchange is in, one calling the other.
-    pub(crate) depth: u16,
+    call: CallContext,
 }
 
 impl Exchange {
@@ -39,17 +56,30 @@ impl Exchange {
     pub fn new(body: impl Into<Body>) -> Self {
         Self {
             id: ExchangeId::next(),
+            parent_id: None,
             message: Message { headers: ValueMap::default(), body: body.into() },
             properties: ValueMap::default(),
             term: None,
             outer_terms: Vec::new(),
-            depth: 0,
+            call: CallContext::default(),
         }
+    }
+
+    /// Another exchange, made from this one: with an id of its own, the same message and properties, and under every
+    /// term of this one.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { id: ExchangeId::next(), parent_id: Some(self.id), ..self.clone() }
     }
 
     /// Every term under which this exchange runs. A side effect needs all of them.
     pub(crate) fn terms(&self) -> impl Iterator<Item = &Term> {
         self.outer_terms.iter().chain(&self.term)
+    }
+
+    /// Whether each of them is valid.
+    pub(crate) fn check_terms(&self) -> Result<(), LeadershipLost> {
+        self.terms().try_for_each(Term::check)
     }
 
     /// Sets the term until the returned value is dropped.
@@ -212,6 +242,7 @@ impl fmt::Display for ExchangeId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::{Member, TermControl};
     use std::collections::HashSet;
 
     #[test]
@@ -220,6 +251,45 @@ mod tests {
         let threads = [std::thread::spawn(draw), std::thread::spawn(draw)];
         let ids = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<HashSet<_>>();
         assert_eq!(ids.len(), 10_000);
+    }
+
+    #[test]
+    fn a_fork_is_another_exchange_and_a_clone_the_same_one_and_neither_is_lent_anything() {
+        let mut exchange = Exchange::new("text");
+        exchange.properties.set("a", 1);
+        let transaction = Arc::new(7_u8);
+        exchange.lend(&transaction);
+        let entered = exchange.enter();
+        let (fork, clone) = (entered.exchange.fork(), entered.exchange.clone());
+        assert_eq!((fork.depth(), clone.depth(), entered.exchange.depth()), (0, 0, 1));
+        drop(entered);
+        assert_eq!((clone.id, clone.parent_id), (exchange.id, None));
+        assert_ne!(fork.id, exchange.id);
+        assert_eq!(fork.parent_id, Some(exchange.id));
+        for copy in [&fork, &clone] {
+            assert_eq!(copy.message.body, exchange.message.body);
+            assert_eq!(copy.properties, exchange.properties);
+            assert_eq!(copy.lent::<u8>().count(), 0);
+        }
+        let moved = std::mem::replace(&mut exchange, Exchange::new(()));
+        assert_eq!(moved.lent::<u8>().map(|lent| *lent).collect::<Vec<_>>(), [7]);
+        assert_eq!(moved.lent::<u16>().count(), 0);
+        drop(transaction);
+        assert_eq!(moved.lent::<u8>().count(), 0, "the lender has taken it back");
+    }
+
+    #[test]
+    fn a_fork_and_a_clone_run_under_every_term() {
+        let term = |lock: &str| {
+            let lock = lock.parse().unwrap();
+            TermControl::new(lock, 1, Member::new("a"), None).term().clone()
+        };
+        let mut exchange = Exchange::new(());
+        let outer = exchange.stamp(term("outer"));
+        let inner = outer.exchange.stamp(term("inner"));
+        for copy in [inner.exchange.fork(), inner.exchange.clone()] {
+            assert_eq!(copy.terms().map(|term| term.lock().as_str()).collect::<Vec<_>>(), ["outer", "inner"]);
+        }
     }
 
     #[test]

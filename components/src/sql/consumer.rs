@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 use super::Settings;
-use super::database::{Databases, Outcome, SharedTransaction, Transaction};
+use super::database::{Databases, LentTransaction, Outcome, SharedTransaction, Transaction};
 use super::parameters::{Parameters, Source};
 use super::rows::Row;
 use super::statement::Statement;
@@ -158,7 +158,9 @@ impl SqlConsumer {
         in_transaction(shared, async |transaction| transaction.command("savepoint bactrian_row").await)
             .await?;
         let mut exchange = Exchange::new(row.clone());
-        let lent = self.databases.lend(exchange.id, &settings.data_source, shared);
+        let (source, transaction) = (settings.data_source.clone(), Arc::clone(shared));
+        let lent = Arc::new(LentTransaction { source, transaction });
+        exchange.lend(&lent);
         let result = pipeline.process(&mut exchange).await;
         drop(lent);
         let failed = match result {

@@ -1,5 +1,5 @@
 //! [`Databases`]: one pool of connections for each distinct data source, and the transactions that
-//! consumers share with the steps of their exchanges.
+//! consumers lend to the steps of their exchanges.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use router_core::error::BoxError;
-use router_core::exchange::ExchangeId;
 use router_core::secret::Secret;
 use router_core::value::Value;
 use sqlx::pool::PoolConnection;
@@ -83,11 +82,16 @@ enum Pool {
 /// A transaction that a consumer shares with the steps of its exchange; `None` when it has ended.
 pub(super) type SharedTransaction = Arc<tokio::sync::Mutex<Option<Transaction>>>;
 
+/// What is lent to an exchange: the transaction in which it began.
+pub(super) struct LentTransaction {
+    pub(super) source: DataSource,
+    pub(super) transaction: SharedTransaction,
+}
+
 /// The databases that were needed so far. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Databases {
     pools: Arc<Mutex<HashMap<DataSource, Pool>>>,
-    lent: Arc<Mutex<HashMap<(ExchangeId, DataSource), SharedTransaction>>>,
 }
 
 impl Databases {
@@ -113,18 +117,6 @@ impl Databases {
         transaction.map_err(|error| self.no_connection(source, &error))
     }
 
-    /// Lets the steps of an exchange take part in a transaction, until the returned value is dropped.
-    pub(super) fn lend(&self, id: ExchangeId, source: &DataSource, transaction: &SharedTransaction) -> Lent {
-        let key = (id, source.clone());
-        locked(&self.lent).insert(key.clone(), Arc::clone(transaction));
-        Lent { databases: self.clone(), key }
-    }
-
-    /// The transaction in which an exchange began, if it began in this database.
-    pub(super) fn lent(&self, id: ExchangeId, source: &DataSource) -> Option<SharedTransaction> {
-        locked(&self.lent).get(&(id, source.clone())).cloned()
-    }
-
     fn pool(&self, source: &DataSource) -> Result<Pool, BoxError> {
         let mut pools = locked(&self.pools);
         if let Some(pool) = pools.get(source) {
@@ -147,18 +139,6 @@ impl Databases {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// While it exists, the steps of an exchange take part in a transaction.
-pub(super) struct Lent {
-    databases: Databases,
-    key: (ExchangeId, DataSource),
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        locked(&self.databases.lent).remove(&self.key);
-    }
 }
 
 /// What a statement has done.

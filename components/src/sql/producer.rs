@@ -9,7 +9,7 @@ use router_core::exchange::{Body, Exchange};
 use serde_json::Value as Json;
 
 use super::Settings;
-use super::database::{Databases, Outcome, Transaction};
+use super::database::{Databases, LentTransaction, Outcome, Transaction};
 use super::parameters::{Parameters, Source};
 use super::rows::Row;
 use super::statement::Kind;
@@ -51,9 +51,9 @@ impl SqlProducer {
         let work = async |transaction: &mut Transaction| {
             self.done(transaction.run(statement, &values, limit).await?)
         };
-        match self.databases.lent(exchange.id, data_source) {
-            Some(shared) => {
-                let mut transaction = shared.lock().await;
+        match exchange.lent::<LentTransaction>().find(|lent| lent.source == *data_source) {
+            Some(lent) => {
+                let mut transaction = lent.transaction.lock().await;
                 check()?;
                 let transaction = transaction.as_mut().ok_or("the transaction of this exchange has ended")?;
                 transaction.or_undo(work).await

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use crate::component::RouteHandle;
 use crate::error::{BoxError, Chain};
-use crate::pipeline::contain_panic;
+use crate::panic::contain_panic;
 use crate::readiness::Readiness;
 use crate::route::Route;
 use crate::stop::Stop;
