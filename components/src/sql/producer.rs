@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use router_core::component::Processor;
 use router_core::error::BoxError;
 use router_core::exchange::{Body, Exchange};
-use serde_json::Value as Json;
+use router_core::value::Json;
 
 use super::Settings;
 use super::database::{Databases, LentTransaction, Outcome, Transaction};
@@ -86,7 +86,7 @@ impl SqlProducer {
         let mut rows = rows.into_iter().map(Row::into_json).collect::<Result<Vec<_>, _>>()?;
         let count = rows.len() as u64;
         let body = match (self.settings.one, count) {
-            (false, _) => Json::Array(rows).into(),
+            (false, _) => Json::from(rows).into(),
             (true, 0 | 1) => rows.pop().map_or(Body::Empty, Body::from),
             (true, _) => return Err("`output_type=one`, but there is more than one row".into()),
         };
