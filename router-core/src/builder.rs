@@ -15,6 +15,7 @@ use crate::steps::{
 };
 use crate::written::{DynamicDefinition, EndpointDefinition, ProcessDefinition};
 
+pub use crate::steps::loop_::Loop;
 pub use crate::written::{IntoDynamic, IntoEndpoint, IntoExpression, IntoPredicate};
 
 /// Starts a route at an endpoint: its URI, or [`endpoint`].
@@ -325,6 +326,18 @@ pub trait Steps: Sized {
         self.step(step.with("when", Argument::Tables(when)).with("otherwise", Argument::Steps(otherwise)))
     }
 
+    /// Runs a block several times, or for as long as a predicate holds.
+    ///
+    /// ```
+    /// # use router_core::builder::{Loop, Steps, from};
+    /// from("timer:clock").loop_(Loop::times(3), |steps| steps.log("round ${property.loop.index}"));
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn loop_(self, rounds: Loop, steps: impl FnOnce(Branch) -> Branch) -> Self {
+        self.step(rounds.step(block(steps)))
+    }
+
     /// Waits: a `Duration`, or text like `1s`, `500ms` or bare milliseconds.
     ///
     /// ```
@@ -392,6 +405,7 @@ mod tests {
             .set_property("a", &text)
             .filter("true")
             .choice(|choice| choice.otherwise(|then| then))
+            .loop_(Loop::times(2), |steps| steps)
             .delay(Duration::from_secs(1))
             .stop()
             .into();

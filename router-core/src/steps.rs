@@ -4,6 +4,7 @@ pub(crate) mod choice;
 pub(crate) mod delay;
 pub(crate) mod filter;
 pub(crate) mod log;
+pub(crate) mod loop_;
 pub(crate) mod process;
 pub(crate) mod remove_header;
 pub(crate) mod set_body;
@@ -31,6 +32,7 @@ pub static ALL: &[&StepDescription] = &[
     &set_property::DESCRIPTION,
     &filter::DESCRIPTION,
     &choice::DESCRIPTION,
+    &loop_::DESCRIPTION,
     &delay::DESCRIPTION,
     &stop::DESCRIPTION,
 ];
