@@ -8,19 +8,18 @@ mod uses;
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Instant;
 
 use async_trait::async_trait;
 
 use crate::cluster::ClusterService;
 use crate::error::{BoxError, ConfigError, ConfigErrors, Severity};
-use crate::exchange::ExchangeId;
 use crate::options::ComponentDescription;
 use crate::panic::contain_panic;
 use crate::pipeline::Pipeline;
 use crate::stop::Stop;
 use crate::uri::EndpointUri;
 
+pub use crate::flight::Waiting;
 pub use crate::processor::Processor;
 pub use registry::Registry;
 pub(crate) use uses::check as check_uses;
@@ -72,15 +71,6 @@ pub trait Endpoint: Send + Sync {
     fn abandon(&self) -> Vec<Waiting> {
         Vec::new()
     }
-}
-
-/// An exchange that waits for a consumer.
-#[derive(Clone, Copy, Debug)]
-pub struct Waiting {
-    /// Its id.
-    pub exchange: ExchangeId,
-    /// Since when.
-    pub since: Instant,
 }
 
 /// A source of exchanges.

@@ -3,14 +3,13 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use smol_str::SmolStr;
 use tracing::warn;
 
 use crate::cluster::Term;
-use crate::component::Waiting;
 use crate::exchange::ExchangeId;
 
 /// How many exchanges were dropped on their way, by all routes of a router.
@@ -21,6 +20,15 @@ impl Dropped {
     pub(crate) fn count(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
+}
+
+/// An exchange that waits for a consumer.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// Its id.
+    pub exchange: ExchangeId,
+    /// Since when.
+    pub since: Instant,
 }
 
 /// How many exchanges of one queue have a line each; of more there is one line with their number.
@@ -60,6 +68,8 @@ pub(crate) struct Flight<'a> {
     /// The term that the route runs under.
     term: Option<&'a Term>,
     dropped: &'a Dropped,
+    /// Whether it is in a block of the step, whose own flight tells of it.
+    inside: &'a AtomicBool,
     /// The step that it is in.
     step: Option<&'a str>,
     /// Read when it first waits for something: an exchange that never does cannot be dropped, and need not pay for
@@ -73,8 +83,9 @@ impl<'a> Flight<'a> {
         dropped: &'a Dropped,
         exchange: ExchangeId,
         term: Option<&'a Term>,
+        inside: &'a AtomicBool,
     ) -> Self {
-        Self { route, exchange, term, dropped, step: None, since: None }
+        Self { route, exchange, term, dropped, inside, step: None, since: None }
     }
 
     /// What it does in `step`.
@@ -98,6 +109,9 @@ impl<'a> Flight<'a> {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         let (Some(step), Some(since)) = (self.step, self.since) else { return };
+        if self.inside.load(Ordering::Relaxed) {
+            return;
+        }
         self.dropped.0.fetch_add(1, Ordering::AcqRel);
         let (route, exchange, ran) = (self.route, self.exchange, since.elapsed());
         let why = match self.term.map(Term::check) {
