@@ -94,6 +94,7 @@
 mod consumer;
 mod database;
 mod escapes;
+mod failures;
 mod json;
 mod lexer;
 mod parameters;
