@@ -39,7 +39,7 @@ pub use logging::init_logging;
 pub use router_core as core;
 pub use shutdown::{listen_for_signals, run, shutdown_signal};
 
-use router_core::registry::Registry;
+use router_core::component::Registry;
 use router_core::router::RouterBuilder;
 
 /// A router that knows every component that is compiled in.
@@ -88,8 +88,9 @@ pub mod prelude {
     };
     pub use router_core::component::Processor;
     pub use router_core::definition::{ErrorHandlerDefinition, LogLevel, RouteDefinition};
-    pub use router_core::error::{BoxError, ConfigErrors, RouteError};
+    pub use router_core::error::{BoxError, ConfigErrors};
     pub use router_core::exchange::{Body, Exchange, Message};
+    pub use router_core::outcome::RouteError;
     pub use router_core::router::{RouteStatus, Router, RouterBuilder, Shutdown};
     pub use router_core::value::Value;
 }

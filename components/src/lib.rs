@@ -47,7 +47,7 @@ pub use sql::SqlComponent;
 pub use telegram::TelegramComponent;
 pub use timer::TimerComponent;
 
-use router_core::registry::Registry;
+use router_core::component::Registry;
 
 /// Adds every component of this crate, with its defaults.
 pub fn register(registry: &mut Registry) {

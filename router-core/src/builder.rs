@@ -1,17 +1,17 @@
 //! Front end one: routes in Rust, `from("timer:clock").log("Hello World!")`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::component::Processor;
 use crate::definition::{
-    DynamicDefinition, EndpointDefinition, ErrorHandlerDefinition, ExpressionDefinition, LogLevel,
-    PredicateDefinition, ProcessDefinition, RouteDefinition, StepDefinition, WhenDefinition,
+    DynamicDefinition, EndpointDefinition, ErrorHandlerDefinition, LogLevel, ProcessDefinition,
+    RouteDefinition, StepDefinition, WhenDefinition,
 };
 use crate::error::BoxError;
 use crate::exchange::Exchange;
+use crate::processor::{AsyncFunction, ProcessFuture, Processor};
 use crate::source::SourceText;
-use crate::value::Value;
+
+pub use crate::written::{IntoDynamic, IntoEndpoint, IntoExpression, IntoPredicate};
 
 /// Starts a route at an endpoint: its URI, or [`endpoint`].
 #[track_caller]
@@ -249,172 +249,10 @@ impl Steps for Branch {
     }
 }
 
-/// The future of an asynchronous processing function.
-pub type ProcessFuture<'a> = std::pin::Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'a>>;
-
-/// A function that returns a boxed future, as a processor.
-struct AsyncFunction<F>(F);
-
-#[async_trait::async_trait]
-impl<F> Processor for AsyncFunction<F>
-where
-    F: for<'a> Fn(&'a mut Exchange) -> ProcessFuture<'a> + Send + Sync,
-{
-    async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
-        (self.0)(exchange).await
-    }
-}
-
-/// What the builder takes where an endpoint stands: its URI, or an [`endpoint`] with options beside it.
-pub trait IntoEndpoint {
-    /// The endpoint.
-    #[track_caller]
-    fn into_endpoint(self) -> EndpointDefinition;
-}
-
-impl IntoEndpoint for EndpointDefinition {
-    fn into_endpoint(self) -> EndpointDefinition {
-        self
-    }
-}
-
-impl<T: Into<Arc<str>>> IntoEndpoint for T {
-    #[track_caller]
-    fn into_endpoint(self) -> EndpointDefinition {
-        EndpointDefinition::new(self)
-    }
-}
-
-/// What the builder takes where an endpoint depends on the exchange: a URI with placeholders, or a
-/// [`dynamic`] target.
-pub trait IntoDynamic {
-    /// The target.
-    #[track_caller]
-    fn into_dynamic(self) -> DynamicDefinition;
-}
-
-impl IntoDynamic for DynamicDefinition {
-    fn into_dynamic(self) -> DynamicDefinition {
-        self
-    }
-}
-
-impl<T: IntoExpression> IntoDynamic for T {
-    #[track_caller]
-    fn into_dynamic(self) -> DynamicDefinition {
-        self.into_expression().into()
-    }
-}
-
-/// What the builder takes where a value is computed: text with `${...}`, a plain value, or a closure
-/// `|exchange: &Exchange| ...`.
-pub trait IntoExpression {
-    /// The expression.
-    #[track_caller]
-    fn into_expression(self) -> ExpressionDefinition;
-}
-
-impl IntoExpression for &str {
-    #[track_caller]
-    fn into_expression(self) -> ExpressionDefinition {
-        ExpressionDefinition::Text(SourceText::from_code(self))
-    }
-}
-
-impl IntoExpression for String {
-    #[track_caller]
-    fn into_expression(self) -> ExpressionDefinition {
-        ExpressionDefinition::Text(SourceText::from_code(self))
-    }
-}
-
-impl IntoExpression for &String {
-    #[track_caller]
-    fn into_expression(self) -> ExpressionDefinition {
-        ExpressionDefinition::Text(SourceText::from_code(self.as_str()))
-    }
-}
-
-/// As milliseconds, for `delay`.
-impl IntoExpression for Duration {
-    fn into_expression(self) -> ExpressionDefinition {
-        ExpressionDefinition::Constant(u64::try_from(self.as_millis()).unwrap_or(u64::MAX).into())
-    }
-}
-
-impl IntoExpression for f64 {
-    fn into_expression(self) -> ExpressionDefinition {
-        ExpressionDefinition::Constant(self.into())
-    }
-}
-
-impl IntoExpression for serde_json::Value {
-    fn into_expression(self) -> ExpressionDefinition {
-        ExpressionDefinition::Constant(Value::Json(Arc::new(self)))
-    }
-}
-
-impl IntoExpression for Value {
-    fn into_expression(self) -> ExpressionDefinition {
-        ExpressionDefinition::Constant(self)
-    }
-}
-
-impl IntoExpression for i64 {
-    fn into_expression(self) -> ExpressionDefinition {
-        ExpressionDefinition::Constant(self.into())
-    }
-}
-
-impl IntoExpression for bool {
-    fn into_expression(self) -> ExpressionDefinition {
-        ExpressionDefinition::Constant(self.into())
-    }
-}
-
-impl<F, R> IntoExpression for F
-where
-    F: Fn(&Exchange) -> R + Send + Sync + 'static,
-    R: Into<Value>,
-{
-    fn into_expression(self) -> ExpressionDefinition {
-        ExpressionDefinition::Function(Arc::new(move |exchange| self(exchange).into()))
-    }
-}
-
-/// What the builder takes where something holds or not: text like `${header.kind} == 'a'`, or a
-/// closure `|exchange: &Exchange| ...`.
-pub trait IntoPredicate {
-    /// The predicate.
-    #[track_caller]
-    fn into_predicate(self) -> PredicateDefinition;
-}
-
-impl IntoPredicate for &str {
-    #[track_caller]
-    fn into_predicate(self) -> PredicateDefinition {
-        PredicateDefinition::Text(SourceText::from_code(self))
-    }
-}
-
-impl IntoPredicate for String {
-    #[track_caller]
-    fn into_predicate(self) -> PredicateDefinition {
-        PredicateDefinition::Text(SourceText::from_code(self))
-    }
-}
-
-impl<F> IntoPredicate for F
-where
-    F: Fn(&Exchange) -> bool + Send + Sync + 'static,
-{
-    fn into_predicate(self) -> PredicateDefinition {
-        PredicateDefinition::Function(Arc::new(self))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::definition::StepKind;
 

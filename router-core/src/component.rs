@@ -3,6 +3,9 @@
 //! A [`Component`] turns URIs into [`Endpoint`]s. An endpoint makes [`Consumer`]s (for `from`) and
 //! [`Processor`]s (for `to`), as often as asked. See the `timer` component for a complete one.
 
+mod registry;
+mod uses;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -10,12 +13,15 @@ use async_trait::async_trait;
 
 use crate::cluster::ClusterService;
 use crate::error::{BoxError, ConfigError, ConfigErrors, Severity};
-use crate::exchange::Exchange;
-use crate::options::{ComponentDescription, uses};
-use crate::pipeline::{Pipeline, contain_panic};
-use crate::registry::Registry;
+use crate::options::ComponentDescription;
+use crate::panic::contain_panic;
+use crate::pipeline::Pipeline;
 use crate::stop::Stop;
 use crate::uri::EndpointUri;
+
+pub use crate::processor::Processor;
+pub use registry::Registry;
+pub(crate) use uses::check as check_uses;
 
 /// A kind of endpoint, found by the scheme of its URIs.
 pub trait Component: Send + Sync {
@@ -94,19 +100,6 @@ pub async fn run_contained(
     contain_panic(consumer.run(pipeline, stop)).await
 }
 
-/// A step or sink that works on an exchange.
-#[async_trait]
-pub trait Processor: Send + Sync {
-    /// Works on the exchange.
-    ///
-    /// # Errors
-    /// Any error; the route's error handler takes it from there.
-    ///
-    /// # Cancellation
-    /// The future may be dropped at any await when the route is aborted.
-    async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError>;
-}
-
 /// What a component may use to build an endpoint.
 #[derive(Clone, Copy)]
 pub struct BuildContext<'a> {
@@ -144,7 +137,7 @@ impl BuildContext<'_> {
         let component = self.registry.component(uri)?;
         let description = component.description();
         let uri = uri.with_path_beside(description.path.key)?;
-        let mut errors = uses::check(description, &uri, self);
+        let mut errors = check_uses(description, &uri, self);
         let endpoint = errors.collect(component.endpoint(&uri, self));
         self.warnings.borrow_mut().extend(errors.into_warnings()?);
         Ok(endpoint.unwrap_or_else(|| unreachable!("what is missing is an error")))

@@ -8,13 +8,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::builder::IntoEndpoint;
-use crate::component::Processor;
-use crate::exchange::Exchange;
+use crate::processor::{ProcessFunction, Processor};
 use crate::source::SourceText;
-use crate::value::Value;
+use crate::written::is_same;
+
+pub use crate::error_handler::ErrorHandlerDefinition;
+pub use crate::log::LogLevel;
+pub use crate::written::{DynamicDefinition, EndpointDefinition, ExpressionDefinition, PredicateDefinition};
 
 /// A route as it was written: where exchanges come from, and what happens to them.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,76 +36,6 @@ pub struct RouteDefinition {
     pub steps: Vec<StepDefinition>,
     /// What happens when a step fails.
     pub error_handler: Option<ErrorHandlerDefinition>,
-}
-
-/// An endpoint as it was written: its URI, and options that stand beside it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct EndpointDefinition {
-    /// The URI.
-    pub uri: SourceText,
-    /// Options that stand beside the URI, by name; nothing in them is decoded. They are those of the
-    /// component, and the one that names what stands behind the colon of its URIs: `statement` for `sql:`.
-    pub options: Vec<(SourceText, SourceText)>,
-}
-
-impl EndpointDefinition {
-    /// An endpoint that is given by its URI.
-    #[must_use]
-    #[track_caller]
-    pub fn new(uri: impl Into<Arc<str>>) -> Self {
-        SourceText::from_code(uri).into()
-    }
-
-    /// Adds an option beside the URI. Nothing in its value is decoded.
-    #[must_use]
-    #[track_caller]
-    pub fn option(mut self, name: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
-        self.options.push((SourceText::from_code(name), SourceText::from_code(value)));
-        self
-    }
-}
-
-impl From<SourceText> for EndpointDefinition {
-    fn from(uri: SourceText) -> Self {
-        Self { uri, options: Vec::new() }
-    }
-}
-
-/// An endpoint whose URI has placeholders, or is one.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DynamicDefinition {
-    /// The URI. Its placeholders are values: what a message says brings no option and no other path.
-    pub uri: ExpressionDefinition,
-    /// As [`EndpointDefinition::options`], with placeholders.
-    pub options: Vec<(SourceText, SourceText)>,
-    /// The endpoints that messages may choose: URIs, or how they begin, with a `*` behind it.
-    pub allow: Vec<SourceText>,
-}
-
-impl DynamicDefinition {
-    /// Adds an option beside the URI, which may have placeholders.
-    #[must_use]
-    #[track_caller]
-    pub fn option(mut self, name: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
-        self.options.push((SourceText::from_code(name), SourceText::from_code(value)));
-        self
-    }
-
-    /// Allows endpoints that messages may choose: a URI, or how it begins, with a `*` behind it.
-    #[must_use]
-    #[track_caller]
-    pub fn allow<T: Into<Arc<str>>>(mut self, uris: impl IntoIterator<Item = T>) -> Self {
-        for uri in uris {
-            self.allow.push(SourceText::from_code(uri));
-        }
-        self
-    }
-}
-
-impl From<ExpressionDefinition> for DynamicDefinition {
-    fn from(uri: ExpressionDefinition) -> Self {
-        Self { uri, options: Vec::new(), allow: Vec::new() }
-    }
 }
 
 /// One step as it was written. The closed set of what a route can do: adding a step means a variant
@@ -249,99 +180,6 @@ pub enum ProcessDefinition {
     Function(ProcessFunction),
 }
 
-/// A function that works on an exchange.
-pub type ProcessFunction = Arc<dyn Fn(&mut Exchange) -> Result<(), crate::error::BoxError> + Send + Sync>;
-
-/// What gives a value.
-#[derive(Clone)]
-pub enum ExpressionDefinition {
-    /// Text with `${...}`.
-    Text(SourceText),
-    /// Always the same value.
-    Constant(Value),
-    /// Rust code.
-    Function(Arc<dyn Fn(&Exchange) -> Value + Send + Sync>),
-}
-
-/// What holds or not.
-#[derive(Clone)]
-pub enum PredicateDefinition {
-    /// Text like `${header.kind} == 'a'`.
-    Text(SourceText),
-    /// Rust code.
-    Function(Arc<dyn Fn(&Exchange) -> bool + Send + Sync>),
-}
-
-/// The level of a log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum LogLevel {
-    Trace,
-    Debug,
-    #[default]
-    Info,
-    Warn,
-    Error,
-}
-
-impl LogLevel {
-    /// The levels as they are written, least important first.
-    pub const NAMES: &[&str] = &["TRACE", "DEBUG", "INFO", "WARN", "ERROR"];
-
-    /// The level of that name, in any case.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        let levels = [Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error];
-        let index = Self::NAMES.iter().position(|known| known.eq_ignore_ascii_case(name))?;
-        Some(levels[index])
-    }
-}
-
-/// What happens when a step fails: it is tried again, and when that does not help, the exchange goes to
-/// a dead letter endpoint. The defaults are Camel's.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ErrorHandlerDefinition {
-    /// How often a failed step is tried again.
-    pub maximum_redeliveries: u32,
-    /// The pause before the first new try.
-    pub redelivery_delay: Duration,
-    /// By how much each further pause is longer; 1 keeps it.
-    pub back_off_multiplier: f64,
-    /// The longest pause.
-    pub maximum_redelivery_delay: Duration,
-    /// Where exchanges go that still fail; their source then sees a success.
-    pub dead_letter: Option<EndpointDefinition>,
-}
-
-impl Default for ErrorHandlerDefinition {
-    fn default() -> Self {
-        Self {
-            maximum_redeliveries: 0,
-            redelivery_delay: Duration::from_secs(1),
-            back_off_multiplier: 1.0,
-            maximum_redelivery_delay: Duration::from_secs(60),
-            dead_letter: None,
-        }
-    }
-}
-
-impl ErrorHandlerDefinition {
-    /// Tries a failed step again, this often.
-    #[must_use]
-    pub fn maximum_redeliveries(mut self, count: u32) -> Self {
-        self.maximum_redeliveries = count;
-        self
-    }
-
-    /// Sends exchanges that still fail to this endpoint.
-    #[must_use]
-    #[track_caller]
-    pub fn dead_letter(mut self, endpoint: impl IntoEndpoint) -> Self {
-        self.dead_letter = Some(endpoint.into_endpoint());
-        self
-    }
-}
-
 impl RouteDefinition {
     /// A route from this endpoint, without steps.
     #[must_use]
@@ -375,56 +213,11 @@ impl PartialEq for ProcessDefinition {
     }
 }
 
-impl PartialEq for ExpressionDefinition {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Text(one), Self::Text(other)) => one == other,
-            (Self::Constant(one), Self::Constant(other)) => one == other,
-            (Self::Function(one), Self::Function(other)) => is_same(one, other),
-            _ => false,
-        }
-    }
-}
-
-impl PartialEq for PredicateDefinition {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Text(one), Self::Text(other)) => one == other,
-            (Self::Function(one), Self::Function(other)) => is_same(one, other),
-            _ => false,
-        }
-    }
-}
-
-/// Whether both are the same code. The address alone: one closure may have several tables of methods.
-fn is_same<T: ?Sized>(one: &Arc<T>, other: &Arc<T>) -> bool {
-    std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
-}
-
 impl fmt::Debug for ProcessDefinition {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(name) => formatter.debug_tuple("Named").field(name).finish(),
             Self::Processor(_) => formatter.write_str("Processor(..)"),
-            Self::Function(_) => formatter.write_str("Function(..)"),
-        }
-    }
-}
-
-impl fmt::Debug for ExpressionDefinition {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => formatter.debug_tuple("Text").field(text).finish(),
-            Self::Constant(value) => formatter.debug_tuple("Constant").field(value).finish(),
-            Self::Function(_) => formatter.write_str("Function(..)"),
-        }
-    }
-}
-
-impl fmt::Debug for PredicateDefinition {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) => formatter.debug_tuple("Text").field(text).finish(),
             Self::Function(_) => formatter.write_str("Function(..)"),
         }
     }

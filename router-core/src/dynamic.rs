@@ -12,17 +12,18 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use crate::component::{BuildContext, Processor};
-use crate::definition::{DynamicDefinition, ExpressionDefinition};
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Piece, Scope, pieces};
 use crate::options::PathKind;
-use crate::route::Surroundings;
 use crate::source::SourceText;
+use crate::surroundings::Surroundings;
 use crate::uri::EndpointUri;
+use crate::written::{DynamicDefinition, ExpressionDefinition};
 
 pub(crate) use allow::{Allowed, AllowedEndpoint, prefix};
 use template::Template;
@@ -30,6 +31,7 @@ use template::Template;
 /// The endpoint of a step, as far as it is the same for all exchanges, and the processors that were made for
 /// the values of the others so far.
 pub(crate) struct DynamicTarget {
+    route_id: SmolStr,
     target: Target,
     allowed: Allowed,
     surroundings: Surroundings,
@@ -73,6 +75,7 @@ impl DynamicTarget {
     /// Compiles a target that is not [`constant`].
     pub(crate) fn compile(
         definition: &DynamicDefinition,
+        route_id: &SmolStr,
         allowed: Allowed,
         surroundings: &Surroundings,
         context: &BuildContext<'_>,
@@ -85,16 +88,13 @@ impl DynamicTarget {
             }
             uri => Target::Whole(whole(uri, definition, &allowed)?),
         };
-        let surroundings = surroundings.clone();
-        Ok(Self { target, allowed, surroundings, processors: Mutex::default() })
+        let (route_id, surroundings) = (route_id.clone(), surroundings.clone());
+        Ok(Self { route_id, target, allowed, surroundings, processors: Mutex::default() })
     }
 
     /// The processor for this exchange.
-    pub(crate) fn resolve(
-        &self,
-        exchange: &Exchange,
-        scope: Scope<'_>,
-    ) -> Result<Arc<dyn Processor>, BoxError> {
+    fn resolve(&self, exchange: &Exchange) -> Result<Arc<dyn Processor>, BoxError> {
+        let scope = Scope { route_id: &self.route_id, node: &self.surroundings.node };
         let values = match &self.target {
             Target::Template(template) => template.values(exchange, scope)?,
             Target::Whole(uri) => [uri.evaluate(exchange, scope).to_smolstr()].into(),
@@ -161,6 +161,13 @@ impl DynamicTarget {
             Some(address) => Err(format!("no route consumes `{}`", shown(address)).into()),
             None => Ok(()),
         }
+    }
+}
+
+#[async_trait]
+impl Processor for DynamicTarget {
+    async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
+        self.resolve(exchange)?.process(exchange).await
     }
 }
 

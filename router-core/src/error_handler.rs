@@ -1,13 +1,58 @@
-//! [`ErrorHandler`]: what happens when a step fails.
+//! [`ErrorHandlerDefinition`] and [`ErrorHandler`]: what happens when a step fails.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::component::Processor;
-use crate::definition::ErrorHandlerDefinition;
-use crate::error::{Cause, Chain, RouteError};
+use crate::error::Chain;
 use crate::exchange::Exchange;
-use crate::pipeline::{check_term, failure};
+use crate::outcome::{Cause, RouteError, failure};
+use crate::processor::Processor;
+use crate::written::{EndpointDefinition, IntoEndpoint};
+
+/// What happens when a step fails: it is tried again, and when that does not help, the exchange goes to
+/// a dead letter endpoint. The defaults are Camel's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ErrorHandlerDefinition {
+    /// How often a failed step is tried again.
+    pub maximum_redeliveries: u32,
+    /// The pause before the first new try.
+    pub redelivery_delay: Duration,
+    /// By how much each further pause is longer; 1 keeps it.
+    pub back_off_multiplier: f64,
+    /// The longest pause.
+    pub maximum_redelivery_delay: Duration,
+    /// Where exchanges go that still fail; their source then sees a success.
+    pub dead_letter: Option<EndpointDefinition>,
+}
+
+impl Default for ErrorHandlerDefinition {
+    fn default() -> Self {
+        Self {
+            maximum_redeliveries: 0,
+            redelivery_delay: Duration::from_secs(1),
+            back_off_multiplier: 1.0,
+            maximum_redelivery_delay: Duration::from_secs(60),
+            dead_letter: None,
+        }
+    }
+}
+
+impl ErrorHandlerDefinition {
+    /// Tries a failed step again, this often.
+    #[must_use]
+    pub fn maximum_redeliveries(mut self, count: u32) -> Self {
+        self.maximum_redeliveries = count;
+        self
+    }
+
+    /// Sends exchanges that still fail to this endpoint.
+    #[must_use]
+    #[track_caller]
+    pub fn dead_letter(mut self, endpoint: impl IntoEndpoint) -> Self {
+        self.dead_letter = Some(endpoint.into_endpoint());
+        self
+    }
+}
 
 /// A compiled [`ErrorHandlerDefinition`]; the default one does nothing.
 #[derive(Default)]
@@ -48,7 +93,7 @@ impl ErrorHandler {
     ) -> Result<bool, Cause> {
         let dead_letter = self.policy.as_ref().and_then(|policy| policy.dead_letter.as_ref());
         let Some(dead_letter) = dead_letter.filter(|_| !error.is_leadership_lost()) else { return Ok(false) };
-        check_term(exchange)?;
+        exchange.check_terms().map_err(Cause::LeadershipLost)?;
         exchange.properties.set("failure.message", Chain(error).to_string());
         exchange.properties.set("failure.route_id", error.route_id.clone());
         exchange.properties.set("failure.step", error.step.as_str());

@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use smol_str::SmolStr;
 
-use crate::cluster::Term;
+use crate::cluster::{LeadershipLost, Term};
 use crate::value::{Value, ValueMap};
 use call::CallContext;
 
@@ -75,6 +75,11 @@ impl Exchange {
     /// Every term under which this exchange runs. A side effect needs all of them.
     pub(crate) fn terms(&self) -> impl Iterator<Item = &Term> {
         self.outer_terms.iter().chain(&self.term)
+    }
+
+    /// Whether each of them is valid.
+    pub(crate) fn check_terms(&self) -> Result<(), LeadershipLost> {
+        self.terms().try_for_each(Term::check)
     }
 
     /// Sets the term until the returned value is dropped.

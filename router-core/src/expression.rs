@@ -26,10 +26,10 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use crate::definition::{ExpressionDefinition, PredicateDefinition};
 use crate::error::{BoxError, ConfigErrors};
 use crate::exchange::{Body, Exchange};
 use crate::value::{NoOrder, Value};
+use crate::written::{ExpressionDefinition, PredicateDefinition};
 
 pub(crate) use parse::{Piece, pieces, variable};
 

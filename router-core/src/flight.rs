@@ -11,7 +11,6 @@ use tracing::warn;
 
 use crate::cluster::Term;
 use crate::exchange::ExchangeId;
-use crate::pipeline::{Program, Step};
 
 /// How many exchanges were dropped on their way, by all routes of a router.
 #[derive(Clone, Default)]
@@ -31,20 +30,24 @@ pub(crate) struct Flight<'a> {
     term: Option<&'a Term>,
     dropped: &'a Dropped,
     /// The step that it is in.
-    step: Option<&'a Step>,
+    step: Option<&'a str>,
     /// Read when it first waits for something: an exchange that never does cannot be dropped, and need not pay for
     /// a look at the clock.
     since: Option<Instant>,
 }
 
 impl<'a> Flight<'a> {
-    pub(crate) fn new(program: &'a Program, exchange: ExchangeId, term: Option<&'a Term>) -> Self {
-        let Program { route_id: route, dropped, .. } = program;
+    pub(crate) fn new(
+        route: &'a SmolStr,
+        dropped: &'a Dropped,
+        exchange: ExchangeId,
+        term: Option<&'a Term>,
+    ) -> Self {
         Self { route, exchange, term, dropped, step: None, since: None }
     }
 
     /// What it does in `step`.
-    pub(crate) async fn through<T>(&mut self, step: &'a Step, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn through<T>(&mut self, step: &'a str, work: impl Future<Output = T>) -> T {
         self.step = Some(step);
         let since = &mut self.since;
         let mut work = pin!(work);
@@ -66,7 +69,6 @@ impl Drop for Flight<'_> {
         let (Some(step), Some(since)) = (self.step, self.since) else { return };
         self.dropped.0.fetch_add(1, Ordering::AcqRel);
         let (route, exchange, ran) = (self.route, self.exchange, since.elapsed());
-        let step = &*step.place;
         let why = match self.term.map(Term::check) {
             Some(Err(lost)) => lost.to_string(),
             _ => "its time to stop was over, or its consumer ended".into(),

@@ -1,12 +1,8 @@
 //! [`Pipeline`]: the steps of a route, and the one function that interprets them.
 
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::Poll;
 
 use smallvec::{SmallVec, smallvec};
 use smol_str::{SmolStr, ToSmolStr};
@@ -16,16 +12,17 @@ use tracing::field::display;
 use tracing::{error, warn};
 
 use crate::cluster::{LeaderScope, LeadershipLost, Term};
-use crate::component::Processor;
-use crate::definition::{LogLevel, ProcessFunction};
-use crate::dynamic::DynamicTarget;
-use crate::error::{BoxError, Cause, Chain, RouteError};
+use crate::error::Chain;
 use crate::error_handler::ErrorHandler;
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Predicate, Scope};
 use crate::flight::{Dropped, Flight};
-use crate::metrics::{self, Done, RouteMetrics};
+use crate::log::{LogLevel, log_line};
+use crate::metrics::{self, RouteMetrics};
 use crate::options::parse_duration;
+use crate::outcome::{Cause, Done, RouteError, failure};
+use crate::panic::contain_panic;
+use crate::processor::{ProcessFunction, Processor};
 use crate::state::{MemoryState, RouteState};
 
 /// The way of an exchange through a route. Cheap to clone; all clones share the steps.
@@ -58,25 +55,13 @@ pub(crate) struct Step {
 
 /// The closed set of what a step can do.
 pub(crate) enum Action {
-    To(Arc<dyn Processor>),
-    /// Boxed, because it is larger than all others, and rare.
-    ToDynamic(Box<DynamicTarget>),
-    Log {
-        message: Expression,
-        level: LogLevel,
-    },
-    Process(Arc<dyn Processor>),
+    Log { message: Expression, level: LogLevel },
+    Send(Arc<dyn Processor>),
     Call(ProcessFunction),
     SetBody(Expression),
-    SetHeader {
-        name: SmolStr,
-        value: Expression,
-    },
+    SetHeader { name: SmolStr, value: Expression },
     RemoveHeader(SmolStr),
-    SetProperty {
-        name: SmolStr,
-        value: Expression,
-    },
+    SetProperty { name: SmolStr, value: Expression },
     Filter(Predicate),
     Choice(Box<[Branch]>),
     Delay(Expression),
@@ -296,14 +281,14 @@ impl Program {
     /// Interprets the steps. Blocks that are inside others are on a stack of our own: no recursion, so
     /// no allocation for each level.
     async fn run(&self, exchange: &mut Exchange, term: Option<&Term>) -> Result<Done, RouteError> {
-        let mut flight = Flight::new(self, exchange.id, term);
+        let mut flight = Flight::new(&self.route_id, &self.dropped, exchange.id, term);
         let mut blocks: SmallVec<[std::slice::Iter<'_, Step>; 4]> = smallvec![self.steps.iter()];
         while let Some(block) = blocks.last_mut() {
             let Some(step) = block.next() else {
                 blocks.pop();
                 continue;
             };
-            match flight.through(step, self.attempt(step, exchange)).await? {
+            match flight.through(&step.place, self.attempt(step, exchange)).await? {
                 Some(Flow::Next) => {}
                 Some(Flow::Enter(steps)) => blocks.push(steps.iter()),
                 Some(Flow::LeaveBlock) => {
@@ -377,21 +362,17 @@ impl Program {
     async fn execute<'a>(&self, step: &'a Step, exchange: &mut Exchange) -> Result<Flow<'a>, Cause> {
         let scope = Scope { route_id: &self.route_id, node: &self.node };
         match &step.action {
-            Action::To(processor) | Action::Process(processor) => {
-                check_term(exchange)?;
-                processor.process(exchange).await.map_err(failure)?;
-            }
-            Action::ToDynamic(target) => {
-                check_term(exchange)?;
-                let processor = target.resolve(exchange, scope).map_err(failure)?;
+            Action::Send(processor) => {
+                exchange.check_terms().map_err(Cause::LeadershipLost)?;
                 processor.process(exchange).await.map_err(failure)?;
             }
             Action::Call(function) => {
-                check_term(exchange)?;
+                exchange.check_terms().map_err(Cause::LeadershipLost)?;
                 function(exchange).map_err(failure)?;
             }
             Action::Log { message, level } => {
-                self.log(&message.evaluate(exchange, scope).to_smolstr(), *level)
+                // The route is the logger's name, as in Camel; a `tracing` target must be static, so it is a field.
+                log_line(&self.route_id, &message.evaluate(exchange, scope).to_smolstr(), *level);
             }
             Action::SetBody(value) => exchange.message.body = value.evaluate(exchange, scope).into(),
             Action::SetHeader { name, value } => {
@@ -428,80 +409,4 @@ impl Program {
         }
         Ok(Flow::Next)
     }
-
-    /// The route is the logger's name, as in Camel; a `tracing` target must be static, so it is a field.
-    fn log(&self, message: &str, level: LogLevel) {
-        log_line(&self.route_id, message, level);
-    }
-}
-
-/// Writes a line to the log, for the `log` step and the `log:` component alike.
-pub fn log_line(logger: &str, message: &str, level: LogLevel) {
-    match level {
-        LogLevel::Trace => tracing::trace!(logger, "{message}"),
-        LogLevel::Debug => tracing::debug!(logger, "{message}"),
-        LogLevel::Info => tracing::info!(logger, "{message}"),
-        LogLevel::Warn => tracing::warn!(logger, "{message}"),
-        LogLevel::Error => tracing::error!(logger, "{message}"),
-    }
-}
-
-/// As [`log_line`], for a message that is laid out in lines. What comes from an exchange must not be able to
-/// begin one: indent it.
-pub fn log_lines(logger: &str, message: &str, level: LogLevel) {
-    match level {
-        LogLevel::Trace => tracing::trace!(logger, multiline = true, "{message}"),
-        LogLevel::Debug => tracing::debug!(logger, multiline = true, "{message}"),
-        LogLevel::Info => tracing::info!(logger, multiline = true, "{message}"),
-        LogLevel::Warn => tracing::warn!(logger, multiline = true, "{message}"),
-        LogLevel::Error => tracing::error!(logger, multiline = true, "{message}"),
-    }
-}
-
-/// Before each side effect: whether every term under which the exchange runs is still valid.
-pub(crate) fn check_term(exchange: &Exchange) -> Result<(), Cause> {
-    exchange.terms().try_for_each(Term::check).map_err(Cause::LeadershipLost)
-}
-
-/// An error of a step. The loss of leadership stays what it is on its way through `direct:` and user
-/// code: nobody may retry it or acknowledge it away.
-pub(crate) fn failure(error: BoxError) -> Cause {
-    match error.downcast::<LeadershipLost>() {
-        Ok(lost) => Cause::LeadershipLost(*lost),
-        Err(error) => Cause::Failed(error),
-    }
-}
-
-/// Runs a future and turns a panic of it into an error: user code may break its exchange, not its
-/// route.
-pub(crate) async fn contain_panic<T, E: From<Panicked>>(
-    future: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    let mut future = pin!(future);
-    poll_fn(|context| {
-        // Unwind safety: after a panic the future is not polled again. What it had borrowed is an
-        // exchange, whose fields are all valid in any combination, or a consumer that is made anew.
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-            Ok(poll) => poll,
-            Err(panic) => Poll::Ready(Err(Panicked(panic_message(&*panic)).into())),
-        }
-    })
-    .await
-}
-
-/// User code has panicked.
-#[derive(Debug, thiserror::Error)]
-#[error("panicked: {0}")]
-pub(crate) struct Panicked(pub(crate) String);
-
-impl From<Panicked> for Cause {
-    fn from(Panicked(message): Panicked) -> Self {
-        Self::Panicked(message)
-    }
-}
-
-/// The text of a panic.
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }

@@ -1,28 +1,25 @@
 //! Compiling: a definition and a registry make a [`Route`], or every error at once.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use smol_str::{SmolStr, ToSmolStr};
 
-use crate::cluster::ClusterService;
-use crate::component::{BuildContext, Endpoint, Processor};
+use crate::component::{Endpoint, Processor};
 use crate::definition::{
     DynamicDefinition, EndpointDefinition, ErrorHandlerDefinition, ExpressionDefinition, PredicateDefinition,
     ProcessDefinition, RouteDefinition, StepDefinition,
 };
 use crate::dynamic::{self, Allowed, AllowedEndpoint, DynamicTarget};
-use crate::error::{ConfigError, ConfigErrors, Severity};
+use crate::error::{ConfigError, ConfigErrors};
 use crate::error_handler::ErrorHandler;
 use crate::expression::{Expression, Predicate};
-use crate::flight::Dropped;
+use crate::links::{CallKind, Links, LocalCall};
 use crate::options::{parse_duration, without_unit};
 use crate::pipeline::{Action, Branch, Pipeline, Program, Step};
-use crate::registry::Registry;
-use crate::router::links::{CallKind, Links, LocalCall};
 use crate::source::SourceText;
+use crate::surroundings::Surroundings;
 use crate::uri::EndpointUri;
 
 /// A compiled route: checked, frozen, ready to run.
@@ -43,105 +40,77 @@ pub(crate) struct Mistaken {
     pub(crate) links: Links,
 }
 
-/// What all routes of a router are compiled with.
-#[derive(Clone)]
-pub(crate) struct Surroundings {
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) cluster: Option<Arc<dyn ClusterService>>,
-    pub(crate) node: SmolStr,
-    pub(crate) dropped: Dropped,
-    /// What a secret is that is not there.
-    pub(crate) missing_secrets: Severity,
-    /// What the routes consume that others call, at present.
-    pub(crate) consumed: Arc<RwLock<HashSet<SmolStr>>>,
-}
-
-impl Surroundings {
-    /// Whether a route of this process consumes `address`.
-    pub(crate) fn is_consumed(&self, address: &str) -> bool {
-        self.consumed.read().unwrap_or_else(PoisonError::into_inner).contains(address)
+/// Compiles a route, and returns it with the warnings about it; `number` names it when it has no id.
+pub(crate) fn compile(
+    surroundings: &Surroundings,
+    definition: &RouteDefinition,
+    number: usize,
+) -> Result<(Route, ConfigErrors), Box<Mistaken>> {
+    let id = match &definition.id {
+        Some(id) => id.as_str().to_smolstr(),
+        None => smol_str::format_smolstr!("route{number}"),
+    };
+    let mut compiler = Compiler {
+        surroundings,
+        route_id: id.clone(),
+        errors: ConfigErrors::default(),
+        warnings: RefCell::default(),
+        calls: Vec::new(),
+        conditions: 0,
+    };
+    if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().trim().is_empty()) {
+        compiler.errors.push(ConfigError::at(text, 0..text.as_str().len(), "a route id cannot be empty"));
     }
-
-    pub(crate) fn context<'a>(&'a self, warnings: &'a RefCell<ConfigErrors>) -> BuildContext<'a> {
-        BuildContext {
-            registry: &self.registry,
-            cluster: self.cluster.as_ref(),
-            below_lock: false,
-            missing_secrets: self.missing_secrets,
-            warnings,
-        }
+    if let Some(text) = &definition.id
+        && let Some(range) = placeholder(text)
+    {
+        let error = ConfigError::at(text, range, "a placeholder is not replaced here");
+        compiler.errors.push(error.help("a route has one id: no message chooses it"));
     }
-
-    /// Compiles a route, and returns it with the warnings about it; `number` names it when it has no id.
-    pub(crate) fn compile(
-        &self,
-        definition: &RouteDefinition,
-        number: usize,
-    ) -> Result<(Route, ConfigErrors), Box<Mistaken>> {
-        let id = match &definition.id {
-            Some(id) => id.as_str().to_smolstr(),
-            None => smol_str::format_smolstr!("route{number}"),
-        };
-        let mut compiler = Compiler {
-            surroundings: self,
-            errors: ConfigErrors::default(),
-            warnings: RefCell::default(),
-            calls: Vec::new(),
-            conditions: 0,
-        };
-        if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().trim().is_empty()) {
-            compiler.errors.push(ConfigError::at(text, 0..text.as_str().len(), "a route id cannot be empty"));
-        }
-        if let Some(text) = &definition.id
-            && let Some(range) = placeholder(text)
-        {
-            let error = ConfigError::at(text, range, "a placeholder is not replaced here");
-            compiler.errors.push(error.help("a route has one id: no message chooses it"));
-        }
-        let source = definition.from.as_ref().and_then(|from| compiler.source(from));
-        let steps = compiler.steps(&definition.steps, "step ");
-        let error_handler = compiler.error_handler(definition.error_handler.as_ref());
-        let Compiler { mut errors, warnings, calls, .. } = compiler;
-        errors.extend(warnings.into_inner());
-        let errors = errors.in_route(&id);
-        let linked = source
-            .as_ref()
-            .map(|(from, endpoint)| (from.clone(), endpoint.local_address().map(ToSmolStr::to_smolstr)))
-            .ok_or_else(|| {
-                let from = definition.from.as_ref().map(|from| from.uri.clone());
-                from.unwrap_or_else(|| SourceText::computed(""))
-            });
-        let links = Links { route: id.clone(), source: linked, calls };
-        let (false, Some((from, endpoint))) = (errors.has_errors(), source) else {
-            return Err(Box::new(Mistaken { errors, links }));
-        };
-        let program = Program {
-            route_id: id.clone(),
-            node: self.node.clone(),
-            dropped: self.dropped.clone(),
-            steps,
-            error_handler,
-            state: OnceLock::new(),
-            note: Mutex::new(None),
-            metrics: OnceLock::new(),
-        };
-        let route = Route {
-            id,
-            description: definition.description.clone(),
-            auto_startup: definition.auto_startup,
-            startup_order: definition.startup_order,
-            from,
-            endpoint,
-            pipeline: Pipeline::new(Arc::new(program)),
-            links,
-        };
-        Ok((route, errors))
-    }
+    let source = definition.from.as_ref().and_then(|from| compiler.source(from));
+    let steps = compiler.steps(&definition.steps, "step ");
+    let error_handler = compiler.error_handler(definition.error_handler.as_ref());
+    let Compiler { mut errors, warnings, calls, .. } = compiler;
+    errors.extend(warnings.into_inner());
+    let errors = errors.in_route(&id);
+    let linked = source
+        .as_ref()
+        .map(|(from, endpoint)| (from.clone(), endpoint.local_address().map(ToSmolStr::to_smolstr)))
+        .ok_or_else(|| {
+            let from = definition.from.as_ref().map(|from| from.uri.clone());
+            from.unwrap_or_else(|| SourceText::computed(""))
+        });
+    let links = Links { route: id.clone(), source: linked, calls };
+    let (false, Some((from, endpoint))) = (errors.has_errors(), source) else {
+        return Err(Box::new(Mistaken { errors, links }));
+    };
+    let program = Program {
+        route_id: id.clone(),
+        node: surroundings.node.clone(),
+        dropped: surroundings.dropped.clone(),
+        steps,
+        error_handler,
+        state: OnceLock::new(),
+        note: Mutex::new(None),
+        metrics: OnceLock::new(),
+    };
+    let route = Route {
+        id,
+        description: definition.description.clone(),
+        auto_startup: definition.auto_startup,
+        startup_order: definition.startup_order,
+        from,
+        endpoint,
+        pipeline: Pipeline::new(Arc::new(program)),
+        links,
+    };
+    Ok((route, errors))
 }
 
 /// One run of the compiler over one route: it goes on after an error, to find the others too.
 struct Compiler<'a> {
     surroundings: &'a Surroundings,
+    route_id: SmolStr,
     errors: ConfigErrors,
     warnings: RefCell<ConfigErrors>,
     calls: Vec<LocalCall>,
@@ -177,13 +146,13 @@ impl Compiler<'_> {
         if let Some(uri) = dynamic::constant(definition) {
             return self
                 .sink(&EndpointDefinition { uri, options: definition.options.clone() })
-                .map(Action::To);
+                .map(Action::Send);
         }
         let allowed = definition.allow.iter().map(|text| self.allowed(text)).collect::<Vec<_>>();
         let named = Allowed::new(allowed.into_iter().collect::<Option<Vec<_>>>()?);
         let context = self.surroundings.context(&self.warnings);
-        let target = DynamicTarget::compile(definition, named, self.surroundings, &context);
-        Some(Action::ToDynamic(Box::new(self.errors.collect(target)?)))
+        let target = DynamicTarget::compile(definition, &self.route_id, named, self.surroundings, &context);
+        Some(Action::Send(Arc::new(self.errors.collect(target)?)))
     }
 
     fn allowed(&mut self, text: &SourceText) -> Option<AllowedEndpoint> {
@@ -213,16 +182,16 @@ impl Compiler<'_> {
 
     fn action(&mut self, definition: &StepDefinition, place: &str) -> Option<Action> {
         Some(match definition {
-            StepDefinition::To(uri) => Action::To(self.sink(uri)?),
+            StepDefinition::To(uri) => Action::Send(self.sink(uri)?),
             StepDefinition::ToDynamic(definition) => self.dynamic(definition)?,
             StepDefinition::Log { message, level } => {
                 Action::Log { message: self.expression(message)?, level: *level }
             }
             StepDefinition::Process(ProcessDefinition::Named(name)) => {
-                Action::Process(self.errors.collect(self.surroundings.registry.processor(name))?)
+                Action::Send(self.errors.collect(self.surroundings.registry.processor(name))?)
             }
             StepDefinition::Process(ProcessDefinition::Processor(processor)) => {
-                Action::Process(Arc::clone(processor))
+                Action::Send(Arc::clone(processor))
             }
             StepDefinition::Process(ProcessDefinition::Function(function)) => {
                 Action::Call(Arc::clone(function))

@@ -3,7 +3,6 @@
 mod build;
 mod entry;
 mod gauges;
-pub(crate) mod links;
 mod order;
 mod supervisor;
 
@@ -17,13 +16,15 @@ use tracing::{info, warn};
 
 pub use build::RouterBuilder;
 
-use crate::builder::IntoEndpoint;
 use crate::cluster::{ClusterService, LockName};
-use crate::component::Processor;
 use crate::definition::RouteDefinition;
 use crate::error::ConfigErrors;
-use crate::route::{Route, Surroundings};
+use crate::links;
+use crate::processor::Processor;
+use crate::route::{self, Route};
+use crate::surroundings::Surroundings;
 use crate::uri::EndpointUri;
+use crate::written::IntoEndpoint;
 use entry::Entry;
 
 /// A set of routes that runs. Cheap to clone: clones are handles of the same router, for starting,
@@ -342,12 +343,12 @@ impl Router {
         let others = others.map(|entry| &*entry.route).collect::<Vec<_>>();
         let taken = |id: &str| others.iter().any(|other| other.id == id);
         let number = (1..).find(|number| !taken(&format!("route{number}"))).unwrap_or_default();
-        let (route, warnings) = self.shared.surroundings.compile(definition, number).map_err(|mistaken| {
-            match mistaken.errors {
+        let (route, warnings) = route::compile(&self.shared.surroundings, definition, number).map_err(
+            |mistaken| match mistaken.errors {
                 errors if !errors.has_errors() => links::no_source(&mistaken.links.route).into(),
                 errors => errors,
-            }
-        })?;
+            },
+        )?;
         let mut errors = links::check_joining(&route.links, others.iter().map(|other| &other.links));
         if taken(&route.id) {
             errors.push(links::duplicate_id(definition, &route.id, None));

@@ -18,7 +18,7 @@ use super::{
     Member, Participation, TermControl, time_of_day,
 };
 use crate::error::Chain;
-use crate::pipeline::{Panicked, contain_panic};
+use crate::panic::{Panicked, contain_panic};
 use crate::state::{NoStates, StateKeeper};
 
 /// Something that grants each lock to one member at a time, and cannot be wrong about it: a mutex, or

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::component::Processor;
+use crate::component::{Processor, Registry};
 use crate::error::{ConfigError, ConfigErrors};
 use crate::options::PathKind;
-use crate::registry::Registry;
 use crate::source::SourceText;
 use crate::uri::EndpointUri;
 

@@ -6,11 +6,11 @@ use smol_str::{SmolStr, ToSmolStr};
 
 use super::allow::Allowed;
 use super::shown;
-use crate::component::BuildContext;
+use crate::component::{BuildContext, check_uses};
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::expression::{Piece, Scope, Variable, pieces, variable};
-use crate::options::{ComponentDescription, OptionKind, PathKind, misplaced_secret, uses};
+use crate::options::{ComponentDescription, OptionKind, PathKind, misplaced_secret};
 use crate::source::SourceText;
 use crate::uri::{Encoding, EndpointUri, Part, UriOption, decode, encode};
 use crate::value::Value;
@@ -79,7 +79,7 @@ impl Template {
         let mut compiler = Compiler { description, errors: ConfigErrors::default(), variables: Vec::new() };
         let path = compiler.path(uri.path_part());
         let options = compiler.options(uri.options());
-        compiler.errors.extend(uses::check(description, &uri, context));
+        compiler.errors.extend(check_uses(description, &uri, context));
         context.warnings.borrow_mut().extend(compiler.errors.into_warnings()?);
         let variables = compiler.variables;
         let source = text.clone();

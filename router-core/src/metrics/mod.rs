@@ -17,7 +17,7 @@ use ::metrics::{Key, KeyName, Label, Level, Metadata, Recorder, with_recorder};
 
 pub use ::metrics::{Counter, Gauge, Histogram};
 
-pub(crate) use route::{Done, RouteMetrics};
+pub(crate) use route::RouteMetrics;
 
 /// Something that is counted or measured.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Counter, EXCHANGE_SECONDS, EXCHANGES, Gauge, Histogram, IN_FLIGHT};
-use crate::error::RouteError;
+use crate::outcome::{Done, RouteError};
 
 /// What is measured of one route. Asked of the recorder once, because that takes longer than many an
 /// exchange.
@@ -15,15 +15,6 @@ pub(crate) struct RouteMetrics {
     aborted: Counter,
     in_flight: Gauge,
     seconds: Histogram,
-}
-
-/// How an exchange was done.
-#[derive(Clone, Copy)]
-pub(crate) enum Done {
-    /// It has gone all its way.
-    Completed,
-    /// The dead letter endpoint took it.
-    DeadLetter,
 }
 
 /// An exchange that is on its way. If it is dropped without a result, the exchange was aborted.

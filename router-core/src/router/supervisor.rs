@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::error::{BoxError, Chain};
-use crate::pipeline::contain_panic;
+use crate::panic::contain_panic;
 use crate::route::Route;
 use crate::stop::Stop;
 

@@ -21,8 +21,8 @@ use smol_str::SmolStr;
 
 pub use file::{FileState, replace_file};
 
-use crate::cluster::LeadershipLost;
 use crate::error::BoxError;
+use crate::lock::LeadershipLost;
 
 /// Where the states of routes are kept.
 ///

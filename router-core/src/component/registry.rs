@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::component::{Component, Processor};
+use super::{Component, Processor};
 use crate::error::ConfigError;
 use crate::options::ComponentDescription;
 use crate::source::SourceText;

@@ -21,7 +21,7 @@ pub(crate) struct Links {
 
 impl Links {
     /// What its consumer consumes, if others call that.
-    pub(super) fn address(&self) -> Option<&str> {
+    pub(crate) fn address(&self) -> Option<&str> {
         self.source.as_ref().ok().and_then(|(_, address)| address.as_deref())
     }
 }
@@ -47,12 +47,12 @@ pub(crate) enum CallKind {
 }
 
 /// Reports a route without a consumer that no front end has reported.
-pub(super) fn no_source(route: &str) -> ConfigError {
+pub(crate) fn no_source(route: &str) -> ConfigError {
     ConfigError::new(format!("route `{route}` has no `from`"))
 }
 
 /// Reports an id that another route has; `first` is where, if it was written.
-pub(super) fn duplicate_id(
+pub(crate) fn duplicate_id(
     definition: &RouteDefinition,
     id: &str,
     first: Option<&SourceText>,
@@ -70,7 +70,7 @@ pub(super) fn duplicate_id(
 
 /// Reports routes that want the same calls, and calls of routes that do not exist, unless `complete` is
 /// false: then there are routes that are not known, which may be the ones that are called.
-pub(super) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete: bool) -> ConfigErrors {
+pub(crate) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete: bool) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
     let (mut addresses, mut mistaken) = (HashSet::new(), HashSet::new());
     for Links { route, source, .. } in links.clone() {
@@ -105,7 +105,7 @@ fn names(uri: &str) -> impl Iterator<Item = &str> {
 
 /// Reports what is wrong between a route and the others that it joins. What is wrong among the others,
 /// because one of them was removed, is not the fault of this one.
-pub(super) fn check_joining<'a>(
+pub(crate) fn check_joining<'a>(
     new: &'a Links,
     others: impl Iterator<Item = &'a Links> + Clone,
 ) -> ConfigErrors {
