@@ -145,12 +145,14 @@ impl Processor for Direct {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
         let open = self.slot.open.load();
         if let Some(open) = &*open {
-            return Ok(open.pipeline.process(exchange).await?);
+            open.pipeline.process(exchange).await?;
+            return Ok(());
         }
         drop(open);
         let open = self.wait().await;
         let open = open.ok_or_else(|| Failure::unavailable(format!("`{}` is not running", self.address)))?;
-        Ok(open.pipeline.process(exchange).await?)
+        open.pipeline.process(exchange).await?;
+        Ok(())
     }
 }
 

@@ -242,7 +242,7 @@ async fn work(queue: Arc<Queue>, pipeline: Pipeline, stop: Stop) {
         if result.is_err() && has_ended(pipeline.term()) {
             continue;
         }
-        in_hand.finish(result.map(|()| exchange), pipeline.route_id());
+        in_hand.finish(result.map(|_| exchange), pipeline.route_id());
     }
 }
 

@@ -26,9 +26,9 @@ use std::{fmt, io};
 
 use smol_str::SmolStr;
 
-use crate::cluster::LeadershipLost;
 use crate::error::BoxError;
-use crate::pipeline::Panicked;
+use crate::lock::LeadershipLost;
+use crate::panic::Panicked;
 
 /// Of which kind an error is: by this it is decided whether a step is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -16,11 +16,12 @@ use crate::error::Chain;
 use crate::error_handler::ErrorHandler;
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Predicate, Scope};
+use crate::failure::Failure;
 use crate::flight::{Dropped, Flight};
 use crate::log::{LogLevel, log_line};
 use crate::metrics::{self, RouteMetrics};
 use crate::options::parse_duration;
-use crate::outcome::{Cause, Done, RouteError, failure};
+use crate::outcome::{Outcome, RouteError, StepError, failure};
 use crate::panic::contain_panic;
 use crate::processor::{ProcessFunction, Processor};
 use crate::state::{MemoryState, RouteState};
@@ -189,15 +190,14 @@ impl Pipeline {
     }
 
     /// Sends an exchange through the route and returns when it is done. Awaiting is the back-pressure,
-    /// the result the acknowledgement: `Ok` means that it was processed, or that the dead letter
-    /// endpoint took it.
+    /// the result the acknowledgement: with each [`Outcome`] the exchange is done.
     ///
     /// # Errors
     /// When a step failed and the route's error handler did not help. It is already logged.
     ///
     /// # Cancellation
     /// Dropping the future ends the exchange at the await it has reached.
-    pub async fn process(&self, exchange: &mut Exchange) -> Result<(), RouteError> {
+    pub async fn process(&self, exchange: &mut Exchange) -> Result<Outcome, RouteError> {
         let mut journey = self.program.metrics().map(RouteMetrics::begin);
         let result = match &self.guard {
             None => self.run(exchange).await,
@@ -207,10 +207,10 @@ impl Pipeline {
         if let Some(journey) = &mut journey {
             journey.end(&result);
         }
-        result.map(|_| ())
+        result
     }
 
-    async fn process_guarded(&self, guard: &Guard, exchange: &mut Exchange) -> Result<Done, RouteError> {
+    async fn process_guarded(&self, guard: &Guard, exchange: &mut Exchange) -> Result<Outcome, RouteError> {
         let _in_flight = guard.in_flight.token();
         guard.used.store(true, Ordering::Relaxed);
         // Held until this exchange has ended, also when whoever made the guard is gone by then.
@@ -223,31 +223,31 @@ impl Pipeline {
             biased;
             () = guard.over.cancelled() => Err(self.aborted(&guard.term)),
             () = guard.term.expired() => Err(self.aborted(&guard.term)),
-            // What ends after the deadline is not acknowledged: the next leader gets it as well.
+            // What ends after the deadline is neither acknowledged nor settled as a failure: the next leader gets it
+            // as well.
             result = self.run(exchange) => match guard.term.check() {
-                Err(lost) if result.is_ok() => {
-                    let (route, id) = (self.route_id(), exchange.id);
-                    warn!(route, exchange = %id, "route `{route}` ended the exchange {id} too late, so it counts as not done: {lost}");
+                Ok(()) => result,
+                Err(lost) => {
+                    if result.is_ok() {
+                        let (route, id) = (self.route_id(), exchange.id);
+                        warn!(route, exchange = %id, "route `{route}` ended the exchange {id} too late, so it counts as not done: {lost}");
+                    }
                     Err(self.aborted(&guard.term))
                 }
-                _ => result,
             },
         }
     }
 
     /// Routes that call each other use the stack for each call: in a circle of calls, or a dead letter
     /// endpoint that fails into itself, it would end the process.
-    async fn run(&self, exchange: &mut Exchange) -> Result<Done, RouteError> {
+    async fn run(&self, exchange: &mut Exchange) -> Result<Outcome, RouteError> {
         const MAX_DEPTH: u16 = 64;
         if exchange.depth() >= MAX_DEPTH {
-            let step = String::from("a call");
-            let cause = format!("routes call each other more than {MAX_DEPTH} deep: is there a circle?");
-            let error = RouteError {
-                route_id: self.program.route_id.clone(),
-                step,
-                cause: Cause::Failed(cause.into()),
-            };
-            error!(route = %self.program.route_id, exchange = %exchange.id, "{}", Chain(&error));
+            let text = format!("routes call each other more than {MAX_DEPTH} deep: is there a circle?");
+            // Tried again at each of these levels, it would take for ever.
+            let error = StepError::new("a call", Failure::rejected(text));
+            let error = RouteError::of(&self.program.route_id, error);
+            self.program.log_error(&error, exchange);
             return Err(error);
         }
         let entered = exchange.enter();
@@ -255,14 +255,12 @@ impl Pipeline {
     }
 
     fn aborted(&self, term: &Term) -> RouteError {
-        let lost = term.leadership_lost();
-        let step = String::from("an exchange in flight");
-        RouteError { route_id: self.program.route_id.clone(), step, cause: Cause::LeadershipLost(lost) }
+        let error = StepError::new("an exchange in flight", term.leadership_lost());
+        RouteError::of(&self.program.route_id, error)
     }
 
     fn not_started(&self, lost: LeadershipLost) -> RouteError {
-        let step = String::from("a new exchange");
-        RouteError { route_id: self.program.route_id.clone(), step, cause: Cause::LeadershipLost(lost) }
+        RouteError::of(&self.program.route_id, StepError::new("a new exchange", lost))
     }
 }
 
@@ -280,7 +278,7 @@ impl Program {
 
     /// Interprets the steps. Blocks that are inside others are on a stack of our own: no recursion, so
     /// no allocation for each level.
-    async fn run(&self, exchange: &mut Exchange, term: Option<&Term>) -> Result<Done, RouteError> {
+    async fn run(&self, exchange: &mut Exchange, term: Option<&Term>) -> Result<Outcome, RouteError> {
         let mut flight = Flight::new(&self.route_id, &self.dropped, exchange.id, term);
         let mut blocks: SmallVec<[std::slice::Iter<'_, Step>; 4]> = smallvec![self.steps.iter()];
         while let Some(block) = blocks.last_mut() {
@@ -293,12 +291,15 @@ impl Program {
                 Some(Flow::Enter(steps)) => blocks.push(steps.iter()),
                 Some(Flow::LeaveBlock) => {
                     blocks.pop();
+                    if blocks.is_empty() {
+                        return Ok(Outcome::Filtered);
+                    }
                 }
-                Some(Flow::Finish) => break,
-                None => return Ok(Done::DeadLetter),
+                Some(Flow::Finish) => return Ok(Outcome::Stopped),
+                None => return Ok(Outcome::DeadLettered),
             }
         }
-        Ok(Done::Completed)
+        Ok(Outcome::Completed)
     }
 
     /// Runs a step as often as the error handler asks for; `None`: the exchange ended as a dead letter.
@@ -309,17 +310,17 @@ impl Program {
     ) -> Result<Option<Flow<'a>>, RouteError> {
         let mut redeliveries = 0;
         loop {
-            let cause = match contain_panic(self.execute(step, exchange)).await {
+            let failure = match contain_panic(self.execute(step, exchange)).await {
                 Ok(flow) => return Ok(Some(flow)),
-                Err(cause) => cause,
+                Err(failure) => failure,
             };
-            match self.error_handler.delay_before_retry(&cause, redeliveries) {
+            // Boxed, because they are large and rare.
+            match self.error_handler.delay_before_retry(&failure, redeliveries) {
                 Some(delay) => {
                     redeliveries += 1;
-                    tokio::time::sleep(delay).await;
+                    Box::pin(exchange.pause(delay)).await;
                 }
-                // Boxed, because it is large and rare.
-                None => return Box::pin(self.give_up(step, cause, exchange)).await,
+                None => return Box::pin(self.give_up(step, failure, exchange)).await,
             }
         }
     }
@@ -327,47 +328,44 @@ impl Program {
     async fn give_up<'a>(
         &self,
         step: &Step,
-        cause: Cause,
+        failure: Box<Failure>,
         exchange: &mut Exchange,
     ) -> Result<Option<Flow<'a>>, RouteError> {
-        let error = match cause {
-            // A route that was called through `direct:` has named the place and logged it already.
-            Cause::Failed(error) if error.is::<RouteError>() => {
-                error.downcast().map_or_else(|_| unreachable!("just checked"), |error| *error)
-            }
-            cause => {
-                let error =
-                    RouteError { route_id: self.route_id.clone(), step: step.place.to_string(), cause };
-                if !error.is_leadership_lost() {
-                    let parent = exchange.parent_id.map(display);
-                    error!(route = %self.route_id, exchange = %exchange.id, parent, "{}", Chain(&error));
-                }
-                error
-            }
-        };
+        // A route that was called through `direct:` has named the place and logged it already.
+        let is_logged = failure.error.is::<RouteError>();
+        let error = RouteError::of(&self.route_id, StepError::new(&*step.place, failure));
+        if !is_logged && !error.is_leadership_lost() {
+            self.log_error(&error, exchange);
+        }
         let dead_letter = contain_panic(self.error_handler.send_dead_letter(&error, exchange)).await;
         match dead_letter {
             Ok(true) => Ok(None),
             Ok(false) => Err(error),
-            Err(cause) => {
-                let step = String::from("the dead letter endpoint");
-                let error = RouteError { route_id: self.route_id.clone(), step, cause };
-                error!(route = %self.route_id, exchange = %exchange.id, "{}", Chain(&error));
+            Err(failure) => {
+                let error = StepError::new("the dead letter endpoint", failure);
+                let error = RouteError::of(&self.route_id, error);
+                self.log_error(&error, exchange);
                 Err(error)
             }
         }
     }
 
+    fn log_error(&self, error: &RouteError, exchange: &Exchange) {
+        let (route, kind) = (&self.route_id, error.kind());
+        let parent = exchange.parent_id.map(display);
+        error!(%route, exchange = %exchange.id, parent, %kind, "{}", Chain(error));
+    }
+
     /// What each step does. Steps with side effects outside of the exchange ask the term first.
-    async fn execute<'a>(&self, step: &'a Step, exchange: &mut Exchange) -> Result<Flow<'a>, Cause> {
+    async fn execute<'a>(&self, step: &'a Step, exchange: &mut Exchange) -> Result<Flow<'a>, Box<Failure>> {
         let scope = Scope { route_id: &self.route_id, node: &self.node };
         match &step.action {
             Action::Send(processor) => {
-                exchange.check_terms().map_err(Cause::LeadershipLost)?;
+                exchange.check_terms()?;
                 processor.process(exchange).await.map_err(failure)?;
             }
             Action::Call(function) => {
-                exchange.check_terms().map_err(Cause::LeadershipLost)?;
+                exchange.check_terms()?;
                 function(exchange).map_err(failure)?;
             }
             Action::Log { message, level } => {
@@ -402,7 +400,7 @@ impl Program {
             }
             Action::Delay(duration) => {
                 let duration = parse_duration(&duration.evaluate(exchange, scope).to_smolstr())
-                    .map_err(|expected| Cause::Failed(format!("the delay is not {expected}").into()))?;
+                    .map_err(|expected| Failure::data(format!("the delay is not {expected}")))?;
                 tokio::time::sleep(duration).await;
             }
             Action::Stop => return Ok(Flow::Finish),

@@ -281,7 +281,8 @@ impl Compiler<'_> {
         let Some(definition) = definition else { return ErrorHandler::default() };
         let dead_letter = definition.dead_letter.as_ref();
         let dead_letter = dead_letter.and_then(|endpoint| self.called(endpoint, CallKind::DeadLetter));
-        ErrorHandler::new(definition.clone(), dead_letter)
+        let handler = ErrorHandler::compile(definition.clone(), dead_letter);
+        self.errors.collect(handler).unwrap_or_default()
     }
 }
 

@@ -72,6 +72,8 @@ impl ClientSettings {
 /// An error of a request, without its URL: there may be a secret in it.
 pub(crate) fn failed(error: reqwest::Error) -> Failure {
     let kind = match &error {
+        // Nothing was asked for yet.
+        error if error.is_connect() => ErrorKind::Unavailable,
         error if error.is_timeout() => ErrorKind::Timeout,
         error if error.is_builder() => ErrorKind::Data,
         error if error.is_redirect() => ErrorKind::Rejected,

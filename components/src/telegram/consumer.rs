@@ -215,7 +215,7 @@ impl<'a> Session<'a> {
                 info!(route, "route `{route}`: the ids of Telegram's updates start again, at {id}");
             }
             match self.pipeline.process(&mut self.exchange(id, update)).await {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(error) if error.is_leadership_lost() => return Err(error.into()),
                 Err(_) => {
                     let (route, pause) = (self.pipeline.route_id(), self.pauses.next(None));

@@ -31,7 +31,7 @@ impl Reader<'_> {
                 let uri = self.uri(name, table, node);
                 let options = self.options_beside(name, table, &["uri", "allow"]);
                 let allow = match table.get("allow") {
-                    Some(entry) => self.allow(&entry.node),
+                    Some(entry) => self.texts("allow", "an array of URIs", &entry.node),
                     None => Some(Vec::new()),
                 };
                 let uri = ExpressionDefinition::Text(uri?);
@@ -47,11 +47,6 @@ impl Reader<'_> {
     fn uri(&mut self, name: &str, table: &Table, node: &Node) -> Option<SourceText> {
         let entry = self.required(table, "uri", name, &node.place)?;
         self.text("uri", &entry.node)
-    }
-
-    fn allow(&mut self, node: &Node) -> Option<Vec<SourceText>> {
-        let nodes = self.array("allow", "an array of URIs", node)?;
-        nodes.iter().map(|node| self.text("allow", node)).collect()
     }
 
     /// All entries of a table but those that are no options.
