@@ -301,9 +301,13 @@ async fn the_loss_of_leadership_is_read_and_never_handled() {
 async fn a_failure_after_the_end_of_the_term_is_the_loss_of_leadership() {
     let (stage, cluster) = (Stage::new(), MemoryCluster::new("a"));
     let revoked = cluster.clone();
-    let route = from("master:lock1:probe:x").id("main").process(move |_| {
+    let route = from("master:lock1:probe:x").id("main").process_async(move |exchange| {
         revoked.revoke(&"lock1".parse().unwrap(), Duration::from_secs(60));
-        Err("no".into())
+        let term = exchange.term.clone().unwrap();
+        Box::pin(async move {
+            term.lost().await;
+            Err("no".into())
+        })
     });
     let router = stage.builder().cluster(cluster.clone() as Arc<dyn ClusterService>);
     let router = router.route(route).build().unwrap();
