@@ -13,6 +13,7 @@
 //! | `split` | text |  | a JSON pointer to an array in the answer, `/` for the answer itself: one exchange for each item |
 //! | `dedupe` | text |  | a JSON pointer to the id in an item (or in the answer, without `split`): what was done is not done again |
 //! | `dedupe_max` | integer | `200` | how many ids are remembered beside those that the server still shows |
+//! | `duplicate_keys` | last, error | `last` | which value of a key counts that stands twice in an object of JSON, or that the answer is refused then |
 //! | `max_backoff` | duration | `5m` | the longest pause after failures, unless the server asks for a longer one |
 //! | `max_response_size` | integer | `10485760` | how many bytes the body of an answer may have |
 //! | `auth_username` | text |  | the name for basic authentication |
@@ -26,7 +27,7 @@
 //! newer one; the answer 304 makes no exchange, and neither does 204. With `cursor`, a value of each answer
 //! is sent with the next poll; an answer without one, or with an empty one, leaves the cursor as it is. With
 //! `dedupe`, items whose id was seen are left out. Without any of them, every answer is new. Cursors and ids are
-//! texts, or numbers that 64 bits hold.
+//! texts, or numbers of any length, as they are written.
 //!
 //! **Exchanges.** With `split`, one exchange for each item, in order, with the item as a JSON body and the
 //! header `http_poll.index`; otherwise one with the whole answer, as [`http:`](crate::http) receives it. An
@@ -137,6 +138,12 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "how many ids are remembered beside those that the server still shows",
         ),
         option(
+            "duplicate_keys",
+            OptionKind::Choice(&["last", "error"]),
+            Some("last"),
+            "which value of a key counts that stands twice in an object of JSON, or that the answer is refused then",
+        ),
+        option(
             "max_backoff",
             OptionKind::Duration,
             Some("5m"),
@@ -195,6 +202,7 @@ impl Component for HttpPollComponent {
             // `/` is the whole answer here; in a JSON pointer that would be the empty text.
             split: split.map(|pointer| if pointer == "/" { String::new() } else { pointer }),
             dedupe,
+            unique_keys: options.text("duplicate_keys").as_deref() == Some("error"),
             dedupe_max: size("dedupe_max"),
             period: options.duration("period"),
             timeout: options.duration("timeout"),
@@ -289,6 +297,8 @@ struct Poller {
     cursor: Option<Cursor>,
     split: Option<String>,
     dedupe: Option<String>,
+    /// Whether a key that stands twice in an object makes the answer an error.
+    unique_keys: bool,
     dedupe_max: usize,
     period: Duration,
     timeout: Duration,

@@ -80,9 +80,12 @@
 //!
 //! **Values** of columns become numbers, texts, booleans and JSON as far as JSON has them, and arrays of
 //! `PostgreSQL` lists. Times become text in the form of ISO 8601, or `infinity`; `numeric` becomes text so that
-//! nothing is lost, and so do `NaN` and `Infinity`; bytes become text like `\x00ff`. Other types of `PostgreSQL`,
-//! years beyond 9999, and JSON with numbers of more digits than a double has are errors that say so: cast the
-//! column to text in the statement. Two columns of one name are an error.
+//! nothing is lost, and so do `NaN` and `Infinity`; bytes become text like `\x00ff`; JSON keeps the digits of its
+//! numbers. Other types of `PostgreSQL` and years beyond 9999 are errors that say so: cast the column to text in the
+//! statement. Two columns of one name are an error.
+//!
+//! A number of JSON comes into a parameter with all its digits. `SQLite` has integers of 64 bits and floats: one that is
+//! neither is an error, unless it is stored as a text, `cast(:amount as text)`.
 //!
 //! **Refusing older leaders.** A statement can compare the term, so that a leader that was held up
 //! somewhere writes nothing any more once the next one has written:
@@ -95,7 +98,6 @@ mod consumer;
 mod database;
 mod escapes;
 mod failures;
-mod json;
 mod lexer;
 mod parameters;
 mod postgres;

@@ -91,7 +91,7 @@ async fn updates_come_in_order_and_all_that_is_done_is_acknowledged_at_the_end()
         ["telegram.type", "telegram.chat_id", "telegram.text", "telegram.bot_id"].map(text),
         ["message", "7", "message 0", "123"]
     );
-    assert_eq!(received[0].message.body.to_json().unwrap()["message"]["text"], "message 0");
+    assert_eq!(received[0].message.body.json::<serde_json::Value>().unwrap()["message"]["text"], "message 0");
 }
 
 #[tokio::test]

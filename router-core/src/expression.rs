@@ -196,16 +196,7 @@ impl ExceptionField {
 
 fn body_field(body: &Body, path: &[SmolStr]) -> Value {
     let Ok(json) = body.to_json() else { return Value::Null };
-    let mut value = &*json;
-    for name in path {
-        let inner = match value {
-            serde_json::Value::Array(items) => name.parse().ok().and_then(|index: usize| items.get(index)),
-            other => other.get(name.as_str()),
-        };
-        let Some(inner) = inner else { return Value::Null };
-        value = inner;
-    }
-    value.into()
+    path.iter().try_fold(&json, |value, name| value.field(name)).map_or(Value::Null, Value::from)
 }
 
 impl Predicate {
@@ -262,12 +253,18 @@ impl Operator {
 mod tests {
     use super::*;
     use crate::source::SourceText;
+    use crate::value::{Json, Number};
 
     const ROUTE: SmolStr = SmolStr::new_static("clock");
     const NODE: SmolStr = SmolStr::new_static("a");
 
+    const AMOUNT: &str = "123456789012345678901234567890.10";
+
     fn exchange() -> Exchange {
         let mut exchange = Exchange::new(serde_json::json!({"user": {"name": "Ann"}, "items": [7, 8]}));
+        let mut body = exchange.message.body.to_json().unwrap().as_object().unwrap().clone();
+        body.insert("amount", AMOUNT.parse::<Number>().unwrap());
+        exchange.message.body = Json::from(body).into();
         exchange.message.headers.set("Content-Type", "text/plain");
         exchange.message.headers.set("count", 10);
         exchange.properties.set("flag", true);
@@ -327,6 +324,7 @@ mod tests {
     fn fields_of_a_json_body_are_reached_by_path() {
         assert_eq!(evaluate("${body.user.name}"), "Ann".into());
         assert_eq!(evaluate("${body.items.1}"), 8.into());
+        assert_eq!(evaluate("${body.amount}").to_string(), AMOUNT);
         assert_eq!(evaluate("${body.items.9}${body.nobody.name}"), "".into());
     }
 
@@ -346,6 +344,9 @@ mod tests {
             "'1.10' != '1.1' && '9007199254740993' != '9007199254740992' && 'Nan' == 'Nan'",
             "'10' > '9' && '10' < '9a' && '1.10' == 1.1",
             "'${body.user.name}-x' == 'Ann-x'",
+            "${body.amount} == 123456789012345678901234567890.1 && ${body.amount} != 123456789012345678901234567890",
+            "18446744073709551617 > 18446744073709551616 && 1e400 > 1e399 && -1e400 < 1e-400 && +1.50 == 1.5",
+            "${body.amount} < 1e400 && '18446744073709551617' == 18446744073709551617",
             "false || true",
         ] {
             assert!(holds(text), "{text}");
@@ -375,6 +376,10 @@ mod tests {
         assert!(error("'open").contains("has no closing quote"));
         assert!(error("").contains("expected an operand"));
         assert!(error("${body} == nan").contains("expected an operand"));
+        assert!(error("${body} == 1e9999999999999").contains("the exponent of this number is too large"));
+        for number in ["007", "1.", ".5", "1_000"] {
+            assert!(error(&format!("${{body}} == {number}")).contains("expected an operand"), "{number}");
+        }
         assert!(error(&"(".repeat(100_000)).contains("nested too deep"));
     }
 }

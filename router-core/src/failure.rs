@@ -29,6 +29,7 @@ use smol_str::SmolStr;
 use crate::error::BoxError;
 use crate::lock::LeadershipLost;
 use crate::panic::Panicked;
+use crate::value::JsonError;
 
 /// Of which kind an error is: by this it is decided whether a step is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -122,7 +123,8 @@ impl ErrorKind {
         if let Some(error) = error.downcast_ref::<io::Error>() {
             return Self::of_io(error);
         }
-        let data = error.is::<serde_json::Error>()
+        let data = error.is::<JsonError>()
+            || error.is::<serde_json::Error>()
             || error.is::<std::str::Utf8Error>()
             || error.is::<std::string::FromUtf8Error>()
             || error.is::<std::num::ParseIntError>()
@@ -297,12 +299,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn errors_of_others_have_a_kind_where_their_type_says_it() {
         let elapsed = tokio::time::timeout(Duration::ZERO, std::future::pending::<()>()).await;
-        let errors: [(BoxError, ErrorKind); 7] = [
+        let errors: [(BoxError, ErrorKind); 8] = [
             ("text".into(), ErrorKind::Other),
             (elapsed.unwrap_err().into(), ErrorKind::Timeout),
             (io::Error::from(io::ErrorKind::ConnectionReset).into(), ErrorKind::Unavailable),
             (io::Error::from(io::ErrorKind::NotFound).into(), ErrorKind::Other),
             (serde_json::from_str::<u8>("{").unwrap_err().into(), ErrorKind::Data),
+            (crate::value::Json::parse(b"{").unwrap_err().into(), ErrorKind::Data),
             (Box::new(Around("x".parse::<u8>().unwrap_err().into())), ErrorKind::Data),
             (Panicked("out of stock".into()).into(), ErrorKind::Panicked),
         ];

@@ -228,7 +228,7 @@ impl IntoExpression for f64 {
 
 impl IntoExpression for serde_json::Value {
     fn into_expression(self) -> ExpressionDefinition {
-        ExpressionDefinition::Constant(Value::Json(Arc::new(self)))
+        ExpressionDefinition::Constant(Value::Json(self.into()))
     }
 }
 

@@ -6,7 +6,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use router_core::cluster::Term;
 use router_core::error::BoxError;
 use router_core::exchange::Body;
-use router_core::value::{Value, ValueMap};
+use router_core::value::{Json, Value, ValueMap};
 use smol_str::SmolStr;
 
 /// Headers that never travel: those of one connection, and those that HTTP writes itself.
@@ -42,7 +42,7 @@ pub(crate) fn copy_to_request(from: &ValueMap, to: &mut HeaderMap) {
     for (name, value) in from.iter() {
         let name = name.to_ascii_lowercase();
         let scalar =
-            matches!(value, Value::Boolean(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_));
+            !matches!(value, Value::Null | Value::Bytes(_) | Value::Json(Json::List(_) | Json::Object(_)));
         // The content type follows the body: a request without one has none.
         if !scalar || !travels(&name) || ANSWER_ONLY.contains(&&*name) || name == CONTENT_TYPE.as_str() {
             continue;

@@ -8,7 +8,7 @@ use router_core::error::BoxError;
 use router_core::exchange::Exchange;
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
-use serde_json::Value as Json;
+use router_core::value::Json;
 use tokio::time::sleep;
 use tracing::{error, info};
 

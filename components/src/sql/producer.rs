@@ -7,7 +7,7 @@ use router_core::component::Processor;
 use router_core::error::BoxError;
 use router_core::exchange::{Body, Exchange};
 use router_core::failure::Failure;
-use serde_json::Value as Json;
+use router_core::value::Json;
 
 use super::Settings;
 use super::database::{Databases, LentTransaction, Outcome, Transaction};
@@ -89,7 +89,7 @@ impl SqlProducer {
         let mut rows = rows.map_err(Failure::data)?;
         let count = rows.len() as u64;
         let body = match (self.settings.one, count) {
-            (false, _) => Json::Array(rows).into(),
+            (false, _) => Json::from(rows).into(),
             (true, 0 | 1) => rows.pop().map_or(Body::Empty, Body::from),
             (true, _) => {
                 return Err(Failure::data("`output_type=one`, but there is more than one row").into());

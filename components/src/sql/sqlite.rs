@@ -4,8 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use router_core::error::BoxError;
-use router_core::value::Value;
-use serde_json::Value as Json;
+use router_core::value::{Json, Number, Value};
 use sqlx::query::Query;
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqlitePoolOptions, SqliteRow, SqliteValueRef,
@@ -126,11 +125,12 @@ fn bind<'q>(query: BoundQuery<'q>, parameter: &Parameter, value: &Value) -> Resu
             .into());
         }
         Value::Text(text) => query.bind(text.to_string()),
-        Value::Json(json) => match (&**json, parameter.place) {
+        Value::Json(json) => match (json, parameter.place) {
             (Json::Null, _) => query.bind(None::<i64>),
-            (Json::Array(list), Place::InList) => query.bind(elements(name, list)?),
-            (Json::Number(_), _) => return Err(too_large(name)),
-            (Json::Array(_), place) if place != Place::TakesJson => {
+            (Json::List(list), Place::InList) => query.bind(elements(name, list)?),
+            (Json::Number(number), Place::TakesJson) => query.bind(number.to_string()),
+            (Json::Number(number), _) => query.bind(float(name, number)?),
+            (Json::List(_), place) if place != Place::TakesJson => {
                 return Err(format!(
                     "`:{name}` is a list: write `in (:{name})` or `json_each(:{name})`, or \
                      `cast(:{name} as text)` to store it"
@@ -142,8 +142,15 @@ fn bind<'q>(query: BoundQuery<'q>, parameter: &Parameter, value: &Value) -> Resu
     })
 }
 
-fn too_large(name: &str) -> BoxError {
-    format!("`:{name}` is or contains a number that is too large for SQLite").into()
+/// The only form that SQLite has for a number that is no integer of 64 bits.
+fn float(name: &str, number: &Number) -> Result<f64, BoxError> {
+    number.as_f64().ok_or_else(|| {
+        format!(
+            "`:{name}` is or contains the number {number}, which has more digits than SQLite can keep: write \
+             `cast(:{name} as text)` to store them"
+        )
+        .into()
+    })
 }
 
 /// A list as JSON, with the number beside each text that is written as one.
@@ -151,15 +158,13 @@ fn elements(name: &str, list: &[Json]) -> Result<String, BoxError> {
     let mut all = Vec::new();
     for item in list {
         match item {
-            Json::Number(number) if number.is_u64() && number.as_i64().is_none() => {
-                return Err(too_large(name));
-            }
-            Json::String(text) if is_number(text) => all.extend(serde_json::from_str::<Json>(text)),
+            Json::Number(number) if number.as_i64().is_none() => drop(float(name, number)?),
+            Json::Text(text) if is_number(text) => all.extend(Json::parse(text)),
             _ => {}
         }
         all.push(item.clone());
     }
-    Ok(Json::Array(all).to_string())
+    Ok(Json::from(all).to_string())
 }
 
 fn row(row: &SqliteRow) -> Row {
@@ -177,13 +182,12 @@ fn read(value: SqliteValueRef<'_>, declared: &str) -> Result<Json, BoxError> {
     let stored = value.type_info().name().to_owned();
     Ok(match &*stored {
         "INTEGER" => match <i64 as Decode<Sqlite>>::decode(value)? {
-            number @ (0 | 1) if declared == "BOOLEAN" => Json::Bool(number == 1),
+            number @ (0 | 1) if declared == "BOOLEAN" => Json::Boolean(number == 1),
             number => Json::from(number),
         },
-        "REAL" => match <f64 as Decode<Sqlite>>::decode(value)? {
-            number if number.is_finite() => Json::from(number),
-            _ => return Err("an infinite number has no form in JSON: cast it to text".into()),
-        },
+        "REAL" => Number::from_f64(<f64 as Decode<Sqlite>>::decode(value)?)
+            .map(Json::Number)
+            .ok_or("an infinite number has no form in JSON: cast it to text")?,
         "BLOB" => Json::from(hexadecimal(<&[u8] as Decode<Sqlite>>::decode(value)?)),
         _ => Json::from(<String as Decode<Sqlite>>::decode(value)?),
     })

@@ -7,7 +7,7 @@ use reqwest::{Method, Request, StatusCode, Url};
 use router_core::error::{BoxError, Chain};
 use router_core::failure::{ErrorKind, Failure};
 use router_core::secret::Secret;
-use serde_json::Value;
+use router_core::value::Json;
 use smol_str::ToSmolStr;
 
 use crate::http::{ClientSettings, Clients, USER_AGENT, failed, kind_of_status, read_body};
@@ -96,9 +96,9 @@ impl Bot {
     pub(super) async fn call(
         &self,
         method: &str,
-        parameters: &Value,
+        parameters: &Json,
         timeout: Duration,
-    ) -> Result<Value, CallError> {
+    ) -> Result<Json, CallError> {
         let token = self.token().map_err(|error| CallError::Failed(ErrorKind::Other, error.to_string()))?;
         // Whatever a server or proxy writes into its answer: not this. The number in front is no secret, and
         // what comes between may be encoded.
@@ -115,13 +115,13 @@ impl Bot {
         let (status, answer) = result.map_err(|error| {
             CallError::Failed(ErrorKind::of(&*error), redact(&Chain(&*error).to_string()))
         })?;
-        let Ok(mut answer) = serde_json::from_slice::<Value>(&answer) else {
+        let Ok(answer) = Json::parse(&answer) else {
             // Of a proxy in between, most likely.
             let kind = kind_of_status(status.as_u16());
             return Err(CallError::Failed(kind, format!("the answer {status} was not one of Telegram")));
         };
-        if answer["ok"] == Value::Bool(true) {
-            return Ok(answer["result"].take());
+        if answer["ok"] == Json::Boolean(true) {
+            return Ok(answer["result"].clone());
         }
         let code = answer["error_code"].as_u64().and_then(|code| code.try_into().ok());
         Err(CallError::Refused {
@@ -135,7 +135,7 @@ impl Bot {
         &self,
         token: &str,
         method: &str,
-        parameters: &Value,
+        parameters: &Json,
     ) -> Result<(StatusCode, bytes::Bytes), BoxError> {
         let url = Url::parse(&format!("{}/bot{token}/{method}", self.base))
             .map_err(|_| "there is no such address")?;

@@ -9,7 +9,7 @@ use router_core::component::Processor;
 use router_core::error::BoxError;
 use router_core::exchange::{Body, Exchange};
 use router_core::failure::Failure;
-use serde_json::{Value, json};
+use router_core::value::{Json, Object};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
@@ -37,37 +37,37 @@ impl Sender {
     }
 
     /// The method and its parameters.
-    fn request(&self, exchange: &Exchange) -> Result<(String, Value), BoxError> {
+    fn request(&self, exchange: &Exchange) -> Result<(String, Json), BoxError> {
         let header = |name: &str| exchange.message.headers.get(name).map(ToString::to_string);
         let method = header("telegram.method").unwrap_or_else(|| "sendMessage".into());
         if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Err(Failure::data("the header `telegram.method` is no name of a method").into());
         }
+        let text = |text: String| Object::from_iter([("text", text)]);
         let mut parameters = match &exchange.message.body {
-            Body::Json(json) if json.is_object() => Value::clone(json),
-            body if method == "sendMessage" => json!({ "text": body.to_string() }),
-            Body::Empty => json!({}),
+            Body::Json(Json::Object(parameters)) => parameters.clone(),
+            body if method == "sendMessage" => text(body.to_string()),
+            Body::Empty => Object::default(),
             _ => {
                 let error = format!("the body for `{method}` is to be a JSON object with its parameters");
                 return Err(Failure::data(error).into());
             }
         };
-        if parameters["chat_id"].is_null() {
+        if parameters.get("chat_id").is_none_or(Json::is_null) {
             match self.chat_id.clone().or_else(|| header("telegram.chat_id")) {
-                Some(chat) => parameters["chat_id"] = chat.into(),
+                Some(chat) => drop(parameters.insert("chat_id", chat)),
                 None if method == "sendMessage" => {
                     let error = "there is no chat: set the option `chat_id` or the header `telegram.chat_id`";
                     return Err(Failure::data(error).into());
                 }
-                // Indexing has made the field.
-                None => drop(parameters.as_object_mut().and_then(|fields| fields.remove("chat_id"))),
+                None => {}
             }
         }
-        Ok((method, parameters))
+        Ok((method, parameters.into()))
     }
 
     /// Waits for the turn of a message to this chat.
-    async fn pace(&self, chat: &Value) {
+    async fn pace(&self, chat: &Json) {
         if self.pacing.is_zero() || chat.is_null() {
             return;
         }

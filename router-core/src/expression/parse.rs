@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 use super::{Comparison, ExceptionField, Expression, Operator, Part, Predicate, Variable};
 use crate::error::{ConfigError, ConfigErrors};
 use crate::source::SourceText;
-use crate::value::Value;
+use crate::value::{Number, NumberError, Value};
 
 /// The names of all placeholders, for suggestions.
 const PLACEHOLDERS: [&str; 9] =
@@ -248,10 +248,10 @@ impl Parser<'_> {
             "null" => Value::Null,
             // `nan` and `inf` are words, whatever Rust reads them as.
             _ if word.starts_with(|first: char| first.is_ascii_alphabetic()) => return Err(self.no_operand()),
-            _ => match (word.parse::<i64>(), word.parse::<f64>()) {
-                (Ok(number), _) => Value::Integer(number),
-                (_, Ok(number)) => Value::Float(number),
-                _ => return Err(self.no_operand()),
+            _ => match word.strip_prefix('+').unwrap_or(word).parse::<Number>() {
+                Ok(number) => number.into(),
+                Err(NumberError::Exponent) => return Err(self.error(&NumberError::Exponent.to_string())),
+                Err(NumberError::Form) => return Err(self.no_operand()),
             },
         };
         self.position += length;

@@ -73,7 +73,7 @@ impl Reader<'_> {
         let text = match &node.value {
             NodeValue::Text(text) => return Some(text.clone()),
             NodeValue::Integer(number) => number.to_string(),
-            NodeValue::Float(number) => number.to_string(),
+            NodeValue::Number(number) => number.to_string(),
             NodeValue::Boolean(flag) => flag.to_string(),
             NodeValue::DateTime(_) | NodeValue::Array(_) | NodeValue::Table(_) => {
                 let known = if name == "to_dynamic" { "" } else { ", and `allow` is one of `to_dynamic`" };

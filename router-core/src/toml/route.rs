@@ -102,7 +102,7 @@ impl Reader<'_> {
         #[expect(clippy::cast_precision_loss, reason = "no factor is that large")]
         let number = match &node.value {
             NodeValue::Integer(number) => *number as f64,
-            NodeValue::Float(number) => *number,
+            NodeValue::Number(number) => number.to_f64_lossy(),
             _ => {
                 self.wrong_type(name, TAKES, node);
                 return None;

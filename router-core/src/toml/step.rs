@@ -1,7 +1,5 @@
 //! The steps of a route: tables of one key each, or the bare name of a step without arguments.
 
-use std::sync::Arc;
-
 use smol_str::ToSmolStr;
 
 use super::reader::Reader;
@@ -12,7 +10,7 @@ use crate::definition::{
 };
 use crate::error::ConfigError;
 use crate::source::SourceText;
-use crate::value::Value;
+use crate::value::{Json, Value};
 
 impl Reader<'_> {
     /// An array of steps; those with mistakes are left out.
@@ -173,27 +171,20 @@ impl Reader<'_> {
         Some(match &node.value {
             NodeValue::Text(text) => ExpressionDefinition::Text(text.clone()),
             NodeValue::Integer(number) => ExpressionDefinition::Constant((*number).into()),
-            NodeValue::Float(number) => ExpressionDefinition::Constant((*number).into()),
+            NodeValue::Number(number) => ExpressionDefinition::Constant(number.clone().into()),
             NodeValue::Boolean(flag) => ExpressionDefinition::Constant((*flag).into()),
             NodeValue::DateTime(time) => ExpressionDefinition::Constant(Value::Text(time.to_smolstr())),
             NodeValue::Array(_) | NodeValue::Table(_) => {
-                ExpressionDefinition::Constant(Value::Json(Arc::new(self.json(name, node)?)))
+                ExpressionDefinition::Constant(Value::Json(self.json(name, node)?))
             }
         })
     }
 
-    fn json(&mut self, name: &str, node: &Node) -> Option<serde_json::Value> {
+    fn json(&mut self, name: &str, node: &Node) -> Option<Json> {
         Some(match &node.value {
             NodeValue::Text(text) => self.json_text(name, text)?.into(),
             NodeValue::Integer(number) => (*number).into(),
-            NodeValue::Float(number) => match serde_json::Number::from_f64(*number) {
-                Some(number) => number.into(),
-                None => {
-                    let error = self.error(&node.place, "JSON has no such number");
-                    self.errors.push(error);
-                    return None;
-                }
-            },
+            NodeValue::Number(number) => number.clone().into(),
             NodeValue::Boolean(flag) => (*flag).into(),
             NodeValue::DateTime(time) => time.as_str().into(),
             NodeValue::Array(nodes) => {
@@ -202,9 +193,9 @@ impl Reader<'_> {
             }
             NodeValue::Table(table) => {
                 let entries = table.entries.iter();
-                let values = entries.map(|entry| Some((entry.name.clone(), self.json(name, &entry.node)?)));
+                let values = entries.map(|entry| Some((entry.name.as_str(), self.json(name, &entry.node)?)));
                 let values = values.collect::<Vec<_>>();
-                serde_json::Value::Object(values.into_iter().collect::<Option<_>>()?)
+                Json::Object(values.into_iter().collect::<Option<_>>()?)
             }
         })
     }

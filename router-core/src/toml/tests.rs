@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{NodeValue, RouteFile, parse};
 use crate::definition::{ExpressionDefinition, LogLevel, StepDefinition, StepKind};
 use crate::source::{SourceFile, SourceText};
-use crate::value::Value;
+use crate::value::{Json, Number, Value};
 
 fn file(text: &str) -> Arc<SourceFile> {
     Arc::new(SourceFile::new("routes.toml", text))
@@ -109,13 +109,22 @@ fn an_endpoint_can_be_a_table_wherever_a_uri_stands() {
 
 #[test]
 fn values_that_are_not_text_are_what_they_are() {
+    let number = |digits: &str| Value::from(digits.parse::<Number>().unwrap());
     let cases = [
         ("5", Value::from(5)),
-        ("1.5", Value::from(1.5)),
+        ("1.5", number("1.5")),
+        ("+123_456_789_012_345_678_901_234_567_890.10", number("123456789012345678901234567890.10")),
+        ("18446744073709551617", number("18446744073709551617")),
         ("true", Value::from(true)),
         ("2026-11-24", Value::from("2026-11-24")),
-        ("[1, 'a']", Value::Json(Arc::new(serde_json::json!([1, "a"])))),
-        (r"{ b = '\${x}', a = 0.5 }", Value::Json(Arc::new(serde_json::json!({"b": "${x}", "a": 0.5})))),
+        ("[1, 'a']", Value::Json(serde_json::json!([1, "a"]).into())),
+        (
+            "{ b = 0.1000000000000000055511151231257827, a = [1e2, 1.10] }",
+            Value::Json(
+                Json::parse(r#"{"b": 0.1000000000000000055511151231257827, "a": [1e2, 1.10]}"#).unwrap(),
+            ),
+        ),
+        (r"{ b = '\${x}', a = 0.5 }", Value::Json(Json::parse(r#"{"b": "${x}", "a": 0.5}"#).unwrap())),
     ];
     for (written, expected) in cases {
         let read = read(&format!("[[route]]\nfrom = 'a:b'\nsteps = [{{ set_body = {written} }}]"));
@@ -123,6 +132,7 @@ fn values_that_are_not_text_are_what_they_are() {
             panic!("{written}")
         };
         assert_eq!(*value, expected, "{written}");
+        assert_eq!(value.to_string(), expected.to_string(), "{written}");
     }
 }
 

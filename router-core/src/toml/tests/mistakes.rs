@@ -224,19 +224,19 @@ error: a placeholder inside an array or table is not replaced
     (
         "{ set_body = { a = inf } }",
         r#"
-error: JSON has no such number
+error: `inf` and `nan` are no numbers here
  --> routes.toml:3:29
   |
 3 | steps = [{ set_body = { a = inf } }]
   |                             ^^^"#,
     ),
     (
-        "{ set_body = 99999999999999999999 }",
+        "{ set_body = 0xFFFFFFFFFFFFFFFFFF }",
         r#"
 error: this integer does not fit into 64 bits
  --> routes.toml:3:23
   |
-3 | steps = [{ set_body = 99999999999999999999 }]
+3 | steps = [{ set_body = 0xFFFFFFFFFFFFFFFFFF }]
   |                       ^^^^^^^^^^^^^^^^^^^^"#,
     ),
     (
