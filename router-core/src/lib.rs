@@ -12,7 +12,6 @@ pub mod builder;
 pub mod cluster;
 pub mod component;
 pub mod definition;
-mod dynamic;
 pub mod error;
 mod error_handler;
 pub mod exchange;
@@ -33,6 +32,8 @@ pub mod router;
 pub mod secret;
 pub mod source;
 pub mod state;
+pub mod step;
+pub mod steps;
 pub mod stop;
 mod surroundings;
 #[cfg(feature = "toml")]

@@ -180,9 +180,24 @@ impl Exception {
     }
 }
 
+/// Why a step has not done its work.
+#[derive(Debug)]
+pub(crate) enum Cause {
+    /// It failed.
+    Failed(Box<Failure>),
+    /// A step of a block in it has failed: its error was logged, and the error handler was asked.
+    Ended(Box<RouteError>),
+}
+
 /// Any error of a step, with what is known of it.
-pub(crate) fn failure(error: impl Into<BoxError>) -> Box<Failure> {
-    Failure::of(error.into())
+pub(crate) fn failure(error: impl Into<BoxError>) -> Cause {
+    Cause::Failed(Failure::of(error.into()))
+}
+
+impl<E: Into<Box<Failure>>> From<E> for Cause {
+    fn from(failure: E) -> Self {
+        Self::Failed(failure.into())
+    }
 }
 
 impl From<LeadershipLost> for Box<Failure> {
@@ -203,10 +218,11 @@ mod tests {
 
     #[test]
     fn a_chain_names_each_error_once() {
-        let inner = || StepError::new("step 1 (to `x:y`)", failure(std::io::Error::other("disk on fire")));
+        let inner =
+            || StepError::new("step 1 (to `x:y`)", Failure::of(std::io::Error::other("disk on fire").into()));
         let error = RouteError::of(&"r".into(), inner());
         assert_eq!(Chain(&error).to_string(), "route `r`, step 1 (to `x:y`) failed: disk on fire");
-        let around = StepError::new("step 7 (to `direct:r`)", failure(error));
+        let around = StepError::new("step 7 (to `direct:r`)", Failure::of(error.into()));
         let error = RouteError::of(&"caller".into(), around);
         assert_eq!(Chain(&error).to_string(), "route `r`, step 1 (to `x:y`) failed: disk on fire");
         assert_eq!((error.route_id(), error.step().place()), ("r", "step 1 (to `x:y`)"));
@@ -216,7 +232,7 @@ mod tests {
     fn what_a_called_route_says_of_an_error_is_known_of_it() {
         let refused = Failure::rejected("no").code("409").retry_after(Duration::from_secs(3));
         let error = RouteError::of(&"r".into(), StepError::new("step 1 (to `x:y`)", refused));
-        let error = StepError::new("step 7 (to `direct:r`)", failure(error));
+        let error = StepError::new("step 7 (to `direct:r`)", Failure::of(error.into()));
         assert_eq!(
             (error.kind(), error.code(), error.retry_after()),
             (ErrorKind::Rejected, Some("409"), Some(Duration::from_secs(3)))
