@@ -31,6 +31,7 @@ use crate::component::{BuildContext, Processor};
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Piece, Scope, pieces};
+use crate::failure::Failure;
 use crate::options::PathKind;
 use crate::source::SourceText;
 use crate::step::{Action, Compiler, KeyKind, StepDefinition, StepDescription, optional, required};
@@ -228,7 +229,7 @@ impl DynamicTarget {
 #[async_trait]
 impl Processor for DynamicTarget {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
-        self.resolve(exchange)?.process(exchange).await
+        self.resolve(exchange).map_err(Failure::data)?.process(exchange).await
     }
 }
 
