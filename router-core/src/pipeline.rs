@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::field::display;
 use tracing::{error, warn};
 
+use crate::body::Needs;
 use crate::cluster::{LeaderScope, LeadershipLost, Term};
 use crate::error::Chain;
 use crate::error_handler::ErrorHandler;
@@ -50,6 +51,8 @@ pub(crate) struct Program {
 /// One step, and how to name it in an error.
 pub(crate) struct Step {
     pub(crate) place: Box<str>,
+    /// What its expressions need of the body: it is made ready before the step.
+    pub(crate) needs: Needs,
     pub(crate) action: Action,
 }
 
@@ -66,6 +69,25 @@ pub(crate) enum Action {
     Choice(Box<[Branch]>),
     Delay(Expression),
     Stop,
+}
+
+impl Action {
+    /// What its expressions need of the body. A processor makes ready what it needs itself.
+    pub(crate) fn needs(&self) -> Needs {
+        match self {
+            Self::Log { message: value, .. }
+            | Self::SetBody(value)
+            | Self::SetHeader { value, .. }
+            | Self::SetProperty { value, .. }
+            | Self::Delay(value) => value.needs(),
+            Self::Filter(predicate) => predicate.needs(),
+            Self::Choice(branches) => {
+                let predicates = branches.iter().filter_map(|branch| branch.predicate.as_ref());
+                predicates.map(Predicate::needs).max().unwrap_or_default()
+            }
+            Self::Send(_) | Self::Call(_) | Self::RemoveHeader(_) | Self::Stop => Needs::Nothing,
+        }
+    }
 }
 
 /// A branch of a choice; without a predicate it is always taken.
@@ -361,6 +383,7 @@ impl Program {
     /// What each step does. Steps with side effects outside of the exchange ask the term first.
     async fn execute<'a>(&self, step: &'a Step, exchange: &mut Exchange) -> Result<Flow<'a>, Cause> {
         let scope = Scope { route_id: &self.route_id, node: &self.node };
+        exchange.message.body.prepare(step.needs);
         match &step.action {
             Action::Send(processor) => {
                 exchange.check_terms().map_err(Cause::LeadershipLost)?;
@@ -372,16 +395,22 @@ impl Program {
             }
             Action::Log { message, level } => {
                 // The route is the logger's name, as in Camel; a `tracing` target must be static, so it is a field.
-                log_line(&self.route_id, &message.evaluate(exchange, scope).to_smolstr(), *level);
+                log_line(
+                    &self.route_id,
+                    &message.evaluate(exchange, scope).map_err(failure)?.to_smolstr(),
+                    *level,
+                );
             }
-            Action::SetBody(value) => exchange.message.body = value.evaluate(exchange, scope).into(),
+            Action::SetBody(value) => {
+                exchange.message.body = value.evaluate(exchange, scope).map_err(failure)?.into();
+            }
             Action::SetHeader { name, value } => {
-                let value = value.evaluate(exchange, scope);
+                let value = value.evaluate(exchange, scope).map_err(failure)?;
                 exchange.message.headers.set(name.clone(), value);
             }
             Action::RemoveHeader(name) => drop(exchange.message.headers.remove(name)),
             Action::SetProperty { name, value } => {
-                let value = value.evaluate(exchange, scope);
+                let value = value.evaluate(exchange, scope).map_err(failure)?;
                 exchange.properties.set(name.clone(), value);
             }
             Action::Filter(predicate) => {
@@ -401,7 +430,8 @@ impl Program {
                 }
             }
             Action::Delay(duration) => {
-                let duration = parse_duration(&duration.evaluate(exchange, scope).to_smolstr())
+                let duration = duration.evaluate(exchange, scope).map_err(failure)?;
+                let duration = parse_duration(&duration.to_smolstr())
                     .map_err(|expected| Cause::Failed(format!("the delay is not {expected}").into()))?;
                 tokio::time::sleep(duration).await;
             }

@@ -174,7 +174,7 @@ impl Compiler<'_> {
                 other => format!("{number} ({})", other.name()),
             };
             if let Some(action) = self.action(definition, &number) {
-                steps.push(Step { place: place.into(), action });
+                steps.push(Step { place: place.into(), needs: action.needs(), action });
             }
         }
         steps.into()
