@@ -1,7 +1,6 @@
 //! [`Pipeline`]: the steps of a route, and the one function that interprets them.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use smallvec::{SmallVec, smallvec};
@@ -113,8 +112,6 @@ struct Guard {
     in_flight: TaskTracker,
     /// Cancelled when the run for which this guard was made is over.
     over: CancellationToken,
-    /// Set by the first exchange.
-    used: Arc<AtomicBool>,
 }
 
 impl Pipeline {
@@ -135,12 +132,7 @@ impl Pipeline {
     pub fn guarded_by(&self, scope: &LeaderScope) -> Self {
         let in_flight = TaskTracker::new();
         in_flight.close();
-        let guard = Guard {
-            term: scope.term().clone(),
-            in_flight,
-            over: CancellationToken::new(),
-            used: Arc::default(),
-        };
+        let guard = Guard { term: scope.term().clone(), in_flight, over: CancellationToken::new() };
         Self { program: Arc::clone(&self.program), guard: Some(guard) }
     }
 
@@ -194,12 +186,6 @@ impl Pipeline {
         let _ = self.program.metrics();
     }
 
-    /// Whether an exchange was sent into this guarded pipeline. `false` for others.
-    #[must_use]
-    pub fn was_used(&self) -> bool {
-        self.guard.as_ref().is_some_and(|guard| guard.used.load(Ordering::Relaxed))
-    }
-
     /// Completes when no exchange of this guarded pipeline is in flight. At once for others.
     ///
     /// # Cancellation
@@ -234,7 +220,6 @@ impl Pipeline {
 
     async fn process_guarded(&self, guard: &Guard, exchange: &mut Exchange) -> Result<Done, RouteError> {
         let _in_flight = guard.in_flight.token();
-        guard.used.store(true, Ordering::Relaxed);
         // Held until this exchange has ended, also when whoever made the guard is gone by then.
         let _work = guard.term.enter().map_err(|lost| self.not_started(lost))?;
         let stamped = exchange.stamp(guard.term.clone());

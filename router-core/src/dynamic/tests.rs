@@ -5,15 +5,13 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 
 use crate::builder::{IntoDynamic, Steps, dynamic, from};
-use crate::component::{BuildContext, Component, Consumer, Endpoint, Processor};
+use crate::component::{BuildContext, Component, Consumer, Endpoint, Processor, RouteHandle};
 use crate::error::{BoxError, Chain, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::options::{
     ComponentDescription, OptionDescription, OptionKind, PathDescription, PathKind, option, path,
 };
-use crate::pipeline::Pipeline;
 use crate::router::{Router, RouterBuilder};
-use crate::stop::Stop;
 use crate::uri::EndpointUri;
 
 const OPTIONS: &[OptionDescription] = &[
@@ -96,8 +94,9 @@ impl Endpoint for Recording {
 
 #[async_trait]
 impl Consumer for Recording {
-    async fn run(self: Box<Self>, _: Pipeline, stop: Stop) -> Result<(), BoxError> {
-        stop.requested().await;
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+        route.ready();
+        route.stop.requested().await;
         Ok(())
     }
 }
