@@ -82,7 +82,7 @@ pub mod prelude {
     #[cfg(feature = "kubernetes")]
     pub use cluster_kubernetes::{KubernetesCluster, KubernetesClusterSettings};
     pub use components::{MasterComponent, MockComponent};
-    pub use router_core::builder::{Branch, Choice, RouteBuilder, Steps, dynamic, endpoint, from};
+    pub use router_core::builder::{Branch, Choice, Loop, RouteBuilder, Steps, dynamic, endpoint, from};
     pub use router_core::cluster::{
         ClusterService, ClusterView, LeaderScope, Leadership, LockName, Member, MemoryCluster, Term,
     };

@@ -5,9 +5,10 @@
 
 use std::sync::Mutex;
 
-use bactrian::core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
+use bactrian::core::component::{BuildContext, Component, Consumer, Endpoint};
 use bactrian::core::options::{ComponentDescription, PathKind, path};
 use bactrian::core::pipeline::Pipeline;
+use bactrian::core::stop::Stop;
 use bactrian::core::uri::EndpointUri;
 use bactrian::prelude::*;
 use tokio::sync::mpsc;
@@ -43,10 +44,9 @@ impl Endpoint for Lend {
 
 #[async_trait::async_trait]
 impl Consumer for Lend {
-    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
-        self.0.send(route.pipeline.clone()).await?;
-        route.ready();
-        route.stop.requested().await;
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+        self.0.send(pipeline).await?;
+        stop.requested().await;
         Ok(())
     }
 }

@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor, RouteHandle};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
 use router_core::pipeline::Pipeline;
+use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use smol_str::{SmolStr, format_smolstr};
 use tokio::sync::{Notify, oneshot};
@@ -116,15 +117,12 @@ impl Endpoint for Direct {
 
 #[async_trait]
 impl Consumer for Direct {
-    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
         let (drained_sender, drained) = oneshot::channel();
         let closing = CloseOnDrop(&self.slot);
-        self.slot
-            .open
-            .store(Some(Arc::new(Open { pipeline: route.pipeline.clone(), _drained: drained_sender })));
+        self.slot.open.store(Some(Arc::new(Open { pipeline, _drained: drained_sender })));
         self.slot.opened.notify_waiters();
-        route.ready();
-        route.stop.requested().await;
+        stop.requested().await;
         drop(closing);
         // The sender is never used: the channel closes when the last call is done.
         let _ = drained.await;

@@ -20,13 +20,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use router_core::cluster::{ClusterService, ClusterView, LeaderScope, LockName};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle, run_contained};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, run_contained};
 use router_core::definition::EndpointDefinition;
 use router_core::error::{BoxError, Chain, ConfigError, ConfigErrors};
 use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// The component.
@@ -163,11 +164,8 @@ impl Endpoint for Master {
 
 #[async_trait]
 impl Consumer for Master {
-    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
-        let (pipeline, stop) = (&route.pipeline, &route.stop);
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
         let view = self.cluster.view(&self.lock).await?;
-        // Also where another member leads, or none: a standby is ready to lead.
-        route.ready();
         let mut resignations = 0;
         loop {
             let scope = tokio::select! {
@@ -175,7 +173,7 @@ impl Consumer for Master {
                 () = stop.requested() => return Ok(()),
                 scope = view.lead() => scope?,
             };
-            match self.lead(&view, scope, pipeline, stop, resignations).await {
+            match self.lead(&view, scope, &pipeline, &stop, resignations).await {
                 Outcome::Worked => resignations = 0,
                 Outcome::Resigned => resignations += 1,
             }
@@ -198,6 +196,9 @@ enum Run {
     Failed(BoxError),
 }
 
+/// A delegate that ran this long before it failed had started.
+const STARTED: Duration = Duration::from_secs(60);
+
 impl Master {
     /// Runs the delegate for one term. The scope is dropped last, when nothing runs any more: only then
     /// can the lock be released.
@@ -212,10 +213,9 @@ impl Master {
         let route = pipeline.route_id();
         let mut failures = 0;
         loop {
+            let started = Instant::now();
             let pipeline = pipeline.guarded_by(&scope);
-            let delegate = RouteHandle::new(pipeline.clone(), stop.child());
-            let readiness = delegate.readiness();
-            let failed = match self.run_delegate(&scope, delegate, stop).await {
+            let failed = match self.run_delegate(&scope, &pipeline, stop).await {
                 Run::Over => return Outcome::Worked,
                 Run::Finished => {
                     info!(route, lock = %self.lock, "route `{route}` has finished for this term");
@@ -224,7 +224,8 @@ impl Master {
                 }
                 Run::Failed(error) => error,
             };
-            failures = if readiness.is_ready() { 1 } else { failures + 1 };
+            let had_started = pipeline.was_used() || started.elapsed() > STARTED;
+            failures = if had_started { 1 } else { failures + 1 };
             let Settings { attempts, backoff } = self.settings;
             let why = Chain(&*failed).to_string();
             if failures >= attempts {
@@ -258,15 +259,15 @@ impl Master {
 
     /// Runs one consumer of the delegate until it ends or must end. When this returns, nothing of it
     /// runs any more.
-    async fn run_delegate(&self, scope: &LeaderScope, route: RouteHandle, stop: &Stop) -> Run {
+    async fn run_delegate(&self, scope: &LeaderScope, pipeline: &Pipeline, stop: &Stop) -> Run {
         let Some(consumer) = self.delegate.consumer() else {
             return Run::Failed("the delegate cannot be consumed any more".into());
         };
-        let (pipeline, drain) = (route.pipeline.clone(), route.stop.clone());
+        let drain = stop.child();
         // Also when the route is aborted, and this future with it: callers and tasks of the consumer would
         // go on with their exchanges.
         let _abort = pipeline.abort_on_drop();
-        let mut work = Box::pin(run_contained(consumer, route));
+        let mut work = Box::pin(run_contained(consumer, pipeline.clone(), drain.clone()));
         let run = tokio::select! {
             biased;
             () = self.over(scope, stop) => {

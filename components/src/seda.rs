@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use router_core::cluster::Term;
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor, RouteHandle};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
@@ -215,13 +215,12 @@ impl Processor for Seda {
 
 #[async_trait]
 impl Consumer for Seda {
-    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
         // The tasks are aborted when this future is dropped.
         let mut workers = JoinSet::new();
         for _ in 0..self.consumers {
-            workers.spawn(work(Arc::clone(&self.queue), route.pipeline.clone(), route.stop.clone()));
+            workers.spawn(work(Arc::clone(&self.queue), pipeline.clone(), stop.clone()));
         }
-        route.ready();
         while let Some(result) = workers.join_next().await {
             result?;
         }

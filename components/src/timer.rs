@@ -37,10 +37,12 @@ mod grid;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
+use router_core::pipeline::Pipeline;
+use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use smol_str::SmolStr;
 use tokio::time::{Instant, sleep_until};
@@ -145,14 +147,12 @@ impl Endpoint for Timer {
 
 #[async_trait]
 impl Consumer for Timer {
-    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
-        let (pipeline, stop) = (&route.pipeline, &route.stop);
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
         let missed_ticks = MISSED_TICKS.counter(&[pipeline.route_id()]);
         #[cfg(feature = "state")]
         if let Some(catch_up) = &self.catch_up {
-            return catch_up.run(&self, &route).await;
+            return catch_up.run(&self, &pipeline, &stop).await;
         }
-        route.ready();
         let (mut due, mut counter) = (Instant::now() + self.delay, 1);
         loop {
             tokio::select! {

@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use components::{DirectComponent, LogComponent, MockComponent, SedaComponent, TimerComponent};
 use router_core::builder::{RouteBuilder, Steps, from};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint};
 use router_core::definition::ErrorHandlerDefinition;
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::options::{ComponentDescription, PathKind, path};
+use router_core::pipeline::Pipeline;
 use router_core::router::{RouteStatus, Router, RouterBuilder, RouterError, Shutdown};
+use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use router_core::value::Value;
 use tokio::time::{Instant, sleep};
@@ -454,15 +456,14 @@ impl Endpoint for Troubled {
 
 #[async_trait::async_trait]
 impl Consumer for Troubled {
-    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
         if self.0.fetch_add(1, Ordering::Relaxed) == 0 {
             return Err("the door is shut".into());
         }
-        let pipeline = &route.pipeline;
         pipeline.leave_note("the room is cold");
         sleep(Duration::from_secs(60)).await;
         pipeline.withdraw_note();
-        route.stop.requested().await;
+        stop.requested().await;
         Ok(())
     }
 }

@@ -16,7 +16,6 @@ use crate::error::{BoxError, ConfigError, ConfigErrors, Severity};
 use crate::options::ComponentDescription;
 use crate::panic::contain_panic;
 use crate::pipeline::Pipeline;
-use crate::readiness::Readiness;
 use crate::stop::Stop;
 use crate::uri::EndpointUri;
 
@@ -73,9 +72,9 @@ pub trait Endpoint: Send + Sync {
 /// returns or is dropped.
 #[async_trait]
 pub trait Consumer: Send {
-    /// Says [`ready`](RouteHandle::ready) when it has started, sends exchanges into the pipeline until the stop is
-    /// requested, and returns only after the exchange in hand is finished. Awaiting the pipeline is the back-pressure,
-    /// its result the acknowledgement. May return early when there will be no more exchanges.
+    /// Sends exchanges into `pipeline` until `stop` is requested, and returns only after the exchange
+    /// in hand is finished. Awaiting the pipeline is the back-pressure, its result the
+    /// acknowledgement. May return early when there will be no more exchanges.
     ///
     /// # Errors
     /// When it cannot go on. The router then makes a new consumer, after a pause.
@@ -83,46 +82,7 @@ pub trait Consumer: Send {
     /// # Cancellation
     /// The future is dropped when draining took too long. Tasks that it has spawned must end with it:
     /// keep them in a `JoinSet` of its own.
-    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError>;
-}
-
-/// What a consumer has of its route.
-pub struct RouteHandle {
-    /// Where it sends exchanges.
-    pub pipeline: Pipeline,
-    /// The request to stop.
-    pub stop: Stop,
-    readiness: Readiness,
-}
-
-impl RouteHandle {
-    /// A handle for a consumer that another one runs: it is ready, or not, for itself.
-    #[must_use]
-    pub fn new(pipeline: Pipeline, stop: Stop) -> Self {
-        Self::with_readiness(pipeline, stop, Readiness::default())
-    }
-
-    pub(crate) fn with_readiness(pipeline: Pipeline, stop: Stop, readiness: Readiness) -> Self {
-        Self { pipeline, stop, readiness }
-    }
-
-    /// Says that the consumer has started: what had to go well for that has gone well. A server has bound its port; a
-    /// poller knows where to go on, and has reached what it cannot work without. Every consumer must say it, once is
-    /// enough. Until then its route counts as not ready, for probes and for [`Router::apply`].
-    ///
-    /// It also tells two kinds of failures apart: the pauses before restarts grow as long as consumers fail before they
-    /// were ready, and below `master:` the member resigns after so many of them.
-    ///
-    /// [`Router::apply`]: crate::router::Router::apply
-    pub fn ready(&self) {
-        self.readiness.set();
-    }
-
-    /// What the consumer says by [`ready`](Self::ready), for who runs it.
-    #[must_use]
-    pub fn readiness(&self) -> Readiness {
-        self.readiness.clone()
-    }
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError>;
 }
 
 /// Runs a consumer as [`Consumer::run`] does, and turns a panic of it into an error.
@@ -132,8 +92,12 @@ impl RouteHandle {
 ///
 /// # Cancellation
 /// As [`Consumer::run`].
-pub async fn run_contained(consumer: Box<dyn Consumer>, route: RouteHandle) -> Result<(), BoxError> {
-    contain_panic(consumer.run(route)).await
+pub async fn run_contained(
+    consumer: Box<dyn Consumer>,
+    pipeline: Pipeline,
+    stop: Stop,
+) -> Result<(), BoxError> {
+    contain_panic(consumer.run(pipeline, stop)).await
 }
 
 /// What a component may use to build an endpoint.

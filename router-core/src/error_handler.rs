@@ -74,7 +74,8 @@ impl ErrorHandler {
     /// The pause before the step is tried again, or `None` when it is not.
     pub(crate) fn delay_before_retry(&self, cause: &Cause, redeliveries: u32) -> Option<Duration> {
         let policy = &self.policy.as_ref()?.redelivery;
-        let hopeless = is_leadership_lost(cause) || redeliveries >= policy.maximum_redeliveries;
+        let ended = matches!(cause, Cause::Ended(_)) || is_leadership_lost(cause);
+        let hopeless = ended || redeliveries >= policy.maximum_redeliveries;
         if hopeless {
             return None;
         }
@@ -107,6 +108,7 @@ fn is_leadership_lost(cause: &Cause) -> bool {
     match cause {
         Cause::LeadershipLost(_) => true,
         Cause::Failed(error) => error.downcast_ref().is_some_and(RouteError::is_leadership_lost),
+        Cause::Ended(error) => error.is_leadership_lost(),
         Cause::Panicked(_) => false,
     }
 }

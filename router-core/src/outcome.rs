@@ -10,10 +10,14 @@ use crate::lock::LeadershipLost;
 use crate::panic::Panicked;
 
 /// How an exchange was done.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Done {
     /// It has gone all its way.
     Completed,
+    /// A `filter` ended it.
+    Filtered,
+    /// A `stop` ended it.
+    Stopped,
     /// The dead letter endpoint took it.
     DeadLetter,
 }
@@ -35,6 +39,8 @@ pub(crate) enum Cause {
     Panicked(String),
     /// The exchange's term ended before a side effect, which therefore did not happen.
     LeadershipLost(LeadershipLost),
+    /// A step of a block in the step ended the exchange: its error was logged, and the error handler was asked.
+    Ended(Box<RouteError>),
 }
 
 impl RouteError {
@@ -59,6 +65,7 @@ impl fmt::Display for RouteError {
             Cause::Failed(_) => formatter.write_str("failed"),
             Cause::Panicked(message) => write!(formatter, "panicked: {message}"),
             Cause::LeadershipLost(_) => formatter.write_str("was not run to its end"),
+            Cause::Ended(error) => error.fmt(formatter),
         }
     }
 }
@@ -69,6 +76,7 @@ impl Error for RouteError {
             Cause::Failed(error) => Some(&**error),
             Cause::Panicked(_) => None,
             Cause::LeadershipLost(lost) => Some(lost),
+            Cause::Ended(error) => error.source(),
         }
     }
 }

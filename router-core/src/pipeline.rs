@@ -1,106 +1,36 @@
-//! [`Pipeline`]: the steps of a route, and the one function that interprets them.
+//! [`Pipeline`]: a compiled route, the steps that an exchange passes through.
+
+mod action;
+mod detached;
+mod program;
+mod runner;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
-use smallvec::{SmallVec, smallvec};
-use smol_str::{SmolStr, ToSmolStr};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::field::display;
 use tracing::{error, warn};
 
-use crate::body::Needs;
 use crate::cluster::{LeaderScope, LeadershipLost, Term};
 use crate::error::Chain;
-use crate::error_handler::ErrorHandler;
 use crate::exchange::Exchange;
-use crate::expression::{Expression, Predicate, Scope};
-use crate::flight::{Dropped, Flight};
-use crate::log::{LogLevel, log_line};
-use crate::metrics::{self, RouteMetrics};
-use crate::options::parse_duration;
-use crate::outcome::{Cause, Done, RouteError, failure};
-use crate::panic::contain_panic;
-use crate::processor::{ProcessFunction, Processor};
-use crate::state::{MemoryState, RouteState};
+use crate::metrics::RouteMetrics;
+use crate::outcome::{Cause, Done, RouteError};
+use crate::state::RouteState;
 
-/// The way of an exchange through a route. Cheap to clone; all clones share the steps.
+pub(crate) use action::{Action, Block, Flow, InlineStep, ScopeStep, Step};
+pub(crate) use program::Program;
+pub(crate) use runner::Runner;
+
+/// A compiled route: the steps an exchange passes through. Cheap to clone; all clones share the steps.
 #[derive(Clone)]
 pub struct Pipeline {
     program: Arc<Program>,
     guard: Option<Guard>,
-}
-
-/// What a route does, compiled. Frozen: nothing changes it while it runs.
-pub(crate) struct Program {
-    pub(crate) route_id: SmolStr,
-    pub(crate) node: SmolStr,
-    pub(crate) dropped: Dropped,
-    pub(crate) steps: Box<[Step]>,
-    pub(crate) error_handler: ErrorHandler,
-    /// The state of a route without a lock, made when it is first asked for: most routes have none.
-    pub(crate) state: OnceLock<Arc<MemoryState>>,
-    /// What the route's consumer has to say, for whoever looks at the route.
-    pub(crate) note: Mutex<Option<String>>,
-    /// `None` inside: nothing is measured in this process.
-    pub(crate) metrics: OnceLock<Option<Box<RouteMetrics>>>,
-}
-
-/// One step, and how to name it in an error.
-pub(crate) struct Step {
-    pub(crate) place: Box<str>,
-    /// What its expressions need of the body: it is made ready before the step.
-    pub(crate) needs: Needs,
-    pub(crate) action: Action,
-}
-
-/// The closed set of what a step can do.
-pub(crate) enum Action {
-    Log { message: Expression, level: LogLevel },
-    Send(Arc<dyn Processor>),
-    Call(ProcessFunction),
-    SetBody(Expression),
-    SetHeader { name: SmolStr, value: Expression },
-    RemoveHeader(SmolStr),
-    SetProperty { name: SmolStr, value: Expression },
-    Filter(Predicate),
-    Choice(Box<[Branch]>),
-    Delay(Expression),
-    Stop,
-}
-
-impl Action {
-    /// What its expressions need of the body. A processor makes ready what it needs itself.
-    pub(crate) fn needs(&self) -> Needs {
-        match self {
-            Self::Log { message: value, .. }
-            | Self::SetBody(value)
-            | Self::SetHeader { value, .. }
-            | Self::SetProperty { value, .. }
-            | Self::Delay(value) => value.needs(),
-            Self::Filter(predicate) => predicate.needs(),
-            Self::Choice(branches) => {
-                let predicates = branches.iter().filter_map(|branch| branch.predicate.as_ref());
-                predicates.map(Predicate::needs).max().unwrap_or_default()
-            }
-            Self::Send(_) | Self::Call(_) | Self::RemoveHeader(_) | Self::Stop => Needs::Nothing,
-        }
-    }
-}
-
-/// A branch of a choice; without a predicate it is always taken.
-pub(crate) struct Branch {
-    pub(crate) predicate: Option<Predicate>,
-    pub(crate) steps: Box<[Step]>,
-}
-
-/// What comes after a step.
-enum Flow<'a> {
-    Next,
-    Enter(&'a [Step]),
-    LeaveBlock,
-    Finish,
 }
 
 /// The authority under which the exchanges of a `master:` route run.
@@ -112,6 +42,8 @@ struct Guard {
     in_flight: TaskTracker,
     /// Cancelled when the run for which this guard was made is over.
     over: CancellationToken,
+    /// Set by the first exchange.
+    used: Arc<AtomicBool>,
 }
 
 impl Pipeline {
@@ -132,7 +64,12 @@ impl Pipeline {
     pub fn guarded_by(&self, scope: &LeaderScope) -> Self {
         let in_flight = TaskTracker::new();
         in_flight.close();
-        let guard = Guard { term: scope.term().clone(), in_flight, over: CancellationToken::new() };
+        let guard = Guard {
+            term: scope.term().clone(),
+            in_flight,
+            over: CancellationToken::new(),
+            used: Arc::default(),
+        };
         Self { program: Arc::clone(&self.program), guard: Some(guard) }
     }
 
@@ -186,6 +123,12 @@ impl Pipeline {
         let _ = self.program.metrics();
     }
 
+    /// Whether an exchange was sent into this guarded pipeline. `false` for others.
+    #[must_use]
+    pub fn was_used(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.used.load(Ordering::Relaxed))
+    }
+
     /// Completes when no exchange of this guarded pipeline is in flight. At once for others.
     ///
     /// # Cancellation
@@ -220,6 +163,7 @@ impl Pipeline {
 
     async fn process_guarded(&self, guard: &Guard, exchange: &mut Exchange) -> Result<Done, RouteError> {
         let _in_flight = guard.in_flight.token();
+        guard.used.store(true, Ordering::Relaxed);
         // Held until this exchange has ended, also when whoever made the guard is gone by then.
         let _work = guard.term.enter().map_err(|lost| self.not_started(lost))?;
         let stamped = exchange.stamp(guard.term.clone());
@@ -244,7 +188,7 @@ impl Pipeline {
 
     /// Routes that call each other use the stack for each call: in a circle of calls, or a dead letter
     /// endpoint that fails into itself, it would end the process.
-    async fn run(&self, exchange: &mut Exchange) -> Result<Done, RouteError> {
+    pub(crate) async fn run(&self, exchange: &mut Exchange) -> Result<Done, RouteError> {
         const MAX_DEPTH: u16 = 64;
         if exchange.depth() >= MAX_DEPTH {
             let step = String::from("a call");
@@ -258,7 +202,7 @@ impl Pipeline {
             return Err(error);
         }
         let entered = exchange.enter();
-        self.program.run(entered.exchange, self.term()).await
+        self.program.run(&self.program.steps, entered.exchange, self).await
     }
 
     fn aborted(&self, term: &Term) -> RouteError {
@@ -274,154 +218,7 @@ impl Pipeline {
 }
 
 impl Program {
-    /// Asked for when something is measured for the first time, because the recorder may come after the
-    /// route was built.
-    fn metrics(&self) -> Option<&RouteMetrics> {
-        let new = || metrics::is_enabled().then(|| Box::new(RouteMetrics::new(&self.route_id)));
-        self.metrics.get_or_init(new).as_deref()
-    }
-
     fn set_note(&self, note: Option<String>) {
         *self.note.lock().unwrap_or_else(PoisonError::into_inner) = note;
-    }
-
-    /// Interprets the steps. Blocks that are inside others are on a stack of our own: no recursion, so
-    /// no allocation for each level.
-    async fn run(&self, exchange: &mut Exchange, term: Option<&Term>) -> Result<Done, RouteError> {
-        let mut flight = Flight::new(&self.route_id, &self.dropped, exchange.id, term);
-        let mut blocks: SmallVec<[std::slice::Iter<'_, Step>; 4]> = smallvec![self.steps.iter()];
-        while let Some(block) = blocks.last_mut() {
-            let Some(step) = block.next() else {
-                blocks.pop();
-                continue;
-            };
-            match flight.through(&step.place, self.attempt(step, exchange)).await? {
-                Some(Flow::Next) => {}
-                Some(Flow::Enter(steps)) => blocks.push(steps.iter()),
-                Some(Flow::LeaveBlock) => {
-                    blocks.pop();
-                }
-                Some(Flow::Finish) => break,
-                None => return Ok(Done::DeadLetter),
-            }
-        }
-        Ok(Done::Completed)
-    }
-
-    /// Runs a step as often as the error handler asks for; `None`: the exchange ended as a dead letter.
-    async fn attempt<'a>(
-        &'a self,
-        step: &'a Step,
-        exchange: &mut Exchange,
-    ) -> Result<Option<Flow<'a>>, RouteError> {
-        let mut redeliveries = 0;
-        loop {
-            let cause = match contain_panic(self.execute(step, exchange)).await {
-                Ok(flow) => return Ok(Some(flow)),
-                Err(cause) => cause,
-            };
-            match self.error_handler.delay_before_retry(&cause, redeliveries) {
-                Some(delay) => {
-                    redeliveries += 1;
-                    tokio::time::sleep(delay).await;
-                }
-                // Boxed, because it is large and rare.
-                None => return Box::pin(self.give_up(step, cause, exchange)).await,
-            }
-        }
-    }
-
-    async fn give_up<'a>(
-        &self,
-        step: &Step,
-        cause: Cause,
-        exchange: &mut Exchange,
-    ) -> Result<Option<Flow<'a>>, RouteError> {
-        let error = match cause {
-            // A route that was called through `direct:` has named the place and logged it already.
-            Cause::Failed(error) if error.is::<RouteError>() => {
-                error.downcast().map_or_else(|_| unreachable!("just checked"), |error| *error)
-            }
-            cause => {
-                let error =
-                    RouteError { route_id: self.route_id.clone(), step: step.place.to_string(), cause };
-                if !error.is_leadership_lost() {
-                    let parent = exchange.parent_id.map(display);
-                    error!(route = %self.route_id, exchange = %exchange.id, parent, "{}", Chain(&error));
-                }
-                error
-            }
-        };
-        let dead_letter = contain_panic(self.error_handler.send_dead_letter(&error, exchange)).await;
-        match dead_letter {
-            Ok(true) => Ok(None),
-            Ok(false) => Err(error),
-            Err(cause) => {
-                let step = String::from("the dead letter endpoint");
-                let error = RouteError { route_id: self.route_id.clone(), step, cause };
-                error!(route = %self.route_id, exchange = %exchange.id, "{}", Chain(&error));
-                Err(error)
-            }
-        }
-    }
-
-    /// What each step does. Steps with side effects outside of the exchange ask the term first.
-    async fn execute<'a>(&self, step: &'a Step, exchange: &mut Exchange) -> Result<Flow<'a>, Cause> {
-        let scope = Scope { route_id: &self.route_id, node: &self.node };
-        exchange.message.body.prepare(step.needs);
-        match &step.action {
-            Action::Send(processor) => {
-                exchange.check_terms().map_err(Cause::LeadershipLost)?;
-                processor.process(exchange).await.map_err(failure)?;
-            }
-            Action::Call(function) => {
-                exchange.check_terms().map_err(Cause::LeadershipLost)?;
-                function(exchange).map_err(failure)?;
-            }
-            Action::Log { message, level } => {
-                // The route is the logger's name, as in Camel; a `tracing` target must be static, so it is a field.
-                log_line(
-                    &self.route_id,
-                    &message.evaluate(exchange, scope).map_err(failure)?.to_smolstr(),
-                    *level,
-                );
-            }
-            Action::SetBody(value) => {
-                exchange.message.body = value.evaluate(exchange, scope).map_err(failure)?.into();
-            }
-            Action::SetHeader { name, value } => {
-                let value = value.evaluate(exchange, scope).map_err(failure)?;
-                exchange.message.headers.set(name.clone(), value);
-            }
-            Action::RemoveHeader(name) => drop(exchange.message.headers.remove(name)),
-            Action::SetProperty { name, value } => {
-                let value = value.evaluate(exchange, scope).map_err(failure)?;
-                exchange.properties.set(name.clone(), value);
-            }
-            Action::Filter(predicate) => {
-                if !predicate.holds(exchange, scope).map_err(failure)? {
-                    return Ok(Flow::LeaveBlock);
-                }
-            }
-            Action::Choice(branches) => {
-                for branch in branches {
-                    let holds = match &branch.predicate {
-                        Some(predicate) => predicate.holds(exchange, scope).map_err(failure)?,
-                        None => true,
-                    };
-                    if holds {
-                        return Ok(Flow::Enter(&branch.steps));
-                    }
-                }
-            }
-            Action::Delay(duration) => {
-                let duration = duration.evaluate(exchange, scope).map_err(failure)?;
-                let duration = parse_duration(&duration.to_smolstr())
-                    .map_err(|expected| Cause::Failed(format!("the delay is not {expected}").into()))?;
-                tokio::time::sleep(duration).await;
-            }
-            Action::Stop => return Ok(Flow::Finish),
-        }
-        Ok(Flow::Next)
     }
 }

@@ -52,9 +52,9 @@ struct Shared {
 pub enum Phase {
     /// Nothing runs yet.
     Built,
-    /// The routes that start by themselves are being started: not all of them have been ready yet.
+    /// The routes that start by themselves are being started.
     Starting,
-    /// All of them have been ready.
+    /// All of them were started.
     Running,
     /// It drains or has ended: nothing is started any more.
     Closed,
@@ -71,11 +71,6 @@ pub struct RouteInfo {
     pub from: String,
     /// Whether it runs.
     pub status: RouteStatus,
-    /// For how long its consumer has not been ready: since the route was started, or since a consumer failed that was.
-    /// `None`: it is ready, or the route was not started. See [`RouteHandle::ready`].
-    ///
-    /// [`RouteHandle::ready`]: crate::component::RouteHandle::ready
-    pub unready_for: Option<Duration>,
     /// What keeps it from its work, where something does; see [`Pipeline::leave_note`].
     ///
     /// [`Pipeline::leave_note`]: crate::pipeline::Pipeline::leave_note
@@ -168,15 +163,9 @@ impl Router {
         let order = self.startup_order();
         let starting = order.iter().filter(|entry| entry.route.auto_startup).collect::<Vec<_>>();
         info!("starting {} of {} routes", starting.len(), order.len());
-        for entry in &starting {
+        for entry in starting {
             // Only a router that was closed meanwhile refuses, and that one is about to stop.
             let _ = entry.start(&self.shared).await;
-        }
-        let unready =
-            starting.iter().filter_map(|entry| entry.readiness()).map(|readiness| readiness.watch());
-        for mut unready in unready.collect::<Vec<_>>() {
-            // An error: it was stopped meanwhile.
-            let _ = unready.wait_for(Option::is_none).await;
         }
         self.shared.set_phase(Phase::Running);
         std::future::pending().await
@@ -362,7 +351,7 @@ impl Router {
         )?;
         let mut errors = links::check_joining(&route.links, others.iter().map(|other| &other.links));
         if taken(&route.id) {
-            errors.push(links::duplicate_id(definition, &route.id, None));
+            errors.push(links::duplicate_id(definition.id.as_ref(), &route.id, None));
         }
         errors.into_result()?;
         warnings.log_warnings();

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use router_core::cluster::Term;
-use router_core::component::RouteHandle;
 use router_core::error::{BoxError, ConfigError};
 use router_core::options::Options;
 use router_core::pipeline::Pipeline;
 use router_core::state::{RouteState, StateError};
+use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use smol_str::SmolStr;
 use tokio::time::{Instant, sleep_until};
@@ -74,11 +74,9 @@ impl CatchUp {
     }
 
     /// Runs the timer, with times that outlive it.
-    pub(super) async fn run(&self, timer: &Timer, route: &RouteHandle) -> Result<(), BoxError> {
-        let RouteHandle { pipeline, stop, .. } = route;
+    pub(super) async fn run(&self, timer: &Timer, pipeline: &Pipeline, stop: &Stop) -> Result<(), BoxError> {
         let policy = self.policy;
         let (mut grid, mut is_new) = self.grid(timer, pipeline).await?;
-        route.ready();
         // Missed, reported, and about to fire one after the other.
         let mut pending = 0;
         let mut counter = 1;

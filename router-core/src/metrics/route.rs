@@ -47,7 +47,7 @@ impl RouteMetrics {
 impl Journey<'_> {
     pub(crate) fn end(&mut self, result: &Result<Done, RouteError>) {
         self.end = match result {
-            Ok(Done::Completed) => &self.metrics.completed,
+            Ok(Done::Completed | Done::Filtered | Done::Stopped) => &self.metrics.completed,
             Ok(Done::DeadLetter) => &self.metrics.dead_letter,
             Err(error) if error.is_leadership_lost() => &self.metrics.leadership_lost,
             Err(_) => &self.metrics.failed,

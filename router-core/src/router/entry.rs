@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::supervisor::Supervisor;
 use super::{Phase, RouteInfo, RouteStatus, RouterError, Shared};
-use crate::readiness::Readiness;
 use crate::route::Route;
 
 pub(super) struct Entry {
@@ -62,12 +61,6 @@ impl Entry {
         }
     }
 
-    /// Whether the present consumer is ready; `None` where none runs.
-    pub(super) fn readiness(&self) -> Option<Readiness> {
-        let running = self.running.try_lock().ok()?;
-        running.as_ref().filter(|supervisor| !supervisor.is_stopping()).map(|it| it.readiness().clone())
-    }
-
     pub(super) fn info(&self) -> RouteInfo {
         let status = match self.running.try_lock() {
             Err(_) => RouteStatus::Changing,
@@ -81,9 +74,8 @@ impl Entry {
                 },
             },
         };
-        let unready_for = self.readiness().and_then(|readiness| readiness.unready_for());
         let Route { id, description, from, pipeline, .. } = &*self.route;
         let (description, note) = (description.clone(), pipeline.note());
-        RouteInfo { id: id.clone(), description, from: from.to_string(), status, unready_for, note }
+        RouteInfo { id: id.clone(), description, from: from.to_string(), status, note }
     }
 }

@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 
 use crate::builder::{IntoDynamic, Steps, dynamic, from};
-use crate::component::{BuildContext, Component, Consumer, Endpoint, Processor, RouteHandle};
+use crate::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use crate::error::{BoxError, Chain, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::options::{
     ComponentDescription, OptionDescription, OptionKind, PathDescription, PathKind, option, path,
 };
+use crate::pipeline::Pipeline;
 use crate::router::{Router, RouterBuilder};
+use crate::stop::Stop;
 use crate::uri::EndpointUri;
 
 const OPTIONS: &[OptionDescription] = &[
@@ -94,9 +96,8 @@ impl Endpoint for Recording {
 
 #[async_trait]
 impl Consumer for Recording {
-    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
-        route.ready();
-        route.stop.requested().await;
+    async fn run(self: Box<Self>, _: Pipeline, stop: Stop) -> Result<(), BoxError> {
+        stop.requested().await;
         Ok(())
     }
 }
