@@ -90,7 +90,8 @@ pub mod prelude {
     pub use router_core::definition::{ErrorHandlerDefinition, LogLevel, RouteDefinition};
     pub use router_core::error::{BoxError, ConfigErrors};
     pub use router_core::exchange::{Body, Exchange, Message};
-    pub use router_core::outcome::RouteError;
+    pub use router_core::failure::{ErrorKind, Failure};
+    pub use router_core::outcome::{Outcome, RouteError};
     pub use router_core::router::{RouteStatus, Router, RouterBuilder, Shutdown};
     pub use router_core::value::Value;
 }

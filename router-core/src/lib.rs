@@ -17,6 +17,7 @@ pub mod error;
 mod error_handler;
 pub mod exchange;
 mod expression;
+pub mod failure;
 mod flight;
 mod links;
 mod lock;

@@ -97,5 +97,6 @@ fn error_handler(definition: Option<&ErrorHandlerDefinition>, compiler: &mut Com
     let Some(definition) = definition else { return ErrorHandler::default() };
     let dead_letter = definition.dead_letter.as_ref();
     let dead_letter = dead_letter.and_then(|endpoint| compiler.called(endpoint, CallKind::DeadLetter));
-    ErrorHandler::new(definition.clone(), dead_letter)
+    let handler = ErrorHandler::compile(definition.clone(), dead_letter);
+    compiler.errors.collect(handler).unwrap_or_default()
 }

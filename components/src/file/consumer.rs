@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use router_core::component::{Consumer, RouteHandle};
+use router_core::component::Consumer;
 use router_core::error::BoxError;
 use router_core::exchange::{Body, Exchange};
 use router_core::pipeline::Pipeline;
@@ -281,7 +281,7 @@ impl FileConsumer {
             return Ok(None);
         }
         match pipeline.process(&mut exchange).await {
-            Ok(()) => Ok(Some(true)),
+            Ok(_) => Ok(Some(true)),
             Err(error) if error.is_leadership_lost() => Ok(None),
             Err(_) => Ok(Some(false)),
         }

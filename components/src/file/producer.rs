@@ -10,6 +10,7 @@ use bytes::Bytes;
 use router_core::component::Processor;
 use router_core::error::BoxError;
 use router_core::exchange::Exchange;
+use router_core::failure::Failure;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use tracing::debug;
@@ -31,7 +32,8 @@ impl Processor for FileProducer {
         let name = self.settings.file_name.clone().or_else(header).unwrap_or_else(|| exchange.id.to_string());
         let relative = jail::relative(&name)?;
         if exchange.message.body.is_empty() && !self.settings.allow_null_body {
-            return Err("an empty body makes no file, unless `allow_null_body=true`".into());
+            let error = "an empty body makes no file, unless `allow_null_body=true`";
+            return Err(Failure::data(error).into());
         }
         let content = exchange.message.body.to_bytes();
         let place = if self.settings.exist == Exist::Append {

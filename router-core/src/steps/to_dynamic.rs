@@ -32,6 +32,7 @@ use crate::component::{BuildContext, Processor};
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Piece, Scope, pieces};
+use crate::failure::Failure;
 use crate::options::PathKind;
 use crate::source::SourceText;
 use crate::step::{Action, Compiler, KeyKind, StepDefinition, StepDescription, optional, required};
@@ -238,7 +239,7 @@ impl DynamicTarget {
 impl Processor for DynamicTarget {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
         exchange.message.body.prepare(self.needs());
-        self.resolve(exchange)?.process(exchange).await
+        self.resolve(exchange).map_err(Failure::data)?.process(exchange).await
     }
 }
 
