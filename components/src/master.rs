@@ -161,6 +161,10 @@ impl Endpoint for Master {
         self.delegate.local_address()
     }
 
+    fn has_term(&self) -> bool {
+        true
+    }
+
     fn abandon(&self) -> Vec<Waiting> {
         self.delegate.abandon()
     }

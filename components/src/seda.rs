@@ -18,7 +18,8 @@
 //!
 //! What is queued is another exchange, with an id of its own and the same message and properties. A transaction of
 //! the sender, such as that of a `sql:` poll, is not for it: what it writes stays when the sender fails afterwards.
-//! An exchange may come back to its queue any number of times; at a stop, one that always does is dropped when the
+//! A route that sends every exchange to its own queue and waits for it would wait for itself, which is a configuration
+//! error. Without waiting, an exchange may come back to its queue any number of times; at a stop, one that always does is dropped when the
 //! time to stop is over.
 //!
 //! An exchange of a `master:` route keeps its term on its way through the queue, and after the end of
@@ -170,6 +171,16 @@ enum Wait {
     Always,
 }
 
+impl Wait {
+    fn applies(self, under_term: bool) -> bool {
+        match self {
+            Self::Never => false,
+            Self::UnderTerm => under_term,
+            Self::Always => true,
+        }
+    }
+}
+
 impl Endpoint for Seda {
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
         Some(Box::new(self.clone()))
@@ -183,6 +194,11 @@ impl Endpoint for Seda {
         Some(&self.address)
     }
 
+    /// A sender that waits for its own route waits for ever.
+    fn is_synchronous(&self, under_term: bool) -> bool {
+        self.wait.applies(under_term)
+    }
+
     fn abandon(&self) -> Vec<Waiting> {
         let entries = std::mem::take(&mut self.queue.state().entries);
         let waiting = entries.iter().filter(|entry| !entry.told && !entry.is_abandoned());
@@ -193,11 +209,7 @@ impl Endpoint for Seda {
 #[async_trait]
 impl Processor for Seda {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
-        let waits = match self.wait {
-            Wait::Never => false,
-            Wait::UnderTerm => exchange.term.is_some(),
-            Wait::Always => true,
-        };
+        let waits = self.wait.applies(exchange.term.is_some());
         let (reply, done) = if waits {
             let (sender, receiver) = oneshot::channel();
             (Some(sender), Some(receiver))

@@ -62,7 +62,14 @@ pub trait Endpoint: Send + Sync {
 
     /// Whether what is sent to the local address has passed the route that consumes it when `process` returns, as with
     /// `direct:`. Routes that call each other so without a condition would never end, which is a configuration error.
-    fn is_synchronous(&self) -> bool {
+    /// `under_term` tells whether the exchanges of the caller have a term.
+    fn is_synchronous(&self, under_term: bool) -> bool {
+        let _ = under_term;
+        false
+    }
+
+    /// Whether each exchange of its consumer has a term, as with `master:`.
+    fn has_term(&self) -> bool {
         false
     }
 

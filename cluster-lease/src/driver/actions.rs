@@ -145,7 +145,7 @@ impl Election<'_> {
             WaitCause::OtherHistory => {
                 "the store was restored to an older state, in which nothing tells who led since".into()
             }
-            WaitCause::Unsettled => "another member claimed it earlier and did not serve its own wait".into(),
+            WaitCause::Unsettled => self.directory.why_unsettled(lock, self.core.session()),
         };
         self.directory.note_wait(lock, &why);
         let until = time_of_day_after(wait);

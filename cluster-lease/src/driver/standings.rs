@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use router_core::cluster::time_of_day_after;
+use router_core::cluster::{Leader, time_of_day_after};
 use tokio::time::Instant;
 
 use super::election::Election;
@@ -49,7 +49,10 @@ impl Election<'_> {
         }
         let own = self.core.holder(lock) == Some(self.core.session());
         match self.directory.leader(lock, self.around.holds.clock.now()).filter(|_| !own) {
-            Some(leader) => publisher.follow(Some(leader), ""),
+            Some(leader) => {
+                let remark = self.remark(lock).map(Into::into);
+                publisher.follow(Some(Leader { why: remark.unwrap_or(leader.why), ..leader }), "");
+            }
             None => {
                 let why = self.why_vacant(lock);
                 publisher.follow(None, &why);
@@ -87,7 +90,11 @@ impl Election<'_> {
             Outlook::Watches if self.core.holder(lock) == Some(self.core.session()) => {
                 "this member gives it up".into()
             }
-            Outlook::Watches => self.directory.why_vacant(lock, now),
+            Outlook::Watches => self.remark(lock).unwrap_or_else(|| self.directory.why_vacant(lock, now)),
         }
+    }
+
+    fn remark(&self, lock: LockId) -> Option<String> {
+        self.around.store.remark(self.directory.name(lock)?)
     }
 }
