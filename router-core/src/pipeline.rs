@@ -18,12 +18,14 @@ use tracing::warn;
 use crate::cluster::{LeaderScope, LeadershipLost, Term};
 use crate::exchange::Exchange;
 use crate::failure::Failure;
+use crate::flight::{self, Waiting};
 use crate::metrics::RouteMetrics;
 use crate::outcome::{Outcome, RouteError, StepError};
 use crate::state::RouteState;
 
 pub(crate) use action::{Action, Block, Flow, InlineStep, ScopeStep, Step};
 pub(crate) use program::Program;
+use runner::Handling;
 pub(crate) use runner::Runner;
 
 /// A compiled route: the steps an exchange passes through. Cheap to clone; all clones share the steps.
@@ -118,6 +120,14 @@ impl Pipeline {
         self.program.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Tells of exchanges that wait for this route in `queue`, and counts them: the router ends.
+    pub(crate) fn abandon(&self, queue: &str, waiting: &[Waiting]) {
+        flight::abandon(&self.program.route_id, queue, waiting, &self.program.dropped);
+        if let Some(metrics) = self.program.metrics() {
+            metrics.abandon(waiting.len() as u64);
+        }
+    }
+
     /// Has the metrics of this route exist before its first exchange.
     pub(crate) fn show_metrics(&self) {
         let _ = self.program.metrics();
@@ -196,12 +206,12 @@ impl Pipeline {
             let text = format!("routes call each other more than {MAX_DEPTH} deep: is there a circle?");
             // Tried again at each of these levels, it would take for ever.
             let error = StepError::new("a call", Failure::rejected(text));
-            let error = RouteError::of(&self.program.route_id, error);
-            self.program.log_error(&error, exchange);
+            let mut error = RouteError::of(&self.program.route_id, error);
+            self.program.log_error(&mut error, exchange);
             return Err(error);
         }
         let entered = exchange.enter();
-        self.program.run(&self.program.steps, entered.exchange, self).await
+        self.program.run(&self.program.steps, entered.exchange, self, Handling::ByRoute).await
     }
 
     fn aborted(&self, term: &Term) -> RouteError {

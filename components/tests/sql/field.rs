@@ -45,7 +45,7 @@ async fn a_table_that_is_changed_does_not_break_the_statements_that_were_prepare
         other.run(&change("alter column state type int using state::int"), ()).await.unwrap();
         assert_eq!(run(&read, json!(5)).await, r#"[{"id":1,"state":5,"more":null}]"#);
         run(&write, json!(6)).await;
-        assert_eq!(run(&read, json!(6)).await, r#"[{"id":1,"more":null,"state":6}]"#);
+        assert_eq!(run(&read, json!(6)).await, r#"[{"id":1,"state":6,"more":null}]"#);
     }
 }
 

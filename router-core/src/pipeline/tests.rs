@@ -1,5 +1,7 @@
 //! What a step can do with its blocks.
 
+mod handling;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
