@@ -89,7 +89,7 @@ from = "direct:there"
             "routes.toml:11:21 unknown option `levle` for component `log`",
             "routes.toml:12:11 no route consumes `direct:nowhere`",
             "routes.toml:13:14 unknown placeholder `heder.x`",
-            "routes.toml:14:14 `filter` takes text, found an integer",
+            "routes.toml:14:14 `filter` takes text or a table with `predicate` and `steps`, found an integer",
             "routes.toml:15:32 unknown key `vaule` in `set_header`",
             "routes.toml:16:12 the environment variable `NO_SUCH` is not set",
             "routes.toml:18:1 unknown key `stesp` in `route`",
