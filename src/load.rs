@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use components::MasterComponent;
 use router_core::cluster::{LockName, MemoryCluster};
+use router_core::component::Registry;
 use router_core::error::{ConfigError, ConfigErrors, Severity};
-use router_core::registry::Registry;
 use router_core::router::RouterBuilder;
 use router_core::source::SourceFile;
 use router_core::toml::RouteFile;

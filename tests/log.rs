@@ -183,7 +183,7 @@ fn a_program_that_ends_after_its_last_line() {
 }
 
 fn router_logs(_: &bactrian::prelude::Router, line: &str) {
-    bactrian::core::pipeline::log_line("test", line, bactrian::prelude::LogLevel::Info);
+    bactrian::core::log::log_line("test", line, bactrian::prelude::LogLevel::Info);
 }
 
 #[test]

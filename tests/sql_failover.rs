@@ -10,6 +10,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use bactrian::core::value::Json;
 use bactrian::prelude::*;
 use support::Stage;
 use support::troupe::{ANY_FATE, GRACEFUL, Troupe, number, poll};
@@ -39,11 +40,11 @@ impl Tasks {
         tasks
     }
 
-    async fn run(&self, statement: &str) -> serde_json::Value {
+    async fn run(&self, statement: &str) -> Json {
         let sql = self.router.producer(format!("sql:{statement}?{}", self.source));
         let mut exchange = Exchange::new(());
         sql.unwrap_or_else(|errors| panic!("{errors}")).process(&mut exchange).await.unwrap();
-        exchange.message.body.to_json().map_or(serde_json::Value::Null, |body| body.as_ref().clone())
+        exchange.message.body.to_json().unwrap_or_default()
     }
 
     async fn count(&self, from: &str) -> u64 {

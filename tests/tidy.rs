@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -73,6 +73,59 @@ fn dependencies_point_one_way() {
     }
 }
 
+/// The modules of router-core on their levels, as ARCHITECTURE.md lists them: a line for each level, lowest first.
+/// Two spaces end the names.
+fn levels() -> BTreeMap<String, usize> {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let (_, list) = page.split_once("```text router-core levels\n").unwrap();
+    let (list, _) = list.split_once("```").unwrap();
+    let lines = list.lines().map(|line| line.split("  ").next().unwrap());
+    lines
+        .enumerate()
+        .flat_map(|(level, names)| names.split(' ').map(move |name| (name.into(), level)))
+        .collect()
+}
+
+/// The modules of its crate that a source file names, with the lines; those for tests do not count.
+fn modules_named(source: &str) -> Vec<(usize, String)> {
+    let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let lines = source.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
+    let named = lines.flat_map(|(index, line)| line.split("crate::").skip(1).map(move |rest| (index, rest)));
+    let name =
+        |rest: &str| rest.chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+    named.map(|(index, rest)| (index + 1, name(rest))).collect()
+}
+
+#[test]
+fn the_modules_of_router_core_use_only_those_below_them() {
+    let (levels, folder) = (levels(), root().join("router-core/src"));
+    let library = fs::read_to_string(folder.join("lib.rs")).unwrap();
+    let declared = library.lines().filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod "));
+    let declared = declared.map(|name| name.trim_end_matches(';').to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(
+        levels.keys().cloned().collect::<BTreeSet<_>>(),
+        declared,
+        "ARCHITECTURE.md lists all modules"
+    );
+    let (mut count, mut wrong) = (0, Vec::new());
+    for path in files("rs").into_iter().filter(|path| path.starts_with(&folder)) {
+        let inner = path.strip_prefix(&folder).unwrap().to_string_lossy().replace('\\', "/");
+        let module = inner.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
+        if module == "lib" || inner.contains("tests") {
+            continue;
+        }
+        for (line, named) in modules_named(&fs::read_to_string(&path).unwrap()) {
+            assert!(levels.contains_key(&named), "{inner}:{line} names `crate::{named}`, which is no module");
+            count += 1;
+            if named != module && levels[&named] >= levels[&module] {
+                wrong.push(format!("{inner}:{line}: `{module}` uses `{named}`, which is not below it"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 50, "{count} uses: the search no longer finds them");
+}
+
 #[test]
 fn no_file_is_too_long_to_read() {
     for path in files("rs") {
@@ -110,6 +163,13 @@ fn every_component_has_its_option_table_in_its_module_docs() {
         let table = table.trim_end_matches('\n').trim_end_matches('.');
         assert!(docs.contains(table), "{} lacks this table:\n{table}", path.display());
     }
+}
+
+#[test]
+fn the_guide_lists_all_steps() {
+    let page = fs::read_to_string(root().join("docs/src/routes.md")).unwrap();
+    let table = bactrian::core::steps::steps_table();
+    assert!(page.contains(&table), "docs/src/routes.md lacks this table:\n{table}");
 }
 
 #[test]

@@ -13,12 +13,12 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::cluster::FileClusterSettings;
-use crate::footing::Footing;
+use crate::footing::{Footing, Loss};
 use crate::history::{History, Witness};
 use crate::lock_file::{FileVersion, Held};
 use crate::lock_table::{LockState, LockTable};
 use crate::members::{self, Ends};
-use crate::obstacles::{Obstacles, keep_ready};
+use crate::obstacles::{Obstacles, Reminder, keep_ready};
 use crate::record::{LeaderRecord, newer};
 use crate::root::{Root, cannot_use};
 use crate::seat::{Joining, Seat};
@@ -39,6 +39,8 @@ pub(crate) struct FileArbiter {
     seat: Mutex<Arc<Seat>>,
     /// Held while this member joins another directory.
     joining: tokio::sync::Mutex<()>,
+    /// When to say again that the members cannot be listed.
+    unlisted: Mutex<Reminder>,
     /// The task that keeps this member ready to lead; it ends with us.
     _preparing: JoinSet<()>,
 }
@@ -66,26 +68,26 @@ enum Attempt {
     Busy,
     /// No member may have it for so long, because of something.
     Unsettled(Duration, String),
+    /// It could be had, but there is no number for a term above this one at hand.
+    NoNumber(Last),
 }
 
 impl FileArbiter {
-    /// Joins the members of `root` as `local`.
-    pub(crate) async fn join(
-        settings: FileClusterSettings,
-        root: Root,
-        local: Member,
-    ) -> Result<Self, ClusterError> {
-        let path = root.path().to_owned();
+    /// Joins the members of the root as `local`.
+    pub(crate) async fn join(settings: FileClusterSettings, local: Member) -> Result<Self, ClusterError> {
+        let path = std::path::absolute(&settings.root).map_err(|error| cannot_use(&settings.root, error))?;
         let table = Arc::new(LockTable::new(&path, &local));
         let joining = joining(&settings, &local, &table);
-        let seat = Mutex::new(Arc::new(Seat::first(root, joining).await?));
+        let open = || Root::open(&path, settings.share_with_group);
+        let seat = Mutex::new(Arc::new(Seat::first(open, joining).await?));
         table.forget_drained();
         table.heed_requests();
         let terms = Arc::new(TermNumbers::new(&path));
         let mut preparing = JoinSet::new();
         preparing.spawn(keep_ready(Arc::clone(&terms), Arc::clone(&table), settings.timing.recheck));
         let joining = tokio::sync::Mutex::default();
-        Ok(Self { settings, local, table, terms, seat, joining, _preparing: preparing })
+        let unlisted = Mutex::new(unlisted());
+        Ok(Self { settings, local, table, terms, seat, joining, unlisted, _preparing: preparing })
     }
 
     /// Whether an operator has drained this member.
@@ -126,7 +128,13 @@ impl FileArbiter {
         Ok(seat)
     }
 
-    async fn attempt(&self, seat: &Arc<Seat>, state: &Arc<LockState>) -> Result<Attempt, ClusterError> {
+    /// Tries to get the lock; `fetched`: a number was brought for it just now.
+    async fn attempt(
+        &self,
+        seat: &Arc<Seat>,
+        state: &Arc<LockState>,
+        fetched: bool,
+    ) -> Result<Attempt, ClusterError> {
         let failed = |error: io::Error| cannot_use(&state.path, error);
         seat.watch.catch_up();
         state.look_anew();
@@ -149,20 +157,27 @@ impl FileArbiter {
                 return Err(ClusterError::Unusable(newer(&state.path, format), None));
             }
         };
-        held.signal(&state.path).map_err(failed)?;
         let stored = states::term_of(seat.root.path(), &state.lock);
         let stored = stored.map_err(|newer| ClusterError::Unusable(newer, None))?;
         let last = last.and_above(stored.max(state.highest_term()));
-        let term = self.terms.take(last, self.table.locks()).await?;
+        // A number that is not at hand may take its time. The lock is not held meanwhile: its file would name the
+        // last leader as if that one lived, and a member that has a number can lead at once. Where numbers do come,
+        // members that bring one at the same time must not make those of each other useless for ever.
+        let term = match self.terms.at_hand(last)? {
+            Some(term) => term,
+            None if fetched => self.terms.take(last, self.table.locks()).await?,
+            None => return Ok(Attempt::NoNumber(last)),
+        };
+        held.signal(&state.path).map_err(failed)?;
         let metadata = held.metadata().map_err(failed)?;
         let ends_within = self.settings.timing.ends_within();
         let record = LeaderRecord::starting(&state.lock, term, &why, &self.local, &metadata, ends_within);
         held.write(&record).map_err(failed)?;
         state.remember(&record);
         let file = FileVersion::of(&held.metadata().map_err(failed)?);
-        let footing = Footing::new(seat.root.place(), &seat.watch, state, file, self.settings.timing);
+        let footing = Footing::new(seat, state, file, record.clone(), self.settings.timing);
         let grant = Grant { footing: Arc::new(footing), held, record, _seat: Arc::clone(seat) };
-        // A number may have taken its time: no member may lead because of a lock that was sound before.
+        // No member may lead because of a lock that was sound before.
         if grant.footing.lost().is_some() {
             return Ok(Attempt::Busy);
         }
@@ -182,7 +197,8 @@ impl FileArbiter {
             known => return Ok(known),
         }
         // It is a matter of waiting: then also for those of whom only their own files tell.
-        match members::ends(&seat.root.members()) {
+        let folder = seat.root.members();
+        match members::ends(&folder).map_err(|error| cannot_use(&folder, error))? {
             Ends::Within(longest) => memory.note_ends_within(longest),
             Ends::Unknown { member, format } => {
                 let text = format!(
@@ -197,6 +213,11 @@ impl FileArbiter {
     }
 }
 
+/// Views are told who the members are whenever they ask.
+fn unlisted() -> Reminder {
+    Reminder::new(Duration::from_secs(10))
+}
+
 fn joining<'a>(settings: &FileClusterSettings, local: &'a Member, table: &'a Arc<LockTable>) -> Joining<'a> {
     Joining { local, table, timing: settings.timing, without_events: settings.without_events }
 }
@@ -209,12 +230,12 @@ impl Arbiter for FileArbiter {
         let state = self.table.state(lock);
         let mut events = state.events.subscribe();
         let mut retries = RETRIES[..0].iter();
-        let mut told = false;
+        let (mut told, mut fetched) = (false, false);
         let mut obstacles = Obstacles::new(&state, self.settings.timing.recheck);
         loop {
             let seat = self.seat().await?;
             let mut pause = seat.watch.recheck();
-            match self.attempt(&seat, &state).await? {
+            match self.attempt(&seat, &state, std::mem::take(&mut fetched)).await? {
                 Attempt::Granted(granted) => {
                     state.obstacle.send_replace(None);
                     return Ok(*granted);
@@ -226,9 +247,14 @@ impl Arbiter for FileArbiter {
                     obstacles.wait(rest, &why);
                     pause = pause.min(rest);
                 }
+                Attempt::NoNumber(last) => {
+                    self.terms.fetch(last, self.table.locks()).await?;
+                    fetched = true;
+                    continue;
+                }
                 Attempt::Busy => {
                     if !seat.watch.has_events() || state.leader.borrow().is_none() {
-                        state.look(false);
+                        state.look(Some(&self.table));
                     }
                     obstacles.look(&seat.root, &self.table)?;
                     pause = retries.next().filter(|_| !state.is_taken()).copied().unwrap_or(pause);
@@ -249,8 +275,8 @@ impl Arbiter for FileArbiter {
         let footing = &grant.footing;
         let mut events = footing.state.events.subscribe();
         loop {
-            if let Some(why) = footing.lost() {
-                return Revoked { why, drain: footing.drain() };
+            if let Some(loss) = footing.lost() {
+                return Revoked { why: loss.why(), drain: footing.drain() };
             }
             tokio::select! {
                 biased;
@@ -266,8 +292,9 @@ impl Arbiter for FileArbiter {
     }
 
     async fn release(&self, mut grant: Grant) {
-        // What is written vouches for the file. A leader that lost it cannot: another may have been led.
-        if grant.footing.lost().is_some() {
+        // What is written vouches for the file. A leader that lost it cannot: another may have been led. One whose
+        // record was overwritten can, and has to: what stands there now may name a lower term.
+        if let Some(Loss::Gone(_)) = grant.footing.lost() {
             return;
         }
         grant.record.leading = false;
@@ -277,8 +304,7 @@ impl Arbiter for FileArbiter {
     }
 
     fn states(&self, grant: &Grant, term: u64) -> Arc<dyn StateKeeper> {
-        let LockState { lock, path, .. } = &*grant.footing.state;
-        Arc::new(TermStates::new(self.present_seat().root.path(), lock, term, path))
+        Arc::new(TermStates::new(self.present_seat().root.path(), &grant.footing.state, term))
     }
 
     fn asked(&self, lock: &LockName) -> watch::Receiver<Asked> {
@@ -301,7 +327,14 @@ impl Arbiter for FileArbiter {
     }
 
     fn members(&self) -> Vec<Member> {
-        members::list(&self.present_seat().root.members())
+        let folder = self.present_seat().root.members();
+        let mut reminder = self.unlisted.lock().unwrap_or_else(PoisonError::into_inner);
+        members::list(&folder).inspect(|_| *reminder = unlisted()).unwrap_or_else(|error| {
+            if reminder.is_due() {
+                warn!("cannot list the members in `{}`: {error}", folder.display());
+            }
+            Vec::new()
+        })
     }
 }
 

@@ -12,7 +12,6 @@ use tokio::sync::watch;
 
 use crate::arbiter::FileArbiter;
 use crate::file_system;
-use crate::root::Root;
 use crate::timing::Timing;
 
 /// The longest member id, in bytes.
@@ -121,8 +120,7 @@ impl FileCluster {
         if !settings.allow_network_file_system {
             file_system::check(&settings.root)?;
         }
-        let root = Root::open(&settings.root, settings.share_with_group)?;
-        let arbiter = FileArbiter::join(settings, root, local.clone()).await?;
+        let arbiter = FileArbiter::join(settings, local.clone()).await?;
         Ok(Arc::new(Self { cluster: ArbitratedCluster::new(local, arbiter) }))
     }
 }

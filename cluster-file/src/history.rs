@@ -60,7 +60,7 @@ pub(crate) enum History {
 pub(crate) struct Joined {
     at: Instant,
     /// No other member lived.
-    alone: bool,
+    pub(crate) alone: bool,
     /// The lock files that were there.
     files: HashSet<String>,
 }

@@ -1,5 +1,5 @@
-//! Which processes have which files locked, as the kernel tells in `/proc/locks`: for messages, never for a
-//! decision.
+//! Which processes have which files locked, as the kernel tells in `/proc/locks`: for messages and
+//! views, never for a decision.
 //!
 //! It shows the locks of the processes that this one can see: not those in other containers.
 
@@ -75,6 +75,14 @@ pub(crate) fn is_stopped(process: u32) -> bool {
     matches!(state, Some('T' | 't'))
 }
 
+/// Whether a process calls itself `id`: in a container a process has a number of its own.
+pub(crate) fn calls_itself(process: u32, id: u32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let ids = text.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let innermost = ids.and_then(|ids| ids.split_whitespace().last()?.parse::<u32>().ok());
+    innermost.unwrap_or(process) == id
+}
+
 /// Those processes, in words.
 pub(crate) fn named(processes: &[u32]) -> String {
     let numbers = || processes.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
@@ -99,6 +107,8 @@ mod tests {
         file.lock().unwrap();
         assert_eq!(snapshot().of(&metadata), [std::process::id()]);
         assert!(!is_stopped(std::process::id()));
+        assert!(calls_itself(std::process::id(), std::process::id()));
+        assert!(!calls_itself(std::process::id(), 0));
     }
 
     #[test]

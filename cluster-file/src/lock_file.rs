@@ -18,8 +18,6 @@ pub(crate) struct Held {
     /// after `kill -9`, and so wakes the standbys.
     signal: Option<File>,
     identity: (u64, u64),
-    /// How long the file is; nobody else writes to it.
-    length: u64,
 }
 
 /// What a file is, whatever it is called: device and inode.
@@ -59,7 +57,7 @@ impl Held {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
             let metadata = lock.metadata()?;
-            let held = Self { lock, signal: None, identity: identity(&metadata), length: metadata.len() };
+            let held = Self { lock, signal: None, identity: identity(&metadata) };
             if present(path)?.is_some_and(|present| present.identity == held.identity) {
                 return Ok(Some(held));
             }
@@ -89,12 +87,12 @@ impl Held {
 
     /// Writes the record in place. It is not synced: after a loss of power no member leads, and the numbers
     /// of terms do not depend on it.
-    pub(crate) fn write(&mut self, record: &LeaderRecord) -> io::Result<()> {
+    pub(crate) fn write(&self, record: &LeaderRecord) -> io::Result<()> {
         let Some(signal) = &self.signal else { return Err(io::Error::other("not open for writing")) };
         let line = record.to_line()?;
         signal.write_all_at(&line, 0)?;
-        let before = std::mem::replace(&mut self.length, line.len() as u64);
-        if before > self.length { signal.set_len(self.length) } else { Ok(()) }
+        let length = line.len() as u64;
+        if signal.metadata()?.len() > length { signal.set_len(length) } else { Ok(()) }
     }
 }
 
@@ -107,10 +105,26 @@ pub(crate) fn present(path: &Path) -> io::Result<Option<FileVersion>> {
     }
 }
 
+/// Whether `file` is the one that is at `path` now.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+    let same = || Ok::<_, io::Error>(identity(&file.metadata()?) == identity(&std::fs::metadata(path)?));
+    same().unwrap_or(false)
+}
+
 /// Opens a file to read or lock it. Something that is no file, like a pipe, does not keep us waiting.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
     OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// Makes a folder in the root directory, with the rights of that one, unless it is there.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let rights = folder.parent().map(std::fs::metadata).transpose()?.map(|root| root.permissions());
+    std::fs::create_dir_all(folder)?;
+    rights.map_or(Ok(()), |rights| std::fs::set_permissions(folder, rights))
 }
 
 /// Makes the file at `path`, unless another process was faster. Where the group of the directory may write to

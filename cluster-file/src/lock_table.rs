@@ -17,7 +17,7 @@ use crate::escape::escape;
 use crate::inotify::Change;
 use crate::kernel_locks::{self, Snapshot};
 use crate::lock_file::FileVersion;
-use crate::record::{Found, LeaderRecord, is_locked};
+use crate::record::{Found, LeaderRecord};
 use crate::requests;
 
 /// How the files of locks end.
@@ -261,9 +261,11 @@ impl LockTable {
 
     /// Looks whether the leaders that may have ended are still there.
     pub(crate) fn resolve_doubts(&self) {
+        // What the kernel told before a lock changed hands would name the former holder.
+        self.kernel_locks.lock().unwrap_or_else(PoisonError::into_inner).take();
         for state in self.all() {
             if state.doubtful.swap(false, Ordering::Relaxed) && state.leader.borrow().is_some() {
-                state.look(true);
+                state.look(Some(self));
             }
         }
     }
@@ -322,6 +324,13 @@ impl LockState {
         self.memory.note_ends_within(record.ends_within_ms);
     }
 
+    /// A later term than that of the present leader is known: it ends if it has not yet, and the next one is above.
+    pub(crate) fn outlast(&self, term: u64) {
+        self.term.fetch_max(term, Ordering::Relaxed);
+        self.memory.note_term(term);
+        self.wake();
+    }
+
     /// Whether another member was faster after the last event, so that there is no hurry to try.
     pub(crate) fn is_taken(&self) -> bool {
         self.taken.load(Ordering::Relaxed)
@@ -333,11 +342,14 @@ impl LockState {
         self.leader.send_replace(leader);
     }
 
-    /// Reads who leads. With `probe` it also asks the kernel whether anybody does, which takes the lock
-    /// for a microsecond if it is free: not to be done when candidates are about to try.
-    pub(crate) fn look(&self, probe: bool) {
-        // First, so that what is written while we read is read again.
+    /// Reads who leads. With the `table` it also asks the kernel whether that one does, which takes the lock
+    /// for a microsecond if it is free: not to be done when candidates are about to try. Without, that is left
+    /// for [`resolve_doubts`](LockTable::resolve_doubts): a leader that was killed, or an old file that was put in
+    /// the place of another one, says that it leads.
+    pub(crate) fn look(&self, table: Option<&LockTable>) {
+        // First, so that what happens while we read is looked at again.
         self.unread.store(false, Ordering::Relaxed);
+        self.doubtful.store(false, Ordering::Relaxed);
         if self.leading.load(Ordering::Acquire) {
             return;
         }
@@ -345,11 +357,17 @@ impl LockState {
             let file = File::open(&self.path).ok()?;
             let record = LeaderRecord::read(&file).ok().and_then(Found::record)?;
             self.remember(&record);
-            let leader = record.leader()?;
-            (!probe || is_locked(&file).ok()?).then_some(leader)
+            let leader = record.leader().filter(|leader| leader.term >= self.highest_term())?;
+            let leads = match table {
+                Some(table) => record.is_led(&file, || table.kernel_locks()).ok()?,
+                None => true,
+            };
+            leads.then_some(leader)
         };
         let leader = look();
-        self.doubtful.store(false, Ordering::Relaxed);
+        if table.is_none() && leader.is_some() {
+            self.doubtful.store(true, Ordering::Relaxed);
+        }
         self.leader.send_if_modified(|present| {
             let news = *present != leader;
             *present = leader;

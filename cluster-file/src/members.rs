@@ -1,7 +1,8 @@
 //! [`Membership`]: the file that shows that a member lives.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::escape::escape;
-use crate::lock_file::{create, identity, open};
+use crate::lock_file::{FileVersion, create, is_at, make_folder, open, present};
 use crate::record::{FORMAT, first_format, is_locked, millis, timestamp};
 use crate::root::{cannot_use, remove};
 
@@ -42,8 +43,16 @@ struct MemberRecord {
 /// This member's file. It is locked as long as this exists, and removed with it.
 pub(crate) struct Membership {
     path: PathBuf,
-    /// The lock; a `Drop` of this struct removes the file while it is held.
+    /// What is in it.
+    text: Vec<u8>,
+    claimed: Claimed,
+}
+
+/// The file, with the lock; a `Drop` of a [`Membership`] removes it while it is held.
+struct Claimed {
     file: File,
+    /// As it was when the member had written to it.
+    version: FileVersion,
 }
 
 impl Membership {
@@ -55,9 +64,19 @@ impl Membership {
         ends_within: Duration,
     ) -> Result<Self, ClusterError> {
         let path = directory.join(escape(&member.id));
+        let failed = |error: io::Error| cannot_use(&path, error);
+        let record = MemberRecord {
+            format: FORMAT,
+            id: member.id.to_string(),
+            host: member.host.as_deref().map(str::to_owned),
+            pid: member.pid,
+            since: timestamp(),
+            ends_within_ms: Some(millis(ends_within)),
+        };
+        let text = serde_json::to_vec(&record).map_err(|error| failed(error.into()))?;
         for _ in 0..ATTEMPTS {
-            if let Some(file) = claim(&path, member, ends_within).map_err(|error| cannot_use(&path, error))? {
-                return Ok(Self { path, file });
+            if let Some(claimed) = claim(&path, &text).map_err(failed)? {
+                return Ok(Self { path, text, claimed });
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -75,21 +94,39 @@ impl Membership {
         );
         Err(ClusterError::Unusable(text, None))
     }
+
+    /// Makes the file anew if it was deleted or overwritten: without it others do not see this member.
+    pub(crate) fn mend(&mut self) -> io::Result<()> {
+        if present(&self.path).ok().flatten() == Some(self.claimed.version) {
+            return Ok(());
+        }
+        if is_at(&self.claimed.file, &self.path) {
+            self.claimed.version = write(&self.claimed.file, &self.text)?;
+            return Ok(());
+        }
+        self.path.parent().map(make_folder).transpose()?;
+        // If another process has it, that one is a member of the same id, or looks at it for a moment.
+        if let Some(claimed) = claim(&self.path, &self.text)? {
+            self.claimed = claimed;
+            warn!("`{}` was deleted or replaced under this member, and is made anew", self.path.display());
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
         // Where the root was replaced, the file at the path is that of our next membership.
-        if is_at(&self.file, &self.path) {
+        if is_at(&self.claimed.file, &self.path) {
             remove(&self.path);
         }
     }
 }
 
-/// Locks the file at `path` and writes `member` into it; `None`: somebody has it, or it was removed.
-fn claim(path: &Path, member: &Member, ends_within: Duration) -> io::Result<Option<File>> {
+/// Locks the file at `path` and writes `text` into it; `None`: another process has it, or it was removed.
+fn claim(path: &Path, text: &[u8]) -> io::Result<Option<Claimed>> {
     create(path)?;
-    let mut file = match OpenOptions::new().write(true).open(path) {
+    let file = match OpenOptions::new().write(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
@@ -101,24 +138,21 @@ fn claim(path: &Path, member: &Member, ends_within: Duration) -> io::Result<Opti
     if !is_at(&file, path) {
         return Ok(None);
     }
-    let record = MemberRecord {
-        format: FORMAT,
-        id: member.id.to_string(),
-        host: member.host.as_deref().map(str::to_owned),
-        pid: member.pid,
-        since: timestamp(),
-        ends_within_ms: Some(millis(ends_within)),
-    };
-    file.set_len(0)?;
-    file.write_all(&serde_json::to_vec(&record)?)?;
-    Ok(Some(file))
+    let version = write(&file, text)?;
+    Ok(Some(Claimed { file, version }))
+}
+
+fn write(file: &File, text: &[u8]) -> io::Result<FileVersion> {
+    file.write_all_at(text, 0)?;
+    file.set_len(text.len() as u64)?;
+    Ok(FileVersion::of(&file.metadata()?))
 }
 
 /// All members whose file is locked, sorted by id. Files that dead members left behind are removed.
-pub(crate) fn list(directory: &Path) -> Vec<Member> {
-    let mut members = look(directory).into_iter().map(MemberRecord::member).collect::<Vec<_>>();
+pub(crate) fn list(directory: &Path) -> io::Result<Vec<Member>> {
+    let mut members = look(directory)?.into_iter().map(MemberRecord::member).collect::<Vec<_>>();
     members.sort_by(|one, other| one.id.cmp(&other.id));
-    members
+    Ok(members)
 }
 
 /// What the files of members say about how long their terms need to end.
@@ -130,28 +164,29 @@ pub(crate) enum Ends {
 }
 
 /// How long the terms of members need to end.
-pub(crate) fn ends(directory: &Path) -> Ends {
-    let members = look(directory);
-    match members.iter().find(|member| member.format > FORMAT) {
+pub(crate) fn ends(directory: &Path) -> io::Result<Ends> {
+    let members = look(directory)?;
+    Ok(match members.iter().find(|member| member.format > FORMAT) {
         Some(member) => Ends::Unknown { member: member.id.clone(), format: member.format },
         None => Ends::Within(members.iter().filter_map(|member| member.ends_within_ms).max()),
-    }
+    })
 }
 
-fn look(directory: &Path) -> Vec<MemberRecord> {
+fn look(directory: &Path) -> io::Result<Vec<MemberRecord>> {
     match fs::read_dir(directory) {
-        Ok(entries) => entries.flatten().filter_map(|entry| look_at(&entry.path())).collect(),
-        Err(error) => {
-            warn!("cannot list the members in `{}`: {error}", directory.display());
-            Vec::new()
-        }
+        Ok(entries) => Ok(entries.flatten().filter_map(|entry| look_at(&entry.path())).collect()),
+        // Deleted with all else; members make it anew within a second.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
 /// The members that live and share `root`, sorted by id; for tools. What dead members left behind is
 /// removed.
-#[must_use]
-pub fn members(root: impl AsRef<Path>) -> Vec<Member> {
+///
+/// # Errors
+/// When the folder of their files cannot be read.
+pub fn members(root: impl AsRef<Path>) -> io::Result<Vec<Member>> {
     list(&root.as_ref().join(DIRECTORY))
 }
 
@@ -181,11 +216,6 @@ impl MemberRecord {
     }
 }
 
-fn is_at(file: &File, path: &Path) -> bool {
-    let same = || Ok::<_, io::Error>(identity(&file.metadata()?) == identity(&fs::symlink_metadata(path)?));
-    same().unwrap_or(false)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,12 +228,45 @@ mod tests {
         let a = Membership::join(directory.path(), &Member::new("a"), ENDS).await.unwrap();
         let b = Membership::join(directory.path(), &Member::new("B/1"), ENDS).await.unwrap();
         fs::write(directory.path().join("dead"), "{}").unwrap();
-        assert_eq!(list(directory.path()), [Member::new("B/1"), Member::new("a")]);
+        assert_eq!(list(directory.path()).unwrap(), [Member::new("B/1"), Member::new("a")]);
         assert!(!directory.path().join("dead").exists());
         drop(b);
-        assert_eq!(list(directory.path()), [Member::new("a")]);
+        assert_eq!(list(directory.path()).unwrap(), [Member::new("a")]);
         drop(a);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn members_that_cannot_be_listed_are_an_error_and_not_none() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("members");
+        assert_eq!(list(&directory).unwrap(), []);
+        fs::write(&directory, "").unwrap();
+        list(&directory).unwrap_err();
+        assert!(ends(&directory).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_deleted_or_overwritten_is_made_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("members");
+        fs::create_dir(&directory).unwrap();
+        let mut a = Membership::join(&directory, &Member::new("a"), ENDS).await.unwrap();
+        let file = directory.join("a");
+        let harm: [&dyn Fn(); 4] = [
+            &|| fs::write(&file, "").unwrap(),
+            &|| fs::write(&file, r#"{"id":"another"}"#).unwrap(),
+            &|| fs::remove_file(&file).unwrap(),
+            &|| fs::remove_dir_all(&directory).unwrap(),
+        ];
+        for harm in harm {
+            harm();
+            assert_ne!(list(&directory).unwrap(), [Member::new("a")]);
+            a.mend().unwrap();
+            assert_eq!(list(&directory).unwrap(), [Member::new("a")]);
+        }
+        drop(a);
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use router_core::cluster::{ClusterError, time_of_day};
+use router_core::cluster::{ClusterError, time_of_day_after};
 use router_core::error::Chain;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use tokio::time::{Instant, sleep};
@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::kernel_locks;
 use crate::lock_file::open;
 use crate::lock_table::{LockState, LockTable};
-use crate::record::LeaderRecord;
+use crate::record::{Found, LeaderRecord};
 use crate::root::{Root, cannot_use};
 use crate::terms::TermNumbers;
 
@@ -23,17 +23,17 @@ const LOOK_AT_RIGHTS: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// When to say again what goes on being wrong: at once, then after pauses that double.
-struct Reminder {
+pub(crate) struct Reminder {
     next: Option<Instant>,
     pause: Duration,
 }
 
 impl Reminder {
-    fn new(pause: Duration) -> Self {
+    pub(crate) fn new(pause: Duration) -> Self {
         Self { next: None, pause }
     }
 
-    fn is_due(&mut self) -> bool {
+    pub(crate) fn is_due(&mut self) -> bool {
         let now = Instant::now();
         if self.next.is_some_and(|next| now < next) {
             return false;
@@ -51,16 +51,20 @@ pub(crate) struct Obstacles<'a> {
     looked_at_rights: Option<Instant>,
     /// Since when it is not clear that a member has the lock.
     suspect: Option<Instant>,
+    /// The processes that have it without leading, and since when: a member that is about to lead has it for a
+    /// moment.
+    strange: Option<(Vec<u32>, Instant)>,
 }
 
 impl<'a> Obstacles<'a> {
     pub(crate) fn new(state: &'a LockState, recheck: Duration) -> Self {
-        Self { state, recheck, looked_at_rights: None, suspect: Some(Instant::now()) }
+        Self { state, recheck, looked_at_rights: None, suspect: Some(Instant::now()), strange: None }
     }
 
     /// The leader may have ended: is it still a member that has the lock?
     pub(crate) fn suspect(&mut self) {
-        self.suspect = Some(Instant::now());
+        // Without events there is one each second.
+        self.suspect.get_or_insert_with(Instant::now);
     }
 
     /// Looks, as far as it is time to.
@@ -70,8 +74,7 @@ impl<'a> Obstacles<'a> {
             check_rights(root.path(), &self.state.path)?;
         }
         if self.state.is_taken() {
-            self.suspect = None;
-            self.note(None);
+            self.clear();
         } else if self.suspect.is_some_and(|since| since.elapsed() >= 2 * self.recheck) {
             self.look_for_stranger(root, table);
         }
@@ -81,17 +84,37 @@ impl<'a> Obstacles<'a> {
     fn look_for_stranger(&mut self, root: &Root, table: &LockTable) {
         let Ok(file) = open(&self.state.path) else { return };
         let Ok(metadata) = file.metadata() else { return };
-        let leads =
-            LeaderRecord::read(&file).is_ok_and(|found| found.record().is_some_and(|record| record.leading));
+        let record = LeaderRecord::read(&file).ok().and_then(Found::record);
         let locks = table.kernel_locks();
-        let (holders, members) = (locks.of(&metadata), root.processes(&locks));
-        let by_member = holders.is_empty() || holders.iter().any(|holder| members.contains(holder));
-        if leads && by_member {
-            self.suspect = None;
-            self.note(None);
+        let led =
+            record.as_ref().filter(|record| record.is_led(&file, || Arc::clone(&locks)).unwrap_or(false));
+        let (path, highest) = (self.state.path.display(), self.state.highest_term());
+        if let Some(LeaderRecord { term, member, .. }) = led {
+            if *term >= highest {
+                self.clear();
+            } else {
+                self.note(Some(format!(
+                    "`{path}` says that {member} leads in term {term}, and this member has seen term {highest}: it was \
+                     replaced by an older file, or the root by another directory"
+                )));
+            }
             return;
         }
-        let (path, who) = (self.state.path.display(), kernel_locks::named(&holders));
+        let holders = locks.of(&metadata);
+        match &self.strange {
+            Some((known, since)) if *known == holders => {
+                if since.elapsed() < self.recheck {
+                    return;
+                }
+            }
+            _ => {
+                self.strange = Some((holders, Instant::now()));
+                return;
+            }
+        }
+        let members = root.processes(&locks);
+        let by_member = holders.is_empty() || holders.iter().any(|holder| members.contains(holder));
+        let who = kernel_locks::named(&holders);
         self.note(Some(if by_member {
             format!("`{path}` is locked by {who}, which has not said that it leads")
         } else {
@@ -99,6 +122,12 @@ impl<'a> Obstacles<'a> {
                 "`{path}` is locked by {who}, which is no member; no member can lead until that one unlocks it or ends"
             )
         }));
+    }
+
+    /// A member leads.
+    fn clear(&mut self) {
+        (self.suspect, self.strange) = (None, None);
+        self.note(None);
     }
 
     /// Says what is in the way when that has changed. What stays is repeated by the views, for as long as there is
@@ -117,7 +146,7 @@ impl<'a> Obstacles<'a> {
 
     /// The lock could be had, but a former leader may still work.
     pub(crate) fn wait(&self, rest: Duration, why: &str) {
-        let until = time_of_day(Instant::now() + rest);
+        let until = time_of_day_after(rest);
         self.state
             .obstacle
             .send_replace(Some(format!("this member waits until {until} at the latest: {why}")));

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,9 +15,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::arbiter::why_released;
 use crate::escape::escape;
+use crate::kernel_locks;
 use crate::lock_table::LOCK_SUFFIX;
 use crate::members;
-use crate::record::{Found, LeaderRecord, is_locked, leaders};
+use crate::record::{Found, LeaderRecord, leaders};
 use crate::requests;
 use crate::root::cannot_use;
 
@@ -59,6 +61,10 @@ impl FileOperator {
 
     fn lock_file(&self, lock: &LockName) -> PathBuf {
         self.root.join(escape(lock.as_str()) + LOCK_SUFFIX)
+    }
+
+    fn members(&self) -> Result<Vec<Member>, OperatorError> {
+        members::members(&self.root).map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: io::Error) -> OperatorError {
@@ -146,7 +152,7 @@ impl Operator for FileOperator {
         let held = || {
             let Some(record) = self.record(lock)?.filter(|record| record.leading) else { return Ok(None) };
             let file = File::open(self.lock_file(lock))?;
-            Ok(is_locked(&file)?.then_some(record))
+            Ok(record.is_led(&file, || Arc::new(kernel_locks::snapshot()))?.then_some(record))
         };
         let Some(before) = held().map_err(|error| self.failed(error))? else {
             let led = leaders(&self.root).map_err(|error| self.failed(error))?;
@@ -163,7 +169,7 @@ impl Operator for FileOperator {
     }
 
     async fn drain(&self, member: Option<&str>, patience: Duration) -> Result<SmolStr, OperatorError> {
-        let members = members::list(&self.root.join("members"));
+        let members = self.members()?;
         let asked = requests::drained(&self.root).map_err(|error| self.failed(error))?;
         // What was asked of members that have ended is forgotten.
         for gone in asked.iter().filter(|id| members.iter().all(|member| member.id != id.as_str())) {
@@ -188,7 +194,7 @@ impl Operator for FileOperator {
 
     async fn undrain(&self, member: Option<&str>) -> Result<SmolStr, OperatorError> {
         let drained = requests::drained(&self.root).map_err(|error| self.failed(error))?;
-        let alive = members::list(&self.root.join("members"));
+        let alive = self.members()?;
         let is_called = |id: &String, name: &str| {
             id == name || alive.iter().any(|member| member.id == id.as_str() && is_called(member, name))
         };

@@ -4,13 +4,15 @@ use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use router_core::cluster::{Leader, LockName, Member};
 use serde::{Deserialize, Serialize};
 
-use crate::kernel_locks;
+use crate::kernel_locks::{self, Snapshot};
 use crate::lock_table::LOCK_SUFFIX;
+use crate::terms;
 
 /// The format of what this program writes: records of leaders and members, and states.
 ///
@@ -65,6 +67,9 @@ pub struct LeaderRecord {
     /// can see: a stopped leader keeps its lock. Not part of the file.
     #[serde(skip)]
     pub stopped: bool,
+    /// What keeps a lock without a leader from being led, as far as this process can see. Not part of the file.
+    #[serde(skip)]
+    pub obstacle: Option<String>,
 }
 
 /// What is in the file of a lock.
@@ -72,7 +77,7 @@ pub struct LeaderRecord {
 pub(crate) enum Found {
     /// Nothing that is a record.
     Nothing,
-    Record(LeaderRecord),
+    Record(Box<LeaderRecord>),
     /// A record in a format of a newer program.
     Newer(u32),
 }
@@ -80,7 +85,7 @@ pub(crate) enum Found {
 impl Found {
     pub(crate) fn record(self) -> Option<LeaderRecord> {
         match self {
-            Self::Record(record) => Some(record),
+            Self::Record(record) => Some(*record),
             Self::Nothing | Self::Newer(_) => None,
         }
     }
@@ -125,7 +130,9 @@ impl LeaderRecord {
         let line = buffer[..length].split(|byte| *byte == b'\n').next().unwrap_or_default();
         Ok(match format_of(line) {
             Some(format) if format > FORMAT => Found::Newer(format),
-            _ => serde_json::from_slice(line).map_or(Found::Nothing, Found::Record),
+            _ => {
+                serde_json::from_slice(line).map_or(Found::Nothing, |record| Found::Record(Box::new(record)))
+            }
         })
     }
 
@@ -165,7 +172,20 @@ impl LeaderRecord {
             born: born(metadata),
             ends_within_ms: Some(millis(ends_within)),
             stopped: false,
+            obstacle: None,
         }
+    }
+
+    /// Whether the process that wrote the record leads: it says so, and has the file locked. A lock of another
+    /// process, a member that is about to lead or a program that is none, says nothing about the last leader.
+    pub(crate) fn is_led(&self, file: &File, locks: impl FnOnce() -> Arc<Snapshot>) -> io::Result<bool> {
+        if !self.leading || !is_locked(file)? {
+            return Ok(false);
+        }
+        let Some(pid) = self.pid else { return Ok(true) };
+        let holders = locks().of(&file.metadata()?);
+        // The kernel does not show the processes of other containers.
+        Ok(holders.is_empty() || holders.into_iter().any(|holder| kernel_locks::calls_itself(holder, pid)))
     }
 }
 
@@ -210,13 +230,15 @@ pub fn leaders(root: impl AsRef<Path>) -> io::Result<Vec<LeaderRecord>> {
 }
 
 /// The locks under `root` that were ever led, sorted by lock; for tools. `leading` is true of those that are
-/// led now.
+/// led now, and `obstacle` tells of the others what is in the way.
 ///
 /// # Errors
 /// As [`leaders`].
 pub fn locks(root: impl AsRef<Path>) -> io::Result<Vec<LeaderRecord>> {
+    let root = root.as_ref();
     let mut records = Vec::new();
-    let holders = kernel_locks::snapshot();
+    let snapshot = Arc::new(kernel_locks::snapshot());
+    let numbers = terms::locked_by(root, &snapshot);
     for entry in fs::read_dir(root)? {
         let path = entry?.path();
         if !path.to_string_lossy().ends_with(LOCK_SUFFIX) {
@@ -228,10 +250,16 @@ pub fn locks(root: impl AsRef<Path>) -> io::Result<Vec<LeaderRecord>> {
             Err(error) => return Err(error),
         };
         if let Some(record) = LeaderRecord::read(&file)?.record() {
-            let leading = record.leading && is_locked(&file)?;
-            let holders = if leading { holders.of(&file.metadata()?) } else { Vec::new() };
-            let stopped = holders.into_iter().any(kernel_locks::is_stopped);
-            records.push(LeaderRecord { leading, stopped, ..record });
+            let leading = record.is_led(&file, || Arc::clone(&snapshot))?;
+            let holders = snapshot.of(&file.metadata()?);
+            let stopped = leading && holders.iter().any(|holder| kernel_locks::is_stopped(*holder));
+            let locked = || format!("its file is locked by {}", kernel_locks::named(&holders));
+            let obstacle = match &holders[..] {
+                _ if leading => None,
+                [] => numbers.clone(),
+                _ => Some(locked()),
+            };
+            records.push(LeaderRecord { leading, stopped, obstacle, ..record });
         }
     }
     records.sort_by(|one, other| one.lock.cmp(&other.lock));

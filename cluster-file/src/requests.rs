@@ -38,7 +38,9 @@ pub(crate) fn ask_to_hand_over(root: &Path, lock: &LockName, term: u64) -> io::R
 
 /// The term that is to be ended, if any.
 pub(crate) fn hand_over(root: &Path, lock: &LockName) -> Option<u64> {
-    read(&hand_over_file(root, lock))?["term"].as_u64()
+    // A copy of the request for another lock is none for this one.
+    let request = read(&hand_over_file(root, lock))?;
+    (request["lock"] == lock.as_str()).then(|| request["term"].as_u64())?
 }
 
 /// Asks a member to hold no lock.
@@ -56,12 +58,19 @@ pub(crate) fn is_drained(root: &Path, member: &str) -> bool {
 /// # Errors
 /// When the directory cannot be read.
 pub fn drained(root: impl AsRef<Path>) -> io::Result<Vec<String>> {
+    let root = root.as_ref();
     let mut members = Vec::new();
     for entry in fs::read_dir(root)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if is_one(&name) && name.ends_with(DRAIN) {
-            members.extend(read(&path).and_then(|request| request["member"].as_str().map(str::to_owned)));
+            // That it is there is what counts. What is in it may have been overwritten.
+            let request = read(&path).unwrap_or_default();
+            let written = request["member"].as_str().filter(|id| drain_file(root, id) == path);
+            let alive =
+                || crate::members(root).ok()?.into_iter().find(|member| drain_file(root, &member.id) == path);
+            members
+                .extend(written.map(str::to_owned).or_else(|| alive().map(|member| member.id.to_string())));
         }
     }
     Ok(members)

@@ -3,16 +3,20 @@
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use router_core::cluster::{ClusterError, Member};
+use router_core::error::Chain;
 use tokio::task::JoinSet;
-use tracing::warn;
+use tokio::time::sleep;
+use tracing::{info, warn};
 
 use crate::history::Joined;
 use crate::kernel_locks;
 use crate::lock_table::LockTable;
 use crate::members::Membership;
-use crate::root::{Root, cannot_use};
+use crate::obstacles::Reminder;
+use crate::root::{Place, Root, cannot_use};
 use crate::terms;
 use crate::timing::Timing;
 use crate::watch::Watch;
@@ -26,8 +30,8 @@ pub(crate) struct Seat {
     pub(crate) joined: Joined,
     /// The directories that were the root before: while they have members, one of them may lead.
     former: Mutex<Vec<File>>,
-    membership: Mutex<Option<Membership>>,
-    /// The task that keeps the table up to date; it ends with us.
+    membership: Arc<Mutex<Option<Membership>>>,
+    /// The tasks that keep the table up to date, and the file of this member in its place; they end with us.
     _watching: JoinSet<()>,
 }
 
@@ -40,10 +44,43 @@ pub(crate) struct Joining<'a> {
     pub(crate) without_events: bool,
 }
 
+/// How often a member that starts joins another directory, because the one that it joined was gone.
+const ATTEMPTS: u32 = 5;
+
+/// What a member that joins a directory knows of another one that was the root before.
+#[derive(Clone, Copy)]
+enum Others<'a> {
+    /// Nothing: if no other member is there, there is none.
+    Unknown,
+    /// There was one, and may have members.
+    Elsewhere,
+    /// This one was there itself.
+    Former(&'a Seat),
+}
+
 impl Seat {
-    /// Joins the members of `root`.
-    pub(crate) async fn first(root: Root, joining: Joining<'_>) -> Result<Self, ClusterError> {
-        Self::join(root, joining, None).await
+    /// Joins the members of the root that `open` opens. If it is moved or deleted just then, the one that is there
+    /// instead; its former members are not known then, and may lead.
+    pub(crate) async fn first(
+        open: impl Fn() -> Result<Root, ClusterError>,
+        joining: Joining<'_>,
+    ) -> Result<Self, ClusterError> {
+        let mut others = Others::Unknown;
+        for _ in 1..ATTEMPTS {
+            let root = open()?;
+            let place = Arc::clone(root.place());
+            match Self::join(root, joining, others).await {
+                Err(error) if place.lost().is_some() => {
+                    info!(
+                        "the root was replaced while this member joined, so it joins anew: {}",
+                        Chain(&error)
+                    );
+                    others = Others::Elsewhere;
+                }
+                joined => return joined,
+            }
+        }
+        Self::join(open()?, joining, others).await
     }
 
     /// Joins the members of `root`, which is in the place of another directory.
@@ -52,28 +89,33 @@ impl Seat {
         root: Root,
         joining: Joining<'_>,
     ) -> Result<Self, ClusterError> {
-        Self::join(root, joining, Some(former)).await
+        Self::join(root, joining, Others::Former(former)).await
     }
 
-    async fn join(root: Root, joining: Joining<'_>, former: Option<&Seat>) -> Result<Self, ClusterError> {
+    async fn join(root: Root, joining: Joining<'_>, others: Others<'_>) -> Result<Self, ClusterError> {
         let Joining { local, table, timing, without_events } = joining;
         let failed = |error: io::Error| cannot_use(root.path(), error);
         let membership = Membership::join(&root.members(), local, timing.ends_within()).await?;
         // First watch, then look whether another member is there: so no deletion under a leader goes unseen.
         let watch = Arc::new(Watch::start(root.path(), Arc::clone(table), timing.recheck, without_events));
         // Where another directory was led before, it makes no difference that this one has no members.
-        let alone = root.join().await? && former.is_none();
+        let alone = root.join().await? && matches!(others, Others::Unknown);
         if alone {
             terms::remove_leftovers(root.path());
         }
         let joined = Joined::now(root.path(), alone).map_err(failed)?;
-        let former = former.map(Self::handles).transpose().map_err(failed)?.unwrap_or_default();
+        let former = match others {
+            Others::Former(seat) => seat.handles().map_err(failed)?,
+            Others::Elsewhere | Others::Unknown => Vec::new(),
+        };
         let mut watching = JoinSet::new();
         watching.spawn({
             let watch = Arc::clone(&watch);
             async move { watch.run().await }
         });
-        let (former, membership) = (Mutex::new(former), Mutex::new(Some(membership)));
+        let membership = Arc::new(Mutex::new(Some(membership)));
+        watching.spawn(keep_membership(Arc::clone(&membership), Arc::clone(root.place()), timing.recheck));
+        let former = Mutex::new(former);
         Ok(Self { root, watch, joined, former, membership, _watching: watching })
     }
 
@@ -105,5 +147,55 @@ impl Seat {
         if let Err(error) = self.root.leave() {
             warn!("cannot unlock `{}`: {error}", self.root.path().display());
         }
+    }
+}
+
+/// Keeps the file of this member in its place. Never returns.
+async fn keep_membership(membership: Arc<Mutex<Option<Membership>>>, place: Arc<Place>, recheck: Duration) {
+    let mut reminder = Reminder::new(recheck);
+    loop {
+        sleep(recheck).await;
+        // In another directory this member is not, or is with a membership of its own.
+        if place.lost().is_some() {
+            continue;
+        }
+        let mended = membership.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(Membership::mend);
+        match mended {
+            Some(Err(error)) if reminder.is_due() => {
+                warn!("other members do not see this one, because its file cannot be made anew: {error}");
+            }
+            Some(Err(_)) | None => {}
+            Some(Ok(())) => reminder = Reminder::new(recheck),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_member_that_starts_while_the_root_is_moved_joins_the_one_that_is_there_instead() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("locks");
+        let local = Member::new("a");
+        let table = Arc::new(LockTable::new(&root, &local));
+        let joining =
+            Joining { local: &local, table: &table, timing: Timing::default(), without_events: false };
+        let moved = AtomicBool::new(false);
+        let open = || {
+            let opened = Root::open(&root, false)?;
+            if !moved.swap(true, Ordering::Relaxed) {
+                fs::rename(&root, folder.path().join("elsewhere")).unwrap();
+            }
+            Ok(opened)
+        };
+        let seat = Seat::first(open, joining).await.unwrap();
+        assert!(seat.root.place().lost().is_none());
+        assert!(root.join("members/a").exists());
+        assert!(!seat.joined.alone, "members of the other directory may lead");
     }
 }

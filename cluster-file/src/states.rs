@@ -33,7 +33,8 @@ use tracing::warn;
 
 use crate::escape::escape;
 use crate::kernel_locks;
-use crate::lock_file::{create, identity, open};
+use crate::lock_file::{create, is_at, make_folder, open};
+use crate::lock_table::LockState;
 use crate::record::{FORMAT, LeaderRecord, first_format, format_of, newer};
 
 /// The folder of the states in the root directory.
@@ -54,10 +55,9 @@ pub(crate) struct TermStates {
 }
 
 struct Places {
-    lock: LockName,
+    /// The lock, whose file has the record of who leads.
+    state: Arc<LockState>,
     term: u64,
-    /// The file of the lock, with the record of who leads.
-    lock_file: PathBuf,
     states: PathBuf,
     states_lock: PathBuf,
 }
@@ -110,14 +110,13 @@ fn term_in(text: &[u8]) -> u64 {
 }
 
 impl TermStates {
-    /// The states of `lock`, whose file is `lock_file` in the directory `root`.
-    pub(crate) fn new(root: &Path, lock: &LockName, term: u64, lock_file: &Path) -> Self {
+    /// The states of the lock `state`, whose file is in the directory `root`.
+    pub(crate) fn new(root: &Path, state: &Arc<LockState>, term: u64) -> Self {
         let folder = root.join(FOLDER);
-        let name = escape(lock.as_str());
+        let name = escape(state.lock.as_str());
         let places = Places {
-            lock: lock.clone(),
+            state: Arc::clone(state),
             term,
-            lock_file: lock_file.to_owned(),
             states: folder.join(name.clone() + SUFFIX),
             states_lock: folder.join(format!(".{name}.lock")),
         };
@@ -172,9 +171,9 @@ impl Places {
     fn say_who_is_in_the_way(&self, waited: Duration) {
         let holders = fs::metadata(&self.states_lock).map(|file| kernel_locks::snapshot().of(&file));
         warn!(
-            lock = %self.lock,
+            lock = %self.state.lock,
             "the states of `{}` have been waited for {waited:.0?}: `{}` is locked by {}",
-            self.lock,
+            self.state.lock,
             self.states_lock.display(),
             kernel_locks::named(&holders.unwrap_or_default())
         );
@@ -197,21 +196,22 @@ impl Places {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // A lock on a file that was deleted meanwhile protects from nobody.
-        let current = fs::metadata(&self.states_lock);
-        let current = current
-            .is_ok_and(|present| file.metadata().is_ok_and(|ours| identity(&ours) == identity(&present)));
-        Ok(current.then_some(file))
+        // A lock on a file that was deleted meanwhile keeps no other process away.
+        Ok(is_at(&file, &self.states_lock).then_some(file))
     }
 
     fn store(&self, route: &str, value: &Value) -> Result<(), StateError> {
-        let deposed = || StateError::Deposed(LeadershipLost { lock: self.lock.clone(), term: self.term });
+        // The term ends if it has not yet, so that the next one can store: this member may still have the lock.
+        let deposed = |stored: u64| {
+            self.state.outlast(stored);
+            StateError::Deposed(LeadershipLost { lock: self.state.lock.clone(), term: self.term })
+        };
         if !self.leads().map_err(|error| self.unusable(error))? {
-            return Err(deposed());
+            return Err(deposed(0));
         }
         let mut states = self.read()?;
         if states.term > self.term {
-            return Err(deposed());
+            return Err(deposed(states.term));
         }
         states.format = FORMAT;
         states.term = self.term;
@@ -223,14 +223,15 @@ impl Places {
 
     /// Whether the record of this term is in the file of the lock.
     fn leads(&self) -> io::Result<bool> {
-        let file = match open(&self.lock_file) {
+        let file = match open(&self.state.path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
         let record = LeaderRecord::read(&file)?.record();
         let metadata = file.metadata()?;
-        let ours = |record: &LeaderRecord| record.is_of(&self.lock, &metadata) && record.term == self.term;
+        let ours =
+            |record: &LeaderRecord| record.is_of(&self.state.lock, &metadata) && record.term == self.term;
         Ok(record.is_some_and(|record| record.leading && ours(&record)))
     }
 
@@ -250,11 +251,4 @@ impl Places {
         let text = format!("the states in `{}` cannot be used", self.states.display());
         StateError::Unusable(text, Some(error.into()))
     }
-}
-
-/// Makes the folder of the states, with the rights of the root directory.
-fn make_folder(folder: &Path) -> io::Result<()> {
-    let rights = folder.parent().map(fs::metadata).transpose()?.map(|root| root.permissions());
-    fs::create_dir_all(folder)?;
-    rights.map_or(Ok(()), |rights| fs::set_permissions(folder, rights))
 }

@@ -10,8 +10,8 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::kernel_locks;
-use crate::lock_file::{create, open};
+use crate::kernel_locks::{self, Snapshot};
+use crate::lock_file::{create, is_at, open};
 use crate::lock_table::LOCK_SUFFIX;
 use crate::record::LeaderRecord;
 use crate::root::{cannot_use, remove};
@@ -28,6 +28,8 @@ const MAX_BLOCK: u64 = 1024;
 /// For how long a candidate waits for the lock on the mark, and how often it tries.
 const PATIENCE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(2);
+/// What follows from another process having it.
+const NO_TERM: &str = "no term can begin until that one unlocks it or ends";
 
 /// This process's supply of numbers.
 ///
@@ -61,7 +63,16 @@ struct Block {
     size: u64,
 }
 
+impl Block {
+    fn take(&mut self, last: Last) -> u64 {
+        let number = self.next.max(last.floor() + 1);
+        self.next = number + 1;
+        number
+    }
+}
+
 /// What is known about the last term of a lock.
+#[derive(Clone, Copy)]
 pub(crate) enum Last {
     /// This number, or 0 when no process that lives has ever led the lock.
     Known(u64),
@@ -89,24 +100,47 @@ impl TermNumbers {
         Self { root: root.to_owned(), block: Mutex::new(Block { next: 1, end: 0, size: 0 }) }
     }
 
-    /// A number greater than `last`, for a process that wants `locks` locks.
+    /// A number greater than `last`, for a process that wants `locks` locks. It may wait for the disk, and for a
+    /// process that has the mark locked.
     ///
     /// # Cancellation
     /// Safe: at worst a block of numbers is left unused.
     pub(crate) async fn take(&self, last: Last, locks: usize) -> Result<u64, ClusterError> {
         // Held across the sync: the others would only ask for blocks of their own.
         let mut block = self.block.lock().await;
-        let good = block.next.max(last.floor() + 1) <= block.end
+        if !self.is_good(&block, last)? {
+            self.renew(&mut block, last.floor(), locks).await?;
+        }
+        Ok(block.take(last))
+    }
+
+    /// A number greater than `last` that is at hand; `None`: there is none. It does not wait.
+    pub(crate) fn at_hand(&self, last: Last) -> Result<Option<u64>, ClusterError> {
+        // While a block is reserved there is nothing at hand either.
+        let Ok(mut block) = self.block.try_lock() else { return Ok(None) };
+        if !self.is_good(&block, last)? {
+            return Ok(None);
+        }
+        Ok(Some(block.take(last)))
+    }
+
+    /// Brings a number to hand; it may wait, as [`take`](Self::take). When that one is to be used, another process
+    /// may have reserved a block meanwhile, and then it is not good for a lock without a history.
+    ///
+    /// # Cancellation
+    /// Safe, as [`take`](Self::take).
+    pub(crate) async fn fetch(&self, last: Last, locks: usize) -> Result<(), ClusterError> {
+        let mut block = self.block.lock().await;
+        if self.is_good(&block, last)? { Ok(()) } else { self.renew(&mut block, last.floor(), locks).await }
+    }
+
+    fn is_good(&self, block: &Block, last: Last) -> Result<bool, ClusterError> {
+        let enough = block.next.max(last.floor() + 1) <= block.end;
+        Ok(enough
             && match last {
                 Last::Known(_) => true,
                 Last::AtLeast(_) => read_mark(&self.root)? == Some(block.end),
-            };
-        if !good {
-            self.renew(&mut block, last.floor(), locks).await?;
-        }
-        let number = block.next.max(last.floor() + 1);
-        block.next = number + 1;
-        Ok(number)
+            })
     }
 
     /// Makes sure that `locks` numbers above `floor` are at hand, so that a fail-over need not wait for
@@ -165,16 +199,24 @@ impl TermNumbers {
             }
             if begun.elapsed() >= PATIENCE {
                 let holders = fs::metadata(&path).map(|file| kernel_locks::snapshot().of(&file));
-                let text = format!(
-                    "`{}` has been locked for {PATIENCE:?} by {}: no term can begin until that one unlocks it or ends",
-                    path.display(),
-                    kernel_locks::named(&holders.unwrap_or_default())
-                );
+                let who = kernel_locks::named(&holders.unwrap_or_default());
+                let text =
+                    format!("`{}` has been locked for {PATIENCE:?} by {who}: {NO_TERM}", path.display());
                 return Err(ClusterError::Unusable(text, None));
             }
             tokio::time::sleep(RETRY).await;
         }
     }
+}
+
+/// Who has the lock on the mark now, in words, unless it is a member that is about to give it back.
+pub(crate) fn locked_by(root: &Path, locks: &Snapshot) -> Option<String> {
+    let path = root.join(MARK_LOCK);
+    let holders = locks.of(&fs::metadata(&path).ok()?);
+    let members = locks.of(&fs::metadata(root).ok()?);
+    let lasts = |holder: &u32| !members.contains(holder) || kernel_locks::is_stopped(*holder);
+    let who = kernel_locks::named(&holders);
+    holders.iter().any(lasts).then(|| format!("`{}` is locked by {who}: {NO_TERM}", path.display()))
 }
 
 /// Raises the mark; `None`: another process was faster, or has it locked.
@@ -194,7 +236,8 @@ fn try_reserve(root: &Path, floor: u64, size: u64) -> Result<Option<u64>, Cluste
         create(&path)?;
         let lock = open(&path)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Some(lock)),
+            // A lock on a file that was deleted meanwhile keeps no other process away.
+            Ok(()) => Ok(is_at(&lock, &path).then_some(lock)),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }

@@ -74,7 +74,7 @@ impl Watch {
                     }
                 }
                 () = &mut news, if !written.is_empty() => {
-                    written.drain(..).for_each(|state: Arc<LockState>| state.look(false));
+                    written.drain(..).for_each(|state: Arc<LockState>| state.look(None));
                 }
                 _ = doubts.tick() => {
                     if !self.has_events() {
@@ -104,7 +104,7 @@ impl Watch {
             self.table.note(Change::Anything);
         }
         for state in written {
-            state.look(false);
+            state.look(None);
         }
     }
 }

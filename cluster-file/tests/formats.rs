@@ -103,7 +103,9 @@ async fn members_are_seen_in_every_format() {
         fs::write(&path, sample(&name)).unwrap();
         let alive = fs::File::open(path).unwrap();
         alive.lock().unwrap();
-        let ids = || members(root.path()).into_iter().map(|member| member.id.to_string()).collect::<Vec<_>>();
+        let ids = || {
+            members(root.path()).unwrap().into_iter().map(|member| member.id.to_string()).collect::<Vec<_>>()
+        };
         assert_eq!(ids(), ["a", "host1-101"], "{name}");
     }
 }

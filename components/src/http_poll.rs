@@ -13,6 +13,7 @@
 //! | `split` | text |  | a JSON pointer to an array in the answer, `/` for the answer itself: one exchange for each item |
 //! | `dedupe` | text |  | a JSON pointer to the id in an item (or in the answer, without `split`): what was done is not done again |
 //! | `dedupe_max` | integer | `200` | how many ids are remembered beside those that the server still shows |
+//! | `duplicate_keys` | last, error | `last` | which value of a key counts that stands twice in an object of JSON, or that the answer is refused then |
 //! | `max_backoff` | duration | `5m` | the longest pause after failures, unless the server asks for a longer one |
 //! | `max_response_size` | integer | `10485760` | how many bytes the body of an answer may have |
 //! | `auth_username` | text |  | the name for basic authentication |
@@ -26,7 +27,7 @@
 //! newer one; the answer 304 makes no exchange, and neither does 204. With `cursor`, a value of each answer
 //! is sent with the next poll; an answer without one, or with an empty one, leaves the cursor as it is. With
 //! `dedupe`, items whose id was seen are left out. Without any of them, every answer is new. Cursors and ids are
-//! texts, or numbers that 64 bits hold.
+//! texts, or numbers of any length, as they are written.
 //!
 //! **Exchanges.** With `split`, one exchange for each item, in order, with the item as a JSON body and the
 //! header `http_poll.index`; otherwise one with the whole answer, as [`http:`](crate::http) receives it. An
@@ -51,7 +52,7 @@ mod position;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -66,8 +67,8 @@ use router_core::uri::EndpointUri;
 use tracing::warn;
 
 use crate::http::{
-    Authentication, BASIC_AUTHENTICATION, Backoff, ClientSettings, Clients, HttpComponent, HttpStatusError,
-    USER_AGENT, authentication, read_body, refuse_credentials, retry_after,
+    Authentication, BASIC_AUTHENTICATION, Backoff, ClientSettings, Clients, HttpComponent, USER_AGENT,
+    authentication, read_body, refuse_credentials, refused,
 };
 use crate::missed::{self, STATE_OPTION};
 use batch::Batch;
@@ -137,6 +138,12 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "how many ids are remembered beside those that the server still shows",
         ),
         option(
+            "duplicate_keys",
+            OptionKind::Choice(&["last", "error"]),
+            Some("last"),
+            "which value of a key counts that stands twice in an object of JSON, or that the answer is refused then",
+        ),
+        option(
             "max_backoff",
             OptionKind::Duration,
             Some("5m"),
@@ -195,6 +202,7 @@ impl Component for HttpPollComponent {
             // `/` is the whole answer here; in a JSON pointer that would be the empty text.
             split: split.map(|pointer| if pointer == "/" { String::new() } else { pointer }),
             dedupe,
+            unique_keys: options.text("duplicate_keys").as_deref() == Some("error"),
             dedupe_max: size("dedupe_max"),
             period: options.duration("period"),
             timeout: options.duration("timeout"),
@@ -289,6 +297,8 @@ struct Poller {
     cursor: Option<Cursor>,
     split: Option<String>,
     dedupe: Option<String>,
+    /// Whether a key that stands twice in an object makes the answer an error.
+    unique_keys: bool,
     dedupe_max: usize,
     period: Duration,
     timeout: Duration,
@@ -378,8 +388,8 @@ impl Poller {
                 return Ok(None);
             }
             if !status.is_success() {
-                let why = HttpStatusError { status: status.as_u16() }.into();
-                return Err(Failure { why, retry_after: retry_after(response.headers(), wall_clock()) });
+                let refused = refused(&response);
+                return Err(Failure { retry_after: refused.retry_after, why: refused.into() });
             }
             let body = read_body(&mut response, self.max_response_size).await?;
             Ok(Some(Answer { status, headers: std::mem::take(response.headers_mut()), body }))
@@ -435,12 +445,4 @@ impl Poller {
         self.authentication.apply(request.headers_mut())?;
         Ok(request)
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a server names a time on this clock; no authority rests on it"
-)]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }

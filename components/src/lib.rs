@@ -31,7 +31,7 @@ pub use direct::DirectComponent;
 #[cfg(feature = "file")]
 pub use file::FileComponent;
 #[cfg(feature = "http")]
-pub use http::{HttpComponent, HttpStatusError};
+pub use http::HttpComponent;
 #[cfg(feature = "http")]
 pub use http_poll::HttpPollComponent;
 #[cfg(feature = "http")]
@@ -47,7 +47,7 @@ pub use sql::SqlComponent;
 pub use telegram::TelegramComponent;
 pub use timer::TimerComponent;
 
-use router_core::registry::Registry;
+use router_core::component::Registry;
 
 /// Adds every component of this crate, with its defaults.
 pub fn register(registry: &mut Registry) {

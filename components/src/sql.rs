@@ -42,10 +42,12 @@
 //! `PostgreSQL`, a list is also an array where one is expected, as in `any(:ids)`; with `SQLite`, it is the JSON of
 //! `json_each(:ids)` and its like. `cast(:ids as text)` is the JSON as text. Anywhere else, a list is an error.
 //!
-//! **Numbers in texts.** `SQLite` converts between texts and numbers for columns alone, and only if they have a
-//! declared type. Elsewhere, a text that is a number, as headers often are, is made equal to that number; where
-//! it is compared by `<` and the like with an expression, write `cast(:count as integer)` or
-//! `cast(:count as text)`.
+//! **Types.** `PostgreSQL` knows the type of a parameter from its place. `SQLite` converts between texts and numbers
+//! for columns with a declared type and for casts, and for nothing else: `length(name) > '5'` holds for no row. So
+//! with `SQLite` a parameter is compared with a column, or one of the two sides is a cast:
+//! `length(name) > cast(:size as integer)`. Anywhere else a comparison is an error before anything runs. A value that
+//! the column does not compare as what it is, such as `abc` with an integer, fails the exchange.
+//! The guide has the table, in `docs/src/sql.md`.
 //!
 //! **In `to`.** A statement that yields rows (also one with `returning`) replaces the body and sets the
 //! header `sql.row_count`. Any other leaves the body as it is and sets `sql.update_count`: how many rows it
@@ -56,7 +58,9 @@
 //! parameters, and commits at the end. Without such a statement a row is read again by the next poll, and so
 //! is one whose exchange failed, if there is no `on_consume_failed`. Steps `sql:` of such an exchange with the
 //! same data source and password take part in the transaction: what they write is there when the row is
-//! done, is not there when it is not, and is undone when the exchange fails.
+//! done, is not there when it is not, and is undone when the exchange fails. So do those of routes that it
+//! passes through `direct:`. What is sent to `seda:` is another exchange, which takes no part: it writes on its own
+//! and, in `SQLite`, waits until the poll is over.
 //!
 //! `max_messages_per_poll` limits how many rows are read; without it, those of a poll are all in memory at once,
 //! as are those of a statement in `to`: limit them in the statement. A row of which a column cannot be read
@@ -78,9 +82,12 @@
 //!
 //! **Values** of columns become numbers, texts, booleans and JSON as far as JSON has them, and arrays of
 //! `PostgreSQL` lists. Times become text in the form of ISO 8601, or `infinity`; `numeric` becomes text so that
-//! nothing is lost, and so do `NaN` and `Infinity`; bytes become text like `\x00ff`. Other types of `PostgreSQL`,
-//! years beyond 9999, and JSON with numbers of more digits than a double has are errors that say so: cast the
-//! column to text in the statement. Two columns of one name are an error.
+//! nothing is lost, and so do `NaN` and `Infinity`; bytes become text like `\x00ff`; JSON keeps the digits of its
+//! numbers. Other types of `PostgreSQL` and years beyond 9999 are errors that say so: cast the column to text in the
+//! statement. Two columns of one name are an error.
+//!
+//! A number of JSON comes into a parameter with all its digits. `SQLite` has integers of 64 bits and floats: one that is
+//! neither is an error, unless it is stored as a text, `cast(:amount as text)`.
 //!
 //! **Refusing older leaders.** A statement can compare the term, so that a leader that was held up
 //! somewhere writes nothing any more once the next one has written:
@@ -89,12 +96,14 @@
 //! update job set last_run = :cron.scheduled_time, term = :term where name = 'nightly' and term <= :term
 //! ```
 
+mod affinity;
 mod consumer;
 mod database;
 mod escapes;
-mod json;
+mod failures;
 mod lexer;
 mod parameters;
+mod position;
 mod postgres;
 mod postgres_parameters;
 mod postgres_values;

@@ -16,7 +16,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use components::{HttpComponent, HttpPollComponent, MasterComponent, MockComponent};
-use router_core::builder::{RouteBuilder, Steps, from};
+use router_core::builder::{RouteBuilder, Steps, dynamic, from};
 use router_core::cluster::{ClusterService, MemoryCluster};
 use router_core::router::RouterBuilder;
 use serde_json::{Value, json};
@@ -197,18 +197,67 @@ async fn an_empty_cursor_does_not_begin_anew() {
 }
 
 #[tokio::test]
-async fn numbers_that_are_too_large_to_be_told_apart_are_refused() {
-    let answer = |text: &'static str| {
-        Server::start(move |number, _| match number {
-            0 => Response::new(Body::from(text)),
-            _ => json(&json!([{ "id": u64::MAX }])),
-        })
-    };
-    // The first two would be the same number, and the second item would be lost.
-    let ids = r#"[{ "id": 123456789012345678901234 }, { "id": 123456789012345678901235 }]"#;
-    let (server, mock) = (answer(ids).await, MockComponent::default());
-    run(poll(&server, "split=/&dedupe=/id"), &mock, mock.endpoint("out").wait_for(1)).await;
-    assert_eq!(bodies(&mock), [format!(r#"{{"id":{}}}"#, u64::MAX)]);
+async fn numbers_of_any_length_go_on_as_they_were_written() {
+    const ITEMS: &str = r#"{"next": 123456789012345678901234567890, "items": [
+        {"id": 123456789012345678901234, "amount": 123456789012345678901234567890.10},
+        {"id": 123456789012345678901235, "amount": 0.1000000000000000055511151231257827},
+        {"id": 1E2, "amount": 1E2}]}"#;
+    let server = Server::start(|_, _| Response::new(Body::from(ITEMS))).await;
+    let receiver = Server::start(|_, request| {
+        assert_eq!(
+            request.headers()["x-amount"].to_str().unwrap(),
+            request.uri().path().rsplit('/').next().unwrap()
+        );
+        status(204)
+    })
+    .await;
+    let route = poll(&server, "split=/items&dedupe=/id&cursor=/next&cursor_parameter=after")
+        .to("mock:in")
+        .set_header("x-amount", "${body.amount}")
+        .to_dynamic(dynamic(format!(
+            "http:{}/${{header.http_poll.id}}/${{body.amount}}?http_method=PUT",
+            receiver.address
+        )));
+    let mock = MockComponent::default();
+    let out = mock.endpoint("out");
+    run(route, &mock, async {
+        tokio::join!(out.wait_for(3), server.wait_for(2));
+    })
+    .await;
+    let bodies = mock.endpoint("in").received();
+    let bodies = bodies.iter().map(|exchange| exchange.message.body.to_string()).collect::<Vec<_>>();
+    assert_eq!(
+        bodies,
+        [
+            r#"{"id":123456789012345678901234,"amount":123456789012345678901234567890.10}"#,
+            r#"{"id":123456789012345678901235,"amount":0.1000000000000000055511151231257827}"#,
+            r#"{"id":1E2,"amount":1E2}"#,
+        ]
+    );
+    let paths = receiver.requests();
+    assert_eq!(
+        paths,
+        [
+            "/123456789012345678901234/123456789012345678901234567890.10",
+            "/123456789012345678901235/0.1000000000000000055511151231257827",
+            "/1E2/1E2",
+        ]
+    );
+    assert_eq!(server.requests()[1], "/items?after=123456789012345678901234567890");
+}
+
+#[tokio::test]
+async fn a_key_that_stands_twice_is_refused_where_that_is_asked_for() {
+    let server = Server::start(|number, _| {
+        Response::new(Body::from(if number == 0 { r#"[{"a": 1, "a": 2}]"# } else { r#"[{"a": 3}]"# }))
+    });
+    let (server, mock) = (server.await, MockComponent::default());
+    run(poll(&server, "split=/&duplicate_keys=error"), &mock, mock.endpoint("out").wait_for(1)).await;
+    assert_eq!(bodies(&mock)[0], r#"{"a":3}"#);
+    let server = Server::start(|_, _| Response::new(Body::from(r#"[{"a": 1, "a": 2}]"#))).await;
+    let mock = MockComponent::default();
+    run(poll(&server, "split=/"), &mock, mock.endpoint("out").wait_for(1)).await;
+    assert_eq!(bodies(&mock)[0], r#"{"a":2}"#);
 }
 
 #[tokio::test]

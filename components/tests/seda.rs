@@ -14,8 +14,9 @@ use components::{MasterComponent, MockComponent, SedaComponent, TimerComponent};
 use router_core::builder::{RouteBuilder, Steps, from};
 use router_core::cluster::{ClusterService, LockName, MemoryCluster};
 use router_core::exchange::Exchange;
+use router_core::failure::{ErrorKind, Failure};
 use router_core::router::{Router, RouterBuilder, Shutdown};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 fn builder(mock: &MockComponent) -> RouterBuilder {
     RouterBuilder::new()
@@ -37,6 +38,11 @@ async fn send(router: &Router, uri: &str, body: &str) -> Result<Exchange, String
     let mut exchange = Exchange::new(body);
     let sent = router.producer(uri).unwrap().process(&mut exchange).await;
     sent.map(|()| exchange).map_err(|error| error.to_string())
+}
+
+async fn kind_of_failure(router: &Router, uri: &str) -> ErrorKind {
+    let sent = router.producer(uri).unwrap().process(&mut Exchange::new("x")).await;
+    Failure::of(sent.unwrap_err()).kind
 }
 
 /// Lets the routes start: one that is stopped before its first moment has never consumed.
@@ -111,6 +117,7 @@ async fn a_full_queue_refuses_or_makes_its_sender_wait() {
         }
         let refused = send(&router, "seda:work", "3").await.unwrap_err();
         assert_eq!(refused, "the queue `seda:work` is full");
+        assert_eq!(kind_of_failure(&router, "seda:work").await, ErrorKind::Unavailable);
         let impatient = "seda:work?block_when_full=true&offer_timeout=1s";
         assert!(send(&router, impatient, "3").await.is_err());
         send(&router, "seda:work?block_when_full=true", "4").await.unwrap();
@@ -343,4 +350,43 @@ async fn nothing_of_a_term_that_has_ended_runs_behind_a_queue() {
         })
         .await;
     assert_eq!(mock.endpoint("out").received().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exchange_may_pass_through_a_queue_any_number_of_times() {
+    let mock = MockComponent::default();
+    let retry = from("seda:retry")
+        .delay("10ms")
+        .process(|exchange| {
+            let rounds = exchange.message.body.to_string().parse::<usize>()?;
+            exchange.message.body = (rounds + 1).to_string().into();
+            Ok(())
+        })
+        .choice(|choice| {
+            choice.when("${body} < 500", |again| again.to("seda:retry")).otherwise(|done| done.to("mock:out"))
+        });
+    let router = build(&mock, [retry]);
+    let work = async {
+        settle().await;
+        send(&router, "seda:retry", "0").await.unwrap();
+        let done = timeout(Duration::from_secs(60), mock.endpoint("out").wait_for(1)).await;
+        assert!(done.is_ok(), "the exchange has not come through");
+    };
+    assert_eq!(router.run_until(work).await, Shutdown::Drained);
+    assert_eq!(bodies(&mock), ["500"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queued_exchange_is_another_one_that_names_its_parent() {
+    let mock = MockComponent::default();
+    let router = build(&mock, [from("seda:work").set_header("by", "work").to("mock:out")]);
+    let work = async {
+        settle().await;
+        let sent = send(&router, "seda:work?wait_for_task_to_complete=always", "a").await.unwrap();
+        let got = mock.endpoint("out").received().remove(0);
+        assert_eq!((sent.parent_id, got.parent_id), (None, Some(sent.id)));
+        assert_ne!(got.id, sent.id);
+        assert_eq!(sent.message.headers.get("by"), Some(&"work".into()), "it comes back changed");
+    };
+    let _ = router.run_until(work).await;
 }

@@ -3,6 +3,9 @@
 //! A [`Component`] turns URIs into [`Endpoint`]s. An endpoint makes [`Consumer`]s (for `from`) and
 //! [`Processor`]s (for `to`), as often as asked. See the `timer` component for a complete one.
 
+mod registry;
+mod uses;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 
@@ -10,12 +13,16 @@ use async_trait::async_trait;
 
 use crate::cluster::ClusterService;
 use crate::error::{BoxError, ConfigError, ConfigErrors, Severity};
-use crate::exchange::Exchange;
-use crate::options::{ComponentDescription, uses};
-use crate::pipeline::{Pipeline, contain_panic};
-use crate::registry::Registry;
+use crate::options::ComponentDescription;
+use crate::panic::contain_panic;
+use crate::pipeline::Pipeline;
 use crate::stop::Stop;
 use crate::uri::EndpointUri;
+
+pub use crate::flight::Waiting;
+pub use crate::processor::Processor;
+pub use registry::Registry;
+pub(crate) use uses::check as check_uses;
 
 /// A kind of endpoint, found by the scheme of its URIs.
 pub trait Component: Send + Sync {
@@ -55,8 +62,21 @@ pub trait Endpoint: Send + Sync {
 
     /// Whether what is sent to the local address has passed the route that consumes it when `process` returns, as with
     /// `direct:`. Routes that call each other so without a condition would never end, which is a configuration error.
-    fn is_synchronous(&self) -> bool {
+    /// `under_term` tells whether the exchanges of the caller have a term.
+    fn is_synchronous(&self, under_term: bool) -> bool {
+        let _ = under_term;
         false
+    }
+
+    /// Whether each exchange of its consumer has a term, as with `master:`.
+    fn has_term(&self) -> bool {
+        false
+    }
+
+    /// Takes what waits here for the consumer of this endpoint, in a queue of this process. To be called when there will
+    /// be no consumer any more: each of these exchanges is dropped, and the router tells of it. By default none waits.
+    fn abandon(&self) -> Vec<Waiting> {
+        Vec::new()
     }
 }
 
@@ -92,19 +112,6 @@ pub async fn run_contained(
     stop: Stop,
 ) -> Result<(), BoxError> {
     contain_panic(consumer.run(pipeline, stop)).await
-}
-
-/// A step or sink that works on an exchange.
-#[async_trait]
-pub trait Processor: Send + Sync {
-    /// Works on the exchange.
-    ///
-    /// # Errors
-    /// Any error; the route's error handler takes it from there.
-    ///
-    /// # Cancellation
-    /// The future may be dropped at any await when the route is aborted.
-    async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError>;
 }
 
 /// What a component may use to build an endpoint.
@@ -144,7 +151,7 @@ impl BuildContext<'_> {
         let component = self.registry.component(uri)?;
         let description = component.description();
         let uri = uri.with_path_beside(description.path.key)?;
-        let mut errors = uses::check(description, &uri, self);
+        let mut errors = check_uses(description, &uri, self);
         let endpoint = errors.collect(component.endpoint(&uri, self));
         self.warnings.borrow_mut().extend(errors.into_warnings()?);
         Ok(endpoint.unwrap_or_else(|| unreachable!("what is missing is an error")))

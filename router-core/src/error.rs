@@ -1,4 +1,4 @@
-//! Errors: [`ConfigError`] before anything runs, [`RouteError`] when an exchange fails.
+//! [`ConfigError`]: what is wrong with a configuration, before anything runs; and what all errors share.
 
 mod render;
 
@@ -10,7 +10,6 @@ use std::sync::Arc;
 use annotate_snippets::Renderer;
 use smol_str::SmolStr;
 
-use crate::cluster::LeadershipLost;
 use crate::source::{Origin, SourceFile, SourceText};
 
 /// Any error of user code and of components.
@@ -284,61 +283,6 @@ impl fmt::Debug for ConfigErrors {
 
 impl Error for ConfigErrors {}
 
-/// Why an exchange ended without success, and where.
-#[derive(Debug)]
-pub struct RouteError {
-    pub(crate) route_id: SmolStr,
-    pub(crate) step: String,
-    pub(crate) cause: Cause,
-}
-
-/// What went wrong in a step.
-#[derive(Debug)]
-pub(crate) enum Cause {
-    /// The step returned an error.
-    Failed(BoxError),
-    /// The step panicked; the text is the panic's message.
-    Panicked(String),
-    /// The exchange's term ended before a side effect, which therefore did not happen.
-    LeadershipLost(LeadershipLost),
-}
-
-impl RouteError {
-    /// The route in which the exchange failed.
-    #[must_use]
-    pub fn route_id(&self) -> &str {
-        &self.route_id
-    }
-
-    /// Whether the exchange was ended because its member no longer leads. Its source must not be told
-    /// that it was processed.
-    #[must_use]
-    pub fn is_leadership_lost(&self) -> bool {
-        matches!(self.cause, Cause::LeadershipLost(_))
-    }
-}
-
-impl fmt::Display for RouteError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "route `{}`, {} ", self.route_id, self.step)?;
-        match &self.cause {
-            Cause::Failed(_) => formatter.write_str("failed"),
-            Cause::Panicked(message) => write!(formatter, "panicked: {message}"),
-            Cause::LeadershipLost(_) => formatter.write_str("was not run to its end"),
-        }
-    }
-}
-
-impl Error for RouteError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.cause {
-            Cause::Failed(error) => Some(&**error),
-            Cause::Panicked(_) => None,
-            Cause::LeadershipLost(lost) => Some(lost),
-        }
-    }
-}
-
 /// Prints an error and its sources, `outer: inner: innermost`. The only place that does: no `Display`
 /// of ours prints its own source.
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));
@@ -394,16 +338,5 @@ mod tests {
         let printed = error.to_string();
         assert!(printed.contains("router-core/src/error.rs:"), "{printed}");
         assert!(printed.contains("^^^^^ did you mean `period`?"), "{printed}");
-    }
-
-    #[test]
-    fn a_chain_names_each_error_once() {
-        let inner = std::io::Error::other("disk on fire");
-        let error = RouteError {
-            route_id: "r".into(),
-            step: "step 1 (to `x:y`)".into(),
-            cause: Cause::Failed(inner.into()),
-        };
-        assert_eq!(Chain(&error).to_string(), "route `r`, step 1 (to `x:y`) failed: disk on fire");
     }
 }

@@ -1,25 +1,46 @@
 //! [`Exchange`]: what travels through a route.
 
+mod call;
+
 use std::cell::Cell;
 use std::fmt;
+use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::task::Poll;
+use std::time::Duration;
 
-use bytes::Bytes;
-use smol_str::SmolStr;
-
-use crate::cluster::Term;
-use crate::value::{Value, ValueMap};
+pub use crate::body::{Body, BodyKind};
+use crate::cluster::{LeadershipLost, Term};
+use crate::outcome::Exception;
+use crate::value::ValueMap;
+use call::CallContext;
 
 /// One message on its way through a route, with what the route notes about it.
 ///
 /// The pipeline owns it while it travels; steps see `&mut Exchange`. Fields are public where every
 /// value is valid.
+///
+/// What becomes another exchange is made by [`fork`](Self::fork). A clone is the same exchange once more, for those
+/// who keep it or look at it. What is moved stays what it is.
+///
+/// | | fork | clone | moved |
+/// |---|---|---|---|
+/// | `id` | a new one; `parent_id` is that of the original | the same | the same |
+/// | `message`, `properties` | shared | shared | the same |
+/// | every term | kept | kept | kept |
+/// | the [error](Self::exception) that is handled | kept | kept | until it is handled |
+/// | what was [lent](Self::lend), a transaction for example | no | no | until the lender takes it back |
+/// | how deep in calls of routes it is | not at all | not at all | as before |
+///
+/// No copy counts as work under a term, and none is waited for at a shutdown: that is for those who run it.
 #[derive(Clone, Debug)]
 pub struct Exchange {
     /// Which exchange this is, unique among all replicas.
     pub id: ExchangeId,
+    /// The exchange that this one was made from.
+    pub parent_id: Option<ExchangeId>,
     /// Headers and body.
     pub message: Message,
     /// Notes of the route about this exchange; they never leave the process.
@@ -29,8 +50,9 @@ pub struct Exchange {
     pub term: Option<Term>,
     /// The terms of `master:` routes that called the one which set `term`, outermost first.
     pub(crate) outer_terms: Vec<Term>,
-    /// How many routes this exchange is in, one calling the other.
-    pub(crate) depth: u16,
+    /// The error that is being handled.
+    exception: Option<Arc<Exception>>,
+    call: CallContext,
 }
 
 impl Exchange {
@@ -39,17 +61,58 @@ impl Exchange {
     pub fn new(body: impl Into<Body>) -> Self {
         Self {
             id: ExchangeId::next(),
+            parent_id: None,
             message: Message { headers: ValueMap::default(), body: body.into() },
             properties: ValueMap::default(),
             term: None,
             outer_terms: Vec::new(),
-            depth: 0,
+            exception: None,
+            call: CallContext::default(),
         }
+    }
+
+    /// The error that is being handled: for the dead letter endpoint, and for what it makes of this exchange.
+    #[must_use]
+    pub fn exception(&self) -> Option<&Exception> {
+        self.exception.as_deref()
+    }
+
+    /// Sets the error that is being handled until the returned value is dropped.
+    pub(crate) fn handle(&mut self, exception: Exception) -> Handled<'_> {
+        let before = self.exception.replace(Arc::new(exception));
+        Handled { exchange: self, before }
+    }
+
+    /// Another exchange, made from this one: with an id of its own, the same message and properties, and under every
+    /// term of this one.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { id: ExchangeId::next(), parent_id: Some(self.id), ..self.clone() }
     }
 
     /// Every term under which this exchange runs. A side effect needs all of them.
     pub(crate) fn terms(&self) -> impl Iterator<Item = &Term> {
         self.outer_terms.iter().chain(&self.term)
+    }
+
+    /// Whether each of them is valid.
+    pub(crate) fn check_terms(&self) -> Result<(), LeadershipLost> {
+        self.terms().try_for_each(Term::check)
+    }
+
+    /// Waits, but not beyond the end of a term: there is nothing to wait for then.
+    pub(crate) async fn pause(&self, pause: Duration) {
+        let mut ends = self.terms().map(|term| Box::pin(term.expired())).collect::<Vec<_>>();
+        let is_over =
+            poll_fn(|context| match ends.iter_mut().any(|end| end.as_mut().poll(context).is_ready()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            });
+        tokio::select! {
+            biased;
+            () = is_over => {}
+            () = tokio::time::sleep(pause) => {}
+        }
     }
 
     /// Sets the term until the returned value is dropped.
@@ -73,6 +136,18 @@ impl Drop for Stamped<'_> {
     }
 }
 
+/// An exchange whose error is being handled. Dropping it gives the exchange back as it was.
+pub(crate) struct Handled<'a> {
+    pub(crate) exchange: &'a mut Exchange,
+    before: Option<Arc<Exception>>,
+}
+
+impl Drop for Handled<'_> {
+    fn drop(&mut self) {
+        self.exchange.exception = self.before.take();
+    }
+}
+
 /// Headers and body of an exchange.
 #[derive(Clone, Debug, Default)]
 pub struct Message {
@@ -80,97 +155,6 @@ pub struct Message {
     pub headers: ValueMap,
     /// The payload.
     pub body: Body,
-}
-
-/// The payload of a message. Cloning shares it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Body {
-    /// No payload.
-    #[default]
-    Empty,
-    /// UTF-8 text.
-    Text(SmolStr),
-    /// Bytes.
-    Bytes(Bytes),
-    /// A JSON value.
-    Json(Arc<serde_json::Value>),
-}
-
-impl Body {
-    /// The JSON value of this body: itself, or what its text or bytes parse to.
-    ///
-    /// # Errors
-    /// When text or bytes are not JSON. An empty body is JSON `null`.
-    pub fn to_json(&self) -> Result<Arc<serde_json::Value>, serde_json::Error> {
-        match self {
-            Self::Empty => Ok(Arc::new(serde_json::Value::Null)),
-            Self::Text(text) => serde_json::from_str(text).map(Arc::new),
-            Self::Bytes(bytes) => serde_json::from_slice(bytes).map(Arc::new),
-            Self::Json(json) => Ok(Arc::clone(json)),
-        }
-    }
-
-    /// This body as a value of the expression language.
-    #[must_use]
-    pub fn to_value(&self) -> Value {
-        match self {
-            Self::Empty => Value::Null,
-            Self::Text(text) => Value::Text(text.clone()),
-            Self::Bytes(bytes) => Value::Bytes(bytes.clone()),
-            Self::Json(json) => Value::Json(Arc::clone(json)),
-        }
-    }
-}
-
-impl fmt::Display for Body {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.to_value().fmt(formatter)
-    }
-}
-
-impl From<()> for Body {
-    fn from((): ()) -> Self {
-        Self::Empty
-    }
-}
-
-impl From<&str> for Body {
-    fn from(text: &str) -> Self {
-        Self::Text(text.into())
-    }
-}
-
-impl From<String> for Body {
-    fn from(text: String) -> Self {
-        Self::Text(text.into())
-    }
-}
-
-impl From<Bytes> for Body {
-    fn from(bytes: Bytes) -> Self {
-        Self::Bytes(bytes)
-    }
-}
-
-impl From<serde_json::Value> for Body {
-    fn from(json: serde_json::Value) -> Self {
-        Self::Json(Arc::new(json))
-    }
-}
-
-/// Numbers and booleans become JSON, which keeps their type.
-impl From<Value> for Body {
-    fn from(value: Value) -> Self {
-        match value {
-            Value::Null => Self::Empty,
-            Value::Boolean(flag) => Self::Json(Arc::new(flag.into())),
-            Value::Integer(number) => Self::Json(Arc::new(number.into())),
-            Value::Float(number) => Self::Json(Arc::new(number.into())),
-            Value::Text(text) => Self::Text(text),
-            Value::Bytes(bytes) => Self::Bytes(bytes),
-            Value::Json(json) => Self::Json(json),
-        }
-    }
 }
 
 /// A number that is unique in the process; its text adds a part drawn at random for each process, so
@@ -212,7 +196,9 @@ impl fmt::Display for ExchangeId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::{Member, TermControl};
     use std::collections::HashSet;
+    use std::sync::Arc;
 
     #[test]
     fn ids_of_all_threads_are_unique() {
@@ -223,9 +209,41 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_bytes_parses_as_json() {
-        let body = Body::from(Bytes::from_static(b"{\"a\":1}"));
-        assert_eq!(*body.to_json().unwrap(), serde_json::json!({"a": 1}));
-        assert!(Body::from("{").to_json().is_err());
+    fn a_fork_is_another_exchange_and_a_clone_the_same_one_and_neither_is_lent_anything() {
+        let mut exchange = Exchange::new("text");
+        exchange.properties.set("a", 1);
+        let transaction = Arc::new(7_u8);
+        exchange.lend(&transaction);
+        let entered = exchange.enter();
+        let (fork, clone) = (entered.exchange.fork(), entered.exchange.clone());
+        assert_eq!((fork.depth(), clone.depth(), entered.exchange.depth()), (0, 0, 1));
+        drop(entered);
+        assert_eq!((clone.id, clone.parent_id), (exchange.id, None));
+        assert_ne!(fork.id, exchange.id);
+        assert_eq!(fork.parent_id, Some(exchange.id));
+        for copy in [&fork, &clone] {
+            assert_eq!(copy.message.body, exchange.message.body);
+            assert_eq!(copy.properties, exchange.properties);
+            assert_eq!(copy.lent::<u8>().count(), 0);
+        }
+        let moved = std::mem::replace(&mut exchange, Exchange::new(()));
+        assert_eq!(moved.lent::<u8>().map(|lent| *lent).collect::<Vec<_>>(), [7]);
+        assert_eq!(moved.lent::<u16>().count(), 0);
+        drop(transaction);
+        assert_eq!(moved.lent::<u8>().count(), 0, "the lender has taken it back");
+    }
+
+    #[test]
+    fn a_fork_and_a_clone_run_under_every_term() {
+        let term = |lock: &str| {
+            let lock = lock.parse().unwrap();
+            TermControl::new(lock, 1, Member::new("a"), None).term().clone()
+        };
+        let mut exchange = Exchange::new(());
+        let outer = exchange.stamp(term("outer"));
+        let inner = outer.exchange.stamp(term("inner"));
+        for copy in [inner.exchange.fork(), inner.exchange.clone()] {
+            assert_eq!(copy.terms().map(|term| term.lock().as_str()).collect::<Vec<_>>(), ["outer", "inner"]);
+        }
     }
 }

@@ -8,12 +8,13 @@
 //! | placeholder | value |
 //! |---|---|
 //! | `${body}` | the body |
-//! | `${body.items.0.name}` | a field of a JSON body, also where it is still text |
+//! | `${body.items.0.name}` | a field of a JSON body, also where it is still text; null where it is not there, an error where the body is no JSON |
 //! | `${header.NAME}`, `${property.NAME}` | a header, a property; nothing where it is not set |
 //! | `${exchange_id}`, `${route_id}` | which exchange, which route |
 //! | `${lock}` | the lock that `master:` leads; nothing outside of it |
 //! | `${term}` | the number of the term under which the exchange runs; nothing outside of `master:` |
 //! | `${node}` | the name of this member |
+//! | `${exception.message}`, `.kind`, `.route`, `.step`, `.code`, `.retry_after` | the error, while it is handled: in what the dead letter endpoint does; nothing elsewhere |
 //!
 //! Why not a template crate: their expression languages read `${header.Content-Type}` as a subtraction,
 //! know no `contains` or `&&` outside of a placeholder, and allocate on every evaluation.
@@ -23,13 +24,17 @@ mod parse;
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
-use smol_str::SmolStr;
+use smol_str::{SmolStr, format_smolstr};
 
-use crate::definition::{ExpressionDefinition, PredicateDefinition};
+use crate::body::Needs;
 use crate::error::{BoxError, ConfigErrors};
-use crate::exchange::{Body, Exchange};
+use crate::exchange::Exchange;
+use crate::failure::Failure;
+use crate::outcome::Exception;
 use crate::value::{NoOrder, Value};
+use crate::written::{ExpressionDefinition, PredicateDefinition};
 
 pub(crate) use parse::{Piece, pieces, variable};
 
@@ -58,6 +63,18 @@ pub(crate) enum Variable {
     Lock,
     Term,
     Node,
+    Exception(ExceptionField),
+}
+
+/// What can be read of the error that is handled.
+#[derive(Clone, Copy)]
+pub(crate) enum ExceptionField {
+    Message,
+    Kind,
+    Route,
+    Step,
+    Code,
+    RetryAfter,
 }
 
 /// What holds for an exchange or not.
@@ -107,11 +124,26 @@ impl Expression {
         }
     }
 
-    pub(crate) fn evaluate(&self, exchange: &Exchange, scope: Scope<'_>) -> Value {
+    /// What it needs of the body.
+    pub(crate) fn needs(&self) -> Needs {
         match self {
-            Self::Constant(value) => value.clone(),
+            Self::Constant(_) => Needs::Nothing,
+            Self::Variable(variable) => variable.needs(),
+            Self::Template(parts) => parts.iter().map(Part::needs).max().unwrap_or_default(),
+            // It sees the whole exchange.
+            Self::Function(_) => Needs::Whole,
+        }
+    }
+
+    /// The value. It waits for nothing: what it [needs](Self::needs) is there, or it is an error.
+    ///
+    /// # Errors
+    /// When it asks for a field of a body that is no JSON.
+    pub(crate) fn evaluate(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<Value, BoxError> {
+        match self {
+            Self::Constant(value) => Ok(value.clone()),
             Self::Variable(variable) => variable.evaluate(exchange, scope),
-            Self::Function(function) => function(exchange),
+            Self::Function(function) => Ok(function(exchange)),
             Self::Template(parts) => {
                 let mut text = String::new();
                 for part in parts {
@@ -119,44 +151,85 @@ impl Expression {
                         Part::Text(piece) => text.push_str(piece),
                         // Writing into a string cannot fail.
                         Part::Variable(variable) => {
-                            let _ = write!(text, "{}", variable.evaluate(exchange, scope));
+                            let _ = write!(text, "{}", variable.evaluate(exchange, scope)?);
                         }
                     }
                 }
-                text.into()
+                Ok(text.into())
             }
         }
     }
 }
 
-impl Variable {
-    pub(crate) fn evaluate(&self, exchange: &Exchange, scope: Scope<'_>) -> Value {
+impl Part {
+    fn needs(&self) -> Needs {
         match self {
-            Self::Body => exchange.message.body.to_value(),
-            Self::BodyField(path) => body_field(&exchange.message.body, path),
-            Self::Header(name) => exchange.message.headers.get(name).cloned().unwrap_or_default(),
-            Self::Property(name) => exchange.properties.get(name).cloned().unwrap_or_default(),
-            Self::ExchangeId => smol_str::format_smolstr!("{}", exchange.id).into(),
-            Self::RouteId => scope.route_id.clone().into(),
-            Self::Lock => exchange.term.as_ref().map_or(Value::Null, |term| term.lock().as_str().into()),
-            Self::Term => exchange.term.as_ref().map_or(Value::Null, |term| term.number().into()),
-            Self::Node => scope.node.clone().into(),
+            Self::Text(_) => Needs::Nothing,
+            Self::Variable(variable) => variable.needs(),
         }
     }
 }
 
-fn body_field(body: &Body, path: &[SmolStr]) -> Value {
-    let Ok(json) = body.to_json() else { return Value::Null };
-    let mut value = &*json;
-    for name in path {
-        let inner = match value {
-            serde_json::Value::Array(items) => name.parse().ok().and_then(|index: usize| items.get(index)),
-            other => other.get(name.as_str()),
-        };
-        let Some(inner) = inner else { return Value::Null };
-        value = inner;
+impl Variable {
+    pub(crate) fn needs(&self) -> Needs {
+        match self {
+            Self::Body => Needs::Whole,
+            Self::BodyField(_) => Needs::Json,
+            _ => Needs::Nothing,
+        }
     }
-    value.into()
+
+    pub(crate) fn evaluate(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<Value, BoxError> {
+        Ok(match self {
+            Self::Body => exchange.message.body.to_value(),
+            Self::BodyField(path) => {
+                let field = exchange.message.body.field(path);
+                field.map_err(|error| {
+                    Failure::data(format!("`${{body.{}}}`: the body is no JSON: {error}", path.join(".")))
+                })?
+            }
+            Self::Header(name) => exchange.message.headers.get(name).cloned().unwrap_or_default(),
+            Self::Property(name) => exchange.properties.get(name).cloned().unwrap_or_default(),
+            Self::ExchangeId => format_smolstr!("{}", exchange.id).into(),
+            Self::RouteId => scope.route_id.clone().into(),
+            Self::Lock => exchange.term.as_ref().map_or(Value::Null, |term| term.lock().as_str().into()),
+            Self::Term => exchange.term.as_ref().map_or(Value::Null, |term| term.number().into()),
+            Self::Node => scope.node.clone().into(),
+            Self::Exception(field) => {
+                exchange.exception().map_or(Value::Null, |exception| field.of(exception))
+            }
+        })
+    }
+}
+
+impl ExceptionField {
+    /// All of them, by their names.
+    pub(crate) const ALL: [(&'static str, Self); 6] = [
+        ("message", Self::Message),
+        ("kind", Self::Kind),
+        ("route", Self::Route),
+        ("step", Self::Step),
+        ("code", Self::Code),
+        ("retry_after", Self::RetryAfter),
+    ];
+
+    fn of(self, exception: &Exception) -> Value {
+        match self {
+            Self::Message => exception.message.clone().into(),
+            Self::Kind => exception.kind.name().into(),
+            Self::Route => exception.route_id.clone().into(),
+            Self::Step => exception.step.clone().into(),
+            Self::Code => exception.code.clone().map_or(Value::Null, Value::from),
+            Self::RetryAfter => {
+                // As a duration is written, so that a `delay` takes it.
+                let written = |pause: Duration| match pause.subsec_millis() {
+                    0 => format_smolstr!("{}s", pause.as_secs()),
+                    _ => format_smolstr!("{}ms", pause.as_millis()),
+                };
+                exception.retry_after.map_or(Value::Null, |pause| written(pause).into())
+            }
+        }
+    }
 }
 
 impl Predicate {
@@ -167,13 +240,25 @@ impl Predicate {
         }
     }
 
+    /// What it needs of the body.
+    pub(crate) fn needs(&self) -> Needs {
+        match self {
+            Self::Operand(operand) => operand.needs(),
+            Self::Compare(comparison) => comparison.left.needs().max(comparison.right.needs()),
+            Self::Not(inner) => inner.needs(),
+            Self::And(left, right) | Self::Or(left, right) => left.needs().max(right.needs()),
+            // It sees the whole exchange.
+            Self::Function(_) => Needs::Whole,
+        }
+    }
+
     /// Whether it holds.
     ///
     /// # Errors
-    /// When it compares values that have no order.
+    /// When it compares values that have no order, or asks for a field of a body that is no JSON.
     pub(crate) fn holds(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<bool, BoxError> {
         Ok(match self {
-            Self::Operand(operand) => operand.evaluate(exchange, scope).is_truthy(),
+            Self::Operand(operand) => operand.evaluate(exchange, scope)?.is_truthy(),
             Self::Compare(comparison) => comparison.holds(exchange, scope)?,
             Self::Not(inner) => !inner.holds(exchange, scope)?,
             Self::And(left, right) => left.holds(exchange, scope)? && right.holds(exchange, scope)?,
@@ -185,9 +270,11 @@ impl Predicate {
 
 impl Comparison {
     fn holds(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<bool, BoxError> {
-        let (left, right) = (self.left.evaluate(exchange, scope), self.right.evaluate(exchange, scope));
+        let (left, right) = (self.left.evaluate(exchange, scope)?, self.right.evaluate(exchange, scope)?);
         let holds = self.operator.holds(&left, &right);
-        holds.map_err(|no_order| format!("`{}` cannot be decided: {no_order}", self.written).into())
+        holds.map_err(|no_order| {
+            Failure::data(format!("`{}` cannot be decided: {no_order}", self.written)).into()
+        })
     }
 }
 
@@ -211,12 +298,18 @@ impl Operator {
 mod tests {
     use super::*;
     use crate::source::SourceText;
+    use crate::value::{Json, Number};
 
     const ROUTE: SmolStr = SmolStr::new_static("clock");
     const NODE: SmolStr = SmolStr::new_static("a");
 
+    const AMOUNT: &str = "123456789012345678901234567890.10";
+
     fn exchange() -> Exchange {
         let mut exchange = Exchange::new(serde_json::json!({"user": {"name": "Ann"}, "items": [7, 8]}));
+        let mut body = exchange.message.body.to_json().unwrap().as_object().unwrap().clone();
+        body.insert("amount", AMOUNT.parse::<Number>().unwrap());
+        exchange.message.body = Json::from(body).into();
         exchange.message.headers.set("Content-Type", "text/plain");
         exchange.message.headers.set("count", 10);
         exchange.properties.set("flag", true);
@@ -226,7 +319,7 @@ mod tests {
     fn evaluate(text: &str) -> Value {
         let definition = ExpressionDefinition::Text(SourceText::from_code(text));
         let scope = Scope { route_id: &ROUTE, node: &NODE };
-        Expression::compile(&definition).unwrap().evaluate(&exchange(), scope)
+        Expression::compile(&definition).unwrap().evaluate(&exchange(), scope).unwrap()
     }
 
     fn holds(text: &str) -> bool {
@@ -276,7 +369,57 @@ mod tests {
     fn fields_of_a_json_body_are_reached_by_path() {
         assert_eq!(evaluate("${body.user.name}"), "Ann".into());
         assert_eq!(evaluate("${body.items.1}"), 8.into());
+        assert_eq!(evaluate("${body.amount}").to_string(), AMOUNT);
         assert_eq!(evaluate("${body.items.9}${body.nobody.name}"), "".into());
+    }
+
+    #[test]
+    fn a_field_of_a_body_that_is_no_json_is_an_error_where_it_is_asked_for() {
+        let scope = Scope { route_id: &ROUTE, node: &NODE };
+        let mut exchange = Exchange::new("a < b");
+        exchange.message.headers.set("kind", "text");
+        let expression = |text: &str| {
+            let definition = ExpressionDefinition::Text(SourceText::from_code(text));
+            Expression::compile(&definition).unwrap()
+        };
+        let predicate = |text: &str| {
+            let definition = PredicateDefinition::Text(SourceText::from_code(text));
+            Predicate::compile(&definition).unwrap()
+        };
+        for text in ["${body.user.name}", "hello ${body.user.name}"] {
+            let error = expression(text).evaluate(&exchange, scope).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                "`${body.user.name}`: the body is no JSON: expected a value at line 1 column 1"
+            );
+        }
+        let guarded = predicate("${header.kind} == 'json' && ${body.user.name} == 'Ann'");
+        assert!(!guarded.holds(&exchange, scope).unwrap());
+        assert!(predicate("${body.user} == null").holds(&exchange, scope).is_err());
+        // An empty text is no JSON, and no body is null.
+        assert!(predicate("!${body.user}").holds(&Exchange::new(""), scope).is_err());
+        assert!(predicate("${body.user} == null").holds(&Exchange::new(()), scope).unwrap());
+    }
+
+    #[test]
+    fn what_is_needed_of_the_body_is_known() {
+        for (text, needs) in [
+            ("${header.a} ${node}", Needs::Nothing),
+            ("${header.a} ${body}", Needs::Whole),
+            ("${body} ${body.a}", Needs::Json),
+            ("no placeholder", Needs::Nothing),
+        ] {
+            let definition = ExpressionDefinition::Text(SourceText::from_code(text));
+            assert_eq!(Expression::compile(&definition).unwrap().needs(), needs, "{text}");
+        }
+        for (text, needs) in [
+            ("${header.a} == 1 && (true || !('${body}' contains 'x'))", Needs::Whole),
+            ("${header.a} == 1 || !(7 == ${body.a})", Needs::Json),
+            ("true", Needs::Nothing),
+        ] {
+            let definition = PredicateDefinition::Text(SourceText::from_code(text));
+            assert_eq!(Predicate::compile(&definition).unwrap().needs(), needs, "{text}");
+        }
     }
 
     #[test]
@@ -295,6 +438,9 @@ mod tests {
             "'1.10' != '1.1' && '9007199254740993' != '9007199254740992' && 'Nan' == 'Nan'",
             "'10' > '9' && '10' < '9a' && '1.10' == 1.1",
             "'${body.user.name}-x' == 'Ann-x'",
+            "${body.amount} == 123456789012345678901234567890.1 && ${body.amount} != 123456789012345678901234567890",
+            "18446744073709551617 > 18446744073709551616 && 1e400 > 1e399 && -1e400 < 1e-400 && +1.50 == 1.5",
+            "${body.amount} < 1e400 && '18446744073709551617' == 18446744073709551617",
             "false || true",
         ] {
             assert!(holds(text), "{text}");
@@ -324,6 +470,10 @@ mod tests {
         assert!(error("'open").contains("has no closing quote"));
         assert!(error("").contains("expected an operand"));
         assert!(error("${body} == nan").contains("expected an operand"));
+        assert!(error("${body} == 1e9999999999999").contains("the exponent of this number is too large"));
+        for number in ["007", "1.", ".5", "1_000"] {
+            assert!(error(&format!("${{body}} == {number}")).contains("expected an operand"), "{number}");
+        }
         assert!(error(&"(".repeat(100_000)).contains("nested too deep"));
     }
 }

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use smol_str::SmolStr;
@@ -11,7 +11,6 @@ use tracing::warn;
 
 use crate::cluster::Term;
 use crate::exchange::ExchangeId;
-use crate::pipeline::{Program, Step};
 
 /// How many exchanges were dropped on their way, by all routes of a router.
 #[derive(Clone, Default)]
@@ -23,6 +22,45 @@ impl Dropped {
     }
 }
 
+/// An exchange that waits for a consumer.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// Its id.
+    pub exchange: ExchangeId,
+    /// Since when.
+    pub since: Instant,
+}
+
+/// How many exchanges of one queue have a line each; of more there is one line with their number.
+const MOST_LINES: usize = 100;
+
+/// Tells of the exchanges that wait for a route in `queue` when the router ends, and counts them.
+pub(crate) fn abandon(route: &SmolStr, queue: &str, waiting: &[Waiting], dropped: &Dropped) {
+    dropped.0.fetch_add(waiting.len() as u64, Ordering::AcqRel);
+    let (told, more) = waiting.split_at(waiting.len().min(MOST_LINES));
+    for Waiting { exchange, since } in told {
+        let waited = since.elapsed();
+        warn!(
+            %route,
+            %exchange,
+            queue,
+            seconds = waited.as_secs_f64(),
+            "route `{route}` dropped the exchange {exchange}, which had waited in `{queue}` for {waited:.1?}: the \
+             router ends"
+        );
+    }
+    if let Some(longest) = more.iter().map(|waiting| waiting.since.elapsed()).max() {
+        let count = more.len();
+        warn!(
+            %route,
+            queue,
+            count,
+            "route `{route}` dropped {count} more exchanges, which had waited in `{queue}` for up to {longest:.1?}: \
+             the router ends"
+        );
+    }
+}
+
 /// An exchange that is on its way through a route.
 pub(crate) struct Flight<'a> {
     route: &'a SmolStr,
@@ -30,21 +68,28 @@ pub(crate) struct Flight<'a> {
     /// The term that the route runs under.
     term: Option<&'a Term>,
     dropped: &'a Dropped,
+    /// Whether it is in a block of the step, whose own flight tells of it.
+    inside: &'a AtomicBool,
     /// The step that it is in.
-    step: Option<&'a Step>,
+    step: Option<&'a str>,
     /// Read when it first waits for something: an exchange that never does cannot be dropped, and need not pay for
     /// a look at the clock.
     since: Option<Instant>,
 }
 
 impl<'a> Flight<'a> {
-    pub(crate) fn new(program: &'a Program, exchange: ExchangeId, term: Option<&'a Term>) -> Self {
-        let Program { route_id: route, dropped, .. } = program;
-        Self { route, exchange, term, dropped, step: None, since: None }
+    pub(crate) fn new(
+        route: &'a SmolStr,
+        dropped: &'a Dropped,
+        exchange: ExchangeId,
+        term: Option<&'a Term>,
+        inside: &'a AtomicBool,
+    ) -> Self {
+        Self { route, exchange, term, dropped, inside, step: None, since: None }
     }
 
     /// What it does in `step`.
-    pub(crate) async fn through<T>(&mut self, step: &'a Step, work: impl Future<Output = T>) -> T {
+    pub(crate) async fn through<T>(&mut self, step: &'a str, work: impl Future<Output = T>) -> T {
         self.step = Some(step);
         let since = &mut self.since;
         let mut work = pin!(work);
@@ -64,9 +109,11 @@ impl<'a> Flight<'a> {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         let (Some(step), Some(since)) = (self.step, self.since) else { return };
+        if self.inside.load(Ordering::Relaxed) {
+            return;
+        }
         self.dropped.0.fetch_add(1, Ordering::AcqRel);
         let (route, exchange, ran) = (self.route, self.exchange, since.elapsed());
-        let step = &*step.place;
         let why = match self.term.map(Term::check) {
             Some(Err(lost)) => lost.to_string(),
             _ => "its time to stop was over, or its consumer ended".into(),

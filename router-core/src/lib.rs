@@ -3,32 +3,42 @@
 //! cluster product.
 //!
 //! Data flows once, left to right: a front end ([`builder`], `toml`) makes a
-//! [`RouteDefinition`](definition::RouteDefinition); compiling it against the [`registry`] makes a
+//! [`RouteDefinition`](definition::RouteDefinition); compiling it against the [registry](component::Registry) makes a
 //! route, or [every error at once](error::ConfigErrors); the [`router`] runs its
 //! [`Consumer`](component::Consumer), which sends each exchange through a
-//! [`Pipeline`](pipeline::Pipeline) to [`Processor`](component::Processor)s.
+//! [`Pipeline`](pipeline::Pipeline) to [`Processor`](processor::Processor)s.
 
+mod body;
 pub mod builder;
 pub mod cluster;
 pub mod component;
 pub mod definition;
-mod dynamic;
 pub mod error;
 mod error_handler;
 pub mod exchange;
 mod expression;
+pub mod failure;
 mod flight;
+mod links;
+mod lock;
+pub mod log;
 pub mod metrics;
 pub mod options;
+pub mod outcome;
+mod panic;
 pub mod pipeline;
-pub mod registry;
+pub mod processor;
 mod route;
 pub mod router;
 pub mod secret;
 pub mod source;
 pub mod state;
+pub mod step;
+pub mod steps;
 pub mod stop;
+mod surroundings;
 #[cfg(feature = "toml")]
 pub mod toml;
 pub mod uri;
 pub mod value;
+mod written;

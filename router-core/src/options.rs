@@ -1,15 +1,11 @@
 //! [`ComponentDescription`]: one list of a component's options, from which its URIs are checked and its
 //! documentation is printed; and [`Options`]: the checked values.
 
-pub(crate) mod uses;
-
-pub use uses::without_unit;
-
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::error::{ConfigError, ConfigErrors};
+use crate::error::{ConfigError, ConfigErrors, Severity};
 use crate::secret::Secret;
 use crate::uri::{Encoding, EndpointUri, MARKS_HELP, Part, UriOption};
 
@@ -209,6 +205,19 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .or_else(|| humantime::parse_duration(text).ok())
         .filter(|duration| *duration <= LONGEST)
         .ok_or_else(|| "a duration like `1s`, `500ms`, `1m 30s` or bare milliseconds".into())
+}
+
+/// A warning about a number without a unit that is so small that seconds were meant, most likely.
+pub fn without_unit(text: &str, error: impl FnOnce(String) -> ConfigError) -> Option<ConfigError> {
+    /// Whoever means less than this writes the unit.
+    const SMALL: Duration = Duration::from_millis(10);
+    let number = text.trim().parse().ok().filter(|number| *number > 0)?;
+    (Duration::from_millis(number) < SMALL).then(|| {
+        let plural = if number == 1 { "" } else { "s" };
+        error(format!("`{number}` means {number} millisecond{plural}"))
+            .help(format!("write `{number}ms` or `{number}s`"))
+            .severity(Severity::Warning)
+    })
 }
 
 impl ComponentDescription {

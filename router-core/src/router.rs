@@ -3,7 +3,6 @@
 mod build;
 mod entry;
 mod gauges;
-pub(crate) mod links;
 mod order;
 mod supervisor;
 
@@ -17,13 +16,15 @@ use tracing::{info, warn};
 
 pub use build::RouterBuilder;
 
-use crate::builder::IntoEndpoint;
 use crate::cluster::{ClusterService, LockName};
-use crate::component::Processor;
 use crate::definition::RouteDefinition;
 use crate::error::ConfigErrors;
-use crate::route::{Route, Surroundings};
+use crate::links;
+use crate::processor::Processor;
+use crate::route::{self, Route};
+use crate::surroundings::Surroundings;
 use crate::uri::EndpointUri;
+use crate::written::IntoEndpoint;
 use entry::Entry;
 
 /// A set of routes that runs. Cheap to clone: clones are handles of the same router, for starting,
@@ -96,7 +97,8 @@ pub enum Shutdown {
     /// All exchanges were finished.
     Drained,
     /// Some were dropped: now, because draining took too long or was cut short, or earlier, because a term or a
-    /// route had ended and its time to stop was over. There is a line in the log for each.
+    /// route had ended and its time to stop was over, or while they waited in a queue. There is a line in the log for
+    /// each, and one for all beyond a hundred of a queue.
     Aborted,
 }
 
@@ -192,8 +194,17 @@ impl Router {
         for entry in self.startup_order().iter().rev() {
             entry.stop().await;
         }
+        self.abandon_waiting();
         if let Some(cluster) = &self.shared.surroundings.cluster {
             cluster.close().await;
+        }
+    }
+
+    /// Drops what still waits for a route in a queue: no route runs any more.
+    fn abandon_waiting(&self) {
+        for entry in self.startup_order() {
+            let Route { endpoint, pipeline, .. } = &*entry.route;
+            pipeline.abandon(endpoint.local_address().unwrap_or_default(), &endpoint.abandon());
         }
     }
 
@@ -202,6 +213,7 @@ impl Router {
         for entry in self.startup_order().iter().rev() {
             entry.abort().await;
         }
+        self.abandon_waiting();
         // Releasing may need a server that hangs; leases run out by themselves.
         if let Some(cluster) = &self.shared.surroundings.cluster {
             let released = tokio::time::timeout(Duration::from_secs(1), cluster.close()).await;
@@ -342,15 +354,15 @@ impl Router {
         let others = others.map(|entry| &*entry.route).collect::<Vec<_>>();
         let taken = |id: &str| others.iter().any(|other| other.id == id);
         let number = (1..).find(|number| !taken(&format!("route{number}"))).unwrap_or_default();
-        let (route, warnings) = self.shared.surroundings.compile(definition, number).map_err(|mistaken| {
-            match mistaken.errors {
+        let (route, warnings) = route::compile(&self.shared.surroundings, definition, number).map_err(
+            |mistaken| match mistaken.errors {
                 errors if !errors.has_errors() => links::no_source(&mistaken.links.route).into(),
                 errors => errors,
-            }
-        })?;
+            },
+        )?;
         let mut errors = links::check_joining(&route.links, others.iter().map(|other| &other.links));
         if taken(&route.id) {
-            errors.push(links::duplicate_id(definition, &route.id, None));
+            errors.push(links::duplicate_id(definition.id.as_ref(), &route.id, None));
         }
         errors.into_result()?;
         warnings.log_warnings();

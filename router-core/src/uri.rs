@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use crate::definition::EndpointDefinition;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::source::{Origin, SourceText};
+use crate::written::EndpointDefinition;
 
 pub use escape::Escape;
 pub(crate) use escape::{Encoding, decode, encode};

@@ -1,14 +1,17 @@
 //! [`Value`] and [`ValueMap`]: what headers and properties hold, and what expressions evaluate to.
 
 mod compare;
+mod json;
+mod number;
 
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use smol_str::SmolStr;
 
 pub use compare::NoOrder;
+pub use json::{Json, JsonError, Object};
+pub use number::{Number, NumberError};
 
 /// A header, a property, or the result of an expression.
 ///
@@ -22,14 +25,14 @@ pub enum Value {
     Boolean(bool),
     /// A whole number.
     Integer(i64),
-    /// A number with a fraction.
+    /// A number that was calculated. One that was read is [`Json`](Self::Json), with the digits it was written with.
     Float(f64),
     /// Text.
     Text(SmolStr),
     /// Bytes that are not known to be text.
     Bytes(Bytes),
-    /// An array or object (or any other JSON value).
-    Json(Arc<serde_json::Value>),
+    /// An array, an object, or a number that is not an integer of 64 bits.
+    Json(Json),
 }
 
 impl Value {
@@ -43,7 +46,7 @@ impl Value {
         }
     }
 
-    /// The number that this value is, or that its text reads as.
+    /// The float next to the number that this value is, or that its text reads as.
     #[must_use]
     pub fn as_number(&self) -> Option<f64> {
         match self {
@@ -51,11 +54,9 @@ impl Value {
             Self::Integer(number) => Some(*number as f64),
             Self::Float(number) => Some(*number),
             Self::Text(text) => compare::number_of(text),
-            Self::Json(json) => match &**json {
-                serde_json::Value::Number(number) => number.as_f64(),
-                serde_json::Value::String(text) => compare::number_of(text),
-                _ => None,
-            },
+            Self::Json(Json::Number(number)) => Some(number.to_f64_lossy()),
+            Self::Json(Json::Text(text)) => compare::number_of(text),
+            Self::Json(_) => None,
             Self::Null | Self::Boolean(_) | Self::Bytes(_) => None,
         }
     }
@@ -70,7 +71,7 @@ impl Value {
             Self::Integer(_) | Self::Float(_) => true,
             Self::Text(text) => !text.is_empty() && !text.eq_ignore_ascii_case("false"),
             Self::Bytes(bytes) => !bytes.is_empty(),
-            Self::Json(json) => !json.is_null() && **json != serde_json::Value::Bool(false),
+            Self::Json(json) => !json.is_null() && *json != Json::Boolean(false),
         }
     }
 }
@@ -85,11 +86,9 @@ impl fmt::Display for Value {
             Self::Float(number) => number.fmt(formatter),
             Self::Text(text) => text.fmt(formatter),
             Self::Bytes(bytes) => String::from_utf8_lossy(bytes).fmt(formatter),
-            Self::Json(json) => match &**json {
-                serde_json::Value::String(text) => text.fmt(formatter),
-                serde_json::Value::Null => Ok(()),
-                other => other.fmt(formatter),
-            },
+            Self::Json(Json::Text(text)) => text.fmt(formatter),
+            Self::Json(Json::Null) => Ok(()),
+            Self::Json(json) => json.fmt(formatter),
         }
     }
 }
@@ -112,11 +111,9 @@ impl From<i32> for Value {
     }
 }
 
-/// Numbers above `i64::MAX` become floats.
 impl From<u64> for Value {
     fn from(number: u64) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "documented above; no counter gets there")]
-        i64::try_from(number).map_or(Self::Float(number as f64), Self::Integer)
+        i64::try_from(number).map_or_else(|_| Self::Json(number.into()), Self::Integer)
     }
 }
 
@@ -150,20 +147,39 @@ impl From<Bytes> for Value {
     }
 }
 
-/// Scalars become scalars; a whole number that is too large for an integer stays JSON, which is exact.
-impl From<&serde_json::Value> for Value {
-    fn from(json: &serde_json::Value) -> Self {
-        match json {
-            serde_json::Value::Null => Self::Null,
-            serde_json::Value::Bool(flag) => Self::Boolean(*flag),
-            serde_json::Value::Number(number) => match number.as_i64() {
-                Some(integer) => Self::Integer(integer),
-                None if number.is_u64() => Self::Json(Arc::new(json.clone())),
-                None => Self::Float(number.as_f64().unwrap_or(f64::NAN)),
-            },
-            serde_json::Value::String(text) => Self::Text(text.into()),
-            array_or_object => Self::Json(Arc::new(array_or_object.clone())),
+/// An integer of 64 bits becomes one; every other number keeps the digits that it was written with.
+impl From<Number> for Value {
+    fn from(number: Number) -> Self {
+        // `-0` is one that would be written in another way.
+        match number.as_i64().filter(|_| number.as_str() != "-0") {
+            Some(integer) => Self::Integer(integer),
+            None => Self::Json(Json::Number(number)),
         }
+    }
+}
+
+/// Scalars become scalars.
+impl From<Json> for Value {
+    fn from(json: Json) -> Self {
+        match json {
+            Json::Null => Self::Null,
+            Json::Boolean(flag) => Self::Boolean(flag),
+            Json::Number(number) => number.into(),
+            Json::Text(text) => Self::Text(text),
+            list_or_object => Self::Json(list_or_object),
+        }
+    }
+}
+
+impl From<&Json> for Value {
+    fn from(json: &Json) -> Self {
+        json.clone().into()
+    }
+}
+
+impl From<serde_json::Value> for Value {
+    fn from(json: serde_json::Value) -> Self {
+        Json::from(json).into()
     }
 }
 

@@ -5,8 +5,8 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use router_core::cluster::Term;
 use router_core::error::BoxError;
-use router_core::exchange::Body;
-use router_core::value::{Value, ValueMap};
+use router_core::exchange::{Body, BodyKind};
+use router_core::value::{Json, Value, ValueMap};
 use smol_str::SmolStr;
 
 /// Headers that never travel: those of one connection, and those that HTTP writes itself.
@@ -42,7 +42,7 @@ pub(crate) fn copy_to_request(from: &ValueMap, to: &mut HeaderMap) {
     for (name, value) in from.iter() {
         let name = name.to_ascii_lowercase();
         let scalar =
-            matches!(value, Value::Boolean(_) | Value::Integer(_) | Value::Float(_) | Value::Text(_));
+            !matches!(value, Value::Null | Value::Bytes(_) | Value::Json(Json::List(_) | Json::Object(_)));
         // The content type follows the body: a request without one has none.
         if !scalar || !travels(&name) || ANSWER_ONLY.contains(&&*name) || name == CONTENT_TYPE.as_str() {
             continue;
@@ -68,10 +68,10 @@ pub(crate) fn set_content_type(from: &ValueMap, body: &Body, to: &mut HeaderMap)
     let given =
         from.get(CONTENT_TYPE.as_str()).and_then(|value| HeaderValue::try_from(value.to_string()).ok());
     let value = given.unwrap_or_else(|| {
-        HeaderValue::from_static(match body {
-            Body::Json(_) => "application/json",
-            Body::Text(_) => "text/plain; charset=utf-8",
-            Body::Bytes(_) | Body::Empty => "application/octet-stream",
+        HeaderValue::from_static(match body.kind() {
+            BodyKind::Json => "application/json",
+            BodyKind::Text => "text/plain; charset=utf-8",
+            _ => "application/octet-stream",
         })
     });
     to.insert(CONTENT_TYPE, value);
@@ -80,15 +80,15 @@ pub(crate) fn set_content_type(from: &ValueMap, body: &Body, to: &mut HeaderMap)
 /// The body of an answer: text where its label says so and it is UTF-8, bytes otherwise.
 pub(crate) fn body(bytes: Bytes, headers: &HeaderMap) -> Body {
     if bytes.is_empty() {
-        return Body::Empty;
+        return Body::empty();
     }
     let label = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let label = label.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_text = label.starts_with("text/")
         || ["json", "xml", "x-www-form-urlencoded"].iter().any(|kind| label.ends_with(kind));
     match std::str::from_utf8(&bytes) {
-        Ok(text) if is_text => Body::Text(text.into()),
-        _ => Body::Bytes(bytes),
+        Ok(text) if is_text => Body::text(text),
+        _ => Body::bytes(bytes),
     }
 }
 

@@ -6,7 +6,7 @@ use router_core::exchange::Exchange;
 use router_core::pipeline::Pipeline;
 use router_core::state::{RouteState, StateError};
 use router_core::stop::Stop;
-use router_core::value::Value;
+use router_core::value::{Json, JsonError, Value};
 
 use super::position::{Position, Version};
 use super::{Answer, Failure, Poller};
@@ -39,7 +39,7 @@ impl Batch<'_> {
     ) -> Result<Result<(), Failure>, BoxError> {
         let poller = self.poller;
         let reads = poller.cursor.is_some() || poller.split.is_some() || poller.dedupe.is_some();
-        let json = reads.then(|| serde_json::from_slice::<serde_json::Value>(&answer.body)).transpose();
+        let json = reads.then(|| poller.parse(&answer.body)).transpose();
         let (end, items) = match json.map_err(BoxError::from).and_then(|json| {
             let items = poller.items(&answer, json.as_ref())?;
             Ok((self.end_of(&answer, json.as_ref())?, items))
@@ -65,7 +65,7 @@ impl Batch<'_> {
                 exchange.message.headers.set("http_poll.id", Value::from(&**id));
             }
             match self.pipeline.process(&mut exchange).await {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(error) if error.is_leadership_lost() => return Err(error.into()),
                 Err(_) => return Ok(Err("an exchange failed, and is tried again".into())),
             }
@@ -86,11 +86,11 @@ impl Batch<'_> {
     }
 
     /// Where the position is, apart from ids, when everything in the answer is done.
-    fn end_of(&self, answer: &Answer, json: Option<&serde_json::Value>) -> Result<Position, BoxError> {
+    fn end_of(&self, answer: &Answer, json: Option<&Json>) -> Result<Position, BoxError> {
         let cursor = self.poller.cursor.as_ref().zip(json);
         let next = cursor.and_then(|(cursor, json)| json.pointer(&cursor.pointer));
         // An empty one says that there is no more, and would begin anew.
-        let next = next.map(scalar).transpose()?.flatten().filter(|next| !next.is_empty());
+        let next = next.and_then(scalar).filter(|next| !next.is_empty());
         let moved = next.is_some() && next != self.position.cursor;
         let text = |name: &HeaderName| {
             let text = answer.headers.get(name)?.to_str().ok()?;
@@ -119,7 +119,7 @@ impl Batch<'_> {
 
 impl Poller {
     /// What is in an answer, as exchanges and their ids, in order.
-    fn items(&self, answer: &Answer, json: Option<&serde_json::Value>) -> Result<Vec<Item>, BoxError> {
+    fn items(&self, answer: &Answer, json: Option<&Json>) -> Result<Vec<Item>, BoxError> {
         let exchange = |body| {
             let mut exchange = Exchange::new(());
             let received = &mut exchange.message.headers;
@@ -135,9 +135,9 @@ impl Poller {
                 id,
             }]);
         };
-        let array = json.pointer(pointer).and_then(serde_json::Value::as_array);
+        let array = json.pointer(pointer).and_then(Json::as_list);
         let array = array.ok_or_else(|| format!("there is no array at `{pointer}` in the answer"))?;
-        let item = |(index, json): (usize, &serde_json::Value)| {
+        let item = |(index, json): (usize, &Json)| {
             let mut exchange = exchange(json.clone().into());
             exchange.message.headers.remove("content-type");
             exchange.message.headers.set("http_poll.index", index as u64);
@@ -146,32 +146,25 @@ impl Poller {
         array.iter().enumerate().map(item).collect()
     }
 
+    fn parse(&self, body: &[u8]) -> Result<Json, JsonError> {
+        if self.unique_keys { Json::parse_unique(body) } else { Json::parse(body) }
+    }
+
     /// The id of an item, where there are ids.
-    fn id(&self, item: &serde_json::Value) -> Result<Option<String>, BoxError> {
+    fn id(&self, item: &Json) -> Result<Option<String>, BoxError> {
         let Some(pointer) = &self.dedupe else { return Ok(None) };
-        let id = item.pointer(pointer).map(scalar).transpose()?.flatten();
+        let id = item.pointer(pointer).and_then(scalar);
         Ok(Some(
             id.ok_or_else(|| format!("there is no text or number at `{pointer}` in an item of the answer"))?,
         ))
     }
 }
 
-/// Text or a number, as text.
-///
-/// # Errors
-/// When it is a number that is not kept exactly: two of them could look like one.
-fn scalar(json: &serde_json::Value) -> Result<Option<String>, BoxError> {
-    /// From here on, not every whole number has a place among those with a point.
-    const INEXACT: f64 = 9_007_199_254_740_992.0;
+/// Text or a number, as text: its digits as the server has written them.
+fn scalar(json: &Json) -> Option<String> {
     match json {
-        serde_json::Value::String(text) => Ok(Some(text.clone())),
-        serde_json::Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
-            Some(float) if float.abs() >= INEXACT => {
-                Err(format!("the number {number} in the answer is too large to tell it from its neighbours")
-                    .into())
-            }
-            _ => Ok(Some(number.to_string())),
-        },
-        _ => Ok(None),
+        Json::Text(text) => Some(text.to_string()),
+        Json::Number(number) => Some(number.to_string()),
+        _ => None,
     }
 }

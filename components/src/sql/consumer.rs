@@ -8,12 +8,12 @@ use router_core::error::BoxError;
 use router_core::exchange::Exchange;
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
-use serde_json::Value as Json;
+use router_core::value::Json;
 use tokio::time::sleep;
 use tracing::{error, info};
 
 use super::Settings;
-use super::database::{Databases, Outcome, SharedTransaction, Transaction};
+use super::database::{Databases, LentTransaction, Outcome, SharedTransaction, Transaction};
 use super::parameters::{Parameters, Source};
 use super::rows::Row;
 use super::statement::Statement;
@@ -143,11 +143,13 @@ impl SqlConsumer {
         in_transaction(shared, async |transaction| transaction.command("savepoint bactrian_row").await)
             .await?;
         let mut exchange = Exchange::new(row.clone());
-        let lent = self.databases.lend(exchange.id, &settings.data_source, shared);
+        let (source, transaction) = (settings.data_source.clone(), Arc::clone(shared));
+        let lent = Arc::new(LentTransaction { source, transaction });
+        exchange.lend(&lent);
         let result = pipeline.process(&mut exchange).await;
         drop(lent);
         let failed = match result {
-            Ok(()) => false,
+            Ok(_) => false,
             Err(error) if error.is_leadership_lost() => return Ok(Consumed::LeadershipLost),
             Err(_) => true,
         };

@@ -1,5 +1,5 @@
 //! [`Databases`]: one pool of connections for each distinct data source, and the transactions that
-//! consumers share with the steps of their exchanges.
+//! consumers lend to the steps of their exchanges.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use router_core::error::BoxError;
-use router_core::exchange::ExchangeId;
+use router_core::failure::Failure;
 use router_core::secret::Secret;
 use router_core::value::Value;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 
+use super::failures::classified;
 use super::lexer::Dialect;
 use super::rows::Row;
 use super::statement::{Kind, Statement};
@@ -83,11 +84,16 @@ enum Pool {
 /// A transaction that a consumer shares with the steps of its exchange; `None` when it has ended.
 pub(super) type SharedTransaction = Arc<tokio::sync::Mutex<Option<Transaction>>>;
 
+/// What is lent to an exchange: the transaction in which it began.
+pub(super) struct LentTransaction {
+    pub(super) source: DataSource,
+    pub(super) transaction: SharedTransaction,
+}
+
 /// The databases that were needed so far. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Databases {
     pools: Arc<Mutex<HashMap<DataSource, Pool>>>,
-    lent: Arc<Mutex<HashMap<(ExchangeId, DataSource), SharedTransaction>>>,
 }
 
 impl Databases {
@@ -113,18 +119,6 @@ impl Databases {
         transaction.map_err(|error| self.no_connection(source, &error))
     }
 
-    /// Lets the steps of an exchange take part in a transaction, until the returned value is dropped.
-    pub(super) fn lend(&self, id: ExchangeId, source: &DataSource, transaction: &SharedTransaction) -> Lent {
-        let key = (id, source.clone());
-        locked(&self.lent).insert(key.clone(), Arc::clone(transaction));
-        Lent { databases: self.clone(), key }
-    }
-
-    /// The transaction in which an exchange began, if it began in this database.
-    pub(super) fn lent(&self, id: ExchangeId, source: &DataSource) -> Option<SharedTransaction> {
-        locked(&self.lent).get(&(id, source.clone())).cloned()
-    }
-
     fn pool(&self, source: &DataSource) -> Result<Pool, BoxError> {
         let mut pools = locked(&self.pools);
         if let Some(pool) = pools.get(source) {
@@ -141,24 +135,13 @@ impl Databases {
         if code.is_some_and(|code| code.starts_with("28")) {
             locked(&self.pools).remove(source);
         }
-        format!("no connection to the database: {error}").into()
+        let text = format!("no connection to the database: {error}");
+        classified(error, text).into()
     }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// While it exists, the steps of an exchange take part in a transaction.
-pub(super) struct Lent {
-    databases: Databases,
-    key: (ExchangeId, DataSource),
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        locked(&self.databases.lent).remove(&self.key);
-    }
 }
 
 /// What a statement has done.
@@ -295,11 +278,15 @@ impl Transaction {
     }
 }
 
-/// The text of an error of the database, which says all: its source would say it again.
+/// The text of an error of the database, which says all: its source would say it again. What else fails are values
+/// that do not fit.
 fn failed(error: BoxError) -> BoxError {
     match error.downcast::<sqlx::Error>() {
-        Ok(error) => format!("the statement failed: {error}").into(),
-        Err(error) => error,
+        Ok(error) => {
+            let text = format!("the statement failed: {error}");
+            classified(&error, text).into()
+        }
+        Err(error) => Failure::data(error).into(),
     }
 }
 

@@ -1,14 +1,10 @@
 //! [`Parameters`]: where the values of named parameters come from.
 
-use std::sync::Arc;
-
 use router_core::cluster::Term;
 use router_core::error::BoxError;
-use router_core::exchange::{Body, Message};
-use router_core::value::Value;
-use serde_json::Value as Json;
+use router_core::exchange::Message;
+use router_core::value::{Json, Value};
 
-use super::json;
 use super::statement::{Parameter, Place, Statement};
 
 /// What parameters can be filled from.
@@ -38,7 +34,7 @@ impl Parameters<'_> {
         statement.parameters.iter().map(value).collect()
     }
 
-    fn value(&self, parameter: &Parameter, parsed: &mut Option<Arc<Json>>) -> Result<Value, BoxError> {
+    fn value(&self, parameter: &Parameter, parsed: &mut Option<Json>) -> Result<Value, BoxError> {
         let name = &*parameter.name;
         match (name, self.term) {
             ("term", Some(term)) => return Ok(Value::from(term.number())),
@@ -51,26 +47,19 @@ impl Parameters<'_> {
         let found = match &self.source {
             Source::Nothing => None,
             Source::Row(row) => field(row, name).map(Value::from),
-            Source::Message(message) if name == "body" => Some(match &message.body {
+            Source::Message(message) if name == "body" => Some(match message.body.to_value() {
                 // As the fields of a text are those of the JSON in it.
-                Body::Text(_) | Body::Bytes(_) if parameter.place == Place::InList => {
+                text @ (Value::Text(_) | Value::Bytes(_)) if parameter.place == Place::InList => {
                     let json = parsed.get_or_insert_with(|| message.body.to_json().unwrap_or_default());
-                    if json.is_array() { Value::Json(Arc::clone(json)) } else { message.body.to_value() }
+                    if json.as_list().is_some() { Value::from(&*json) } else { text }
                 }
-                Body::Json(json) => Value::from(&**json),
-                other => other.to_value(),
+                Value::Json(json) => json.into(),
+                other => other,
             }),
             Source::Message(message) => {
                 // Text that is no JSON has no fields.
                 let json = parsed.get_or_insert_with(|| message.body.to_json().unwrap_or_default());
-                let field = field(json, name).map(Value::from);
-                if let Some(number) = field.as_ref().and_then(|field| lost_number(&message.body, field)) {
-                    return Err(format!(
-                        "`:{name}` is the number {number}, which has more digits than can be kept: write it as a text"
-                    )
-                    .into());
-                }
-                field.or_else(|| message.headers.get(name).cloned())
+                field(json, name).map(Value::from).or_else(|| message.headers.get(name).cloned())
             }
         };
         found.ok_or_else(|| match self.source {
@@ -91,35 +80,17 @@ fn field<'a>(json: &'a Json, name: &str) -> Option<&'a Json> {
     json.get(name).or_else(|| name.split('.').try_fold(json, |json, part| json.get(part)))
 }
 
-/// The number of a body that came as text, if this value was made of it and has not all of its digits.
-fn lost_number<'a>(body: &'a Body, value: &Value) -> Option<&'a str> {
-    let text = match body {
-        Body::Text(text) => text.as_str(),
-        Body::Bytes(bytes) => std::str::from_utf8(bytes).ok()?,
-        Body::Empty | Body::Json(_) => return None,
-    };
-    let floats = match value {
-        Value::Float(number) => vec![*number],
-        value => list(value)?.iter().filter(|item| item.is_f64()).filter_map(Json::as_f64).collect(),
-    };
-    // Most have none, and the text may be long.
-    if floats.is_empty() {
-        return None;
-    }
-    json::inexact(text).find(|number| number.parse().is_ok_and(|number: f64| floats.contains(&number)))
-}
-
 /// The elements of a value that is a list.
 pub(super) fn list(value: &Value) -> Option<&[Json]> {
     match value {
-        Value::Json(json) => json.as_array().map(Vec::as_slice),
+        Value::Json(json) => json.as_list(),
         _ => None,
     }
 }
 
 /// With a null among them, `not in` holds for no row, whatever else there is.
 fn check_nulls(parameter: &Parameter, value: &Value) -> Result<(), BoxError> {
-    let Parameter { name, place, refuses_null } = parameter;
+    let Parameter { name, place, refuses_null, .. } = parameter;
     let null = value.is_null() || list(value).is_some_and(|list| list.iter().any(Json::is_null));
     if null && *refuses_null {
         return Err(
@@ -130,10 +101,12 @@ fn check_nulls(parameter: &Parameter, value: &Value) -> Result<(), BoxError> {
         (Place::AmongOthers, Some(_)) => {
             Err(format!("`:{name}` is a list, which stands alone: `in (:{name})`").into())
         }
-        (Place::InList, Some(list)) if list.iter().any(|item| item.is_array() || item.is_object()) => {
+        (Place::InList, Some(list))
+            if list.iter().any(|item| matches!(item, Json::List(_) | Json::Object(_))) =>
+        {
             Err(format!("`:{name}` contains a list or an object, which equals no column").into())
         }
-        (Place::InList | Place::AmongOthers, None) if matches!(value, Value::Json(json) if json.is_object()) => {
+        (Place::InList | Place::AmongOthers, None) if matches!(value, Value::Json(Json::Object(_))) => {
             Err(format!("`:{name}` is an object, which equals no column").into())
         }
         _ => Ok(()),

@@ -1,8 +1,7 @@
 //! Values of parameters, in the text form in which `PostgreSQL` reads them.
 
 use router_core::error::BoxError;
-use router_core::value::Value;
-use serde_json::Value as Json;
+use router_core::value::{Json, Value};
 use sqlx::TypeInfo;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgTypeInfo, PgTypeKind};
@@ -53,10 +52,14 @@ pub(super) fn text(
             .into());
         }
         // Which an array would read as its own form.
-        (Value::Json(json), _) if json.is_object() && element.is_some() => {
+        (Value::Json(Json::Object(_)), _) if element.is_some() => {
             return Err(format!("`:{name}` is an object, and an array takes a list").into());
         }
         (Value::Json(json), _) if is_json(kind) => Some(json.to_string()),
+        // Columns of whole numbers take `1E2` in no other form.
+        (Value::Json(Json::Number(number)), _) if is_whole(kind) => {
+            Some(number.to_whole().unwrap_or_else(|| number.to_string()))
+        }
         (Value::Bytes(bytes), _) if kind.and_then(PgTypeInfo::oid) == Some(BYTES) => Some(hexadecimal(bytes)),
         (Value::Bytes(bytes), _) => match std::str::from_utf8(bytes) {
             Ok(text) => Some(text.to_owned()),
@@ -94,13 +97,18 @@ fn is_json(kind: Option<&PgTypeInfo>) -> bool {
     kind.is_some_and(|kind| matches!(kind.name(), "JSON" | "JSONB"))
 }
 
+fn is_whole(kind: Option<&PgTypeInfo>) -> bool {
+    kind.is_some_and(|kind| matches!(kind.name(), "INT2" | "INT4" | "INT8" | "OID"))
+}
+
 /// The text form of an array: `{1,"a, b",NULL}`.
 fn array(list: &[Json], element: Option<&PgTypeInfo>) -> String {
     let items = list.iter().map(|item| match item {
         Json::Null => "NULL".to_owned(),
         item if is_json(element) => quoted(&item.to_string()),
-        Json::Array(list) => array(list, element),
-        Json::String(text) => quoted(text),
+        Json::List(list) => array(list, element),
+        Json::Number(number) if is_whole(element) => number.to_whole().unwrap_or_else(|| number.to_string()),
+        Json::Text(text) => quoted(text),
         item => quoted(&item.to_string()),
     });
     format!("{{{}}}", items.collect::<Vec<_>>().join(","))
@@ -120,12 +128,11 @@ fn has_offset(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn arrays_are_written_as_the_server_reads_them() {
-        let list = json!([1, "a\"b\\", null, true, [2.5, "{}"], ""]);
-        let text = array(list.as_array().unwrap(), None);
+        let list = Json::from(serde_json::json!([1, "a\"b\\", null, true, [2.5, "{}"], ""]));
+        let text = array(list.as_list().unwrap(), None);
         assert_eq!(text, r#"{"1","a\"b\\",NULL,"true",{"2.5","{}"},""}"#);
     }
 

@@ -5,12 +5,11 @@ use std::fmt::Write as _;
 use jiff::civil::{Time, date, datetime};
 use jiff::{SignedDuration, Span, Timestamp};
 use router_core::error::BoxError;
-use serde_json::Value as Json;
+use router_core::value::{Json, Number};
 
 use sqlx::postgres::{PgTypeInfo, PgTypeKind, PgValueRef};
 use sqlx::{TypeInfo, ValueRef};
 
-use super::json;
 use super::rows::hexadecimal;
 
 /// Microseconds from 1970 to 2000, from which the server counts.
@@ -31,8 +30,8 @@ pub(super) fn read(bytes: Option<&[u8]>, kind: &PgTypeInfo) -> Result<Json, BoxE
         _ => {}
     }
     Ok(match kind.name() {
-        "BOOL" => Json::Bool(bytes != [0]),
-        "INT2" => i16::from_be_bytes(bytes.try_into()?).into(),
+        "BOOL" => Json::Boolean(bytes != [0]),
+        "INT2" => i32::from(i16::from_be_bytes(bytes.try_into()?)).into(),
         "INT4" => i32::from_be_bytes(bytes.try_into()?).into(),
         "INT8" => i64::from_be_bytes(bytes.try_into()?).into(),
         "OID" => u32::from_be_bytes(bytes.try_into()?).into(),
@@ -40,9 +39,9 @@ pub(super) fn read(bytes: Option<&[u8]>, kind: &PgTypeInfo) -> Result<Json, BoxE
         "FLOAT4" => float(f32::from_be_bytes(bytes.try_into()?).to_string().parse()?),
         "FLOAT8" => float(f64::from_be_bytes(bytes.try_into()?)),
         "NUMERIC" => numeric(bytes)?.into(),
-        "JSON" => json::read(bytes)?,
+        "JSON" => Json::parse(bytes)?,
         // Behind the number of the version.
-        "JSONB" => json::read(bytes.get(1..).unwrap_or_default())?,
+        "JSONB" => Json::parse(bytes.get(1..).unwrap_or_default())?,
         "BYTEA" => hexadecimal(bytes).into(),
         "UUID" => uuid(bytes).into(),
         "DATE" => date_of(i32::from_be_bytes(bytes.try_into()?))?.into(),
@@ -66,10 +65,9 @@ pub(super) fn read(bytes: Option<&[u8]>, kind: &PgTypeInfo) -> Result<Json, BoxE
 /// JSON has no numbers for some, which would become null.
 fn float(number: f64) -> Json {
     match number {
-        number if number.is_nan() => "NaN".into(),
         f64::INFINITY => "Infinity".into(),
         f64::NEG_INFINITY => "-Infinity".into(),
-        number => number.into(),
+        number => Number::from_f64(number).map_or("NaN".into(), Json::Number),
     }
 }
 
@@ -108,11 +106,11 @@ fn array(bytes: &[u8], element: &PgTypeInfo) -> Result<Json, BoxError> {
         let mut outer = Vec::new();
         let mut items_left = items.into_iter().peekable();
         while items_left.peek().is_some() {
-            outer.push(Json::Array(items_left.by_ref().take(length).collect()));
+            outer.push(items_left.by_ref().take(length).collect());
         }
         items = outer;
     }
-    Ok(Json::Array(items))
+    Ok(items.into())
 }
 
 fn date_of(days: i32) -> Result<String, BoxError> {

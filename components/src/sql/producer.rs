@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use router_core::component::Processor;
 use router_core::error::BoxError;
 use router_core::exchange::{Body, Exchange};
-use serde_json::Value as Json;
+use router_core::failure::Failure;
+use router_core::value::Json;
 
 use super::Settings;
-use super::database::{Databases, Outcome, Transaction};
+use super::database::{Databases, LentTransaction, Outcome, Transaction};
 use super::parameters::{Parameters, Source};
 use super::rows::Row;
 use super::statement::Kind;
@@ -43,7 +44,8 @@ impl SqlProducer {
     async fn run(&self, exchange: &Exchange) -> Result<Done, BoxError> {
         let Settings { statement, data_source, .. } = &*self.settings;
         let source = Source::Message(&exchange.message);
-        let values = Parameters { term: exchange.term.as_ref(), source }.of(statement)?;
+        let values =
+            Parameters { term: exchange.term.as_ref(), source }.of(statement).map_err(Failure::data)?;
         // Waiting for the connection may have outlived the term.
         let check = || exchange.term.as_ref().map_or(Ok(()), router_core::cluster::Term::check);
         // More than one row is an error for `output_type=one`, whatever their number.
@@ -51,9 +53,9 @@ impl SqlProducer {
         let work = async |transaction: &mut Transaction| {
             self.done(transaction.run(statement, &values, limit).await?)
         };
-        match self.databases.lent(exchange.id, data_source) {
-            Some(shared) => {
-                let mut transaction = shared.lock().await;
+        match exchange.lent::<LentTransaction>().find(|lent| lent.source == *data_source) {
+            Some(lent) => {
+                let mut transaction = lent.transaction.lock().await;
                 check()?;
                 let transaction = transaction.as_mut().ok_or("the transaction of this exchange has ended")?;
                 transaction.or_undo(work).await
@@ -83,12 +85,15 @@ impl SqlProducer {
             Outcome::Changed(count) => return Ok(Done::Changed(count)),
             Outcome::Rows(rows) => rows,
         };
-        let mut rows = rows.into_iter().map(Row::into_json).collect::<Result<Vec<_>, _>>()?;
+        let rows = rows.into_iter().map(Row::into_json).collect::<Result<Vec<_>, _>>();
+        let mut rows = rows.map_err(Failure::data)?;
         let count = rows.len() as u64;
         let body = match (self.settings.one, count) {
-            (false, _) => Json::Array(rows).into(),
-            (true, 0 | 1) => rows.pop().map_or(Body::Empty, Body::from),
-            (true, _) => return Err("`output_type=one`, but there is more than one row".into()),
+            (false, _) => Json::from(rows).into(),
+            (true, 0 | 1) => rows.pop().map_or(Body::empty(), Body::from),
+            (true, _) => {
+                return Err(Failure::data("`output_type=one`, but there is more than one row").into());
+            }
         };
         Ok(Done::Yielded { body, count })
     }

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 
 use futures_util::{Stream, TryStreamExt};
 use router_core::error::BoxError;
-use serde_json::{Map, Value as Json};
+use router_core::value::{Json, Object};
 
 /// A row. One that cannot be read is an error of that row alone.
 #[derive(Debug)]
 pub(super) struct Row {
     /// The columns that could be read.
-    pub(super) columns: Map<String, Json>,
+    pub(super) columns: Object,
     /// What is wrong with the first of the others.
     pub(super) unreadable: Option<String>,
 }
@@ -19,11 +19,11 @@ pub(super) struct Row {
 impl Row {
     /// A row of these columns.
     pub(super) fn new<'a>(columns: impl Iterator<Item = (&'a str, Result<Json, BoxError>)>) -> Self {
-        let mut row = Self { columns: Map::new(), unreadable: None };
+        let mut row = Self { columns: Object::default(), unreadable: None };
         for (name, value) in columns {
             match value {
                 Ok(value) => {
-                    row.columns.insert(name.into(), value);
+                    row.columns.insert(name, value);
                 }
                 Err(error) => {
                     row.unreadable.get_or_insert_with(|| format!("column `{name}` cannot be read: {error}"));

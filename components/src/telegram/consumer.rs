@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use router_core::component::Consumer;
 use router_core::error::BoxError;
 use router_core::exchange::Exchange;
+use router_core::failure::ErrorKind;
 use router_core::metrics::Counter;
 use router_core::pipeline::Pipeline;
 use router_core::state::{RouteState, StateError};
 use router_core::stop::Stop;
-use serde_json::{Value, json};
+use router_core::value::{Json, Object};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -75,7 +76,7 @@ struct Session<'a> {
 
 /// What came of a poll.
 enum Polled {
-    Answered(Result<Vec<Value>, CallError>),
+    Answered(Result<Vec<Json>, CallError>),
     /// A stop was asked for; whether the poll has reached the server.
     Dropped {
         reached: bool,
@@ -89,7 +90,7 @@ impl<'a> Session<'a> {
         let state = stores.then(|| pipeline.state(poller.state.as_deref()));
         let stored = match &state {
             Some(state) => state.load().await?.unwrap_or_default(),
-            None => Value::Null,
+            None => serde_json::Value::Null,
         };
         let position = Position::read(&stored, &bot_id, wall_clock());
         Ok(Self {
@@ -173,16 +174,16 @@ impl<'a> Session<'a> {
         offset: Option<i64>,
         limit: u64,
         timeout: Duration,
-    ) -> Result<Vec<Value>, CallError> {
-        let mut parameters = json!({ "limit": limit, "timeout": timeout.as_secs() });
+    ) -> Result<Vec<Json>, CallError> {
+        let mut parameters = Object::from_iter([("limit", limit), ("timeout", timeout.as_secs())]);
         if let Some(offset) = offset {
-            parameters["offset"] = offset.into();
+            parameters.insert("offset", offset);
         }
         if let Some(kinds) = &self.poller.allowed {
-            parameters["allowed_updates"] = json!(kinds);
+            parameters.insert("allowed_updates", kinds.clone());
         }
-        match self.poller.bot.call("getUpdates", &parameters, timeout + GRACE).await? {
-            Value::Array(updates) if updates.iter().all(|update| update["update_id"].is_i64()) => {
+        match self.poller.bot.call("getUpdates", &parameters.into(), timeout + GRACE).await? {
+            Json::List(updates) if updates.iter().all(|update| update["update_id"].as_i64().is_some()) => {
                 // Asking for the id after it is what acknowledges an update, and after the last number there is none:
                 // it would come again at once, without end.
                 if updates.iter().any(|update| update["update_id"].as_i64() == Some(i64::MAX)) {
@@ -190,16 +191,19 @@ impl<'a> Session<'a> {
                         "the answer to a poll has the update id {}, which cannot be acknowledged",
                         i64::MAX
                     );
-                    return Err(CallError::Failed(why));
+                    return Err(CallError::Failed(ErrorKind::Data, why));
                 }
-                Ok(updates)
+                Ok(updates.to_vec())
             }
-            _ => Err(CallError::Failed("the answer to a poll is no list of updates".into())),
+            _ => {
+                let why = "the answer to a poll is no list of updates".into();
+                Err(CallError::Failed(ErrorKind::Data, why))
+            }
         }
     }
 
     /// Works through a batch, in order; returns the pause after an exchange that failed.
-    async fn process(&mut self, updates: Vec<Value>, stop: &Stop) -> Result<Option<Duration>, BoxError> {
+    async fn process(&mut self, updates: Vec<Json>, stop: &Stop) -> Result<Option<Duration>, BoxError> {
         for update in updates {
             // The rest is not acknowledged, and for whoever polls next.
             if stop.is_requested() {
@@ -211,7 +215,7 @@ impl<'a> Session<'a> {
                 info!(route, "route `{route}`: the ids of Telegram's updates start again, at {id}");
             }
             match self.pipeline.process(&mut self.exchange(id, update)).await {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(error) if error.is_leadership_lost() => return Err(error.into()),
                 Err(_) => {
                     let (route, pause) = (self.pipeline.route_id(), self.pauses.next(None));
@@ -241,10 +245,10 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn exchange(&self, id: i64, update: Value) -> Exchange {
-        let kind = update.as_object().and_then(|fields| fields.keys().find(|name| *name != "update_id"));
-        let kind = kind.cloned().unwrap_or_default();
-        let content = &update[&*kind];
+    fn exchange(&self, id: i64, update: Json) -> Exchange {
+        let kinds = update.as_object().into_iter().flat_map(Object::iter).map(|(name, _)| name);
+        let kind = kinds.into_iter().find(|name| *name != "update_id").unwrap_or_default();
+        let content = &update[kind];
         let chats = ["/chat/id", "/message/chat/id", "/from/id"];
         let chat = chats.iter().find_map(|pointer| content.pointer(pointer)?.as_i64());
         let text = ["text", "caption", "data", "query"].iter().find_map(|name| content[*name].as_str());
@@ -308,7 +312,7 @@ impl<'a> Session<'a> {
             .into());
         }
         warn!("deleting the webhook of bot {}, because `delete_webhook` is set", self.bot_id);
-        match self.poller.bot.call("deleteWebhook", &json!({}), GRACE).await {
+        match self.poller.bot.call("deleteWebhook", &Object::default().into(), GRACE).await {
             Ok(_) => Ok(Duration::ZERO),
             Err(error) => Ok(self.pauses.next(error.retry_after())),
         }

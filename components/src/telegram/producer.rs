@@ -7,8 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use router_core::component::Processor;
 use router_core::error::BoxError;
-use router_core::exchange::{Body, Exchange};
-use serde_json::{Value, json};
+use router_core::exchange::{BodyKind, Exchange};
+use router_core::failure::Failure;
+use router_core::value::{Json, Object};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
 
@@ -36,39 +37,38 @@ impl Sender {
     }
 
     /// The method and its parameters.
-    fn request(&self, exchange: &Exchange) -> Result<(String, Value), BoxError> {
+    fn request(&self, exchange: &Exchange) -> Result<(String, Json), BoxError> {
         let header = |name: &str| exchange.message.headers.get(name).map(ToString::to_string);
         let method = header("telegram.method").unwrap_or_else(|| "sendMessage".into());
         if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err("the header `telegram.method` is no name of a method".into());
+            return Err(Failure::data("the header `telegram.method` is no name of a method").into());
         }
-        let mut parameters = match &exchange.message.body {
-            Body::Json(json) if json.is_object() => Value::clone(json),
-            body if method == "sendMessage" => json!({ "text": body.to_string() }),
-            Body::Empty => json!({}),
+        let text = |text: String| Object::from_iter([("text", text)]);
+        let body = &exchange.message.body;
+        let mut parameters = match (body.kind(), body.as_json()) {
+            (BodyKind::Json, Some(Json::Object(parameters))) => parameters.clone(),
+            _ if method == "sendMessage" => text(body.to_string()),
+            (BodyKind::Empty, _) => Object::default(),
             _ => {
-                return Err(
-                    format!("the body for `{method}` is to be a JSON object with its parameters").into()
-                );
+                let error = format!("the body for `{method}` is to be a JSON object with its parameters");
+                return Err(Failure::data(error).into());
             }
         };
-        if parameters["chat_id"].is_null() {
+        if parameters.get("chat_id").is_none_or(Json::is_null) {
             match self.chat_id.clone().or_else(|| header("telegram.chat_id")) {
-                Some(chat) => parameters["chat_id"] = chat.into(),
+                Some(chat) => drop(parameters.insert("chat_id", chat)),
                 None if method == "sendMessage" => {
-                    return Err(
-                        "there is no chat: set the option `chat_id` or the header `telegram.chat_id`".into(),
-                    );
+                    let error = "there is no chat: set the option `chat_id` or the header `telegram.chat_id`";
+                    return Err(Failure::data(error).into());
                 }
-                // Indexing has made the field.
-                None => drop(parameters.as_object_mut().and_then(|fields| fields.remove("chat_id"))),
+                None => {}
             }
         }
-        Ok((method, parameters))
+        Ok((method, parameters.into()))
     }
 
     /// Waits for the turn of a message to this chat.
-    async fn pace(&self, chat: &Value) {
+    async fn pace(&self, chat: &Json) {
         if self.pacing.is_zero() || chat.is_null() {
             return;
         }
@@ -108,7 +108,7 @@ impl Processor for Sender {
                     warn!("Telegram asks for a pause of {pause:?} before `{method}`");
                     sleep(pause).await;
                 }
-                None => return Err(error.into()),
+                None => return Err(error.into_failure().into()),
             }
         };
         if let Some(id) = result["message_id"].as_i64() {

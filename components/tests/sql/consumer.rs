@@ -20,6 +20,7 @@ for_both! {
     a_leader_that_loses_the_lock_settles_nothing
     a_row_that_cannot_be_read_fails_alone
     no_more_rows_are_read_than_become_exchanges
+    what_goes_through_a_queue_is_no_part_of_the_transaction
 }
 
 async fn rows_come_in_order_and_are_settled_one_by_one(database: Database, table: &str) {
@@ -244,4 +245,24 @@ async fn no_more_rows_are_read_than_become_exchanges(database: Database, table: 
     ));
     database.run_route(route.to("mock:out"), database.mock.endpoint("out").wait_for(1)).await;
     assert_eq!(database.states(table).await, ["done", "new", "new"]);
+}
+
+/// The route of the queue has said that it is done: a failure of the row's own route cannot take that back.
+async fn what_goes_through_a_queue_is_no_part_of_the_transaction(database: Database, table: &str) {
+    database.tasks(table, 1).await;
+    let mark = format!("&on_consume_failed=update {table} set state = 'failed' where id = :id");
+    let write = database.uri(&format!("insert into {table} values (:id %2B 10, 'written')"));
+    let failing = database.poll(table, &mark).to("seda:side").delay("200ms").process(|_| Err("no".into()));
+    let router = database
+        .builder()
+        .component(components::SedaComponent::default())
+        .routes([failing, from("seda:side").to(write).to("mock:out")])
+        .build()
+        .unwrap();
+    let done = async {
+        database.mock.endpoint("out").wait_for(1).await;
+        database.all_settled(table).await;
+    };
+    let _ = timeout(Duration::from_secs(20), router.run_until(done)).await.unwrap();
+    assert_eq!(database.states(table).await, ["failed", "written"]);
 }

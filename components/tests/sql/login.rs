@@ -28,7 +28,9 @@ async fn connections_are_encrypted_and_certificates_checked_as_asked_for() {
         let database = Database::at(source, None);
         let statement = "select ssl as encrypted from pg_stat_ssl where pid = pg_backend_pid()";
         let exchange = database.run(statement, ()).await.map_err(|error| error.to_string())?;
-        Ok::<_, String>(exchange.message.body.to_json().unwrap()[0]["encrypted"].as_bool().unwrap())
+        Ok::<_, String>(
+            exchange.message.body.json::<serde_json::Value>().unwrap()[0]["encrypted"].as_bool().unwrap(),
+        )
     };
     assert_eq!(encrypted(&url, "sslmode=disable").await, Ok(false));
     // Whoever is there.

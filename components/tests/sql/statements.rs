@@ -7,6 +7,7 @@ use router_core::builder::{IntoEndpoint, Steps, endpoint, from};
 use router_core::cluster::{LockName, Member, TermControl};
 use router_core::exchange::Exchange;
 use router_core::router::RouterBuilder;
+use router_core::value::{Json, Number};
 use serde_json::json;
 
 use crate::support::Database;
@@ -14,7 +15,7 @@ use crate::support::Database;
 for_both! {
     statements_read_their_parameters_and_say_what_they_have_done
     parameters_are_never_part_of_the_statement
-    numbers_of_a_text_keep_their_digits
+    numbers_keep_their_digits
     a_fence_refuses_an_older_leader
 }
 
@@ -29,7 +30,10 @@ async fn statements_read_their_parameters_and_say_what_they_have_done(database: 
     exchange.message.headers.set("low.id", 2);
     let select = format!("select * from {table} where id > :low.id and state = :body");
     database.producer(&select).process(&mut exchange).await.unwrap();
-    assert_eq!(*exchange.message.body.to_json().unwrap(), json!([{ "id": 3, "state": "it's" }]));
+    assert_eq!(
+        exchange.message.body.json::<serde_json::Value>().unwrap(),
+        json!([{ "id": 3, "state": "it's" }])
+    );
     assert_eq!(exchange.message.headers.get("sql.row_count"), Some(&1.into()));
 
     let one = async |condition: &str| {
@@ -53,21 +57,59 @@ async fn statements_read_their_parameters_and_say_what_they_have_done(database: 
     assert!(error.contains("outside of routes with `master:`"), "{error}");
 }
 
-async fn numbers_of_a_text_keep_their_digits(database: Database, table: &str) {
-    database.run(&format!("create table {table} (n numeric)"), ()).await.unwrap();
-    let insert = format!("insert into {table} values (:n)");
-    for lost in [r#"{"n": 12345678901234567.89}"#, r#"{"n": 123456789012345678901234567890, "m": 1}"#] {
-        let error = database.run(&insert, lost).await.unwrap_err().to_string();
-        assert!(error.contains("has more digits than can be kept"), "{error}");
+async fn numbers_keep_their_digits(database: Database, table: &str) {
+    const LONG: [&str; 3] =
+        ["123456789012345678901234567890.10", "0.1000000000000000055511151231257827", "1E2"];
+    database.run(&format!("create table {table} (n text)"), ()).await.unwrap();
+    let insert = format!("insert into {table} values (cast(:n as text))");
+    for number in LONG {
+        let text = format!(r#"{{"n": {number}}}"#);
+        database.run(&insert, text.as_str()).await.unwrap();
+        database.run(&insert, Json::parse(&text).unwrap()).await.unwrap();
+        let mut exchange = Exchange::new(());
+        exchange.message.headers.set("n", number.parse::<Number>().unwrap());
+        database.producer(&insert).process(&mut exchange).await.unwrap();
+    }
+    let rows = database.rows(&format!("select n, count(*) as c from {table} group by n")).await;
+    let mut found = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["n"].as_str().unwrap(), row["c"].as_i64().unwrap()))
+        .collect::<Vec<_>>();
+    found.sort_by_key(|(number, _)| LONG.iter().position(|long| long == number));
+    assert_eq!(found, LONG.map(|number| (number, 3)));
+
+    // Columns of numbers have as many digits as their database keeps, and no other ones.
+    database.run(&format!("create table {table}_n (n numeric, i int)"), ()).await.unwrap();
+    let insert = format!("insert into {table}_n (n) values (:n)");
+    let sqlite = database.source.contains("sqlite:");
+    for number in [LONG[0], LONG[1], "123456789012345678901234567890"] {
+        let stored = database.run(&insert, format!(r#"{{"n": {number}}}"#)).await;
+        if sqlite {
+            let error = stored.unwrap_err().to_string();
+            assert!(error.contains(number) && error.contains("cast(:n as text)"), "{error}");
+        } else {
+            stored.unwrap();
+            let same = format!("select n::text as n from {table}_n where n::text = cast(:n as text)");
+            let found = database.run(&same, format!(r#"{{"n": {number}}}"#)).await.unwrap();
+            assert_eq!(found.message.body.to_string(), format!(r#"[{{"n":"{number}"}}]"#));
+        }
     }
     // Others of the body do not matter, and these are whole.
-    let others = r#", "m": 12345678901234567.89}"#;
-    for kept in ["0.1", "9007199254740993", "-2.50", "\"5\""] {
-        database.run(&insert, format!("{{\"n\": {kept}{others}")).await.unwrap();
+    database.run(&format!("delete from {table}_n"), ()).await.unwrap();
+    for kept in ["0.1", "9007199254740993", "-2.50", "\"5\"", "1E2"] {
+        let body = format!(r#"{{"n": {kept}, "m": 12345678901234567.89}}"#);
+        database.run(&insert, body).await.unwrap();
     }
-    let rows = database.rows(&format!("select cast(n as text) as n from {table} order by n")).await;
+    let rows =
+        database.rows(&format!("select cast(n as text) as n from {table}_n order by {table}_n.n")).await;
     let found = rows.as_array().unwrap().iter().map(|row| row["n"].as_str().unwrap()).collect::<Vec<_>>();
-    assert_eq!(found, ["-2.5", "0.1", "5", "9007199254740993"]);
+    // PostgreSQL keeps the zero at the end.
+    assert_eq!(found, [if sqlite { "-2.5" } else { "-2.50" }, "0.1", "5", "100", "9007199254740993"]);
+    let insert = format!("insert into {table}_n (i) values (:i)");
+    database.run(&insert, r#"{"i": 1E2}"#).await.unwrap();
+    assert_eq!(database.rows(&format!("select i from {table}_n where i = 100")).await, json!([{ "i": 100 }]));
 }
 
 async fn parameters_are_never_part_of_the_statement(database: Database, table: &str) {

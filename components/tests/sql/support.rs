@@ -57,7 +57,7 @@ impl Database {
     /// The rows of a statement without parameters.
     pub(crate) async fn rows(&self, statement: &str) -> Value {
         let exchange = self.run(statement, ()).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
-        exchange.message.body.to_json().unwrap().as_ref().clone()
+        exchange.message.body.json().unwrap()
     }
 
     /// A table with this name, with the tasks 1 to `count`, none done.

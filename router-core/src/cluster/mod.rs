@@ -10,7 +10,6 @@
 //! system) implement [`Arbiter`] and get the rest from [`ArbitratedCluster`].
 
 mod arbitrated;
-mod lock_name;
 mod memory;
 mod operator;
 mod term;
@@ -25,12 +24,12 @@ use tokio::sync::watch;
 
 use crate::error::BoxError;
 
+pub use crate::lock::{InvalidLockName, LeadershipLost, LockName};
 pub use arbitrated::{Arbiter, ArbitratedCluster, Asked, Granted, Revoked};
-pub use lock_name::{InvalidLockName, LockName};
 pub use memory::MemoryCluster;
 pub use operator::{Handover, Operator, OperatorError, the_one_meant};
-pub use term::{Authority, LeaderScope, LeadershipLost, Look, Term, TermControl, TermEnd, Work};
-pub use vacancy::{Vacancy, time_of_day};
+pub use term::{Authority, LeaderScope, Look, Term, TermControl, TermEnd, Work};
+pub use vacancy::{Vacancy, time_of_day, time_of_day_after};
 pub use view::{ClusterView, LeadershipPublisher, Participation};
 
 /// One member's access to a cluster.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use smol_str::SmolStr;
 
-use super::{LockName, Member, Participation};
+use super::{LeadershipLost, LockName, Member, Participation};
 use crate::state::{NoStates, StateKeeper};
 
 /// One member's leadership of one lock, from when it was granted until it ended.
@@ -450,16 +450,6 @@ impl TermControl {
         }
         self.end(OVER, TermEnd::Released);
     }
-}
-
-/// A side effect was not started because its member no longer leads.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this member no longer leads `{lock}` (term {term})")]
-pub struct LeadershipLost {
-    /// The lock.
-    pub lock: LockName,
-    /// The term that ended.
-    pub term: u64,
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use ::metrics::{Key, KeyName, Label, Level, Metadata, Recorder, with_recorder};
 
 pub use ::metrics::{Counter, Gauge, Histogram};
 
-pub(crate) use route::{Done, RouteMetrics};
+pub(crate) use route::RouteMetrics;
 
 /// Something that is counted or measured.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ pub(crate) static EXCHANGES: Metric = Metric {
     name: "bactrian_exchanges_total",
     kind: MetricKind::Counter,
     labels: &["route", "outcome"],
-    summary: "exchanges that have ended: `completed`, `dead_letter`, `failed`, `leadership_lost` (refused or \
+    summary: "exchanges that have ended: `completed`, `filtered`, `stopped`, `dead_lettered`, `failed`, `leadership_lost` (refused or \
               ended because the term was over) or `aborted` (dropped on the way)",
 };
 

@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use smol_str::SmolStr;
 
-use super::{Entry, Phase, Router, Shared, links};
+use super::{Entry, Phase, Router, Shared};
 use crate::cluster::ClusterService;
-use crate::component::{Component, Processor};
+use crate::component::{Component, Registry};
 use crate::definition::RouteDefinition;
 use crate::error::{ConfigErrors, Severity};
 use crate::flight::Dropped;
-use crate::registry::Registry;
-use crate::route::Surroundings;
+use crate::links;
+use crate::processor::Processor;
+use crate::route;
+use crate::surroundings::Surroundings;
 
 /// Everything that a [`Router`] is made of.
 #[must_use = "a builder does nothing until `build` is called"]
@@ -144,7 +146,7 @@ impl RouterBuilder {
         let (mut errors, mut routes) = (self.mistakes, Vec::with_capacity(count));
         let (mut mistaken, mut ids) = (Vec::new(), HashMap::with_capacity(count));
         for (index, definition) in self.routes.into_iter().enumerate() {
-            let (id, route) = match surroundings.compile(&definition, index + 1) {
+            let (id, route) = match route::compile(&surroundings, &definition, index + 1) {
                 Ok((route, warnings)) => {
                     errors.extend(warnings);
                     (route.id.clone(), Some(route))
@@ -165,7 +167,11 @@ impl RouterBuilder {
                     entry.insert(definition.id);
                 }
                 MapEntry::Occupied(first) => {
-                    errors.push(links::duplicate_id(&definition, first.key(), first.get().as_ref()));
+                    errors.push(links::duplicate_id(
+                        definition.id.as_ref(),
+                        first.key(),
+                        first.get().as_ref(),
+                    ));
                 }
             }
         }

@@ -10,6 +10,7 @@ use super::text::map_string;
 use super::variables::{Lookup, replace};
 use crate::error::{ConfigError, ConfigErrors};
 use crate::source::{SourceFile, SourceText};
+use crate::value::{Number, NumberError};
 
 /// A value of a TOML file, and the bytes of the file where it stands.
 #[derive(Clone, Debug)]
@@ -25,10 +26,10 @@ pub struct Node {
 pub enum NodeValue {
     /// Text, in which environment variables are replaced.
     Text(SourceText),
-    /// A whole number.
+    /// A whole number that 64 bits hold.
     Integer(i64),
-    /// A number with a fraction.
-    Float(f64),
+    /// Any other number, with its digits.
+    Number(Number),
     /// `true` or `false`.
     Boolean(bool),
     /// A date, a time or both, as written.
@@ -46,7 +47,7 @@ impl NodeValue {
         match self {
             Self::Text(_) => "text",
             Self::Integer(_) => "an integer",
-            Self::Float(_) => "a number",
+            Self::Number(_) => "a number",
             Self::Boolean(_) => "a boolean",
             Self::DateTime(_) => "a date or time",
             Self::Array(_) => "an array",
@@ -104,8 +105,8 @@ impl Converter<'_> {
         let place = value.span();
         let value = match value.get_ref() {
             DeValue::String(text) => NodeValue::Text(self.text(text, &place)),
-            DeValue::Integer(number) => NodeValue::Integer(self.integer(number, &place)),
-            DeValue::Float(number) => NodeValue::Float(self.float(number, &place)),
+            DeValue::Integer(number) => self.integer(number, &place),
+            DeValue::Float(number) => NodeValue::Number(self.float(number, &place)),
             DeValue::Boolean(flag) => NodeValue::Boolean(*flag),
             DeValue::Datetime(time) => NodeValue::DateTime(time.to_string()),
             DeValue::Array(nodes) => NodeValue::Array(nodes.iter().map(|node| self.node(node)).collect()),
@@ -128,17 +129,26 @@ impl Converter<'_> {
         SourceText::from_file(text, Arc::clone(self.file), replaced)
     }
 
-    fn integer(&mut self, number: &DeInteger<'_>, place: &Range<usize>) -> i64 {
-        i64::from_str_radix(number.as_str(), number.radix()).unwrap_or_else(|_| {
-            self.error(place, "this integer does not fit into 64 bits");
-            0
-        })
+    fn integer(&mut self, number: &DeInteger<'_>, place: &Range<usize>) -> NodeValue {
+        let digits = number.as_str();
+        match (i64::from_str_radix(digits, number.radix()), digits.trim_start_matches('+').parse()) {
+            (Ok(number), _) => NodeValue::Integer(number),
+            (Err(_), Ok(large)) if number.radix() == 10 => NodeValue::Number(large),
+            _ => {
+                self.error(place, "this integer does not fit into 64 bits");
+                NodeValue::Integer(0)
+            }
+        }
     }
 
-    fn float(&mut self, number: &DeFloat<'_>, place: &Range<usize>) -> f64 {
-        number.as_str().parse().unwrap_or_else(|_| {
-            self.error(place, "this number cannot be read");
-            0.0
+    fn float(&mut self, number: &DeFloat<'_>, place: &Range<usize>) -> Number {
+        number.as_str().trim_start_matches('+').parse().unwrap_or_else(|error| {
+            let message = match error {
+                NumberError::Form => "`inf` and `nan` are no numbers here".to_owned(),
+                error @ NumberError::Exponent => error.to_string(),
+            };
+            self.error(place, &message);
+            0.into()
         })
     }
 

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 
-use super::Value;
+use super::number::Decimal;
+use super::{Json, Value};
 
 /// Two values of which neither is less than the other, because they are of kinds that have no common order.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,19 +24,16 @@ enum Operand<'a> {
     /// No UTF-8.
     Bytes(&'a [u8]),
     /// An array or object.
-    Json(&'a serde_json::Value),
+    Json(&'a Json),
 }
 
-/// A number. Whole ones are exact at any size.
+/// A number, exact at any size.
 #[derive(Clone, Copy)]
 enum Number<'a> {
-    Whole(i128),
-    /// The digits of a whole number outside of the range of `i128`.
-    Large {
-        negative: bool,
-        digits: &'a str,
-    },
+    Whole(i64),
     Float(f64),
+    /// Digits as they were written.
+    Written(&'a str),
 }
 
 impl Value {
@@ -79,7 +77,7 @@ impl Value {
     pub fn contains(&self, other: &Self) -> bool {
         let (left, right) = (Operand::of(self), Operand::of(other));
         match (&left, &right) {
-            (Operand::Json(serde_json::Value::Array(items)), right) => {
+            (Operand::Json(Json::List(items)), right) => {
                 items.iter().any(|item| Operand::of_json(item).equals(right))
             }
             (Operand::Null, _) | (_, Operand::Null) => false,
@@ -94,7 +92,7 @@ impl Value {
     pub fn is_in(&self, list: &Self) -> bool {
         let value = Operand::of(self);
         match Operand::of(list) {
-            Operand::Json(serde_json::Value::Array(items)) => {
+            Operand::Json(Json::List(items)) => {
                 items.iter().any(|item| Operand::of_json(item).equals(&value))
             }
             Operand::Text(words) => {
@@ -110,7 +108,7 @@ impl<'a> Operand<'a> {
         match value {
             Value::Null => Self::Null,
             Value::Boolean(flag) => Self::Boolean(*flag),
-            Value::Integer(number) => Self::Number(Number::Whole((*number).into())),
+            Value::Integer(number) => Self::Number(Number::Whole(*number)),
             Value::Float(number) => Self::Number(Number::Float(*number)),
             Value::Text(text) => Self::Text(text.as_str().into()),
             Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
@@ -121,16 +119,13 @@ impl<'a> Operand<'a> {
         }
     }
 
-    fn of_json(json: &'a serde_json::Value) -> Self {
+    fn of_json(json: &'a Json) -> Self {
         match json {
-            serde_json::Value::Null => Self::Null,
-            serde_json::Value::Bool(flag) => Self::Boolean(*flag),
-            serde_json::Value::String(text) => Self::Text(text.into()),
-            serde_json::Value::Number(number) => Self::Number(match number.as_i128() {
-                Some(number) => Number::Whole(number),
-                None => Number::Float(number.as_f64().unwrap_or(f64::NAN)),
-            }),
-            array_or_object => Self::Json(array_or_object),
+            Json::Null => Self::Null,
+            Json::Boolean(flag) => Self::Boolean(*flag),
+            Json::Text(text) => Self::Text(text.as_str().into()),
+            Json::Number(number) => Self::Number(Number::Written(number.as_str())),
+            list_or_object => Self::Json(list_or_object),
         }
     }
 
@@ -165,16 +160,14 @@ impl fmt::Display for Operand<'_> {
         match self {
             Self::Null => formatter.write_str("null"),
             Self::Boolean(flag) => write!(formatter, "`{flag}`"),
-            Self::Number(Number::Whole(number)) => write!(formatter, "the number {number}"),
-            Self::Number(Number::Float(number)) => write!(formatter, "the number {number}"),
-            Self::Number(Number::Large { .. }) => formatter.write_str("a number"),
+            Self::Number(number) => write!(formatter, "the number {number}"),
             Self::Text(text) => {
                 let shown = text.chars().take(SHOWN).collect::<String>();
                 let rest = if shown.len() < text.len() { "..." } else { "" };
                 write!(formatter, "the text `{}{rest}`", shown.escape_debug())
             }
             Self::Bytes(_) => formatter.write_str("bytes that are no text"),
-            Self::Json(serde_json::Value::Array(_)) => formatter.write_str("a list"),
+            Self::Json(Json::List(_)) => formatter.write_str("a list"),
             Self::Json(_) => formatter.write_str("an object"),
         }
     }
@@ -184,64 +177,38 @@ impl Number<'_> {
     /// `None`: one of them is not a number.
     fn order(self, other: Self) -> Option<Ordering> {
         match (self, other) {
-            (Self::Float(left), Self::Float(right)) => left.partial_cmp(&right),
-            (Self::Float(left), right) => left.partial_cmp(&0.0).map(|_| right.order_with(left).reverse()),
-            (left, Self::Float(right)) => right.partial_cmp(&0.0).map(|_| left.order_with(right)),
             (Self::Whole(left), Self::Whole(right)) => Some(left.cmp(&right)),
-            (left, right) => Some(left.order_of_digits(right)),
+            (Self::Float(left), Self::Float(right)) => left.partial_cmp(&right),
+            (Self::Float(float), _) if float.is_infinite() => float.partial_cmp(&0.0),
+            (_, Self::Float(float)) if float.is_infinite() => 0.0.partial_cmp(&float),
+            (left, right) => Some(left.decimal()?.cmp(&right.decimal()?)),
         }
     }
 
-    /// A whole number with a float that is a number.
-    fn order_with(self, float: f64) -> Ordering {
-        /// Floats below it are exact in an `i128` when they are whole.
-        const LIMIT: f64 = 1.701_411_834_604_692_3e38;
+    fn decimal(self) -> Option<Decimal> {
         match self {
-            Self::Whole(whole) if float.abs() < LIMIT => {
-                #[expect(clippy::cast_possible_truncation, reason = "whole, and in range")]
-                let order = whole.cmp(&(float.trunc() as i128));
-                order.then_with(|| 0.0_f64.partial_cmp(&float.fract()).unwrap_or(Ordering::Equal))
-            }
-            Self::Large { negative, .. } if float.abs() < LIMIT => sign(negative),
-            _ if float.is_infinite() => sign(float.is_sign_positive()),
-            _ => {
-                let digits = format!("{:.0}", float.abs());
-                self.order_of_digits(Number::Large { negative: float < 0.0, digits: &digits })
-            }
-        }
-    }
-
-    /// Two whole numbers, of which one is large.
-    fn order_of_digits(self, other: Number<'_>) -> Ordering {
-        match (self, other) {
-            (Self::Large { negative: true, .. }, Number::Large { negative: false, .. }) => Ordering::Less,
-            (Self::Large { negative: false, .. }, Number::Large { negative: true, .. }) => Ordering::Greater,
-            (Self::Large { negative, digits: left }, Number::Large { digits: right, .. }) => {
-                let (left, right) = (left.trim_start_matches('0'), right.trim_start_matches('0'));
-                let order = left.len().cmp(&right.len()).then_with(|| left.cmp(right));
-                if negative { order.reverse() } else { order }
-            }
-            (Self::Large { negative, .. }, _) => sign(negative),
-            (_, Number::Large { negative, .. }) => sign(negative).reverse(),
-            _ => Ordering::Equal,
+            Self::Whole(number) => Decimal::of_whole(number),
+            Self::Float(number) => Decimal::of_float(number),
+            Self::Written(digits) => Decimal::parse(digits),
         }
     }
 }
 
-fn sign(negative: bool) -> Ordering {
-    if negative { Ordering::Less } else { Ordering::Greater }
+impl fmt::Display for Number<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(number) => number.fmt(formatter),
+            Self::Float(number) => number.fmt(formatter),
+            Self::Written(digits) => digits.fmt(formatter),
+        }
+    }
 }
 
 /// The whole number that a text is: digits, with a sign in front or without.
 fn whole(text: &str) -> Option<Number<'_>> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    Some(match text.parse() {
-        Ok(number) => Number::Whole(number),
-        Err(_) => Number::Large { negative: text.starts_with('-'), digits },
-    })
+    let whole = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    whole.then(|| text.parse().map_or(Number::Written(text), Number::Whole))
 }
 
 /// As a float, the number that a text is.
@@ -252,22 +219,20 @@ pub(super) fn number_of(text: &str) -> Option<f64> {
 /// The number that a text is, white space around it aside. `nan` and `inf` are words.
 fn number(text: &str) -> Option<Number<'_>> {
     let text = text.trim();
-    whole(text).or_else(|| {
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
-        let number = text.parse::<f64>().ok().filter(|number| digits && number.is_finite());
-        number.map(Number::Float)
-    })
+    whole(text).or_else(|| Decimal::parse(text).map(|_| Number::Written(text)))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cmp::Ordering::{Equal, Greater, Less};
-    use std::sync::Arc;
-
     use super::*;
+    use std::cmp::Ordering::{Equal, Greater, Less};
 
     fn json(value: serde_json::Value) -> Value {
-        Value::Json(Arc::new(value))
+        Value::Json(value.into())
+    }
+
+    fn written(number: &str) -> Value {
+        Value::from(number.parse::<super::super::Number>().unwrap())
     }
 
     #[test]
@@ -333,6 +298,18 @@ mod tests {
             (Value::from(1), Value::from(1.5), Less),
             (Value::from(2), Value::from(2.0), Equal),
             (Value::from(large), Value::from(f64::INFINITY), Less),
+            (written(large), Value::from(f64::NEG_INFINITY), Greater),
+            (written(large), Value::from(large), Equal),
+            (written(large), written(larger), Less),
+            (written("18446744073709551617"), written("18446744073709551616"), Greater),
+            (written("1e400"), Value::from(f64::MAX), Greater),
+            (written("1e400"), Value::from("1e401"), Less),
+            (written("1e-400"), Value::from(0), Greater),
+            (written("1E2"), Value::from(100), Equal),
+            (written("1.10"), Value::from(1.1), Equal),
+            (written("0.1000000000000000055511151231257827"), Value::from(0.1), Greater),
+            (written("0.1000000000000000055511151231257827"), written("0.1"), Greater),
+            (Value::from(1_152_921_504_606_846_976_i64), Value::from(1_152_921_504_606_846_976.0), Equal),
             (Value::from(0), Value::from(f64::NEG_INFINITY), Greater),
         ] {
             assert_eq!(left.order(&right), Ok(Some(order)), "{left:?} {right:?}");

@@ -1,8 +1,6 @@
 //! The locks of the processes of a host.
 
 use std::collections::BTreeMap;
-#[cfg(feature = "file")]
-use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -55,27 +53,27 @@ impl Directory {
     #[cfg(feature = "file")]
     pub(super) fn look(&self) -> Result<(BTreeMap<String, Lock>, Members), BoxError> {
         let asked = bactrian::cluster_file::drained(&self.root)?;
-        let alive = bactrian::cluster_file::members(&self.root);
+        let alive = bactrian::cluster_file::members(&self.root)?;
         let alive = alive.into_iter().map(|member| member.id.to_string());
         let (drained, standbys) = alive.partition(|id| asked.contains(id));
         let members = Members { standbys, drained };
         let now = jiff::Timestamp::now();
         let mut locks = BTreeMap::new();
         for record in bactrian::cluster_file::locks(&self.root)? {
-            let why = format!("{} led it in term {}; {}", record.member, record.term, members.why_free());
+            let why = record.obstacle.clone().unwrap_or_else(|| members.why_free());
+            let why = format!("{} led it in term {}; {why}", record.member, record.term);
             let mut lock = Lock::free(&record.lock, &members, &why);
             if record.leading {
                 lock.standbys.retain(|member| *member != record.member);
                 let since = record.since.parse::<jiff::Timestamp>().ok();
                 let held = since.map(|since| now.duration_since(since).as_secs());
-                let stopped = record.pid.filter(|pid| is_stopped(*pid, &self.root));
+                let pid = record.pid.map_or(String::new(), |pid| format!(" {pid}"));
                 lock = Lock {
-                    state: if stopped.is_some() { State::Silent } else { State::Led },
-                    reason: match stopped {
-                        Some(pid) => {
-                            Some(format!("its process {pid} is stopped (SIGSTOP), and keeps the lock"))
-                        }
-                        None => lock.drained.contains(&record.member).then(|| FINISHES.to_owned()),
+                    state: if record.stopped { State::Silent } else { State::Led },
+                    reason: if record.stopped {
+                        Some(format!("its process{pid} is stopped (SIGSTOP), and keeps the lock"))
+                    } else {
+                        lock.drained.contains(&record.member).then(|| FINISHES.to_owned())
                     },
                     holder: Some(record.member.clone()),
                     member: Some(record.member),
@@ -89,17 +87,4 @@ impl Directory {
         }
         Ok((locks, members))
     }
-}
-
-/// Whether the process is stopped by a signal. A number alone could be another process's, here or in another container,
-/// so it must have something below `root` open.
-#[cfg(feature = "file")]
-fn is_stopped(pid: u32, root: &Path) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // The name of the program, in brackets, may be anything.
-    let state = status.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    let mut open = files.filter_map(|file| std::fs::read_link(file.path()).ok());
-    matches!(state, Some('T' | 't')) && open.any(|file| file.starts_with(&root))
 }

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 
 use smol_str::SmolStr;
 
-use crate::definition::RouteDefinition;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::source::SourceText;
 use crate::uri::EndpointUri;
@@ -21,7 +20,7 @@ pub(crate) struct Links {
 
 impl Links {
     /// What its consumer consumes, if others call that.
-    pub(super) fn address(&self) -> Option<&str> {
+    pub(crate) fn address(&self) -> Option<&str> {
         self.source.as_ref().ok().and_then(|(_, address)| address.as_deref())
     }
 }
@@ -47,18 +46,18 @@ pub(crate) enum CallKind {
 }
 
 /// Reports a route without a consumer that no front end has reported.
-pub(super) fn no_source(route: &str) -> ConfigError {
+pub(crate) fn no_source(route: &str) -> ConfigError {
     ConfigError::new(format!("route `{route}` has no `from`"))
 }
 
 /// Reports an id that another route has; `first` is where, if it was written.
-pub(super) fn duplicate_id(
-    definition: &RouteDefinition,
+pub(crate) fn duplicate_id(
+    written: Option<&SourceText>,
     id: &str,
     first: Option<&SourceText>,
 ) -> ConfigError {
     let message = format!("there is already a route `{id}`");
-    let error = match &definition.id {
+    let error = match written {
         Some(text) => ConfigError::at(text, 0..text.as_str().len(), message),
         None => ConfigError::new(message).help("give the route an id of its own"),
     };
@@ -70,7 +69,7 @@ pub(super) fn duplicate_id(
 
 /// Reports routes that want the same calls, and calls of routes that do not exist, unless `complete` is
 /// false: then there are routes that are not known, which may be the ones that are called.
-pub(super) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete: bool) -> ConfigErrors {
+pub(crate) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete: bool) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
     let (mut addresses, mut mistaken) = (HashSet::new(), HashSet::new());
     for Links { route, source, .. } in links.clone() {
@@ -105,7 +104,7 @@ fn names(uri: &str) -> impl Iterator<Item = &str> {
 
 /// Reports what is wrong between a route and the others that it joins. What is wrong among the others,
 /// because one of them was removed, is not the fault of this one.
-pub(super) fn check_joining<'a>(
+pub(crate) fn check_joining<'a>(
     new: &'a Links,
     others: impl Iterator<Item = &'a Links> + Clone,
 ) -> ConfigErrors {
@@ -199,7 +198,7 @@ impl<'a> Circles<'a> {
         } else {
             (
                 "every exchange would come back to this route for ever",
-                "put one of the calls into a `choice` or behind a `filter`, or send to `seda:`",
+                "put one of the calls into a `choice` or behind a `filter`, or send to `seda:` without waiting",
             )
         };
         let error = call.uri.error_in_whole(format!("{message}: {routes}")).help(help);

@@ -1,10 +1,8 @@
 //! What is said of options whose values are well-formed: whether they do here what their author expects.
 
-use std::time::Duration;
-
-use super::{ComponentDescription, OptionKind};
-use crate::component::BuildContext;
-use crate::error::{ConfigError, ConfigErrors, Severity};
+use super::BuildContext;
+use crate::error::{ConfigError, ConfigErrors};
+use crate::options::{ComponentDescription, OptionKind, without_unit};
 use crate::secret::Secret;
 use crate::uri::{EndpointUri, UriOption};
 
@@ -40,17 +38,4 @@ fn check_option(kind: OptionKind, option: &UriOption, context: &BuildContext<'_>
         }
         _ => None,
     }
-}
-
-/// A warning about a number without a unit that is so small that seconds were meant, most likely.
-pub fn without_unit(text: &str, error: impl FnOnce(String) -> ConfigError) -> Option<ConfigError> {
-    /// Whoever means less than this writes the unit.
-    const SMALL: Duration = Duration::from_millis(10);
-    let number = text.trim().parse().ok().filter(|number| *number > 0)?;
-    (Duration::from_millis(number) < SMALL).then(|| {
-        let plural = if number == 1 { "" } else { "s" };
-        error(format!("`{number}` means {number} millisecond{plural}"))
-            .help(format!("write `{number}ms` or `{number}s`"))
-            .severity(Severity::Warning)
-    })
 }

@@ -1,4 +1,16 @@
-//! [`DynamicTarget`]: the endpoint of a `to_dynamic` step, which depends on the exchange.
+//! `to_dynamic`: sends the exchange to an endpoint that depends on it.
+//!
+//! ```
+//! use router_core::builder::{Steps, dynamic, from};
+//!
+//! from("timer:clock").to_dynamic("http:localhost/orders/${header.id}");
+//! from("timer:clock").to_dynamic(dynamic("direct:${header.kind}").allow(["direct:order", "direct:invoice"]));
+//! ```
+//!
+//! ```toml
+//! { to_dynamic = "http:localhost/orders/${header.id}" }
+//! { to_dynamic = { uri = "direct:${header.kind}", allow = ["direct:order", "direct:invoice"] } }
+//! ```
 //!
 //! What a message says is a value there, never a route: the URI is taken apart once, before any value is put
 //! into it, and what a message may choose beyond values is what the step allows.
@@ -12,24 +24,79 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
+use crate::body::Needs;
 use crate::component::{BuildContext, Processor};
-use crate::definition::{DynamicDefinition, ExpressionDefinition};
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Piece, Scope, pieces};
+use crate::failure::Failure;
+use crate::links::CallKind;
 use crate::options::PathKind;
-use crate::route::Surroundings;
 use crate::source::SourceText;
+use crate::step::{Action, Compiler, KeyKind, StepDefinition, StepDescription, optional, required};
+use crate::surroundings::Surroundings;
 use crate::uri::EndpointUri;
+use crate::written::{DynamicDefinition, EndpointDefinition, ExpressionDefinition};
 
-pub(crate) use allow::{Allowed, AllowedEndpoint, prefix};
+use allow::{Allowed, AllowedEndpoint, prefix};
 use template::Template;
+
+/// The step.
+pub(crate) static DESCRIPTION: StepDescription = StepDescription {
+    name: "to_dynamic",
+    summary: "sends the exchange to an endpoint that depends on it",
+    keys: &[
+        required(
+            "uri",
+            KeyKind::DynamicEndpoint,
+            "the URI, whose placeholders are values; other keys are options beside it",
+        ),
+        optional(
+            "allow",
+            KeyKind::Uris,
+            "the endpoints that messages may choose: URIs, or how they begin, with a `*`",
+        ),
+    ],
+    is_short: true,
+    example: r#"{ to_dynamic = "http:localhost/orders/${header.id}" }"#,
+    compile,
+};
+
+fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
+    let definition = step.arguments().dynamic("uri")?;
+    // What is the same for every exchange is checked now, like any other target.
+    if let Some(uri) = constant(definition) {
+        let endpoint = EndpointDefinition { uri, options: definition.options.clone() };
+        return compiler.sink(&endpoint).map(Action::Send);
+    }
+    let allow = step.arguments().texts("allow").unwrap_or_default();
+    let allowed = allow.iter().map(|text| allowed(text, compiler)).collect::<Vec<_>>();
+    let allowed = Allowed::new(allowed.into_iter().collect::<Option<Vec<_>>>()?);
+    let context = compiler.surroundings.context(&compiler.warnings);
+    let target =
+        DynamicTarget::compile(definition, &compiler.route_id, allowed, compiler.surroundings, &context);
+    Some(Action::send(compiler.errors.collect(target)?))
+}
+
+/// An entry of `allow`.
+fn allowed(text: &SourceText, compiler: &mut Compiler<'_>) -> Option<AllowedEndpoint> {
+    let prefix = prefix(text, &compiler.surroundings.registry);
+    if let Some(prefix) = compiler.errors.collect(prefix)? {
+        return Some(prefix);
+    }
+    // A message may choose another one.
+    let processor = compiler.called(&text.clone().into(), CallKind::Sometimes)?;
+    let uri = compiler.errors.collect(EndpointUri::parse(text))?;
+    Some(AllowedEndpoint::Exactly { uri, processor })
+}
 
 /// The endpoint of a step, as far as it is the same for all exchanges, and the processors that were made for
 /// the values of the others so far.
-pub(crate) struct DynamicTarget {
+struct DynamicTarget {
+    route_id: SmolStr,
     target: Target,
     allowed: Allowed,
     surroundings: Surroundings,
@@ -52,7 +119,7 @@ struct Made {
 }
 
 /// Whether nothing in the target depends on the exchange.
-pub(crate) fn constant(definition: &DynamicDefinition) -> Option<SourceText> {
+fn constant(definition: &DynamicDefinition) -> Option<SourceText> {
     let is_constant = |text: &SourceText| {
         let pieces = pieces(text.as_str(), 0..text.as_str().len(), &[]);
         !pieces.iter().any(|piece| matches!(piece, Piece::Placeholder(_)))
@@ -71,8 +138,9 @@ impl DynamicTarget {
     const CACHE_SIZE: usize = 1000;
 
     /// Compiles a target that is not [`constant`].
-    pub(crate) fn compile(
+    fn compile(
         definition: &DynamicDefinition,
+        route_id: &SmolStr,
         allowed: Allowed,
         surroundings: &Surroundings,
         context: &BuildContext<'_>,
@@ -85,19 +153,24 @@ impl DynamicTarget {
             }
             uri => Target::Whole(whole(uri, definition, &allowed)?),
         };
-        let surroundings = surroundings.clone();
-        Ok(Self { target, allowed, surroundings, processors: Mutex::default() })
+        let (route_id, surroundings) = (route_id.clone(), surroundings.clone());
+        Ok(Self { route_id, target, allowed, surroundings, processors: Mutex::default() })
+    }
+
+    /// What it needs of the body.
+    pub(crate) fn needs(&self) -> Needs {
+        match &self.target {
+            Target::Template(template) => template.needs(),
+            Target::Whole(uri) => uri.needs(),
+        }
     }
 
     /// The processor for this exchange.
-    pub(crate) fn resolve(
-        &self,
-        exchange: &Exchange,
-        scope: Scope<'_>,
-    ) -> Result<Arc<dyn Processor>, BoxError> {
+    fn resolve(&self, exchange: &Exchange) -> Result<Arc<dyn Processor>, BoxError> {
+        let scope = Scope { route_id: &self.route_id, node: &self.surroundings.node };
         let values = match &self.target {
             Target::Template(template) => template.values(exchange, scope)?,
-            Target::Whole(uri) => [uri.evaluate(exchange, scope).to_smolstr()].into(),
+            Target::Whole(uri) => [uri.evaluate(exchange, scope)?.to_smolstr()].into(),
         };
         let mut processors = self.processors.lock().unwrap_or_else(PoisonError::into_inner);
         let made = match processors.get(&values) {
@@ -121,8 +194,7 @@ impl DynamicTarget {
         let uri = match &self.target {
             Target::Template(template) => {
                 let uri = template.uri(values)?;
-                let chosen = template.is_chosen() && !self.allowed.is_empty();
-                if chosen && !self.allowed.permits(&uri, template.kind()) {
+                if !self.allowed.is_empty() && !self.allowed.permits(&uri, template.kind()) {
                     return Err(not_allowed(uri.as_str()));
                 }
                 uri
@@ -161,6 +233,14 @@ impl DynamicTarget {
             Some(address) => Err(format!("no route consumes `{}`", shown(address)).into()),
             None => Ok(()),
         }
+    }
+}
+
+#[async_trait]
+impl Processor for DynamicTarget {
+    async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
+        exchange.message.body.prepare(self.needs());
+        self.resolve(exchange).map_err(Failure::data)?.process(exchange).await
     }
 }
 

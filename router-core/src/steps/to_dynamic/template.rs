@@ -6,11 +6,12 @@ use smol_str::{SmolStr, ToSmolStr};
 
 use super::allow::Allowed;
 use super::shown;
-use crate::component::BuildContext;
+use crate::body::Needs;
+use crate::component::{BuildContext, check_uses};
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::expression::{Piece, Scope, Variable, pieces, variable};
-use crate::options::{ComponentDescription, OptionKind, PathKind, misplaced_secret, uses};
+use crate::options::{ComponentDescription, OptionKind, PathKind, misplaced_secret};
 use crate::source::SourceText;
 use crate::uri::{Encoding, EndpointUri, Part, UriOption, decode, encode};
 use crate::value::Value;
@@ -79,7 +80,7 @@ impl Template {
         let mut compiler = Compiler { description, errors: ConfigErrors::default(), variables: Vec::new() };
         let path = compiler.path(uri.path_part());
         let options = compiler.options(uri.options());
-        compiler.errors.extend(uses::check(description, &uri, context));
+        compiler.errors.extend(check_uses(description, &uri, context));
         context.warnings.borrow_mut().extend(compiler.errors.into_warnings()?);
         let variables = compiler.variables;
         let source = text.clone();
@@ -112,7 +113,8 @@ impl Template {
     }
 
     /// Checks that what messages choose is among what the author has named.
-    pub(super) fn check_allowed(&self, allowed: &Allowed) -> Result<(), ConfigError> {
+    pub(super) fn check_allowed(&self, allowed: &Allowed) -> Result<(), ConfigErrors> {
+        allowed.useless(&self.scheme).into_result()?;
         let prefix = matches!(self.path.pieces.first(), Some(FieldPiece::Text(_)));
         if !self.is_chosen() || !allowed.is_empty() || (prefix && self.kind() == PathKind::Route) {
             return Ok(());
@@ -128,13 +130,18 @@ impl Template {
             help.push_str(&format!(", or begin the name yourself: `{}:order-${{...}}`", self.scheme));
         }
         let message = format!("a message would choose any {what}");
-        Err(ConfigError::at(&self.source, 0..uri.len(), message).help(help))
+        Err(ConfigError::at(&self.source, 0..uri.len(), message).help(help).into())
+    }
+
+    /// What it needs of the body.
+    pub(super) fn needs(&self) -> Needs {
+        self.variables.iter().map(|(variable, _)| variable.needs()).max().unwrap_or_default()
     }
 
     /// The values of an exchange.
     pub(super) fn values(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<Box<[SmolStr]>, BoxError> {
         let values = self.variables.iter().map(|(variable, written)| {
-            let value = variable.evaluate(exchange, scope);
+            let value = variable.evaluate(exchange, scope)?;
             match &value {
                 value if value.is_null() => Err(format!("`{written}` has no value").into()),
                 Value::Text(text) => Ok(text.clone()),

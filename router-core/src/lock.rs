@@ -1,4 +1,4 @@
-//! [`LockName`]: a checked name.
+//! [`LockName`]: the name of a lock, checked; and [`LeadershipLost`]: what ends under it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -42,6 +42,16 @@ impl fmt::Display for LockName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
     }
+}
+
+/// A side effect was not started because its member no longer leads.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this member no longer leads `{lock}` (term {term})")]
+pub struct LeadershipLost {
+    /// The lock.
+    pub lock: LockName,
+    /// The term that ended.
+    pub term: u64,
 }
 
 #[cfg(test)]

@@ -1,0 +1,67 @@
+//! [`CallContext`]: what an exchange has only as long as it is in the hands of those who call each other with it.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use super::Exchange;
+
+/// The part of an exchange that belongs to the present calls. A clone and a fork have none of it.
+#[derive(Default)]
+pub(super) struct CallContext {
+    /// How many routes the exchange is in, one calling the other.
+    depth: u16,
+    /// What was lent. Held by the lender: when it lets go, there is nothing here any more.
+    lent: Vec<Weak<dyn Any + Send + Sync>>,
+}
+
+impl Clone for CallContext {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl fmt::Debug for CallContext {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("CallContext").field("depth", &self.depth).finish_non_exhaustive()
+    }
+}
+
+impl Exchange {
+    /// Lends something to the steps that this very exchange passes, also in routes that it is passed to by
+    /// `direct:`, for as long as the caller keeps the `Arc`: a transaction, for example. No clone and no fork has
+    /// it, because they may outlive it.
+    pub fn lend<T: Any + Send + Sync>(&mut self, resource: &Arc<T>) {
+        let resource: Arc<dyn Any + Send + Sync> = Arc::clone(resource) as _;
+        self.call.lent.push(Arc::downgrade(&resource));
+    }
+
+    /// What was lent to the steps of this exchange, of this type, and was not taken back.
+    pub fn lent<T: Any + Send + Sync>(&self) -> impl Iterator<Item = Arc<T>> {
+        self.call.lent.iter().filter_map(Weak::upgrade).filter_map(|resource| resource.downcast().ok())
+    }
+
+    /// How many routes this exchange is in, one calling the other.
+    pub(crate) fn depth(&self) -> u16 {
+        self.call.depth
+    }
+
+    /// Counts a call, until the returned value is dropped: also when the call is.
+    pub(crate) fn enter(&mut self) -> Entered<'_> {
+        let outside = self.call.depth;
+        self.call.depth += 1;
+        Entered { exchange: self, outside }
+    }
+}
+
+/// An exchange in one more route.
+pub(crate) struct Entered<'a> {
+    pub(crate) exchange: &'a mut Exchange,
+    outside: u16,
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.exchange.call.depth = self.outside;
+    }
+}

@@ -1,0 +1,42 @@
+//! [`Processor`]: what works on an exchange. It is below everything that runs one.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::error::BoxError;
+use crate::exchange::Exchange;
+
+/// A step or sink that works on an exchange.
+#[async_trait]
+pub trait Processor: Send + Sync {
+    /// Works on the exchange.
+    ///
+    /// # Errors
+    /// Any error; the route's error handler takes it from there. [`Failure`](crate::failure::Failure) says of which
+    /// kind it is.
+    ///
+    /// # Cancellation
+    /// The future may be dropped at any await when the route is aborted.
+    async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError>;
+}
+
+/// A function that works on an exchange.
+pub type ProcessFunction = Arc<dyn Fn(&mut Exchange) -> Result<(), BoxError> + Send + Sync>;
+
+/// The future of an asynchronous processing function.
+pub type ProcessFuture<'a> = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'a>>;
+
+/// A function that returns a boxed future, as a processor.
+pub(crate) struct AsyncFunction<F>(pub(crate) F);
+
+#[async_trait]
+impl<F> Processor for AsyncFunction<F>
+where
+    F: for<'a> Fn(&'a mut Exchange) -> ProcessFuture<'a> + Send + Sync,
+{
+    async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
+        (self.0)(exchange).await
+    }
+}

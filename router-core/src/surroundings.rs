@@ -1,0 +1,42 @@
+//! [`Surroundings`]: what all routes of a router are compiled with.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use smol_str::SmolStr;
+
+use crate::cluster::ClusterService;
+use crate::component::{BuildContext, Registry};
+use crate::error::{ConfigErrors, Severity};
+use crate::flight::Dropped;
+
+/// What all routes of a router are compiled with.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) cluster: Option<Arc<dyn ClusterService>>,
+    pub(crate) node: SmolStr,
+    pub(crate) dropped: Dropped,
+    /// What a secret is that is not there.
+    pub(crate) missing_secrets: Severity,
+    /// What the routes consume that others call, at present.
+    pub(crate) consumed: Arc<RwLock<HashSet<SmolStr>>>,
+}
+
+impl Surroundings {
+    /// Whether a route of this process consumes `address`.
+    pub(crate) fn is_consumed(&self, address: &str) -> bool {
+        self.consumed.read().unwrap_or_else(PoisonError::into_inner).contains(address)
+    }
+
+    pub(crate) fn context<'a>(&'a self, warnings: &'a RefCell<ConfigErrors>) -> BuildContext<'a> {
+        BuildContext {
+            registry: &self.registry,
+            cluster: self.cluster.as_ref(),
+            below_lock: false,
+            missing_secrets: self.missing_secrets,
+            warnings,
+        }
+    }
+}
