@@ -187,6 +187,10 @@ impl Endpoint for Cron {
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
         Some(Box::new(self.clone()))
     }
+
+    fn keeps_state(&self, below_lock: bool) -> bool {
+        below_lock || self.state.is_some()
+    }
 }
 
 /// How long a wait goes on without a look at the wall clock, which may be set at any time.

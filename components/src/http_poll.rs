@@ -287,6 +287,10 @@ impl Endpoint for HttpPoll {
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
         Some(Box::new(Self(Arc::clone(&self.0))))
     }
+
+    fn keeps_state(&self, below_lock: bool) -> bool {
+        below_lock || self.0.state.is_some()
+    }
 }
 
 struct Poller {

@@ -20,13 +20,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use router_core::cluster::{ClusterService, ClusterView, LeaderScope, LockName};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle, run_contained};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, Hold, RouteHandle, run_contained};
 use router_core::definition::EndpointDefinition;
 use router_core::error::{BoxError, Chain, ConfigError, ConfigErrors};
 use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
+use smol_str::SmolStr;
 use tracing::{info, warn};
 
 /// The component.
@@ -151,6 +152,7 @@ struct Master {
     settings: Settings,
 }
 
+#[async_trait]
 impl Endpoint for Master {
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
         Some(Box::new(self.clone()))
@@ -158,6 +160,21 @@ impl Endpoint for Master {
 
     fn local_address(&self) -> Option<&str> {
         self.delegate.local_address()
+    }
+
+    fn shared_option(&self) -> Option<(&'static str, SmolStr)> {
+        self.delegate.shared_option()
+    }
+
+    fn keeps_state(&self, _: bool) -> bool {
+        self.delegate.keeps_state(true)
+    }
+
+    /// Takes part in the election, so that it stays in it when its consumer has ended: the next one works in the term
+    /// that it finds.
+    async fn hold(&self) -> Option<Hold> {
+        let view = self.cluster.view(&self.lock).await.ok();
+        Some(Box::new((view, self.delegate.hold().await)))
     }
 }
 

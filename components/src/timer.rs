@@ -141,6 +141,11 @@ impl Endpoint for Timer {
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
         Some(Box::new(self.clone()))
     }
+
+    #[cfg(feature = "state")]
+    fn keeps_state(&self, below_lock: bool) -> bool {
+        self.catch_up.as_ref().is_some_and(|catch_up| below_lock || catch_up.has_file())
+    }
 }
 
 #[async_trait]

@@ -205,7 +205,11 @@ async fn a_queue_that_nothing_consumes_swallows_nothing() {
     send(&into, &[("x", "a")]).await.unwrap();
     let error = tokio::time::timeout(Duration::from_secs(5), send(&into, &[("x", "b")])).await.unwrap();
     assert!(error.unwrap_err().ends_with("no route consumes `seda:b`"));
-    router.remove_route("a").await.unwrap();
+    let rest = router
+        .definitions()
+        .into_iter()
+        .filter(|route| route.id.as_ref().is_none_or(|id| id.as_str() != "a"));
+    router.apply(rest.collect::<Vec<_>>()).await.unwrap();
     assert!(send(&into, &[("x", "a")]).await.is_err());
 }
 

@@ -6,10 +6,12 @@
 mod registry;
 mod uses;
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use smol_str::SmolStr;
 
 use crate::cluster::ClusterService;
 use crate::error::{BoxError, ConfigError, ConfigErrors, Severity};
@@ -42,6 +44,7 @@ pub trait Component: Send + Sync {
 }
 
 /// What a URI stands for: a factory that can be asked any number of times.
+#[async_trait]
 pub trait Endpoint: Send + Sync {
     /// A new source of exchanges, or `None` when this endpoint cannot be used in `from`.
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
@@ -65,7 +68,32 @@ pub trait Endpoint: Send + Sync {
     fn is_synchronous(&self) -> bool {
         false
     }
+
+    /// What all endpoints with this local address must agree on, where this one says it: an option, and its value. A
+    /// disagreement is a configuration error.
+    fn shared_option(&self) -> Option<(&'static str, SmolStr)> {
+        None
+    }
+
+    /// Whether its consumer leaves a position that outlives the process: in a file, or with the lock where it consumes
+    /// `below_lock`. The position is kept by the id of the route, so such a route needs one.
+    fn keeps_state(&self, below_lock: bool) -> bool {
+        let _ = below_lock;
+        false
+    }
+
+    /// Keeps the place of its consumer while one version of a route takes over from another: until the returned value is
+    /// dropped, those who call it wait instead of failing, and a lock stays with this member.
+    ///
+    /// # Cancellation
+    /// Safe.
+    async fn hold(&self) -> Option<Hold> {
+        None
+    }
 }
+
+/// What keeps a place as long as it exists; see [`Endpoint::hold`].
+pub type Hold = Box<dyn Any + Send>;
 
 /// A source of exchanges.
 ///

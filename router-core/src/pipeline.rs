@@ -40,6 +40,8 @@ pub(crate) struct Program {
     pub(crate) error_handler: ErrorHandler,
     /// The state of a route without a lock, made when it is first asked for: most routes have none.
     pub(crate) state: OnceLock<Arc<MemoryState>>,
+    /// Counts the exchanges in flight of guarded pipelines. Closed, so that it can be waited for.
+    pub(crate) in_flight: TaskTracker,
     /// What the route's consumer has to say, for whoever looks at the route.
     pub(crate) note: Mutex<Option<String>>,
     /// `None` inside: nothing is measured in this process.
@@ -108,8 +110,7 @@ impl Pipeline {
     /// given away before the last of them has ended, whoever polls it.
     #[must_use]
     pub fn guarded_by(&self, scope: &LeaderScope) -> Self {
-        let in_flight = TaskTracker::new();
-        in_flight.close();
+        let in_flight = self.program.in_flight.clone();
         let guard = Guard { term: scope.term().clone(), in_flight, over: CancellationToken::new() };
         Self { program: Arc::clone(&self.program), guard: Some(guard) }
     }
@@ -164,13 +165,19 @@ impl Pipeline {
         let _ = self.program.metrics();
     }
 
-    /// Completes when no exchange of this guarded pipeline is in flight. At once for others.
+    /// Completes when no exchange of this route is in flight in a guarded pipeline.
     ///
     /// # Cancellation
     /// Safe.
     pub async fn idle(&self) {
-        if let Some(guard) = &self.guard {
-            guard.in_flight.wait().await;
+        self.program.in_flight.wait().await;
+    }
+
+    /// Shares the state in memory of an earlier version of this route.
+    pub(crate) fn adopt_state(&self, earlier: &Self) {
+        if let Some(state) = earlier.program.state.get() {
+            // Nothing has asked for it yet: this version has not started.
+            let _ = self.program.state.set(Arc::clone(state));
         }
     }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use smol_str::{SmolStr, ToSmolStr};
+use tokio_util::task::TaskTracker;
 
 use crate::component::{Endpoint, Processor};
 use crate::definition::{
@@ -15,7 +16,7 @@ use crate::dynamic::{self, Allowed, AllowedEndpoint, DynamicTarget};
 use crate::error::{ConfigError, ConfigErrors};
 use crate::error_handler::ErrorHandler;
 use crate::expression::{Expression, Predicate};
-use crate::links::{CallKind, Links, LocalCall};
+use crate::links::{CallKind, Links, LocalCall, SharedOption};
 use crate::options::{parse_duration, without_unit};
 use crate::pipeline::{Action, Branch, Pipeline, Program, Step};
 use crate::source::SourceText;
@@ -40,22 +41,19 @@ pub(crate) struct Mistaken {
     pub(crate) links: Links,
 }
 
-/// Compiles a route, and returns it with the warnings about it; `number` names it when it has no id.
+/// Compiles a route of this id, and returns it with the warnings about it.
 pub(crate) fn compile(
     surroundings: &Surroundings,
     definition: &RouteDefinition,
-    number: usize,
+    id: SmolStr,
 ) -> Result<(Route, ConfigErrors), Box<Mistaken>> {
-    let id = match &definition.id {
-        Some(id) => id.as_str().to_smolstr(),
-        None => smol_str::format_smolstr!("route{number}"),
-    };
     let mut compiler = Compiler {
         surroundings,
         route_id: id.clone(),
         errors: ConfigErrors::default(),
         warnings: RefCell::default(),
         calls: Vec::new(),
+        shared: Vec::new(),
         conditions: 0,
     };
     if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().trim().is_empty()) {
@@ -68,9 +66,17 @@ pub(crate) fn compile(
         compiler.errors.push(error.help("a route has one id: no message chooses it"));
     }
     let source = definition.from.as_ref().and_then(|from| compiler.source(from));
+    if let (Some((from, endpoint)), None) = (&source, &definition.id)
+        && endpoint.keeps_state(false)
+    {
+        let error = from.error_in_whole("this route keeps a position, so it needs an `id`");
+        compiler
+            .errors
+            .push(error.help("by its id it finds the position again, whatever other routes there are"));
+    }
     let steps = compiler.steps(&definition.steps, "step ");
     let error_handler = compiler.error_handler(definition.error_handler.as_ref());
-    let Compiler { mut errors, warnings, calls, .. } = compiler;
+    let Compiler { mut errors, warnings, calls, shared, .. } = compiler;
     errors.extend(warnings.into_inner());
     let errors = errors.in_route(&id);
     let linked = source
@@ -80,10 +86,12 @@ pub(crate) fn compile(
             let from = definition.from.as_ref().map(|from| from.uri.clone());
             from.unwrap_or_else(|| SourceText::computed(""))
         });
-    let links = Links { route: id.clone(), source: linked, calls };
+    let links = Links { route: id.clone(), source: linked, calls, shared };
     let (false, Some((from, endpoint))) = (errors.has_errors(), source) else {
         return Err(Box::new(Mistaken { errors, links }));
     };
+    let in_flight = TaskTracker::new();
+    in_flight.close();
     let program = Program {
         route_id: id.clone(),
         node: surroundings.node.clone(),
@@ -91,6 +99,7 @@ pub(crate) fn compile(
         steps,
         error_handler,
         state: OnceLock::new(),
+        in_flight,
         note: Mutex::new(None),
         metrics: OnceLock::new(),
     };
@@ -114,6 +123,7 @@ struct Compiler<'a> {
     errors: ConfigErrors,
     warnings: RefCell<ConfigErrors>,
     calls: Vec<LocalCall>,
+    shared: Vec<SharedOption>,
     /// How many steps so far, before or around the present one, may keep an exchange from getting there.
     conditions: usize,
 }
@@ -122,6 +132,7 @@ impl Compiler<'_> {
     fn source(&mut self, from: &EndpointDefinition) -> Option<(EndpointUri, Box<dyn Endpoint>)> {
         let uri = self.errors.collect(EndpointUri::new(from))?;
         let endpoint = self.errors.collect(self.surroundings.context(&self.warnings).source(&uri))?;
+        self.agree(&uri, &*endpoint);
         Some((uri, endpoint))
     }
 
@@ -134,11 +145,19 @@ impl Compiler<'_> {
         let uri = self.errors.collect(EndpointUri::new(to))?;
         let (endpoint, processor) =
             self.errors.collect(self.surroundings.context(&self.warnings).sink(&uri))?;
+        self.agree(&uri, &*endpoint);
         if let Some(address) = endpoint.local_address() {
             let kind = if endpoint.is_synchronous() { kind } else { CallKind::Queued };
             self.calls.push(LocalCall { address: address.into(), uri, kind });
         }
         Some(processor)
+    }
+
+    /// Notes what other endpoints with its address must agree on.
+    fn agree(&mut self, uri: &EndpointUri, endpoint: &dyn Endpoint) {
+        if let (Some(address), Some((option, value))) = (endpoint.local_address(), endpoint.shared_option()) {
+            self.shared.push(SharedOption { address: address.into(), uri: uri.clone(), option, value });
+        }
     }
 
     fn dynamic(&mut self, definition: &DynamicDefinition) -> Option<Action> {

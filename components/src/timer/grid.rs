@@ -73,6 +73,11 @@ impl CatchUp {
         Ok(Some(Self { policy, state: options.text("state").map(PathBuf::from) }))
     }
 
+    /// Whether the position is in a file, where no lock carries it.
+    pub(super) fn has_file(&self) -> bool {
+        self.state.is_some()
+    }
+
     /// Runs the timer, with times that outlive it.
     pub(super) async fn run(&self, timer: &Timer, route: &RouteHandle) -> Result<(), BoxError> {
         let RouteHandle { pipeline, stop, .. } = route;

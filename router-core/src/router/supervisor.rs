@@ -89,6 +89,7 @@ async fn supervise(route: Arc<Route>, stop: Stop, readiness: Readiness) {
         route.pipeline.withdraw_note();
         let Err(error) = contain_panic(run_once(&route, &stop, &readiness)).await else {
             let how = if stop.is_requested() { "stopped" } else { "finished" };
+            readiness.end();
             contained(|| info!(route = %id, "route `{id}` {how}"));
             return;
         };
