@@ -278,13 +278,13 @@ struct Queue {
 #[derive(Default)]
 struct State {
     entries: VecDeque<Entry>,
-    /// What the URIs say that are used, the newest last. They agree, but for those that replace others.
+    /// What the URIs say that are used. They agree: those that will replace others count when the others are gone.
     sizes: Vec<Weak<usize>>,
 }
 
 impl State {
     fn has_room(&self) -> bool {
-        let size = self.sizes.iter().rev().find_map(Weak::upgrade);
+        let size = self.sizes.iter().find_map(Weak::upgrade);
         self.entries.len() < size.map_or(DEFAULT_SIZE, |size| *size)
     }
 }

@@ -66,6 +66,24 @@ async fn an_exchange_that_a_caller_polls_has_ended_too_when_it_takes_too_long() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_new_one_waits_for_an_exchange_that_is_not_polled() {
+    let events = Arc::default();
+    let setup = Arc::new(setup([version("master:lock1:direct:a", "old", 3_600, &events)]).start());
+    sleep(Duration::from_secs(1)).await;
+    let mut call = Box::pin(setup.send("direct:a", "x"));
+    assert!(timeout(Duration::from_secs(1), &mut call).await.is_err());
+    let next = version("master:lock1:timer:t?delay=0&period=1h", "new", 0, &events);
+    let applying = Arc::clone(&setup);
+    let applying = tokio::spawn(async move { applying.apply([next]).await });
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(*events.lock().unwrap(), ["old begins in Some(1)"], "it may still have an effect");
+    drop(call);
+    applying.await.unwrap().unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(events.lock().unwrap()[1..], ["new begins in Some(1)", "new ends"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_version_for_another_lock_gives_the_first_one_back() {
     let events = Arc::default();
     let setup = setup([version("master:lock1:timer:t?delay=0&period=1h", "old", 0, &events)]).start();
