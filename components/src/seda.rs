@@ -34,6 +34,7 @@ use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
+use router_core::failure::Failure;
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
 use router_core::outcome::RouteError;
 use router_core::pipeline::Pipeline;
@@ -199,14 +200,16 @@ impl Processor for Seda {
         let entry = Entry { exchange: exchange.fork(), reply };
         let offered = timeout(self.room_patience, self.queue.offer(entry));
         if offered.await.is_err() {
-            return Err(format!("the queue `{}` is full", self.address).into());
+            return Err(Failure::unavailable(format!("the queue `{}` is full", self.address)).into());
         }
         let Some(done) = done else { return Ok(()) };
         let Ok(reply) = timeout(self.reply_patience, done).await else {
             let patience = self.reply_patience;
-            return Err(format!("`{}` has not done it within {patience:?}", self.address).into());
+            let error = format!("`{}` has not done it within {patience:?}", self.address);
+            return Err(Failure::timeout(error).into());
         };
-        let done = reply.map_err(|_| format!("`{}` has dropped it", self.address))??;
+        let done =
+            reply.map_err(|_| Failure::unavailable(format!("`{}` has dropped it", self.address)))??;
         exchange.message = done.message;
         exchange.properties = done.properties;
         Ok(())
@@ -239,7 +242,7 @@ async fn work(queue: Arc<Queue>, pipeline: Pipeline, stop: Stop) {
         if result.is_err() && has_ended(pipeline.term()) {
             continue;
         }
-        in_hand.finish(result.map(|()| exchange), pipeline.route_id());
+        in_hand.finish(result.map(|_| exchange), pipeline.route_id());
     }
 }
 

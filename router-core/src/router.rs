@@ -351,7 +351,7 @@ impl Router {
         )?;
         let mut errors = links::check_joining(&route.links, others.iter().map(|other| &other.links));
         if taken(&route.id) {
-            errors.push(links::duplicate_id(definition, &route.id, None));
+            errors.push(links::duplicate_id(definition.id.as_ref(), &route.id, None));
         }
         errors.into_result()?;
         warnings.log_warnings();

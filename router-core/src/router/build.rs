@@ -167,7 +167,11 @@ impl RouterBuilder {
                     entry.insert(definition.id);
                 }
                 MapEntry::Occupied(first) => {
-                    errors.push(links::duplicate_id(&definition, first.key(), first.get().as_ref()));
+                    errors.push(links::duplicate_id(
+                        definition.id.as_ref(),
+                        first.key(),
+                        first.get().as_ref(),
+                    ));
                 }
             }
         }

@@ -11,12 +11,14 @@ use tracing::{info, warn};
 
 use crate::error::{BoxError, Chain};
 use crate::panic::contain_panic;
+use crate::pipeline::Pipeline;
 use crate::route::Route;
 use crate::stop::Stop;
 
 /// The task of one route.
 pub(super) struct Supervisor {
     stop: Stop,
+    pipeline: Pipeline,
     task: JoinHandle<()>,
 }
 
@@ -28,8 +30,8 @@ impl Supervisor {
         let stop = Stop::new();
         route.pipeline.show_metrics();
         #[expect(clippy::disallowed_methods, reason = "this is the supervisor: it owns and joins the task")]
-        let task = tokio::spawn(supervise(route, stop.clone()));
-        Self { stop, task }
+        let task = tokio::spawn(supervise(Arc::clone(&route), stop.clone()));
+        Self { stop, pipeline: route.pipeline.clone(), task }
     }
 
     /// Whether it was asked to stop.
@@ -60,6 +62,8 @@ impl Supervisor {
         if !self.task.is_finished() {
             let _ = (&mut self.task).await;
         }
+        self.pipeline.abort_detached();
+        self.pipeline.detached_ended().await;
     }
 }
 
@@ -67,6 +71,7 @@ impl Supervisor {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         self.task.abort();
+        self.pipeline.abort_detached();
     }
 }
 
@@ -74,6 +79,12 @@ impl Drop for Supervisor {
 /// and the log among them: a route whose supervisor has gone would never run again, while this member stays
 /// a candidate for its lock.
 async fn supervise(route: Arc<Route>, stop: Stop) {
+    consume(&route, &stop).await;
+    // What steps have let go belongs to the route: it has stopped when that has ended.
+    route.pipeline.detached_ended().await;
+}
+
+async fn consume(route: &Route, stop: &Stop) {
     let id = &route.id;
     let backoff = backon::ExponentialBuilder::default()
         .with_jitter()
@@ -84,7 +95,7 @@ async fn supervise(route: Arc<Route>, stop: Stop) {
     while !stop.is_requested() {
         let started = Instant::now();
         route.pipeline.withdraw_note();
-        let Err(error) = contain_panic(run_once(&route, &stop)).await else {
+        let Err(error) = contain_panic(run_once(route, stop)).await else {
             let how = if stop.is_requested() { "stopped" } else { "finished" };
             contained(|| info!(route = %id, "route `{id}` {how}"));
             return;
