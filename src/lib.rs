@@ -82,7 +82,7 @@ pub mod prelude {
     #[cfg(feature = "kubernetes")]
     pub use cluster_kubernetes::{KubernetesCluster, KubernetesClusterSettings};
     pub use components::{MasterComponent, MockComponent};
-    pub use router_core::builder::{Branch, Choice, RouteBuilder, Steps, dynamic, endpoint, from};
+    pub use router_core::builder::{Branch, Choice, Loop, RouteBuilder, Steps, dynamic, endpoint, from};
     pub use router_core::cluster::{
         ClusterService, ClusterView, LeaderScope, Leadership, LockName, Member, MemoryCluster, Term,
     };
@@ -90,7 +90,8 @@ pub mod prelude {
     pub use router_core::definition::{ErrorHandlerDefinition, LogLevel, RouteDefinition};
     pub use router_core::error::{BoxError, ConfigErrors};
     pub use router_core::exchange::{Body, Exchange, Message};
-    pub use router_core::outcome::RouteError;
+    pub use router_core::failure::{ErrorKind, Failure};
+    pub use router_core::outcome::{Outcome, RouteError};
     pub use router_core::router::{RouteStatus, Router, RouterBuilder, Shutdown};
     pub use router_core::value::Value;
 }

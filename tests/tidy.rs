@@ -166,6 +166,13 @@ fn every_component_has_its_option_table_in_its_module_docs() {
 }
 
 #[test]
+fn the_guide_lists_all_steps() {
+    let page = fs::read_to_string(root().join("docs/src/routes.md")).unwrap();
+    let table = bactrian::core::steps::steps_table();
+    assert!(page.contains(&table), "docs/src/routes.md lacks this table:\n{table}");
+}
+
+#[test]
 fn the_guide_lists_all_settings() {
     let page = fs::read_to_string(root().join("docs/src/settings.md")).unwrap();
     let table = bactrian::settings::settings_table();

@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Hold, Processor, RouteHandle};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
+use router_core::failure::Failure;
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::uri::EndpointUri;
@@ -157,11 +158,14 @@ impl Processor for Direct {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
         let open = self.slot.open.load();
         if let Some(open) = &*open {
-            return Ok(open.pipeline.process(exchange).await?);
+            open.pipeline.process(exchange).await?;
+            return Ok(());
         }
         drop(open);
-        let open = self.wait().await.ok_or_else(|| format!("`{}` is not running", self.address))?;
-        Ok(open.pipeline.process(exchange).await?)
+        let open = self.wait().await;
+        let open = open.ok_or_else(|| Failure::unavailable(format!("`{}` is not running", self.address)))?;
+        open.pipeline.process(exchange).await?;
+        Ok(())
     }
 }
 

@@ -35,6 +35,7 @@ use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Hold, Processor, RouteHandle};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
+use router_core::failure::Failure;
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
 use router_core::outcome::RouteError;
 use router_core::pipeline::Pipeline;
@@ -214,14 +215,16 @@ impl Processor for Seda {
         let entry = Entry { exchange: exchange.fork(), reply };
         let offered = self.queue.places.within(self.room_patience, self.queue.offer(entry));
         if offered.await.is_none() {
-            return Err(format!("the queue `{}` is full", self.address).into());
+            return Err(Failure::unavailable(format!("the queue `{}` is full", self.address)).into());
         }
         let Some(done) = done else { return Ok(()) };
         let Some(reply) = self.queue.places.within(self.reply_patience, done).await else {
             let patience = self.reply_patience;
-            return Err(format!("`{}` has not done it within {patience:?}", self.address).into());
+            let error = format!("`{}` has not done it within {patience:?}", self.address);
+            return Err(Failure::timeout(error).into());
         };
-        let done = reply.map_err(|_| format!("`{}` has dropped it", self.address))??;
+        let done =
+            reply.map_err(|_| Failure::unavailable(format!("`{}` has dropped it", self.address)))??;
         exchange.message = done.message;
         exchange.properties = done.properties;
         Ok(())
@@ -255,7 +258,7 @@ async fn work(queue: Arc<Queue>, pipeline: Pipeline, stop: Stop) {
         if result.is_err() && has_ended(pipeline.term()) {
             continue;
         }
-        in_hand.finish(result.map(|()| exchange), pipeline.route_id());
+        in_hand.finish(result.map(|_| exchange), pipeline.route_id());
     }
 }
 

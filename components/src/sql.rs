@@ -97,6 +97,7 @@
 mod consumer;
 mod database;
 mod escapes;
+mod failures;
 mod lexer;
 mod parameters;
 mod postgres;

@@ -16,6 +16,7 @@ use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteH
 use router_core::definition::ErrorHandlerDefinition;
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
 use router_core::exchange::Exchange;
+use router_core::failure::ErrorKind;
 use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::router::{RouteStatus, Router, RouterBuilder, RouterError, Shutdown};
 use router_core::uri::EndpointUri;
@@ -136,9 +137,9 @@ async fn what_still_fails_goes_to_the_dead_letter_endpoint_with_its_story() {
     let router = build(&mock, [route]);
     let exchanges = run(&mock, &router, 1).await;
     assert_eq!(bodies(&exchanges), ["order 7"]);
-    let property = |name: &str| exchanges[0].properties.get(name).map(Value::to_string).unwrap();
-    assert_eq!(property("failure.message"), "route `orders`, step 2 (process) panicked: out of stock");
-    assert_eq!(property("failure.route_id"), "orders");
+    let exception = exchanges[0].exception().unwrap();
+    assert_eq!((exception.message.as_str(), exception.kind), ("out of stock", ErrorKind::Panicked));
+    assert_eq!((exception.route_id.as_str(), exception.step.as_str()), ("orders", "step 2 (process)"));
 }
 
 #[tokio::test(start_paused = true)]

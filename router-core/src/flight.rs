@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use smol_str::SmolStr;
@@ -29,6 +29,8 @@ pub(crate) struct Flight<'a> {
     /// The term that the route runs under.
     term: Option<&'a Term>,
     dropped: &'a Dropped,
+    /// Whether it is in a block of the step, whose own flight tells of it.
+    inside: &'a AtomicBool,
     /// The step that it is in.
     step: Option<&'a str>,
     /// Read when it first waits for something: an exchange that never does cannot be dropped, and need not pay for
@@ -42,8 +44,9 @@ impl<'a> Flight<'a> {
         dropped: &'a Dropped,
         exchange: ExchangeId,
         term: Option<&'a Term>,
+        inside: &'a AtomicBool,
     ) -> Self {
-        Self { route, exchange, term, dropped, step: None, since: None }
+        Self { route, exchange, term, dropped, inside, step: None, since: None }
     }
 
     /// What it does in `step`.
@@ -67,6 +70,9 @@ impl<'a> Flight<'a> {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         let (Some(step), Some(since)) = (self.step, self.since) else { return };
+        if self.inside.load(Ordering::Relaxed) {
+            return;
+        }
         self.dropped.0.fetch_add(1, Ordering::AcqRel);
         let (route, exchange, ran) = (self.route, self.exchange, since.elapsed());
         let why = match self.term.map(Term::check) {

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 
 use smol_str::SmolStr;
 
-use crate::definition::RouteDefinition;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::source::SourceText;
 use crate::uri::EndpointUri;
@@ -63,12 +62,12 @@ pub(crate) fn no_source(route: &str) -> ConfigError {
 
 /// Reports an id that another route has; `first` is where, if it was written.
 pub(crate) fn duplicate_id(
-    definition: &RouteDefinition,
+    written: Option<&SourceText>,
     id: &str,
     first: Option<&SourceText>,
 ) -> ConfigError {
     let message = format!("there is already a route `{id}`");
-    let error = match &definition.id {
+    let error = match written {
         Some(text) => ConfigError::at(text, 0..text.as_str().len(), message),
         None => ConfigError::new(message).help("give the route an id of its own"),
     };

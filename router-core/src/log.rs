@@ -16,6 +16,12 @@ impl LogLevel {
     /// The levels as they are written, least important first.
     pub const NAMES: &[&str] = &["TRACE", "DEBUG", "INFO", "WARN", "ERROR"];
 
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
     /// The level of that name, in any case.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {

@@ -28,7 +28,7 @@ pub(crate) async fn contain_panic<T, E: From<Panicked>>(
 pub(crate) struct Panicked(pub(crate) String);
 
 /// The text of a panic.
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
 }

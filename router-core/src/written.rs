@@ -1,10 +1,11 @@
-//! What is written where an endpoint, an expression or a predicate stands, and what the builder takes there.
+//! What is written where an endpoint, an expression, a predicate or code stands, and what the builder takes there.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::exchange::Exchange;
+use crate::processor::{ProcessFunction, Processor};
 use crate::source::SourceText;
 use crate::value::Value;
 
@@ -78,6 +79,17 @@ impl From<ExpressionDefinition> for DynamicDefinition {
     }
 }
 
+/// User code in a route.
+#[derive(Clone)]
+pub enum ProcessDefinition {
+    /// The name of a processor of the registry.
+    Named(SourceText),
+    /// A processor, which may await.
+    Processor(Arc<dyn Processor>),
+    /// A function that does not await: no allocation per call.
+    Function(ProcessFunction),
+}
+
 /// What gives a value.
 #[derive(Clone)]
 pub enum ExpressionDefinition {
@@ -96,6 +108,17 @@ pub enum PredicateDefinition {
     Text(SourceText),
     /// Rust code.
     Function(Arc<dyn Fn(&Exchange) -> bool + Send + Sync>),
+}
+
+impl PartialEq for ProcessDefinition {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Named(one), Self::Named(other)) => one == other,
+            (Self::Processor(one), Self::Processor(other)) => is_same(one, other),
+            (Self::Function(one), Self::Function(other)) => is_same(one, other),
+            _ => false,
+        }
+    }
 }
 
 impl PartialEq for ExpressionDefinition {
@@ -122,6 +145,16 @@ impl PartialEq for PredicateDefinition {
 /// Whether both are the same code. The address alone: one closure may have several tables of methods.
 pub(crate) fn is_same<T: ?Sized>(one: &Arc<T>, other: &Arc<T>) -> bool {
     std::ptr::addr_eq(Arc::as_ptr(one), Arc::as_ptr(other))
+}
+
+impl fmt::Debug for ProcessDefinition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => formatter.debug_tuple("Named").field(name).finish(),
+            Self::Processor(_) => formatter.write_str("Processor(..)"),
+            Self::Function(_) => formatter.write_str("Function(..)"),
+        }
+    }
 }
 
 impl fmt::Debug for ExpressionDefinition {

@@ -12,6 +12,7 @@ mod support;
 
 mod consumer;
 mod field;
+mod kinds;
 mod lists;
 mod login;
 mod statements;

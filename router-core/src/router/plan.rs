@@ -159,7 +159,9 @@ fn duplicate_ids(definitions: &[RouteDefinition], ids: &[SmolStr]) -> ConfigErro
             MapEntry::Vacant(entry) => {
                 entry.insert(definition.id.as_ref());
             }
-            MapEntry::Occupied(first) => errors.push(links::duplicate_id(definition, id, *first.get())),
+            MapEntry::Occupied(first) => {
+                errors.push(links::duplicate_id(definition.id.as_ref(), id, *first.get()))
+            }
         }
     }
     errors

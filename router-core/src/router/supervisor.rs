@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use crate::component::RouteHandle;
 use crate::error::{BoxError, Chain};
 use crate::panic::contain_panic;
+use crate::pipeline::Pipeline;
 use crate::readiness::Readiness;
 use crate::route::Route;
 use crate::stop::Stop;
@@ -20,6 +21,7 @@ pub(super) struct Supervisor {
     stop: Stop,
     /// Whether its present consumer is ready.
     readiness: Readiness,
+    pipeline: Pipeline,
     task: JoinHandle<()>,
 }
 
@@ -28,8 +30,8 @@ impl Supervisor {
         let (stop, readiness) = (Stop::new(), Readiness::default());
         route.pipeline.show_metrics();
         #[expect(clippy::disallowed_methods, reason = "this is the supervisor: it owns and joins the task")]
-        let task = tokio::spawn(supervise(route, stop.clone(), readiness.clone()));
-        Self { stop, readiness, task }
+        let task = tokio::spawn(supervise(Arc::clone(&route), stop.clone(), readiness.clone()));
+        Self { stop, readiness, pipeline: route.pipeline.clone(), task }
     }
 
     pub(super) fn readiness(&self) -> &Readiness {
@@ -64,6 +66,8 @@ impl Supervisor {
         if !self.task.is_finished() {
             let _ = (&mut self.task).await;
         }
+        self.pipeline.abort_detached();
+        self.pipeline.detached_ended().await;
     }
 }
 
@@ -71,6 +75,7 @@ impl Supervisor {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         self.task.abort();
+        self.pipeline.abort_detached();
     }
 }
 
@@ -78,6 +83,12 @@ impl Drop for Supervisor {
 /// and the log among them: a route whose supervisor has gone would never run again, while this member stays
 /// a candidate for its lock.
 async fn supervise(route: Arc<Route>, stop: Stop, readiness: Readiness) {
+    consume(&route, &stop, &readiness).await;
+    // What steps have let go belongs to the route: it has stopped when that has ended.
+    route.pipeline.detached_ended().await;
+}
+
+async fn consume(route: &Route, stop: &Stop, readiness: &Readiness) {
     let id = &route.id;
     let backoff = backon::ExponentialBuilder::default()
         .with_jitter()
@@ -87,7 +98,7 @@ async fn supervise(route: Arc<Route>, stop: Stop, readiness: Readiness) {
     let mut pauses = backoff.build();
     while !stop.is_requested() {
         route.pipeline.withdraw_note();
-        let Err(error) = contain_panic(run_once(&route, &stop, &readiness)).await else {
+        let Err(error) = contain_panic(run_once(route, stop, readiness)).await else {
             let how = if stop.is_requested() { "stopped" } else { "finished" };
             readiness.end();
             contained(|| info!(route = %id, "route `{id}` {how}"));

@@ -11,6 +11,7 @@
 //! recognise repetitions by, and the term to refuse leaders of the past by.
 
 mod file;
+mod step;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,7 @@ use serde_json::Value;
 use smol_str::SmolStr;
 
 pub use file::{FileState, replace_file};
+pub(crate) use step::{StateSlot, StepState};
 
 use crate::error::BoxError;
 use crate::lock::LeadershipLost;

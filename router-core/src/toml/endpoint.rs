@@ -2,7 +2,7 @@
 
 use super::reader::Reader;
 use super::tree::{Entry, Node, NodeValue, Table};
-use crate::definition::{DynamicDefinition, EndpointDefinition, ExpressionDefinition};
+use crate::definition::EndpointDefinition;
 use crate::source::SourceText;
 
 const TAKES: &str = "a URI, or a table with `uri` and options";
@@ -23,39 +23,13 @@ impl Reader<'_> {
         }
     }
 
-    /// An endpoint that depends on the exchange.
-    pub(super) fn dynamic(&mut self, name: &str, node: &Node) -> Option<DynamicDefinition> {
-        match &node.value {
-            NodeValue::Text(uri) => Some(ExpressionDefinition::Text(uri.clone()).into()),
-            NodeValue::Table(table) => {
-                let uri = self.uri(name, table, node);
-                let options = self.options_beside(name, table, &["uri", "allow"]);
-                let allow = match table.get("allow") {
-                    Some(entry) => self.allow(&entry.node),
-                    None => Some(Vec::new()),
-                };
-                let uri = ExpressionDefinition::Text(uri?);
-                Some(DynamicDefinition { uri, options: options?, allow: allow? })
-            }
-            _ => {
-                self.wrong_type(name, TAKES, node);
-                None
-            }
-        }
-    }
-
     fn uri(&mut self, name: &str, table: &Table, node: &Node) -> Option<SourceText> {
         let entry = self.required(table, "uri", name, &node.place)?;
         self.text("uri", &entry.node)
     }
 
-    fn allow(&mut self, node: &Node) -> Option<Vec<SourceText>> {
-        let nodes = self.array("allow", "an array of URIs", node)?;
-        nodes.iter().map(|node| self.text("allow", node)).collect()
-    }
-
     /// All entries of a table but those that are no options.
-    fn options_beside(
+    pub(super) fn options_beside(
         &mut self,
         name: &str,
         table: &Table,

@@ -13,6 +13,7 @@ const ERROR_HANDLER_KEYS: &[&str] = &[
     "redelivery_delay",
     "back_off_multiplier",
     "maximum_redelivery_delay",
+    "retry_on",
     "dead_letter",
 ];
 
@@ -86,6 +87,7 @@ impl Reader<'_> {
                 "back_off_multiplier" => {
                     handler.back_off_multiplier = self.multiplier(name, node).unwrap_or(1.0);
                 }
+                "retry_on" => handler.retry_on = self.texts(name, "an array of kinds of errors", node),
                 "dead_letter" => handler.dead_letter = self.endpoint(name, node),
                 _ => {}
             }

@@ -1,19 +1,19 @@
-//! The steps of a route: tables of one key each, or the bare name of a step without arguments.
+//! The steps of a route: tables of one key each, or the bare name of a step without arguments. What each takes is in
+//! its description.
 
 use smol_str::ToSmolStr;
 
-use super::reader::Reader;
+use super::reader::{Reader, list};
 use super::tree::{Entry, Node, NodeValue};
-use crate::definition::{
-    ExpressionDefinition, LogLevel, PredicateDefinition, ProcessDefinition, StepDefinition, StepKind,
-    WhenDefinition,
-};
+use crate::definition::{EndpointDefinition, ExpressionDefinition, PredicateDefinition, ProcessDefinition};
 use crate::error::ConfigError;
 use crate::source::SourceText;
+use crate::step::{Argument, Arguments, KeyDescription, KeyKind, Need, StepDefinition, StepDescription};
+use crate::steps::{self, ALL};
 use crate::value::{Json, Value};
 
 impl Reader<'_> {
-    /// An array of steps; those with mistakes are left out.
+    /// An array of steps; those with errors are left out.
     pub(super) fn steps(&mut self, name: &str, node: &Node) -> Vec<StepDefinition> {
         let nodes = self.array(name, "an array of steps", node).unwrap_or_default();
         nodes.iter().filter_map(|node| self.step(node)).collect()
@@ -47,8 +47,8 @@ impl Reader<'_> {
     fn bare_step(&mut self, text: &SourceText) -> Option<StepDefinition> {
         let name = text.as_str();
         let error = |message| ConfigError::at(text, 0..name.len(), message);
-        self.errors.push(match StepKind::from_name(name) {
-            Some(StepKind::Stop) => return Some(StepDefinition::Stop),
+        self.errors.push(match steps::find(name) {
+            Some(step) if step.keys.is_empty() => return Some(StepDefinition::new(step, text.clone())),
             Some(_) => {
                 error(format!("step `{name}` needs an argument")).help(format!("write `{{ {name} = ... }}`"))
             }
@@ -57,101 +57,127 @@ impl Reader<'_> {
         None
     }
 
-    /// What each step takes: the grammar.
     fn step_of_key(&mut self, Entry { name, place, node }: &Entry) -> Option<StepDefinition> {
-        let Some(kind) = StepKind::from_name(name) else {
+        let Some(step) = steps::find(name) else {
             let error = unknown_step(self.error(place, format!("unknown step `{name}`")), name);
             self.errors.push(error);
             return None;
         };
-        Some(match kind {
-            StepKind::To => StepDefinition::To(self.endpoint(name, node)?),
-            StepKind::ToDynamic => StepDefinition::ToDynamic(self.dynamic(name, node)?),
-            StepKind::Log => self.log(node)?,
-            StepKind::Process => StepDefinition::Process(ProcessDefinition::Named(self.text(name, node)?)),
-            StepKind::SetBody => StepDefinition::SetBody(self.value(name, node)?),
-            StepKind::SetHeader => {
-                let (name, value) = self.assignment(name, node)?;
-                StepDefinition::SetHeader { name, value }
-            }
-            StepKind::RemoveHeader => StepDefinition::RemoveHeader(self.text(name, node)?),
-            StepKind::SetProperty => {
-                let (name, value) = self.assignment(name, node)?;
-                StepDefinition::SetProperty { name, value }
-            }
-            StepKind::Filter => StepDefinition::Filter(PredicateDefinition::Text(self.text(name, node)?)),
-            StepKind::Choice => self.choice(node)?,
-            StepKind::Delay => StepDefinition::Delay(self.delay(name, node)?),
-            StepKind::Stop => {
-                let error = self.error(place, "step `stop` takes no argument");
-                self.errors.push(error.help("write its name alone: `\"stop\"`"));
+        let Some(first) = step.keys.first() else {
+            let error = self.error(place, format!("step `{name}` takes no argument"));
+            self.errors.push(error.help(format!("write its name alone: `\"{name}\"`")));
+            return None;
+        };
+        let has_table = step.keys.len() > 1 || is_endpoint(first.kind);
+        let arguments = match &node.value {
+            NodeValue::Table(_) if has_table => self.arguments(name, step.keys, node)?,
+            _ if !step.is_short => self.arguments(name, step.keys, node)?,
+            value if has_table && !fits(first.kind, value) => {
+                self.wrong_type(name, &takes(step, first), node);
                 return None;
+            }
+            _ => {
+                let mut arguments = Arguments::default();
+                arguments.set(first.name, self.argument(first.kind, name, node)?);
+                arguments
+            }
+        };
+        let written =
+            SourceText::from_file(name.as_str(), self.file.clone(), vec![(name.len(), place.clone())]);
+        Some(StepDefinition::new(step, written).with_all(arguments))
+    }
+
+    /// The keys of a step, or of a table in one. An error in one of them does not hide those in the others.
+    fn arguments(&mut self, name: &str, keys: &'static [KeyDescription], node: &Node) -> Option<Arguments> {
+        let known = keys.iter().map(|key| key.name).collect::<Vec<_>>();
+        let table = match &node.value {
+            // What the step does not know is an option of the endpoint.
+            NodeValue::Table(table) if keys.iter().any(|key| is_endpoint(key.kind)) => table,
+            _ => self.table(name, node, &known)?,
+        };
+        let (mut arguments, mut whole) = (Arguments::default(), true);
+        for key in keys {
+            let entry = match key.need {
+                Need::Required => self.required(table, key.name, name, &node.place),
+                Need::Optional | Need::Default(_) => table.get(key.name),
+            };
+            let options = is_endpoint(key.kind).then(|| self.options_beside(name, table, &known));
+            let argument = entry.and_then(|entry| self.argument(key.kind, key.name, &entry.node));
+            match (argument, options) {
+                (Some(Argument::Endpoint(endpoint)), Some(options)) => match options {
+                    Some(options) => {
+                        arguments
+                            .set(key.name, Argument::Endpoint(EndpointDefinition { options, ..endpoint }));
+                    }
+                    None => whole = false,
+                },
+                (Some(Argument::Dynamic(mut dynamic)), Some(options)) => match options {
+                    Some(options) => {
+                        dynamic.options = options;
+                        arguments.set(key.name, Argument::Dynamic(dynamic));
+                    }
+                    None => whole = false,
+                },
+                (Some(argument), _) => arguments.set(key.name, argument),
+                (None, _) => whole &= entry.is_none() && key.need != Need::Required,
+            }
+        }
+        whole.then_some(arguments)
+    }
+
+    /// What is written for a key.
+    fn argument(&mut self, kind: KeyKind, name: &str, node: &Node) -> Option<Argument> {
+        Some(match kind {
+            KeyKind::Name => Argument::Text(self.text(name, node)?),
+            KeyKind::Process => Argument::Process(ProcessDefinition::Named(self.text(name, node)?)),
+            KeyKind::Template => Argument::Expression(ExpressionDefinition::Text(self.text(name, node)?)),
+            KeyKind::Value => Argument::Expression(self.value(name, node)?),
+            KeyKind::Duration => Argument::Expression(self.delay(name, node)?),
+            KeyKind::Count => Argument::Expression(self.count(name, node)?),
+            KeyKind::Predicate => Argument::Predicate(PredicateDefinition::Text(self.text(name, node)?)),
+            KeyKind::Flag => Argument::Flag(self.boolean(name, node)?),
+            KeyKind::Word(words) => Argument::Word(self.word(name, words, node)?),
+            KeyKind::Endpoint => Argument::Endpoint(self.text(name, node)?.into()),
+            KeyKind::DynamicEndpoint => {
+                Argument::Dynamic(ExpressionDefinition::Text(self.text(name, node)?).into())
+            }
+            KeyKind::Uris => Argument::Texts(self.texts(name, "an array of URIs", node)?),
+            KeyKind::Steps => Argument::Steps(self.steps(name, node)),
+            KeyKind::Tables(keys) => {
+                let required = keys.iter().filter(|key| key.need == Need::Required);
+                let required = required.map(|key| format!("{} = ...", key.name)).collect::<Vec<_>>();
+                let form = format!("`{{ {} }}`", required.join(", "));
+                let nodes = self.array(name, &format!("an array of {form}"), node)?;
+                if nodes.is_empty() {
+                    let error = self.error(&node.place, format!("`{name}` needs at least one {form}"));
+                    self.errors.push(error);
+                }
+                Argument::Tables(nodes.iter().filter_map(|node| self.arguments(name, keys, node)).collect())
             }
         })
     }
 
-    fn log(&mut self, node: &Node) -> Option<StepDefinition> {
-        let message = |text| ExpressionDefinition::Text(text);
-        let table = match &node.value {
-            NodeValue::Text(text) => {
-                let level = LogLevel::default();
-                return Some(StepDefinition::Log { message: message(text.clone()), level });
-            }
-            NodeValue::Table(_) => self.table("log", node, &["message", "level"])?,
-            _ => {
-                self.wrong_type("log", "text or a table with `message` and `level`", node);
-                return None;
-            }
-        };
-        let level = match table.get("level") {
-            Some(entry) => self.level(&entry.node),
-            None => Some(LogLevel::default()),
-        };
-        let entry = self.required(table, "message", "log", &node.place)?;
-        Some(StepDefinition::Log { message: message(self.text("message", &entry.node)?), level: level? })
-    }
-
-    fn level(&mut self, node: &Node) -> Option<LogLevel> {
-        let text = self.text("level", node)?;
-        let level = LogLevel::from_name(text.as_str());
-        if level.is_none() {
-            let message = format!("`level` takes one of {}", LogLevel::NAMES.join(", "));
+    fn word(&mut self, name: &str, words: &'static [&'static str], node: &Node) -> Option<&'static str> {
+        let text = self.text(name, node)?;
+        let word = words.iter().find(|word| word.eq_ignore_ascii_case(text.as_str()));
+        if word.is_none() {
+            let message = format!("`{name}` takes one of {}", words.join(", "));
             let error = ConfigError::at(&text, 0..text.as_str().len(), message);
-            self.errors.push(error.suggest(text.as_str(), LogLevel::NAMES.iter().copied()));
+            self.errors.push(error.suggest(text.as_str(), words.iter().copied()));
         }
-        level
+        word.copied()
     }
 
-    /// `{ name = ..., value = ... }`.
-    fn assignment(&mut self, step: &str, node: &Node) -> Option<(SourceText, ExpressionDefinition)> {
-        let table = self.table(step, node, &["name", "value"])?;
-        let name = self.required(table, "name", step, &node.place);
-        let name = name.and_then(|entry| self.text("name", &entry.node));
-        let value = self.required(table, "value", step, &node.place);
-        let value = value.and_then(|entry| self.value("value", &entry.node));
-        name.zip(value)
-    }
-
-    fn choice(&mut self, node: &Node) -> Option<StepDefinition> {
-        let table = self.table("choice", node, &["when", "otherwise"])?;
-        let otherwise = table.get("otherwise").map(|entry| self.steps("otherwise", &entry.node));
-        let entry = self.required(table, "when", "choice", &node.place)?;
-        let branches = self.array("when", "an array of `{ predicate = ..., steps = [...] }`", &entry.node)?;
-        if branches.is_empty() {
-            let error = self.error(&entry.node.place, "`choice` needs at least one branch in `when`");
-            self.errors.push(error);
+    fn count(&mut self, name: &str, node: &Node) -> Option<ExpressionDefinition> {
+        const TAKES: &str = "a whole number, not negative, or text with placeholders";
+        match &node.value {
+            // It may be an expression: the compiler checks what can be known.
+            NodeValue::Text(text) => Some(ExpressionDefinition::Text(text.clone())),
+            _ => {
+                let number: u32 = self.integer(name, TAKES, node)?;
+                Some(ExpressionDefinition::Constant(i64::from(number).into()))
+            }
         }
-        let when = branches.iter().filter_map(|branch| self.when(branch)).collect();
-        Some(StepDefinition::Choice { when, otherwise: otherwise.unwrap_or_default() })
-    }
-
-    fn when(&mut self, node: &Node) -> Option<WhenDefinition> {
-        let table = self.table("when", node, &["predicate", "steps"])?;
-        let predicate = self.required(table, "predicate", "when", &node.place);
-        let predicate = predicate.and_then(|entry| self.text("predicate", &entry.node));
-        let steps = self.required(table, "steps", "when", &node.place);
-        let steps = steps.map(|entry| self.steps("steps", &entry.node));
-        Some(WhenDefinition { predicate: PredicateDefinition::Text(predicate?), steps: steps? })
     }
 
     fn delay(&mut self, name: &str, node: &Node) -> Option<ExpressionDefinition> {
@@ -217,7 +243,30 @@ impl Reader<'_> {
 }
 
 fn unknown_step(error: ConfigError, name: &str) -> ConfigError {
-    let names = StepKind::ALL.iter().map(|kind| kind.name());
+    let names = ALL.iter().map(|step| step.name);
     let all = names.clone().collect::<Vec<_>>().join(", ");
     error.suggest(name, names).help(format!("the steps are {all}"))
+}
+
+fn is_endpoint(kind: KeyKind) -> bool {
+    matches!(kind, KeyKind::Endpoint | KeyKind::DynamicEndpoint)
+}
+
+/// Whether a value that is no table can be what a step takes in its short form.
+fn fits(kind: KeyKind, value: &NodeValue) -> bool {
+    match (kind, value) {
+        (_, NodeValue::Text(_)) | (KeyKind::Duration | KeyKind::Count, NodeValue::Integer(_)) => true,
+        (KeyKind::Value, value) => !matches!(value, NodeValue::Table(_)),
+        _ => false,
+    }
+}
+
+/// What a step takes that has a short form and a table.
+fn takes(step: &StepDescription, first: &KeyDescription) -> String {
+    let keys = step.keys.iter().map(|key| key.name).collect::<Vec<_>>();
+    match first.kind {
+        KeyKind::Endpoint | KeyKind::DynamicEndpoint => "a URI, or a table with `uri` and options".into(),
+        KeyKind::Count => format!("a whole number, text or a table with {}", list(&keys)),
+        _ => format!("text or a table with {}", list(&keys)),
+    }
 }

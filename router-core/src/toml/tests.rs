@@ -1,11 +1,12 @@
 //! What a file of routes means.
 
+mod examples;
 mod mistakes;
 
 use std::sync::Arc;
 
 use super::{NodeValue, RouteFile, parse};
-use crate::definition::{ExpressionDefinition, LogLevel, StepDefinition, StepKind};
+use crate::definition::{ExpressionDefinition, StepDefinition};
 use crate::source::{SourceFile, SourceText};
 use crate::value::{Json, Number, Value};
 
@@ -78,12 +79,27 @@ fn every_step_is_read() {
           { delay = "1s" }, "stop",
         ]"#,
     );
-    let kinds = read.routes[0].steps.iter().map(StepDefinition::kind).collect::<Vec<_>>();
-    assert_eq!(kinds, StepKind::ALL);
-    let StepDefinition::Log { level, .. } = &read.routes[0].steps[2] else { panic!() };
-    assert_eq!(*level, LogLevel::Warn);
-    let StepDefinition::Choice { when, otherwise } = &read.routes[0].steps[9] else { panic!() };
-    assert_eq!((when.len(), when[0].steps.len(), otherwise.len()), (1, 1, 1));
+    let steps = &read.routes[0].steps;
+    let names = steps.iter().map(StepDefinition::name).collect::<Vec<_>>();
+    assert_eq!(
+        names,
+        [
+            "to",
+            "to_dynamic",
+            "log",
+            "process",
+            "set_body",
+            "set_header",
+            "remove_header",
+            "set_property",
+            "filter",
+            "choice",
+            "delay",
+            "stop"
+        ]
+    );
+    assert_eq!(steps[2].arguments().word("level"), Some("WARN"));
+    assert_eq!(steps[9].blocks().iter().map(|block| block.len()).collect::<Vec<_>>(), [1, 1]);
 }
 
 #[test]
@@ -108,11 +124,12 @@ fn an_endpoint_can_be_a_table_wherever_a_uri_stands() {
         (dead_letter.uri.as_str(), options(&dead_letter.options)),
         ("log:x", vec!["show_all=true".into()])
     );
-    let StepDefinition::To(to) = &route.steps[0] else { panic!() };
+    let to = route.steps[0].arguments().endpoint("uri").unwrap();
     assert_eq!(options(&to.options), ["statement=a&b"]);
-    let StepDefinition::ToDynamic(dynamic) = &route.steps[1] else { panic!() };
+    let dynamic = route.steps[1].arguments().dynamic("uri").unwrap();
     assert_eq!(options(&dynamic.options), ["timeout=1s"]);
-    assert_eq!(dynamic.allow.iter().map(SourceText::as_str).collect::<Vec<_>>(), ["direct:a", "direct:b*"]);
+    let allow = route.steps[1].arguments().texts("allow").unwrap();
+    assert_eq!(allow.iter().map(SourceText::as_str).collect::<Vec<_>>(), ["direct:a", "direct:b*"]);
 }
 
 #[test]
@@ -136,9 +153,8 @@ fn values_that_are_not_text_are_what_they_are() {
     ];
     for (written, expected) in cases {
         let read = read(&format!("[[route]]\nfrom = 'a:b'\nsteps = [{{ set_body = {written} }}]"));
-        let StepDefinition::SetBody(ExpressionDefinition::Constant(value)) = &read.routes[0].steps[0] else {
-            panic!("{written}")
-        };
+        let value = read.routes[0].steps[0].arguments().expression("value");
+        let Some(ExpressionDefinition::Constant(value)) = value else { panic!("{written}") };
         assert_eq!(*value, expected, "{written}");
         assert_eq!(value.to_string(), expected.to_string(), "{written}");
     }

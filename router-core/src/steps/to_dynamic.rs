@@ -1,4 +1,16 @@
-//! [`DynamicTarget`]: the endpoint of a `to_dynamic` step, which depends on the exchange.
+//! `to_dynamic`: sends the exchange to an endpoint that depends on it.
+//!
+//! ```
+//! use router_core::builder::{Steps, dynamic, from};
+//!
+//! from("timer:clock").to_dynamic("http:localhost/orders/${header.id}");
+//! from("timer:clock").to_dynamic(dynamic("direct:${header.kind}").allow(["direct:order", "direct:invoice"]));
+//! ```
+//!
+//! ```toml
+//! { to_dynamic = "http:localhost/orders/${header.id}" }
+//! { to_dynamic = { uri = "direct:${header.kind}", allow = ["direct:order", "direct:invoice"] } }
+//! ```
 //!
 //! What a message says is a value there, never a route: the URI is taken apart once, before any value is put
 //! into it, and what a message may choose beyond values is what the step allows.
@@ -19,18 +31,68 @@ use crate::component::{BuildContext, Processor};
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Piece, Scope, pieces};
+use crate::failure::Failure;
 use crate::options::PathKind;
 use crate::source::SourceText;
+use crate::step::{Action, Compiler, KeyKind, StepDefinition, StepDescription, optional, required};
 use crate::surroundings::Surroundings;
 use crate::uri::EndpointUri;
-use crate::written::{DynamicDefinition, ExpressionDefinition};
+use crate::written::{DynamicDefinition, EndpointDefinition, ExpressionDefinition};
 
-pub(crate) use allow::{Allowed, AllowedEndpoint, prefix};
+use allow::{Allowed, AllowedEndpoint, prefix};
 use template::Template;
+
+/// The step.
+pub(crate) static DESCRIPTION: StepDescription = StepDescription {
+    name: "to_dynamic",
+    summary: "sends the exchange to an endpoint that depends on it",
+    keys: &[
+        required(
+            "uri",
+            KeyKind::DynamicEndpoint,
+            "the URI, whose placeholders are values; other keys are options beside it",
+        ),
+        optional(
+            "allow",
+            KeyKind::Uris,
+            "the endpoints that messages may choose: URIs, or how they begin, with a `*`",
+        ),
+    ],
+    is_short: true,
+    example: r#"{ to_dynamic = "http:localhost/orders/${header.id}" }"#,
+    compile,
+};
+
+fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
+    let definition = step.arguments().dynamic("uri")?;
+    // What is the same for every exchange is checked now, like any other target.
+    if let Some(uri) = constant(definition) {
+        let endpoint = EndpointDefinition { uri, options: definition.options.clone() };
+        return compiler.sink(&endpoint).map(Action::Send);
+    }
+    let allow = step.arguments().texts("allow").unwrap_or_default();
+    let allowed = allow.iter().map(|text| allowed(text, compiler)).collect::<Vec<_>>();
+    let allowed = Allowed::new(allowed.into_iter().collect::<Option<Vec<_>>>()?);
+    let context = compiler.surroundings.context(&compiler.warnings);
+    let target =
+        DynamicTarget::compile(definition, &compiler.route_id, allowed, compiler.surroundings, &context);
+    Some(Action::send(compiler.errors.collect(target)?))
+}
+
+/// An entry of `allow`.
+fn allowed(text: &SourceText, compiler: &mut Compiler<'_>) -> Option<AllowedEndpoint> {
+    let prefix = prefix(text, &compiler.surroundings.registry);
+    if let Some(prefix) = compiler.errors.collect(prefix)? {
+        return Some(prefix);
+    }
+    let processor = compiler.sink(&text.clone().into())?;
+    let uri = compiler.errors.collect(EndpointUri::parse(text))?;
+    Some(AllowedEndpoint::Exactly { uri, processor })
+}
 
 /// The endpoint of a step, as far as it is the same for all exchanges, and the processors that were made for
 /// the values of the others so far.
-pub(crate) struct DynamicTarget {
+struct DynamicTarget {
     route_id: SmolStr,
     target: Target,
     allowed: Allowed,
@@ -54,7 +116,7 @@ struct Made {
 }
 
 /// Whether nothing in the target depends on the exchange.
-pub(crate) fn constant(definition: &DynamicDefinition) -> Option<SourceText> {
+fn constant(definition: &DynamicDefinition) -> Option<SourceText> {
     let is_constant = |text: &SourceText| {
         let pieces = pieces(text.as_str(), 0..text.as_str().len(), &[]);
         !pieces.iter().any(|piece| matches!(piece, Piece::Placeholder(_)))
@@ -73,7 +135,7 @@ impl DynamicTarget {
     const CACHE_SIZE: usize = 1000;
 
     /// Compiles a target that is not [`constant`].
-    pub(crate) fn compile(
+    fn compile(
         definition: &DynamicDefinition,
         route_id: &SmolStr,
         allowed: Allowed,
@@ -167,7 +229,7 @@ impl DynamicTarget {
 #[async_trait]
 impl Processor for DynamicTarget {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
-        self.resolve(exchange)?.process(exchange).await
+        self.resolve(exchange).map_err(Failure::data)?.process(exchange).await
     }
 }
 

@@ -1,0 +1,247 @@
+//! [`Program`]: the steps of a route, and the one function that interprets them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use smallvec::{SmallVec, smallvec};
+use smol_str::SmolStr;
+use tokio_util::task::TaskTracker;
+use tracing::error;
+use tracing::field::display;
+
+use super::detached::Detached;
+use super::{Action, Block, Flow, Pipeline, Runner, Step};
+use crate::error::Chain;
+use crate::error_handler::ErrorHandler;
+use crate::exchange::Exchange;
+use crate::expression::Scope;
+use crate::failure::Failure;
+use crate::flight::{Dropped, Flight};
+use crate::metrics::{self, RouteMetrics};
+use crate::outcome::{Cause, Outcome, RouteError, StepError, failure};
+use crate::panic::{Panicked, contain_panic, panic_message};
+use crate::state::MemoryState;
+
+/// What a route does, compiled. Frozen: nothing changes it while it runs.
+pub(crate) struct Program {
+    pub(crate) route_id: SmolStr,
+    pub(crate) node: SmolStr,
+    pub(crate) dropped: Dropped,
+    pub(crate) steps: Block,
+    pub(crate) error_handler: ErrorHandler,
+    /// The state of a route without a lock, made when it is first asked for: most routes have none.
+    pub(super) state: OnceLock<Arc<MemoryState>>,
+    /// Counts the exchanges in flight of guarded pipelines. Closed, so that it can be waited for.
+    pub(super) in_flight: TaskTracker,
+    /// What the route's consumer has to say, for whoever looks at the route.
+    pub(super) note: Mutex<Option<String>>,
+    /// `None` inside: nothing is measured in this process.
+    metrics: OnceLock<Option<Box<RouteMetrics>>>,
+    /// Blocks that run on their own, where a step has ever detached one.
+    pub(super) detached: OnceLock<Detached>,
+}
+
+/// The blocks that an exchange is in, innermost last: the steps that are left of each.
+type Blocks<'a> = SmallVec<[std::slice::Iter<'a, Step>; 4]>;
+
+/// Where the steps that work at once have come to.
+enum Reached<'a> {
+    /// A step that may await.
+    Waiting(&'a Step),
+    /// A step that failed.
+    Failed(&'a Step, Cause),
+    /// The end.
+    End(Outcome),
+}
+
+impl Program {
+    pub(crate) fn new(
+        route_id: SmolStr,
+        node: SmolStr,
+        dropped: Dropped,
+        steps: Block,
+        error_handler: ErrorHandler,
+    ) -> Self {
+        let in_flight = TaskTracker::new();
+        in_flight.close();
+        Self {
+            route_id,
+            node,
+            dropped,
+            steps,
+            error_handler,
+            state: OnceLock::new(),
+            in_flight,
+            note: Mutex::new(None),
+            metrics: OnceLock::new(),
+            detached: OnceLock::new(),
+        }
+    }
+
+    /// Asked for when something is measured for the first time, because the recorder may come after the
+    /// route was built.
+    pub(super) fn metrics(&self) -> Option<&RouteMetrics> {
+        let new = || metrics::is_enabled().then(|| Box::new(RouteMetrics::new(&self.route_id)));
+        self.metrics.get_or_init(new).as_deref()
+    }
+
+    fn scope(&self) -> Scope<'_> {
+        Scope { route_id: &self.route_id, node: &self.node }
+    }
+
+    /// Interprets the steps of a block. Blocks inside of it are on a stack of our own: no recursion, so no
+    /// allocation for each level.
+    pub(super) async fn run(
+        &self,
+        block: &Block,
+        exchange: &mut Exchange,
+        pipeline: &Pipeline,
+    ) -> Result<Outcome, RouteError> {
+        // Set while a block of the present step is on its way with this exchange, and tells of it if it is dropped.
+        let inside = AtomicBool::new(false);
+        let mut flight = Flight::new(&self.route_id, &self.dropped, exchange.id, pipeline.term(), &inside);
+        let mut blocks: Blocks<'_> = smallvec![block.0.iter()];
+        loop {
+            let (step, failed) = match self.run_inline(&mut blocks, exchange) {
+                Reached::Waiting(step) => (step, None),
+                Reached::Failed(step, cause) => (step, Some(cause)),
+                Reached::End(end) => return Ok(end),
+            };
+            let runner = Runner { pipeline, exchange: exchange.id, inside: &inside };
+            let flow = flight.through(&step.place, self.attempt(step, failed, exchange, runner)).await?;
+            if let Some(end) = follow(flow, &mut blocks) {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Runs steps until one may await. One guard against panics for all of them, and no future: that is what makes
+    /// them cheap.
+    fn run_inline<'a>(&'a self, blocks: &mut Blocks<'a>, exchange: &mut Exchange) -> Reached<'a> {
+        let scope = self.scope();
+        let mut present = None;
+        // Unwind safety: the fields of an exchange are valid in any combination, and blocks are changed between steps.
+        let reached = catch_unwind(AssertUnwindSafe(|| {
+            while let Some(block) = blocks.last_mut() {
+                let Some(step) = block.next() else {
+                    blocks.pop();
+                    continue;
+                };
+                let Action::Inline(inline) = &step.action else { return Reached::Waiting(step) };
+                present = Some(step);
+                match inline.run(exchange, scope) {
+                    Ok(flow) => {
+                        if let Some(end) = follow(flow, blocks) {
+                            return Reached::End(end);
+                        }
+                    }
+                    Err(cause) => return Reached::Failed(step, cause),
+                }
+            }
+            Reached::End(Outcome::Completed)
+        }));
+        match (reached, present) {
+            (Ok(reached), _) => reached,
+            (Err(panic), Some(step)) => Reached::Failed(step, Panicked(panic_message(&*panic)).into()),
+            (Err(panic), None) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// Runs a step, one that has `failed` already once more, as often as the error handler asks for.
+    async fn attempt<'a>(
+        &'a self,
+        step: &'a Step,
+        mut failed: Option<Cause>,
+        exchange: &mut Exchange,
+        runner: Runner<'_>,
+    ) -> Result<Flow<'a>, RouteError> {
+        let mut redeliveries = 0;
+        loop {
+            let cause = match failed.take() {
+                Some(cause) => cause,
+                None => match contain_panic(self.execute(step, exchange, runner)).await {
+                    Ok(flow) => return Ok(flow),
+                    Err(cause) => cause,
+                },
+            };
+            let failure = match cause {
+                Cause::Failed(failure) => failure,
+                // A step of a block has failed: it was tried again and handled there.
+                Cause::Ended(error) => return Err(*error),
+            };
+            // Boxed, because they are large and rare.
+            match self.error_handler.delay_before_retry(&failure, redeliveries) {
+                Some(delay) => {
+                    redeliveries += 1;
+                    Box::pin(exchange.pause(delay)).await;
+                }
+                None => return Box::pin(self.give_up(step, failure, exchange)).await.map(Flow::End),
+            }
+        }
+    }
+
+    async fn give_up(
+        &self,
+        step: &Step,
+        failure: Box<Failure>,
+        exchange: &mut Exchange,
+    ) -> Result<Outcome, RouteError> {
+        // A route that was called through `direct:` has named the place and logged it already.
+        let is_logged = failure.error.is::<RouteError>();
+        let error = RouteError::of(&self.route_id, StepError::new(&*step.place, failure));
+        if !is_logged && !error.is_leadership_lost() {
+            self.log_error(&error, exchange);
+        }
+        let dead_letter = contain_panic(self.error_handler.send_dead_letter(&error, exchange)).await;
+        match dead_letter {
+            Ok(true) => Ok(Outcome::DeadLettered),
+            Ok(false) => Err(error),
+            Err(failure) => {
+                let error = StepError::new("the dead letter endpoint", failure);
+                let error = RouteError::of(&self.route_id, error);
+                self.log_error(&error, exchange);
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn log_error(&self, error: &RouteError, exchange: &Exchange) {
+        let (route, kind) = (&self.route_id, error.kind());
+        let parent = exchange.parent_id.map(display);
+        error!(%route, exchange = %exchange.id, parent, %kind, "{}", Chain(error));
+    }
+
+    async fn execute<'a>(
+        &'a self,
+        step: &'a Step,
+        exchange: &mut Exchange,
+        runner: Runner<'_>,
+    ) -> Result<Flow<'a>, Cause> {
+        match &step.action {
+            Action::Inline(inline) => inline.run(exchange, self.scope()),
+            Action::Send(processor) => {
+                exchange.check_terms()?;
+                processor.process(exchange).await.map_err(failure)?;
+                Ok(Flow::Next)
+            }
+            Action::Scope(scope) => scope.run(exchange, runner).await,
+        }
+    }
+}
+
+/// Goes where a step said; the result is the end of the exchange, or of the outermost block.
+fn follow<'a>(flow: Flow<'a>, blocks: &mut Blocks<'a>) -> Option<Outcome> {
+    match flow {
+        Flow::Next => None,
+        Flow::Enter(block) => {
+            blocks.push(block.0.iter());
+            None
+        }
+        Flow::LeaveBlock => {
+            blocks.pop();
+            blocks.is_empty().then_some(Outcome::Filtered)
+        }
+        Flow::End(end) => Some(end),
+    }
+}

@@ -1,0 +1,296 @@
+//! What a step can do with its blocks.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio::sync::{Notify, mpsc};
+
+use super::{Action, Block, Flow, Runner, ScopeStep};
+use crate::builder::{RouteBuilder, Steps, from};
+use crate::cluster::{Member, TermControl};
+use crate::component::{BuildContext, Component, Consumer, Endpoint};
+use crate::error::{BoxError, ConfigErrors};
+use crate::error_handler::ErrorHandlerDefinition;
+use crate::exchange::Exchange;
+use crate::options::{ComponentDescription, PathKind, path};
+use crate::outcome::{Cause, Outcome, failure};
+use crate::pipeline::Pipeline;
+use crate::router::{RouterBuilder, Shutdown};
+use crate::source::SourceText;
+use crate::state::StateSlot;
+use crate::step::{
+    Argument, Compiler, KeyDescription, KeyKind, Runs, StepDefinition, StepDescription, optional, required,
+};
+use crate::steps::tests::{compile, header, run};
+use crate::stop::Stop;
+use crate::uri::EndpointUri;
+
+const KEYS: &[KeyDescription] = &[optional("id", KeyKind::Name, ""), required("steps", KeyKind::Steps, "")];
+
+const fn description(
+    name: &'static str,
+    compile: fn(&StepDefinition, &mut Compiler<'_>) -> Option<Action>,
+) -> StepDescription {
+    StepDescription { name, summary: "", keys: KEYS, is_short: false, example: "", compile }
+}
+
+/// Runs its block on a fork.
+static FORK: StepDescription = description("fork", |step, compiler| {
+    Some(Action::scope(Fork(compiler.block(step.arguments().steps("steps")?, "fork", Runs::Always))))
+});
+/// Detaches its block.
+static DETACH: StepDescription = description("detach", |step, compiler| {
+    let block = compiler.block(step.arguments().steps("steps")?, "detach", Runs::Always);
+    Some(Action::scope(Detach(Arc::new(block))))
+});
+/// Runs its block on the exchange, and counts that in its state.
+static COUNTED: StepDescription = description("counted", |step, compiler| {
+    let block = compiler.block(step.arguments().steps("steps")?, "counted", Runs::Always);
+    Some(Action::scope(Counted(block, compiler.state(step)?)))
+});
+
+struct Fork(Block);
+struct Detach(Arc<Block>);
+struct Counted(Block, Arc<StateSlot>);
+
+#[async_trait]
+impl ScopeStep for Fork {
+    async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow<'static>, Cause> {
+        let mut fork = exchange.fork();
+        let end = runner.block(&self.0, &mut fork).await?;
+        exchange.properties.set("fork", format!("{end:?}"));
+        exchange.message = fork.message;
+        Ok(Flow::Next)
+    }
+}
+
+#[async_trait]
+impl ScopeStep for Detach {
+    async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow<'static>, Cause> {
+        runner.detach(Arc::clone(&self.0), exchange.fork())?;
+        Ok(Flow::Next)
+    }
+}
+
+#[async_trait]
+impl ScopeStep for Counted {
+    async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow<'static>, Cause> {
+        let state = runner.state(&self.1, None);
+        let before = state.load().await.map_err(|error| failure(error))?;
+        let count = before.and_then(|count| count.as_u64()).unwrap_or_default() + 1;
+        state.store(count.into()).await.map_err(|error| failure(error))?;
+        exchange.properties.set("count", count);
+        runner.block(&self.0, exchange).await.map(Flow::after)
+    }
+}
+
+fn step(
+    description: &'static StepDescription,
+    id: Option<&str>,
+    steps: impl FnOnce(RouteBuilder) -> RouteBuilder,
+) -> StepDefinition {
+    let block: crate::definition::RouteDefinition = steps(from("x:y")).into();
+    let step = StepDefinition::in_code(description).with("steps", Argument::Steps(block.steps));
+    match id {
+        Some(id) => step.with("id", Argument::Text(SourceText::from_code(id))),
+        None => step,
+    }
+}
+
+#[tokio::test]
+async fn a_block_on_a_fork_ends_the_fork_alone() {
+    for (last, end) in [("false", "Filtered"), ("true", "Stopped")] {
+        let fork = step(&FORK, None, |steps| steps.set_header("inside", "yes").filter(last).stop());
+        let (exchange, result) = run(|route| route.step(fork).set_header("behind", "yes")).await;
+        assert!(matches!(result, Ok(Outcome::Completed)));
+        assert_eq!((header(&exchange, "inside"), header(&exchange, "behind")), ("yes".into(), "yes".into()));
+        assert_eq!(exchange.properties.get("fork").unwrap().to_string(), end);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_of_a_block_is_tried_again_there_and_its_error_names_it() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tries);
+    let inner = step(&FORK, None, |steps| {
+        steps.process(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Err("broken".into())
+        })
+    });
+    let outer = step(&COUNTED, Some("outer"), |steps| steps.step(inner));
+    let handler = ErrorHandlerDefinition::default().maximum_redeliveries(2);
+    let (exchange, result) = run(|route| route.error_handler(handler).step(outer)).await;
+    assert_eq!(tries.load(Ordering::Relaxed), 3, "not once more for each block around it");
+    assert_eq!(exchange.properties.get("count").unwrap().to_string(), "1");
+    let error = result.unwrap_err().to_string();
+    assert_eq!(error, "route `a`, step 1, counted, step 1, fork, step 1 (process) failed");
+}
+
+#[tokio::test]
+async fn an_exchange_that_is_dropped_in_a_block_is_told_once_and_by_the_inner_step() {
+    let inner = step(&COUNTED, Some("inner"), |steps| steps.delay("1h"));
+    let outer = step(&COUNTED, Some("outer"), |steps| steps.step(inner));
+    let pipeline = compile(|route| route.step(outer)).unwrap();
+    let mut exchange = Exchange::new(());
+    {
+        let mut work = Box::pin(pipeline.run(&mut exchange));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(work.as_mut().poll(&mut context).is_pending());
+    }
+    assert_eq!(pipeline.program.dropped.count(), 1);
+}
+
+#[tokio::test]
+async fn the_state_of_a_step_is_its_own() {
+    let counted = |id| step(&COUNTED, Some(id), |steps| steps);
+    let pipeline =
+        compile(|route| route.step(counted("one")).filter("${body} == 'twice'").step(counted("two")));
+    let pipeline = pipeline.unwrap();
+    pipeline.state(None).store(&Value::from("of the consumer")).await.unwrap();
+    for (body, expected) in [("once", "1"), ("twice", "1"), ("once", "3")] {
+        let mut exchange = Exchange::new(body);
+        pipeline.process(&mut exchange).await.unwrap();
+        assert_eq!(exchange.properties.get("count").unwrap().to_string(), expected);
+    }
+    assert_eq!(pipeline.state(None).load().await.unwrap(), Some(Value::from("of the consumer")));
+}
+
+#[test]
+fn a_state_needs_an_id_that_no_other_step_of_the_route_has() {
+    let counted = |id| step(&COUNTED, id, |steps| steps);
+    let inside = step(&FORK, None, |steps| steps.step(counted(Some("a"))));
+    let errors =
+        compile(|route| route.step(counted(None)).step(counted(Some("a"))).step(inside)).err().unwrap();
+    let messages = errors.iter().map(|error| error.message().to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        messages,
+        ["`counted` keeps a state, and needs an id of its own", "another step of this route has the id `a`"]
+    );
+    let route = from("begin:x").step(counted(Some("a")));
+    let errors = RouterBuilder::new().component(Begin(mpsc::channel(1).1.into())).route(route).build();
+    assert!(
+        errors.err().unwrap().to_string().contains("a route in which `counted` keeps a state needs an id")
+    );
+}
+
+/// A source of what a test sends.
+struct Begin(SharedReceiver);
+
+/// The receiver, for the one consumer that takes it.
+struct SharedReceiver(Arc<Mutex<Option<mpsc::Receiver<Exchange>>>>);
+
+impl From<mpsc::Receiver<Exchange>> for SharedReceiver {
+    fn from(receiver: mpsc::Receiver<Exchange>) -> Self {
+        Self(Arc::new(Mutex::new(Some(receiver))))
+    }
+}
+
+static BEGIN: ComponentDescription = ComponentDescription {
+    scheme: "begin",
+    summary: "",
+    syntax: "begin:name",
+    path: path("", PathKind::Name),
+    consumes: true,
+    produces: false,
+    options: &[],
+};
+
+impl Component for Begin {
+    fn description(&self) -> &'static ComponentDescription {
+        &BEGIN
+    }
+
+    fn endpoint(&self, _: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        Ok(Box::new(Self(SharedReceiver(Arc::clone(&self.0.0)))))
+    }
+}
+
+impl Endpoint for Begin {
+    fn consumer(&self) -> Option<Box<dyn Consumer>> {
+        Some(Box::new(Self(SharedReceiver(Arc::clone(&self.0.0)))))
+    }
+}
+
+#[async_trait]
+impl Consumer for Begin {
+    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+        let receiver = self.0.0.lock().unwrap().take();
+        let Some(mut receiver) = receiver else { return Ok(()) };
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.requested() => return Ok(()),
+                exchange = receiver.recv() => match exchange {
+                    Some(mut exchange) => pipeline.process(&mut exchange).await?,
+                    None => return Ok(()),
+                },
+            };
+        }
+    }
+}
+
+/// A route that detaches a block which waits for `go`, and then says so in `done`.
+fn detaching(go: &Arc<Notify>, done: &Arc<AtomicUsize>) -> StepDefinition {
+    let (go, done) = (Arc::clone(go), Arc::clone(done));
+    step(&DETACH, None, |steps| {
+        let go = move || Arc::clone(&go);
+        steps
+            .process_async(move |_| {
+                let go = go();
+                Box::pin(async move {
+                    go.notified().await;
+                    Ok(())
+                })
+            })
+            .process(move |_| {
+                done.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            })
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_drains_until_detached_blocks_have_ended() {
+    for is_ending in [true, false] {
+        let (go, done) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+        let (sender, receiver) = mpsc::channel(1);
+        let behind = Arc::new(Notify::new());
+        let reached = Arc::clone(&behind);
+        let route = from("begin:x").step(detaching(&go, &done)).process(move |_| {
+            reached.notify_one();
+            Ok(())
+        });
+        let router = RouterBuilder::new().component(Begin(receiver.into())).route(route).build().unwrap();
+        let signal = async {
+            sender.send(Exchange::new(())).await.unwrap();
+            behind.notified().await;
+            if is_ending {
+                go.notify_one();
+            }
+        };
+        let shutdown = router.run_until(signal).await;
+        let expected = if is_ending { (Shutdown::Drained, 1) } else { (Shutdown::Aborted, 0) };
+        assert_eq!((shutdown, done.load(Ordering::Relaxed)), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_detached_block_is_work_of_each_term_of_its_exchange() {
+    let (go, done) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let pipeline = compile(|route| route.step(detaching(&go, &done))).unwrap();
+    let control = TermControl::new("lock".parse().unwrap(), 1, Member::new("a"), None);
+    let mut exchange = Exchange::new(());
+    let caller = control.term().enter().unwrap();
+    pipeline.run(exchange.stamp(control.term().clone()).exchange).await.unwrap();
+    drop(caller);
+    assert!(control.has_work());
+    control.release();
+    go.notify_one();
+    control.joined().await;
+    assert_eq!(done.load(Ordering::Relaxed), 1);
+    let ended = pipeline.run(exchange.stamp(control.term().clone()).exchange).await.unwrap_err();
+    assert!(ended.is_leadership_lost(), "{ended}");
+}

@@ -1,0 +1,217 @@
+//! [`Compiler`]: one run over the steps of one route. It goes on after an error, to find the others too.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
+use super::StepDefinition;
+use crate::component::Endpoint;
+use crate::error::{ConfigError, ConfigErrors};
+use crate::expression::{Expression, Predicate};
+use crate::links::{CallKind, LocalCall, SharedOption};
+use crate::pipeline::{Block, Step};
+use crate::processor::Processor;
+use crate::source::SourceText;
+use crate::state::StateSlot;
+use crate::surroundings::Surroundings;
+use crate::uri::EndpointUri;
+use crate::written::{EndpointDefinition, ExpressionDefinition, PredicateDefinition};
+
+/// What compiles the steps of a route, and what a step is compiled with.
+pub(crate) struct Compiler<'a> {
+    pub(crate) surroundings: &'a Surroundings,
+    pub(crate) route_id: SmolStr,
+    /// Whether the author has named the route.
+    pub(crate) is_named: bool,
+    pub(crate) errors: ConfigErrors,
+    pub(crate) warnings: RefCell<ConfigErrors>,
+    calls: Vec<LocalCall>,
+    shared: Vec<SharedOption>,
+    /// The ids of steps with a state.
+    ids: Vec<SourceText>,
+    /// How the present step is named: `step 2, when 1, step 1`.
+    place: String,
+    /// How many steps in this block, or around it, may keep an exchange from getting to the present one.
+    conditions: usize,
+    /// How many steps before may have ended the exchange.
+    ends: usize,
+}
+
+/// Whether each exchange that gets to a step runs a block of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(test), allow(dead_code, reason = "not every kind of step has been written"))]
+pub(crate) enum Runs {
+    /// Each one that does not fail.
+    Always,
+    /// Some may not.
+    Sometimes,
+}
+
+/// What a compiler has found.
+pub(crate) struct Compiled {
+    pub(crate) errors: ConfigErrors,
+    pub(crate) calls: Vec<LocalCall>,
+    pub(crate) shared: Vec<SharedOption>,
+}
+
+impl<'a> Compiler<'a> {
+    pub(crate) fn new(surroundings: &'a Surroundings, route_id: SmolStr, is_named: bool) -> Self {
+        Self {
+            surroundings,
+            route_id,
+            is_named,
+            errors: ConfigErrors::default(),
+            warnings: RefCell::default(),
+            calls: Vec::new(),
+            shared: Vec::new(),
+            ids: Vec::new(),
+            place: String::new(),
+            conditions: 0,
+            ends: 0,
+        }
+    }
+
+    /// The errors and warnings, and the calls of other routes.
+    pub(crate) fn finish(mut self) -> Compiled {
+        self.errors.extend(self.warnings.into_inner());
+        Compiled { errors: self.errors, calls: self.calls, shared: self.shared }
+    }
+
+    /// The steps of the route itself.
+    pub(crate) fn steps(&mut self, definitions: &[StepDefinition]) -> Block {
+        let (block, prefix) = (std::mem::take(&mut self.place), "step ");
+        let mut steps = Vec::with_capacity(definitions.len());
+        for (index, definition) in definitions.iter().enumerate() {
+            let number = format!("{block}{prefix}{}", index + 1);
+            let what = match definition.arguments().get("uri") {
+                Some(super::Argument::Endpoint(to)) => format!("{} `{}`", definition.name(), to.uri),
+                _ => definition.name().to_owned(),
+            };
+            let place = format!("{number} ({what})");
+            self.place = number;
+            if let Some(action) = (definition.description().compile)(definition, self) {
+                steps.push(Step { place: place.into(), action });
+            }
+        }
+        self.place = block;
+        Block(steps.into())
+    }
+
+    /// A block of the present step, which `name` tells from its others.
+    pub(crate) fn block(&mut self, definitions: &[StepDefinition], name: &str, runs: Runs) -> Block {
+        let (before, place) = (self.conditions, self.place.clone());
+        self.conditions += usize::from(runs == Runs::Sometimes);
+        self.place = format!("{place}, {name}, ");
+        let block = self.steps(definitions);
+        // What a step of the block keeps from the rest of it gets to the step behind the block.
+        (self.conditions, self.place) = (before, place);
+        block
+    }
+
+    /// Says that exchanges may not get to the rest of the block that the present step is in.
+    pub(crate) fn may_leave_block(&mut self) {
+        self.conditions += 1;
+    }
+
+    /// Says that exchanges may end in the present step.
+    pub(crate) fn may_end(&mut self) {
+        self.ends += 1;
+    }
+
+    /// Reports an error.
+    pub(crate) fn error(&mut self, error: ConfigError) {
+        self.errors.push(error);
+    }
+
+    /// An expression.
+    pub(crate) fn expression(&mut self, definition: &ExpressionDefinition) -> Option<Expression> {
+        self.errors.collect(Expression::compile(definition))
+    }
+
+    /// A predicate.
+    pub(crate) fn predicate(&mut self, definition: &PredicateDefinition) -> Option<Predicate> {
+        self.errors.collect(Predicate::compile(definition))
+    }
+
+    /// What sends exchanges to an endpoint.
+    pub(crate) fn sink(&mut self, to: &EndpointDefinition) -> Option<Arc<dyn Processor>> {
+        let kind = if self.conditions + self.ends == 0 { CallKind::Always } else { CallKind::Sometimes };
+        self.called(to, kind)
+    }
+
+    /// What sends exchanges to an endpoint, for the given calls of routes.
+    pub(crate) fn called(&mut self, to: &EndpointDefinition, kind: CallKind) -> Option<Arc<dyn Processor>> {
+        let uri = self.errors.collect(EndpointUri::new(to))?;
+        let (endpoint, processor) =
+            self.errors.collect(self.surroundings.context(&self.warnings).sink(&uri))?;
+        self.agree(&uri, &*endpoint);
+        if let Some(address) = endpoint.local_address() {
+            let kind = if endpoint.is_synchronous() { kind } else { CallKind::Queued };
+            self.calls.push(LocalCall { address: address.into(), uri, kind });
+        }
+        Some(processor)
+    }
+
+    /// Notes what other endpoints with the same address must agree on.
+    pub(crate) fn agree(&mut self, uri: &EndpointUri, endpoint: &dyn Endpoint) {
+        if let (Some(address), Some((option, value))) = (endpoint.local_address(), endpoint.shared_option()) {
+            self.shared.push(SharedOption { address: address.into(), uri: uri.clone(), option, value });
+        }
+    }
+
+    /// A name of a header or the like, which is the same for every exchange.
+    pub(crate) fn name(&mut self, name: &SourceText, what: &str) -> Option<SmolStr> {
+        if let Some(range) = placeholder(name) {
+            let message = format!("the name of a {what} is the same for every exchange");
+            let error = ConfigError::at(name, range, message);
+            self.error(
+                error.help("a message cannot name it: write the name; the value may be a placeholder"),
+            );
+            return None;
+        }
+        if name.as_str().is_empty() {
+            self.error(ConfigError::at(name, 0..0, format!("the name of a {what} cannot be empty")));
+            return None;
+        }
+        Some(name.as_str().into())
+    }
+
+    /// The place of the state of `step`, which has a key `id`. It persists under that id and the route's.
+    #[cfg_attr(not(test), allow(dead_code, reason = "not every kind of step has been written"))]
+    pub(crate) fn state(&mut self, step: &StepDefinition) -> Option<Arc<StateSlot>> {
+        let Some(id) = step.arguments().text("id") else {
+            let message = format!("`{}` keeps a state, and needs an id of its own", step.name());
+            let error = ConfigError::at(&step.place, 0..step.place.as_str().len(), message);
+            self.error(error.help("write `id = \"...\"`: the state is found again under it"));
+            return None;
+        };
+        let whole = 0..id.as_str().len();
+        if id.as_str().trim().is_empty() || id.as_str().contains(char::is_control) {
+            let message = "the id of a step cannot be empty, and has no control characters";
+            self.error(ConfigError::at(id, whole, message));
+            return None;
+        }
+        if self.ids.contains(id) {
+            self.error(ConfigError::at(id, whole, format!("another step of this route has the id `{id}`")));
+            return None;
+        }
+        if !self.is_named {
+            let message = format!("a route in which `{}` keeps a state needs an id", step.name());
+            let error = ConfigError::at(&step.place, 0..step.place.as_str().len(), message);
+            self.error(error.help("the state is found again under it, and numbers of routes move"));
+            return None;
+        }
+        self.ids.push(id.clone());
+        Some(Arc::new(StateSlot::new(&self.route_id, id.as_str())))
+    }
+}
+
+/// The first placeholder in a text that has none.
+pub(crate) fn placeholder(text: &SourceText) -> Option<Range<usize>> {
+    let text = text.as_str();
+    let start = text.find("${")?;
+    let end = text[start..].find('}').map_or(text.len(), |length| start + length + 1);
+    Some(start..end)
+}

@@ -1,0 +1,85 @@
+//! The steps: one file for each, and the list of all of them.
+
+pub(crate) mod choice;
+pub(crate) mod delay;
+pub(crate) mod filter;
+pub(crate) mod log;
+pub(crate) mod loop_;
+pub(crate) mod process;
+pub(crate) mod remove_header;
+pub(crate) mod set_body;
+pub(crate) mod set_header;
+pub(crate) mod set_property;
+pub(crate) mod stop;
+#[cfg(test)]
+pub(crate) mod tests;
+pub(crate) mod to;
+pub(crate) mod to_dynamic;
+
+use std::fmt::Write as _;
+
+use crate::step::{KeyDescription, KeyKind, Need, StepDescription};
+
+/// All steps, in the order in which they are documented.
+pub static ALL: &[&StepDescription] = &[
+    &to::DESCRIPTION,
+    &to_dynamic::DESCRIPTION,
+    &log::DESCRIPTION,
+    &process::DESCRIPTION,
+    &set_body::DESCRIPTION,
+    &set_header::DESCRIPTION,
+    &remove_header::DESCRIPTION,
+    &set_property::DESCRIPTION,
+    &filter::DESCRIPTION,
+    &choice::DESCRIPTION,
+    &loop_::DESCRIPTION,
+    &delay::DESCRIPTION,
+    &stop::DESCRIPTION,
+];
+
+/// The step of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static StepDescription> {
+    ALL.iter().copied().find(|step| step.name == name)
+}
+
+impl StepDescription {
+    /// The keys as a Markdown table: the one of `bactrian doc`.
+    #[must_use]
+    pub fn key_table(&self) -> String {
+        if self.keys.is_empty() {
+            return "No keys.\n".into();
+        }
+        let mut table = String::from("| key | takes | default | meaning |\n|---|---|---|---|\n");
+        add_keys("", self.keys, &mut table);
+        table
+    }
+}
+
+/// Adds a row for each key, and for those of tables in it.
+fn add_keys(prefix: &str, keys: &[KeyDescription], table: &mut String) {
+    for KeyDescription { name, kind, need, summary } in keys {
+        let default = match need {
+            Need::Required => "required".into(),
+            Need::Optional => String::new(),
+            Need::Default(value) => format!("`{value}`"),
+        };
+        let takes = kind.name();
+        // Writing into a string cannot fail.
+        let _ = writeln!(table, "| `{prefix}{name}` | {takes} | {default} | {summary} |");
+        if let KeyKind::Tables(keys) = kind {
+            add_keys(&format!("{prefix}{name}."), keys, table);
+        }
+    }
+}
+
+/// The steps as a Markdown table: the one of the guide.
+#[must_use]
+pub fn steps_table() -> String {
+    let mut table = String::from("| step | TOML | meaning |\n|---|---|---|\n");
+    for StepDescription { name, summary, example, .. } in ALL {
+        // Writing into a string cannot fail.
+        let _ = writeln!(table, "| {name} | `{example}` | {summary} |");
+    }
+    table
+}

@@ -1,0 +1,82 @@
+//! `choice`: takes the first branch that holds.
+//!
+//! ```
+//! use router_core::builder::{Steps, from};
+//!
+//! from("timer:clock").choice(|choice| {
+//!     choice
+//!         .when("${header.timer.counter} == 1", |then| then.log("the first one"))
+//!         .otherwise(|then| then.log("another one"))
+//! });
+//! ```
+//!
+//! ```toml
+//! { choice = { when = [
+//!   { predicate = "${header.timer.counter} == 1", steps = [{ log = "the first one" }] },
+//! ], otherwise = [{ log = "another one" }] } }
+//! ```
+
+use crate::exchange::Exchange;
+use crate::expression::{Predicate, Scope};
+use crate::outcome::{Cause, failure};
+use crate::step::{
+    Action, Block, Compiler, Flow, InlineStep, KeyKind, Runs, StepDefinition, StepDescription, optional,
+    required,
+};
+
+/// The step.
+pub(crate) static DESCRIPTION: StepDescription = StepDescription {
+    name: "choice",
+    summary: "takes the first branch whose predicate holds, then goes on",
+    keys: &[
+        required(
+            "when",
+            KeyKind::Tables(&[
+                required("predicate", KeyKind::Predicate, "when the branch is taken"),
+                required("steps", KeyKind::Steps, "what it does"),
+            ]),
+            "the branches, in order",
+        ),
+        optional("otherwise", KeyKind::Steps, "what is run if none of them holds"),
+    ],
+    is_short: false,
+    example: r#"{ choice = { when = [{ predicate = "${body} == 'a'", steps = ["stop"] }], otherwise = [] } }"#,
+    compile,
+};
+
+struct Choice(Box<[Branch]>);
+
+/// A branch; without a predicate it is always taken.
+struct Branch {
+    predicate: Option<Predicate>,
+    block: Block,
+}
+
+fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
+    let mut branches = Vec::new();
+    for (index, branch) in step.arguments().tables("when").unwrap_or_default().iter().enumerate() {
+        let predicate = branch.predicate("predicate").and_then(|predicate| compiler.predicate(predicate));
+        let steps = branch.steps("steps").unwrap_or_default();
+        let block = compiler.block(steps, &format!("when {}", index + 1), Runs::Sometimes);
+        branches.push(Branch { predicate, block });
+    }
+    let otherwise = step.arguments().steps("otherwise").unwrap_or_default();
+    let block = compiler.block(otherwise, "otherwise", Runs::Sometimes);
+    branches.push(Branch { predicate: None, block });
+    Some(Action::inline(Choice(branches.into())))
+}
+
+impl InlineStep for Choice {
+    fn run(&self, exchange: &mut Exchange, scope: Scope<'_>) -> Result<Flow<'_>, Cause> {
+        for Branch { predicate, block } in &self.0 {
+            let holds = match predicate {
+                Some(predicate) => predicate.holds(exchange, scope).map_err(failure)?,
+                None => true,
+            };
+            if holds {
+                return Ok(Flow::Enter(block));
+            }
+        }
+        Ok(Flow::Next)
+    }
+}

@@ -1,0 +1,73 @@
+//! `delay`: waits.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use router_core::builder::{Steps, from};
+//!
+//! from("timer:clock").delay(Duration::from_secs(1)).delay("${header.pause}");
+//! ```
+//!
+//! ```toml
+//! { delay = "1s" }   # or bare milliseconds
+//! ```
+
+use async_trait::async_trait;
+use smol_str::ToSmolStr;
+
+use crate::error::ConfigError;
+use crate::exchange::Exchange;
+use crate::expression::Expression;
+use crate::failure::Failure;
+use crate::options::{parse_duration, without_unit};
+use crate::outcome::Cause;
+use crate::step::{
+    Action, Compiler, Flow, KeyKind, Runner, ScopeStep, StepDefinition, StepDescription, required,
+};
+use crate::written::ExpressionDefinition;
+
+/// The step.
+pub(crate) static DESCRIPTION: StepDescription = StepDescription {
+    name: "delay",
+    summary: "waits",
+    keys: &[required("duration", KeyKind::Duration, "for how long")],
+    is_short: true,
+    example: r#"{ delay = "1s" }"#,
+    compile,
+};
+
+struct Delay(Expression);
+
+/// A delay that is known now is checked now.
+fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
+    let duration = step.arguments().expression("duration")?;
+    let expression = compiler.expression(duration)?;
+    if let Expression::Constant(value) = &expression
+        && let Err(expected) = parse_duration(&value.to_smolstr())
+    {
+        let message = format!("`delay` takes {expected}");
+        compiler.error(match duration {
+            ExpressionDefinition::Text(text) => ConfigError::at(text, 0..text.as_str().len(), message),
+            _ => ConfigError::new(message),
+        });
+        return None;
+    }
+    if let ExpressionDefinition::Text(text) = duration {
+        let found = |message| ConfigError::at(text, 0..text.as_str().len(), format!("`delay`: {message}"));
+        if let Some(warning) = without_unit(text.as_str(), found) {
+            compiler.error(warning);
+        }
+    }
+    Some(Action::scope(Delay(expression)))
+}
+
+#[async_trait]
+impl ScopeStep for Delay {
+    async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow<'static>, Cause> {
+        let duration = self.0.evaluate(exchange, runner.scope()).to_smolstr();
+        let duration = parse_duration(&duration)
+            .map_err(|expected| Failure::data(format!("the delay is not {expected}")))?;
+        tokio::time::sleep(duration).await;
+        Ok(Flow::Next)
+    }
+}

@@ -1,0 +1,63 @@
+//! `process`: runs Rust code.
+//!
+//! ```
+//! use router_core::builder::{Steps, from};
+//!
+//! from("timer:clock").process(|exchange| {
+//!     exchange.message.headers.set("seen", true);
+//!     Ok(())
+//! });
+//! ```
+//!
+//! ```toml
+//! { process = "name" }   # registered with `RouterBuilder::processor`
+//! ```
+
+use std::sync::Arc;
+
+use crate::exchange::Exchange;
+use crate::expression::Scope;
+use crate::outcome::{Cause, failure};
+use crate::processor::ProcessFunction;
+use crate::step::{
+    Action, Argument, Compiler, Flow, InlineStep, KeyKind, StepDefinition, StepDescription, required,
+};
+use crate::written::ProcessDefinition;
+
+/// The step.
+pub(crate) static DESCRIPTION: StepDescription = StepDescription {
+    name: "process",
+    summary: "runs Rust code; in Rust, `.process(closure)`, `.process_async(closure)` and `.process_with(processor)`",
+    keys: &[required("name", KeyKind::Process, "the name under which it was registered")],
+    is_short: true,
+    example: r#"{ process = "name" }"#,
+    compile,
+};
+
+/// A function that does not await: no allocation for each call.
+struct Call(ProcessFunction);
+
+/// The step, as it is written in Rust.
+#[track_caller]
+pub(crate) fn in_code(definition: ProcessDefinition) -> StepDefinition {
+    StepDefinition::in_code(&DESCRIPTION).with("name", Argument::Process(definition))
+}
+
+fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
+    Some(match step.arguments().process("name")? {
+        ProcessDefinition::Named(name) => {
+            let processor = compiler.surroundings.registry.processor(name);
+            Action::Send(compiler.errors.collect(processor)?)
+        }
+        ProcessDefinition::Processor(processor) => Action::Send(Arc::clone(processor)),
+        ProcessDefinition::Function(function) => Action::inline(Call(Arc::clone(function))),
+    })
+}
+
+impl InlineStep for Call {
+    fn run(&self, exchange: &mut Exchange, _: Scope<'_>) -> Result<Flow<'_>, Cause> {
+        exchange.check_terms()?;
+        (self.0)(exchange).map_err(failure)?;
+        Ok(Flow::Next)
+    }
+}

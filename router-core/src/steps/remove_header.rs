@@ -1,0 +1,41 @@
+//! `remove_header`: removes a header.
+//!
+//! ```
+//! use router_core::builder::{Steps, from};
+//!
+//! from("timer:clock").remove_header("timer.counter");
+//! ```
+//!
+//! ```toml
+//! { remove_header = "timer.counter" }
+//! ```
+
+use smol_str::SmolStr;
+
+use crate::exchange::Exchange;
+use crate::expression::Scope;
+use crate::outcome::Cause;
+use crate::step::{Action, Compiler, Flow, InlineStep, KeyKind, StepDefinition, StepDescription, required};
+
+/// The step.
+pub(crate) static DESCRIPTION: StepDescription = StepDescription {
+    name: "remove_header",
+    summary: "removes a header",
+    keys: &[required("name", KeyKind::Name, "its name, the same for every exchange")],
+    is_short: true,
+    example: r#"{ remove_header = "kind" }"#,
+    compile,
+};
+
+struct RemoveHeader(SmolStr);
+
+fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
+    Some(Action::inline(RemoveHeader(compiler.name(step.arguments().text("name")?, "header")?)))
+}
+
+impl InlineStep for RemoveHeader {
+    fn run(&self, exchange: &mut Exchange, _: Scope<'_>) -> Result<Flow<'_>, Cause> {
+        exchange.message.headers.remove(&self.0);
+        Ok(Flow::Next)
+    }
+}

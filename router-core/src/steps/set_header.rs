@@ -1,0 +1,50 @@
+//! `set_header`: sets a header.
+//!
+//! ```
+//! use router_core::builder::{Steps, from};
+//!
+//! from("timer:clock").set_header("kind", "order");
+//! ```
+//!
+//! ```toml
+//! { set_header = { name = "kind", value = "order" } }
+//! ```
+
+use smol_str::SmolStr;
+
+use crate::exchange::Exchange;
+use crate::expression::{Expression, Scope};
+use crate::outcome::Cause;
+use crate::step::{Action, Compiler, Flow, InlineStep, KeyKind, StepDefinition, StepDescription, required};
+
+/// The step.
+pub(crate) static DESCRIPTION: StepDescription = StepDescription {
+    name: "set_header",
+    summary: "sets a header",
+    keys: &[
+        required("name", KeyKind::Name, "its name, the same for every exchange"),
+        required("value", KeyKind::Value, "its value"),
+    ],
+    is_short: false,
+    example: r#"{ set_header = { name = "kind", value = "order" } }"#,
+    compile,
+};
+
+struct SetHeader {
+    name: SmolStr,
+    value: Expression,
+}
+
+fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
+    let name = compiler.name(step.arguments().text("name")?, "header");
+    let value = compiler.expression(step.arguments().expression("value")?);
+    Some(Action::inline(SetHeader { name: name?, value: value? }))
+}
+
+impl InlineStep for SetHeader {
+    fn run(&self, exchange: &mut Exchange, scope: Scope<'_>) -> Result<Flow<'_>, Cause> {
+        let value = self.value.evaluate(exchange, scope);
+        exchange.message.headers.set(self.name.clone(), value);
+        Ok(Flow::Next)
+    }
+}

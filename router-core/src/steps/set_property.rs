@@ -1,0 +1,50 @@
+//! `set_property`: sets a property.
+//!
+//! ```
+//! use router_core::builder::{Steps, from};
+//!
+//! from("timer:clock").set_property("kind", "${header.kind}");
+//! ```
+//!
+//! ```toml
+//! { set_property = { name = "kind", value = "${header.kind}" } }
+//! ```
+
+use smol_str::SmolStr;
+
+use crate::exchange::Exchange;
+use crate::expression::{Expression, Scope};
+use crate::outcome::Cause;
+use crate::step::{Action, Compiler, Flow, InlineStep, KeyKind, StepDefinition, StepDescription, required};
+
+/// The step.
+pub(crate) static DESCRIPTION: StepDescription = StepDescription {
+    name: "set_property",
+    summary: "sets a property",
+    keys: &[
+        required("name", KeyKind::Name, "its name, the same for every exchange"),
+        required("value", KeyKind::Value, "its value"),
+    ],
+    is_short: false,
+    example: r#"{ set_property = { name = "kind", value = "${header.kind}" } }"#,
+    compile,
+};
+
+struct SetProperty {
+    name: SmolStr,
+    value: Expression,
+}
+
+fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
+    let name = compiler.name(step.arguments().text("name")?, "property");
+    let value = compiler.expression(step.arguments().expression("value")?);
+    Some(Action::inline(SetProperty { name: name?, value: value? }))
+}
+
+impl InlineStep for SetProperty {
+    fn run(&self, exchange: &mut Exchange, scope: Scope<'_>) -> Result<Flow<'_>, Cause> {
+        let value = self.value.evaluate(exchange, scope);
+        exchange.properties.set(self.name.clone(), value);
+        Ok(Flow::Next)
+    }
+}

@@ -1,0 +1,52 @@
+//! For the tests of steps: runs them without a router.
+
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
+use crate::builder::{RouteBuilder, from};
+use crate::component::Registry;
+use crate::definition::RouteDefinition;
+use crate::error::{ConfigErrors, Severity};
+use crate::error_handler::ErrorHandler;
+use crate::exchange::Exchange;
+use crate::outcome::{Outcome, RouteError};
+use crate::pipeline::{Pipeline, Program};
+use crate::step::Compiler;
+use crate::surroundings::Surroundings;
+
+/// The steps of a route `a`, compiled.
+pub(crate) fn compile(steps: impl FnOnce(RouteBuilder) -> RouteBuilder) -> Result<Pipeline, ConfigErrors> {
+    let route: RouteDefinition = steps(from("none:here").id("a")).into();
+    let surroundings = Surroundings {
+        registry: Arc::new(Registry::default()),
+        cluster: None,
+        node: SmolStr::new_static("node"),
+        dropped: Default::default(),
+        missing_secrets: Severity::Error,
+        consumed: Arc::default(),
+    };
+    let mut compiler = Compiler::new(&surroundings, "a".into(), true);
+    let block = compiler.steps(&route.steps);
+    let error_handler = route.error_handler.clone();
+    let error_handler =
+        error_handler.map(|handler| ErrorHandler::compile(handler, None).unwrap()).unwrap_or_default();
+    compiler.finish().errors.into_result()?;
+    let Surroundings { node, dropped, .. } = surroundings;
+    Ok(Pipeline::new(Arc::new(Program::new("a".into(), node, dropped, block, error_handler))))
+}
+
+/// Runs steps on an empty exchange.
+pub(crate) async fn run(
+    steps: impl FnOnce(RouteBuilder) -> RouteBuilder,
+) -> (Exchange, Result<Outcome, RouteError>) {
+    let pipeline = compile(steps).unwrap();
+    let mut exchange = Exchange::new(());
+    let end = pipeline.run(&mut exchange).await;
+    (exchange, end)
+}
+
+/// The text of a header; empty where it is not set.
+pub(crate) fn header(exchange: &Exchange, name: &str) -> String {
+    exchange.message.headers.get(name).map(ToString::to_string).unwrap_or_default()
+}
