@@ -7,6 +7,7 @@ mod crowd;
 mod expiry;
 mod metrics;
 mod process;
+mod reload;
 mod sickness;
 mod vacancy;
 
