@@ -117,7 +117,7 @@ impl Endpoint for Direct {
         Some(&self.address)
     }
 
-    fn is_synchronous(&self) -> bool {
+    fn is_synchronous(&self, _: bool) -> bool {
         true
     }
 

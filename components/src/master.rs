@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use router_core::cluster::{ClusterService, ClusterView, LeaderScope, LockName};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, Hold, RouteHandle, run_contained};
+use router_core::component::{
+    BuildContext, Component, Consumer, Endpoint, Hold, RouteHandle, Waiting, run_contained,
+};
 use router_core::definition::EndpointDefinition;
 use router_core::error::{BoxError, Chain, ConfigError, ConfigErrors};
 use router_core::options::{ComponentDescription, PathKind, path};
@@ -175,6 +177,14 @@ impl Endpoint for Master {
     async fn hold(&self) -> Option<Hold> {
         let view = self.cluster.view(&self.lock).await.ok();
         Some(Box::new((view, self.delegate.hold().await)))
+    }
+
+    fn has_term(&self) -> bool {
+        true
+    }
+
+    fn abandon(&self) -> Vec<Waiting> {
+        self.delegate.abandon()
     }
 }
 

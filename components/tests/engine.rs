@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use components::{DirectComponent, LogComponent, MockComponent, SedaComponent, TimerComponent};
-use router_core::builder::{RouteBuilder, Steps, from};
+use router_core::builder::{RouteBuilder, Steps, dynamic, from};
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use router_core::definition::ErrorHandlerDefinition;
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
@@ -360,6 +360,14 @@ fn calls_that_would_never_end_are_reported_where_one_closes_the_circle() {
         from("direct:c").id("c").to("direct:a"),
     ]);
     assert!(three.contains("for ever: `a` -> `b` -> `c` -> `a`"), "{three}");
+    // A sender that waits for its own queue waits for itself.
+    let queue = errors(vec![from("seda:a").id("a").to("seda:a?wait_for_task_to_complete=always")]);
+    assert!(queue.contains("for ever: `a` -> `a`") && queue.contains("without waiting"), "{queue}");
+    let queue = errors(vec![
+        from("seda:a").id("a").to("direct:b"),
+        from("direct:b").id("b").to("seda:a?wait_for_task_to_complete=always"),
+    ]);
+    assert!(queue.contains("for ever: `a` -> `b` -> `a`"), "{queue}");
     let dead_letter = |uri: &str| ErrorHandlerDefinition::default().dead_letter(uri);
     let dead = errors(vec![from("direct:a").id("a").log("x").error_handler(dead_letter("direct:a"))]);
     assert!(dead.contains("would come back to the route in which it failed: `a` -> `a`"), "{dead}");
@@ -379,6 +387,10 @@ fn calls_that_would_never_end_are_reported_where_one_closes_the_circle() {
                 .to("direct:a"),
         ],
         vec![from("seda:a").to("seda:a")],
+        vec![
+            from("direct:a").to_dynamic(dynamic("direct:${header.x}").allow(["direct:a", "direct:b"])),
+            from("direct:b"),
+        ],
         vec![from("direct:a").to("direct:b").to("direct:b"), from("direct:b")],
     ] {
         assert_eq!(errors(fine), "");

@@ -17,6 +17,7 @@ use tracing::warn;
 use crate::cluster::{LeaderScope, LeadershipLost, Term};
 use crate::exchange::Exchange;
 use crate::failure::Failure;
+use crate::flight::{self, Waiting};
 use crate::metrics::RouteMetrics;
 use crate::outcome::{Outcome, RouteError, StepError};
 use crate::state::RouteState;
@@ -107,6 +108,14 @@ impl Pipeline {
 
     pub(crate) fn note(&self) -> Option<String> {
         self.program.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells of exchanges that wait for this route in `queue`, and counts them: the route ends.
+    pub(crate) fn abandon(&self, queue: &str, waiting: &[Waiting]) {
+        flight::abandon(&self.program.route_id, queue, waiting, &self.program.dropped);
+        if let Some(metrics) = self.program.metrics() {
+            metrics.abandon(waiting.len() as u64);
+        }
     }
 
     /// Has the metrics of this route exist before its first exchange.

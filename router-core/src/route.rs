@@ -11,7 +11,7 @@ use crate::error_handler::ErrorHandler;
 use crate::links::{CallKind, Links};
 use crate::pipeline::{Pipeline, Program};
 use crate::source::SourceText;
-use crate::step::{Compiled, Compiler, placeholder};
+use crate::step::{Compiled, Compiler};
 use crate::surroundings::Surroundings;
 use crate::uri::EndpointUri;
 
@@ -44,7 +44,7 @@ pub(crate) fn compile(
         compiler.errors.push(ConfigError::at(text, 0..text.as_str().len(), "a route id cannot be empty"));
     }
     if let Some(text) = &definition.id
-        && let Some(range) = placeholder(text)
+        && let Some(range) = text.placeholder()
     {
         let error = ConfigError::at(text, range, "a placeholder is not replaced here");
         compiler.errors.push(error.help("a route has one id: no message chooses it"));
@@ -56,6 +56,7 @@ pub(crate) fn compile(
         let error = from.error_in_whole("this route keeps a position, so it needs an `id`");
         compiler.error(error.help("by its id it finds the position again, whatever other routes there are"));
     }
+    compiler.under_term = source.as_ref().is_some_and(|(_, endpoint)| endpoint.has_term());
     let steps = compiler.steps(&definition.steps);
     let error_handler = error_handler(definition.error_handler.as_ref(), &mut compiler);
     let Compiled { errors, calls, shared } = compiler.finish();

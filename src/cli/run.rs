@@ -13,7 +13,7 @@ use router_core::error::{BoxError, Chain, ConfigErrors, Severity};
 use router_core::router::{Router, RouterError, Shutdown};
 use tracing::{error, info, warn};
 
-use super::{Sources, output};
+use super::Sources;
 
 /// How long the end of the process waits for a stderr that is slow, and for calls that block.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
@@ -22,11 +22,6 @@ const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// draining took too long, or because a term had ended), or the admin listener or the cluster service could not
 /// be opened.
 pub(super) fn run(sources: &Sources) -> ExitCode {
-    // First of all: a process with the id 1 does not get signals that nothing has asked for. Until the routes
-    // are started, one ends the process at once, whatever it waits for.
-    if let Err(error) = bactrian::listen_for_signals() {
-        return output::failure(&format!("cannot listen for signals: {error}"));
-    }
     let loaded = match sources.load(Severity::Error) {
         Ok(loaded) => loaded,
         Err(code) => return code,

@@ -145,7 +145,7 @@ pub struct LogSettings {
 }
 
 /// The admin listener.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminSettings {
     /// Where it listens; `None`: nobody said so.

@@ -142,3 +142,21 @@ async fn an_address_may_move_to_another_route() {
     arrived.sort();
     assert_eq!(arrived, ["x", "y"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_route_that_is_gone_is_dropped_and_counted() {
+    let setup = setup([version("seda:a", "old", "1h")]);
+    let outcome = setup.router.run_until(async {
+        sleep(Duration::from_millis(1)).await;
+        for body in ["in hand", "queued"] {
+            setup.send("seda:a", body).await.unwrap();
+        }
+        sleep(Duration::from_secs(1)).await;
+        setup.apply([from("timer:t?delay=1h").id("other")]).await.unwrap();
+        // A queue of that name that comes later is another one.
+        setup.apply([version("seda:a", "new", "0")]).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+    });
+    assert_eq!(outcome.await, router_core::router::Shutdown::Aborted);
+    assert!(setup.bodies("out").is_empty());
+}

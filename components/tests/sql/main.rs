@@ -16,4 +16,5 @@ mod kinds;
 mod lists;
 mod login;
 mod statements;
+mod types;
 mod values;

@@ -42,6 +42,11 @@ impl RouteMetrics {
         }
     }
 
+    /// Counts exchanges that never began.
+    pub(crate) fn abandon(&self, count: u64) {
+        self.aborted.increment(count);
+    }
+
     pub(crate) fn begin(&self) -> Journey<'_> {
         self.in_flight.increment(1);
         Journey { metrics: self, start: Instant::now(), end: &self.aborted }

@@ -76,9 +76,9 @@ impl ScopeStep for Detach {
 impl ScopeStep for Counted {
     async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow<'static>, Cause> {
         let state = runner.state(&self.1, None);
-        let before = state.load().await.map_err(|error| failure(error))?;
+        let before = state.load().await.map_err(failure)?;
         let count = before.and_then(|count| count.as_u64()).unwrap_or_default() + 1;
-        state.store(count.into()).await.map_err(|error| failure(error))?;
+        state.store(count.into()).await.map_err(failure)?;
         exchange.properties.set("count", count);
         runner.block(&self.0, exchange).await.map(Flow::after)
     }

@@ -80,6 +80,11 @@ impl Router {
         self.change_entries(|entries| {
             *entries = plan.routes.iter().map(|planned| Arc::clone(planned.entry())).collect();
         });
+        let addresses = addresses(&plan);
+        let consumed = |entry: &Entry| entry.route.links.address().is_some_and(|it| addresses.contains(it));
+        for gone in plan.gone.iter().filter(|gone| !consumed(gone)) {
+            gone.abandon_waiting();
+        }
         let changes = self.start_and_watch(&plan, &ran).await;
         drop(holds);
         changes
@@ -188,8 +193,7 @@ impl Router {
 /// Keeps the places of routes that another version, or another route with the same address, is about to take: their
 /// callers wait meanwhile, and their locks are kept.
 async fn hold(plan: &Plan) -> Vec<Hold> {
-    let addresses = plan.routes.iter().filter_map(|planned| planned.entry().route.links.address());
-    let addresses = addresses.collect::<HashSet<_>>();
+    let addresses = addresses(plan);
     let replaced = plan.routes.iter().filter_map(|planned| match planned {
         Planned::Replaced { old, .. } => Some(old),
         _ => None,
@@ -202,6 +206,11 @@ async fn hold(plan: &Plan) -> Vec<Hold> {
         holds.extend(entry.route.endpoint.hold().await);
     }
     holds
+}
+
+/// What the routes of the set consume that others call.
+fn addresses(plan: &Plan) -> HashSet<&str> {
+    plan.routes.iter().filter_map(|planned| planned.entry().route.links.address()).collect()
 }
 
 /// The key of a route among those of one set: old ones, or new ones.

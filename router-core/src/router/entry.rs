@@ -91,6 +91,12 @@ impl Entry {
         running.as_ref().filter(|supervisor| !supervisor.is_stopping()).map(|it| it.readiness().clone())
     }
 
+    /// Drops what still waits for this route in a queue, when none comes to consume it.
+    pub(super) fn abandon_waiting(&self) {
+        let Route { endpoint, pipeline, .. } = &*self.route;
+        pipeline.abandon(endpoint.local_address().unwrap_or_default(), &endpoint.abandon());
+    }
+
     pub(super) fn info(&self) -> RouteInfo {
         let status = match self.running.try_lock() {
             Err(_) => RouteStatus::Changing,
