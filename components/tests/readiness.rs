@@ -201,8 +201,8 @@ async fn a_server_is_ready_when_its_port_is_bound() {
 async fn a_file_route_is_ready_when_its_directory_is_one() {
     let folder = tempfile::tempdir().unwrap();
     let inbox = folder.path().join("inbox");
-    std::fs::write(&inbox, "a file").unwrap();
     let (router, _) = routes(&[&format!("file:{}?initial_delay=1h", inbox.display())]);
+    std::fs::write(&inbox, "a file").unwrap();
     let looks = async {
         until(|| route(&router).note.is_some()).await;
         assert!(route(&router).unready_for.is_some());

@@ -109,5 +109,5 @@ async fn reload(sources: &Sources, router: &Router, running: &Loaded) {
 }
 
 fn refuse(errors: &ConfigErrors) {
-    error!(multiline = true, "the routes were not changed, because of errors:\n{errors}");
+    error!(multiline = true, "the routes were not changed, because the files have errors. {errors}");
 }

@@ -109,8 +109,7 @@ impl Router {
     }
 
     async fn start_and_watch(&self, plan: &Plan, ran: &HashSet<SmolStr>) -> Changes {
-        let mut changes = Changes::default();
-        changes.removed = plan.gone.iter().map(id).collect();
+        let mut changes = Changes { removed: plan.gone.iter().map(id).collect(), ..Changes::default() };
         let mut starting = HashSet::new();
         for planned in &plan.routes {
             let (ids, starts) = match planned {
