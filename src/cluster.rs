@@ -58,14 +58,40 @@ fn check_root(resolved: &Resolved) -> ConfigErrors {
     let Some(nearest) = above.into_iter().find(|path| path.symlink_metadata().is_ok()) else { return errors };
     if !nearest.is_dir() {
         error(format!("`{}` is not a directory", nearest.display()));
+    } else if is_of_the_kernel(nearest) {
+        // Where root may write all, and make nothing.
+        error(format!("`{}` belongs to the kernel, which makes no files there", nearest.display()));
     } else if let Err(problem) = rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK) {
         error(format!(
             "the directory `{}` cannot be written: {}",
             nearest.display(),
             std::io::Error::from(problem)
         ));
+    } else {
+        #[cfg(feature = "file")]
+        if !resolved.settings.cluster.allow_network_file_system
+            && let Err(problem) = cluster_file::check_file_system(root)
+        {
+            error(problem.to_string());
+        }
     }
     errors
+}
+
+/// Whether a directory is in `/proc`, `/sys` and the like.
+fn is_of_the_kernel(directory: &Path) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        /// proc, sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs.
+        const KINDS: [i64; 7] =
+            [0x9fa0, 0x6265_6572, 0x0027_e0eb, 0x6367_7270, 0x6462_6720, 0x7472_6163, 0x7363_6673];
+        rustix::fs::statfs(directory).is_ok_and(|found| KINDS.contains(&found.f_type))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = directory;
+        false
+    }
 }
 
 /// The names of the services that are compiled in.

@@ -63,9 +63,42 @@ pub fn registry() -> Registry {
     for (scheme, feature) in OPTIONAL {
         registry.add_missing(scheme, build_with(feature));
     }
+    for (schemes, instead) in FROM_CAMEL {
+        schemes.split(' ').for_each(|scheme| registry.add_foreign(scheme, instead));
+    }
     components::register(&mut registry);
     registry
 }
+
+/// What there is instead of components of Camel that are not here.
+const FROM_CAMEL: [(&str, &str); 9] = [
+    (
+        "kafka jms activemq activemq6 amqp rabbitmq spring-rabbitmq sjms sjms2 nats paho paho-mqtt5 pulsar \
+         aws2-sqs aws2-sns aws2-kinesis azure-servicebus google-pubsub",
+        "there is no component for message brokers: between routes of one process there are `direct:` and `seda:`, \
+         between processes a table with `sql:`; or write a component in Rust, with the trait `Component`",
+    ),
+    (
+        "quartz scheduler spring-scheduler",
+        "write `cron:name?schedule=...` for times of the day, `timer:name?period=...` for periods",
+    ),
+    ("jdbc jpa mybatis sql-stored", "write `sql:statement?data_source=...`"),
+    (
+        "ftp ftps sftp smb aws2-s3 azure-storage-blob minio google-storage",
+        "there are local files, `file:directory`, and `http:` and `http-poll:`",
+    ),
+    (
+        "rest platform-http jetty undertow servlet netty netty-http websocket",
+        "there is no server for requests: `http-poll:` polls one, `http:` sends to one",
+    ),
+    ("vm disruptor disruptor-vm", "write `seda:name`"),
+    ("vertx-http ahc http4 http-client", "write `http:host/path` or `https:host/path`"),
+    (
+        "bean class language script groovy",
+        "steps that are code are Rust: `{ process = \"name\" }`, registered with `RouterBuilder::processor`",
+    ),
+    ("file-watch stream", "write `file:directory`"),
+];
 
 /// How to get what is not built into this program.
 #[must_use]
@@ -90,7 +123,8 @@ pub mod prelude {
     pub use router_core::definition::{ErrorHandlerDefinition, LogLevel, RouteDefinition};
     pub use router_core::error::{BoxError, ConfigErrors};
     pub use router_core::exchange::{Body, Exchange, Message};
-    pub use router_core::outcome::RouteError;
+    pub use router_core::failure::{ErrorKind, Failure};
+    pub use router_core::outcome::{Outcome, RouteError};
     pub use router_core::router::{RouteStatus, Router, RouterBuilder, Shutdown};
     pub use router_core::value::Value;
 }

@@ -19,12 +19,15 @@ use tracing::{info, warn};
 /// How long after the second signal the process may still take. Aborting drops what is in flight at once, and
 /// gives the cluster service one second to release its locks.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long two signals of one kind count as one. Programs such as `timeout` send one to the process, and another
+/// to the group that it is in.
+const SAME_REQUEST: Duration = Duration::from_millis(100);
 /// How long the end of the process waits for the line that explains it.
 const REPORT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Runs a router until SIGINT (Ctrl-C) or SIGTERM, then drains it. A second signal aborts what is still in
 /// flight, and ends the process with exit code 1 if that takes longer than two seconds, whatever blocks it;
-/// a third one does so at once. A signal that came since [`listen_for_signals`] counts.
+/// a third one does so at once. Signals of one kind within 100 ms of each other count as one. A signal that came since [`listen_for_signals`] counts.
 ///
 /// # Panics
 /// When the operating system refuses to deliver signals: a process that cannot be stopped in order
@@ -137,14 +140,19 @@ impl Drop for Waiter {
 /// What the thread of the signals does.
 async fn obey(mut source: Source) {
     let mut forced: Option<Instant> = None;
+    let mut last: Option<(Kind, Instant)> = None;
     loop {
-        tokio::select! {
+        let kind = tokio::select! {
             biased;
-            () = source.next() => {}
+            kind = source.next() => kind,
             () = sleep_until(forced.unwrap_or_else(Instant::now)), if forced.is_some() => {
-                end(1, || warn!("ending at once: aborting took longer than {ABORT_TIMEOUT:?}"));
+                end(1, || warn!("ending at once: aborting took longer than {ABORT_TIMEOUT:?}"))
             }
+        };
+        if last.is_some_and(|(before, counted)| before == kind && counted.elapsed() < SAME_REQUEST) {
+            continue;
         }
+        last = Some((kind, Instant::now()));
         let waiters = SIGNALS.waiters();
         let requests = *SIGNALS.requests.borrow() + 1;
         match requests {
@@ -176,6 +184,14 @@ fn report(line: impl FnOnce() + Send + 'static) -> Receiver<()> {
     heard
 }
 
+/// Which signal it is.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Interrupt,
+    #[cfg(unix)]
+    Terminate,
+}
+
 /// Where signals come from.
 #[cfg(unix)]
 struct Source {
@@ -191,11 +207,11 @@ impl Source {
     }
 
     /// The next request to stop.
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Kind {
         tokio::select! {
             biased;
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => Kind::Interrupt,
+            _ = self.terminate.recv() => Kind::Terminate,
         }
     }
 }
@@ -209,9 +225,10 @@ impl Source {
         Ok(Self)
     }
 
-    async fn next(&mut self) {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending().await
+    async fn next(&mut self) -> Kind {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => Kind::Interrupt,
+            Err(_) => std::future::pending().await,
         }
     }
 }

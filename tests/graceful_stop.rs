@@ -62,10 +62,15 @@ struct Tool {
 
 impl Tool {
     fn run(from: &str, settings: &[&str]) -> Self {
+        Self::run_beside(from, "", settings)
+    }
+
+    /// The same, beside `other` routes.
+    fn run_beside(from: &str, other: &str, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let routes = format!(
             "[cluster]\nservice = 'file'\nroot = 'locks'\n[[route]]\nid = 'slow'\nfrom = '{from}'\n\
-             steps = [{{ log = 'begun' }}, {{ delay = '1h' }}]\n"
+             steps = [{{ log = 'begun' }}, {{ delay = '1h' }}]\n{other}"
         );
         std::fs::write(folder.path().join("routes.toml"), routes).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
@@ -121,5 +126,55 @@ fn what_is_dropped_because_a_term_was_lost_is_told_and_the_exit_code_is_1_though
     assert!(line["message"].as_str().unwrap().contains("`lock1`"), "{line}");
     tool.member.signal(Signal::TERM);
     tool.wait_for("exchanges were dropped in the life of this process: 1");
+    assert_eq!(tool.member.wait().code(), Some(1));
+}
+
+/// A route that sends `count` exchanges to `queue`, with a line after each.
+fn sender(queue: &str, count: u32) -> String {
+    format!(
+        "[[route]]\nid = 'sender'\nfrom = 'timer:send?delay=0&period=1ms&repeat_count={count}'\n\
+         steps = [{{ to = '{queue}' }}, {{ log = 'sent' }}]\n"
+    )
+}
+
+fn assert_names_what_waited(line: &Value, route: &str, queue: &str) {
+    let (message, exchange) = (line["message"].as_str().unwrap(), line["exchange"].as_str().unwrap());
+    let told = format!("route `{route}` dropped the exchange {exchange}, which had waited in `{queue}` for ");
+    assert!(message.starts_with(&told), "{message}");
+    assert_eq!((&line["route"], &line["queue"]), (&route.into(), &queue.into()));
+    assert!(line["seconds"].as_f64().unwrap() > 0.0, "{line}");
+}
+
+#[test]
+fn what_waits_in_a_queue_when_the_router_aborts_is_told_line_by_line_up_to_a_bound() {
+    let settings = ["router.shutdown_timeout=200ms"];
+    let mut tool = Tool::run_beside("seda:work", &sender("seda:work", 130), &settings);
+    for _ in 0..130 {
+        tool.wait_for("sent");
+    }
+    tool.member.signal(Signal::TERM);
+    assert_names_the_work(&tool.wait_for("dropped the exchange"));
+    for _ in 0..100 {
+        assert_names_what_waited(&tool.wait_for("dropped the exchange"), "slow", "seda:work");
+    }
+    let more = tool.wait_for("dropped");
+    assert!(more["message"].as_str().unwrap().contains("dropped 29 more exchanges"), "{more}");
+    assert_eq!(tool.member.wait().code(), Some(1));
+}
+
+#[test]
+fn what_waits_for_a_route_that_does_not_run_is_told_and_the_exit_code_is_1_though_all_else_drains() {
+    let stopped =
+        "[[route]]\nid = 'stopped'\nauto_startup = false\nfrom = 'seda:stopped'\nsteps = [{ log = 'x' }]\n";
+    let other = stopped.to_owned() + &sender("seda:stopped", 3);
+    let mut tool = Tool::run_beside("timer:never?delay=1h", &other, &[]);
+    for _ in 0..3 {
+        tool.wait_for("sent");
+    }
+    tool.member.signal(Signal::TERM);
+    for _ in 0..3 {
+        assert_names_what_waited(&tool.wait_for("dropped the exchange"), "stopped", "seda:stopped");
+    }
+    tool.wait_for("exchanges were dropped in the life of this process: 3");
     assert_eq!(tool.member.wait().code(), Some(1));
 }

@@ -2,40 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod program;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
-/// The program, which ends with the test.
-struct Running(Child);
+use program::{Process, bactrian};
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn run(folder: &Path, routes: &str) -> Running {
+fn run(folder: &Path, routes: &str) -> Process {
     std::fs::write(folder.join("routes.toml"), routes).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
-    command.current_dir(folder).arg("run").env_clear().env("DB_PASSWORD", "hunter2");
-    Running(command.stderr(Stdio::piped()).spawn().unwrap())
-}
-
-/// What stands in the log until there is a line with `text`.
-fn log_until(running: &mut Running, text: &str) -> String {
-    let mut log = String::new();
-    let lines = BufReader::new(running.0.stderr.take().unwrap()).lines();
-    for line in lines.map(Result::unwrap) {
-        log.push_str(&line);
-        log.push('\n');
-        if line.contains(text) {
-            return log;
-        }
-    }
-    panic!("there is no `{text}` in\n{log}");
+    let mut command = bactrian(folder, &["run"]);
+    command.env("DB_PASSWORD", "hunter2");
+    Process::start(command)
 }
 
 #[test]
@@ -75,7 +54,7 @@ fn a_header_that_climbs_writes_no_file() {
           { set_header = { name = "id", value = "../../.." } },
           { to_dynamic = { uri = "file:", directory = "out/${header.id}", file_name = "f" } },
         ]"#;
-    let log = log_until(&mut run(&inner, routes), "failed");
+    let log = run(&inner, routes).wait_for("failed");
     assert!(log.contains("route `write`, step 3 (to_dynamic) failed: `${header.id}` is `../../..`"), "{log}");
     let names = |place: &Path| std::fs::read_dir(place).unwrap().count();
     assert_eq!((names(folder.path()), names(&inner)), (1, 1), "the routes alone");
@@ -93,7 +72,7 @@ fn what_cannot_be_compared_fails_the_exchange_at_its_place() {
           { set_body = "many" },
           { choice = { when = [{ predicate = "${body} < 5", steps = ["stop"] }] } },
         ]"#;
-    let log = log_until(&mut run(folder.path(), routes), "Exchange[");
+    let log = run(folder.path(), routes).wait_for("Exchange[");
     let expected = "route `compare`, step 2 (choice) failed: `${body} < 5` cannot be decided: \
                     the text `many` and the number 5 have no order";
     assert!(log.contains(expected), "{log}");

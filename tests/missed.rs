@@ -2,22 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod program;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may be gone already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use program::{Process, folder};
 
 #[expect(clippy::disallowed_methods, reason = "for people and grids, the wall clock is what is meant")]
 fn now() -> u64 {
@@ -43,17 +35,11 @@ fn routes() -> String {
 
 #[test]
 fn what_passed_while_the_process_was_stopped_fires_by_policy() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("routes.toml"), routes()).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
-    command.current_dir(folder.path()).env_clear().stdin(Stdio::null()).stdout(Stdio::null());
-    command.args(["run", "--set", "log.format=human", "--set", "admin.listen=off"]);
-    let mut child = Running(command.stderr(Stdio::piped()).spawn().unwrap());
-    let id = Pid::from_child(&child.0);
-    let lines = BufReader::new(child.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let folder = folder(&[("routes.toml", &routes())]);
+    let mut process = Process::run(folder.path(), &["--set", "admin.listen=off"]);
     let mut fired = BTreeMap::<String, Vec<(u64, bool)>>::new();
     let (mut stopped, mut went_on) = (None, 0);
-    for line in lines {
+    while let Some(line) = process.line() {
         let mut words = line.split(' ').skip(2);
         let (Some(route), Some(time), Some(missed)) = (words.next(), words.next(), words.next()) else {
             continue;
@@ -61,12 +47,12 @@ fn what_passed_while_the_process_was_stopped_fires_by_policy() {
         let (Ok(time), Ok(missed)) = (time.parse::<u64>(), missed.parse::<bool>()) else { continue };
         fired.entry(route.trim_end_matches(':').to_owned()).or_default().push((time, missed));
         if stopped.is_none() && fired.len() == 6 {
-            kill_process(id, Signal::STOP).unwrap();
+            process.signal(Signal::STOP);
             stopped = Some(now());
             #[expect(clippy::disallowed_methods, reason = "the time that passes is what is tested")]
             std::thread::sleep(Duration::from_millis(3_500));
             went_on = now();
-            kill_process(id, Signal::CONT).unwrap();
+            process.signal(Signal::CONT);
         }
         if stopped.is_some()
             && fired.values().all(|times| times.iter().any(|(time, _)| *time > went_on + 1_000))

@@ -4,20 +4,20 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod program;
+
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+use program::Process;
+
 fn folder(text: &str) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("routes.toml"), text).unwrap();
-    folder
+    program::folder(&[("routes.toml", text)])
 }
 
 fn bactrian(folder: &TempDir, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
-    command.current_dir(folder.path()).args(arguments).env_clear();
-    command
+    program::bactrian(folder.path(), arguments)
 }
 
 fn texts(output: &Output) -> (String, String) {
@@ -75,17 +75,7 @@ fn a_run_logs_its_warnings_first_and_once() {
     assert!(said.ends_with("\n\n1 problem, 5 warnings, nothing was started\n"), "beside an error: {said}");
 
     let folder = folder(SMALL);
-    let mut command = bactrian(&folder, &["run", "--set", "log.format=human", "--set", "admin.listen=off"]);
-    let log = std::fs::File::create(folder.path().join("log")).unwrap();
-    let mut child = command.stderr(log).spawn().unwrap();
-    let log = || std::fs::read_to_string(folder.path().join("log")).unwrap();
-    while !log().contains("tick") {
-        assert!(child.try_wait().unwrap().is_none(), "{}", log());
-        std::thread::yield_now();
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let log = log();
+    let log = Process::run(folder.path(), &["--set", "admin.listen=off"]).wait_for("tick");
     let warning = "routes.toml:5:28: option `period`: `5` means 5 milliseconds (write `5ms` or `5s`)";
     assert_eq!(log.matches(warning).count(), 1, "{log}");
     let first = log.lines().take(5).filter(|line| line.contains("WARN")).count();

@@ -4,9 +4,12 @@ use std::path::Path;
 
 use router_core::cluster::ClusterError;
 
-/// Refuses file systems on which other hosts could lock the same files, and those we do not know.
+/// Refuses file systems on which other hosts could lock the same files, and those we do not know. Nothing is made.
+///
+/// # Errors
+/// What to do instead.
 #[cfg(target_os = "linux")]
-pub(crate) fn check(root: &Path) -> Result<(), ClusterError> {
+pub fn check(root: &Path) -> Result<(), ClusterError> {
     // The root may not exist yet; nothing is made on a file system that is refused.
     // And the ancestors of a relative path end before the current directory.
     let root = &std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
@@ -34,8 +37,11 @@ pub(crate) fn check(root: &Path) -> Result<(), ClusterError> {
 }
 
 /// Elsewhere the numbers mean something else, or nothing: the operator has to know.
+///
+/// # Errors
+/// None.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn check(_root: &Path) -> Result<(), ClusterError> {
+pub fn check(_root: &Path) -> Result<(), ClusterError> {
     Ok(())
 }
 

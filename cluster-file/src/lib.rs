@@ -47,6 +47,7 @@ mod timing;
 mod watch;
 
 pub use cluster::{FileCluster, FileClusterSettings};
+pub use file_system::check as check_file_system;
 pub use members::members;
 pub use operator::FileOperator;
 pub use record::{LeaderRecord, leaders, locks};

@@ -236,6 +236,16 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
+    #[test]
+    fn members_that_cannot_be_listed_are_an_error_and_not_none() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("members");
+        assert_eq!(list(&directory).unwrap(), []);
+        fs::write(&directory, "").unwrap();
+        list(&directory).unwrap_err();
+        assert!(ends(&directory).is_err());
+    }
+
     #[tokio::test]
     async fn a_file_that_is_deleted_or_overwritten_is_made_anew() {
         let root = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use router_core::cluster::{ClusterError, time_of_day};
+use router_core::cluster::{ClusterError, time_of_day_after};
 use router_core::error::Chain;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use tokio::time::{Instant, sleep};
@@ -146,7 +146,7 @@ impl<'a> Obstacles<'a> {
 
     /// The lock could be had, but a former leader may still work.
     pub(crate) fn wait(&self, rest: Duration, why: &str) {
-        let until = time_of_day(Instant::now() + rest);
+        let until = time_of_day_after(rest);
         self.state
             .obstacle
             .send_replace(Some(format!("this member waits until {until} at the latest: {why}")));

@@ -135,6 +135,30 @@ async fn the_lock_of_a_program_that_is_no_member_does_not_make_a_killed_leader_o
     }
 }
 
+/// As at a takeover under load: a member has the lock for a while, and then leads or gives it back.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_is_about_to_lead_is_no_obstacle() {
+    for without_events in [false, true] {
+        let stage = Stage::new(without_events);
+        stage.was_led_by("former", None).await;
+        let mut record = stage.record();
+        record["leading"] = false.into();
+        fs::write(stage.file(), format!("{record}\n")).unwrap();
+        let about_to_lead = fs::File::open(stage.file()).unwrap();
+        about_to_lead.lock().unwrap();
+        let a = stage.open("a").await;
+        let view = a.view(&lock()).await.unwrap();
+        for _ in 0..270 {
+            sleep(Duration::from_millis(10)).await;
+            assert!(!why(&view).contains("locked by"), "{}", why(&view));
+        }
+        sleep(Duration::from_secs(2)).await;
+        assert!(why(&view).contains("has not said that it leads"), "{}", why(&view));
+        drop(about_to_lead);
+        timeout(Duration::from_secs(20), view.lead()).await.unwrap().unwrap();
+    }
+}
+
 /// What is done to a file in place.
 type Harm = fn(&Stage, &[u8]);
 

@@ -65,7 +65,7 @@ impl Codec {
             StoreRecord::Session { record, member } => {
                 (self.session_spec(spec, member, now), "session", session_text(*record))
             }
-            StoreRecord::Lock { record, holder } => {
+            StoreRecord::Lock { record, holder, .. } => {
                 // Its object has a uid once it exists.
                 let uid = lease.metadata.uid.as_ref().map(|uid| format!(" uid={uid}")).unwrap_or_default();
                 (lock_spec(spec, holder.as_deref(), now), "lock", lock_text(*record) + &uid)
@@ -87,10 +87,9 @@ impl Codec {
                 note(annotations, HOST_ANNOTATION, member.host.as_ref());
                 note(annotations, PID_ANNOTATION, member.pid.as_ref());
             }
-            (StoreKey::Lock(lock), StoreRecord::Lock { record, .. }) => {
+            (StoreKey::Lock(lock), StoreRecord::Lock { term, .. }) => {
                 annotations.insert(LOCK_ANNOTATION.into(), lock.to_string());
-                let before = annotations.get(RECORD_ANNOTATION).and_then(|text| parse_lock_record(text));
-                note(annotations, TERM_ANNOTATION, term(*record, before).as_ref());
+                note(annotations, TERM_ANNOTATION, term.as_ref());
             }
             (StoreKey::Request(name), _) => {
                 annotations.insert(REQUEST_ANNOTATION.into(), name.to_string());
@@ -159,7 +158,8 @@ impl Codec {
         let Some(lock) = self.group.lock_of(name, annotation(LOCK_ANNOTATION)) else { return Ok(None) };
         let sealed = sealed.filter(|text| is_of_this_object(text, lease.metadata.uid.as_deref()));
         let record = sealed.and_then(parse_lock_record).unwrap_or(LockRecord::UNKNOWN);
-        let record = newer.unwrap_or(StoreRecord::Lock { record, holder: holder.map(Into::into) });
+        let term = record.holder.and(annotation(TERM_ANNOTATION)).and_then(|term| term.parse().ok());
+        let record = newer.unwrap_or(StoreRecord::Lock { record, holder: holder.map(Into::into), term });
         Ok(Some(Decoded { version, key: StoreKey::Lock(lock), record: Some(record) }))
     }
 
@@ -175,7 +175,7 @@ impl Codec {
 /// Whether the record of a lock was written into this very object. One that was saved and applied again, by a backup
 /// for example, has its seal, but is no better than an empty one: meanwhile another member may lead. The record with
 /// which an object is made cannot say its uid, and never says that a wait was served.
-fn is_of_this_object(text: &str, uid: Option<&str>) -> bool {
+pub(crate) fn is_of_this_object(text: &str, uid: Option<&str>) -> bool {
     let fields = fields(text);
     // Records of the format 1 do not say it.
     let (Some(uid), true) = (uid, fields.contains_key("v")) else { return true };
@@ -188,13 +188,6 @@ fn is_of_this_object(text: &str, uid: Option<&str>) -> bool {
 /// Whom the Lease shows as its holder.
 pub(crate) fn holder(lease: &Lease) -> Option<&str> {
     lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
-}
-
-/// The number of the term, where the record has it: a claim is written before its version is known, and
-/// whoever leads by it knows its number.
-fn term(record: LockRecord, before: Option<LockRecord>) -> Option<u64> {
-    let claim = |record: LockRecord| record.holder.map(|holder| (holder, record.claim));
-    (claim(record).is_some() && before.and_then(claim) == claim(record)).then_some(record.epoch)
 }
 
 /// The states that are kept with a lock.

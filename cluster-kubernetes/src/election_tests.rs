@@ -76,7 +76,7 @@ async fn server() -> Arc<FakeServer> {
     let server = server_with(&bare_lock(&Group::default(), &lock())).await;
     let api = kube::Api::<Lease>::namespaced(server.client(), "shop");
     let made = api.get("bactrian.lock.lock1").await.unwrap();
-    let record = StoreRecord::Lock { record: LockRecord::RELEASED, holder: None };
+    let record = StoreRecord::Lock { record: LockRecord::RELEASED, holder: None, term: None };
     let write = Write::new(StoreKey::Lock(lock()), Precondition::Absent, record);
     let codec = Codec { group: Group::default(), owner: None, takeover_wait_seconds: 15 };
     let released = codec.encode(&write, Some(&made), jiff::Timestamp::UNIX_EPOCH);

@@ -17,7 +17,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 
 use crate::cache::Cache;
 use crate::codec::{Codec, Decoded};
-use crate::names::{INCARNATION_ANNOTATION, RECORD_ANNOTATION, TERM_ANNOTATION, hash, parse_session};
+use crate::names::{INCARNATION_ANNOTATION, RECORD_ANNOTATION, hash, parse_session};
 
 impl Codec {
     /// The Lease that a write makes of the one before, where the session that it is about, or that it makes
@@ -38,13 +38,8 @@ impl Codec {
             _ => None,
         };
         let mut lease = self.encode(&named, before, now);
-        let before = before.and_then(|before| annotated(before, slot));
         let name = lease.metadata.name.clone().unwrap_or_default();
         let annotations = lease.metadata.annotations.get_or_insert_default();
-        if before != session && annotations.contains_key(INCARNATION_ANNOTATION) {
-            // It was that of the claim of a former session in this slot.
-            annotations.remove(TERM_ANNOTATION);
-        }
         match session.filter(|session| *session != slot) {
             Some(session) => {
                 let record = annotations.get(RECORD_ANNOTATION).map_or("", String::as_str);
@@ -120,12 +115,6 @@ fn sealed(key: &StoreKey, lease: &Lease) -> Option<SessionId> {
     (found == seal(key, lease.metadata.name.as_deref()?, record, session)).then_some(session)
 }
 
-/// The same without a look at the seal; without an annotation, a session is its own slot.
-fn annotated(lease: &Lease, slot: SessionId) -> Option<SessionId> {
-    let annotation = lease.metadata.annotations.as_ref()?.get(INCARNATION_ANNOTATION);
-    annotation.map_or(Some(slot), |text| parse_session(text.split_once(' ')?.0))
-}
-
 /// That of a lock is over its record, too: a program that does not know the annotation leaves it as it is when it
 /// takes the lock. In a session such a program changes only the record.
 fn seal(key: &StoreKey, name: &str, record: &str, session: SessionId) -> String {
@@ -168,7 +157,7 @@ mod tests {
 
     fn lock(holder: SessionId) -> Write {
         let record = LockRecord { holder: Some(holder), epoch: 4, claim: 1, ..LockRecord::RELEASED };
-        let record = StoreRecord::Lock { record, holder: Some("a_1".into()) };
+        let record = StoreRecord::Lock { record, holder: Some("a_1".into()), term: None };
         Write::new(StoreKey::Lock("lock1".parse().unwrap()), Precondition::Absent, record)
     }
 

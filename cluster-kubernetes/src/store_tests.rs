@@ -13,7 +13,7 @@ use crate::fake::{FakeServer, Fault};
 use crate::names::Group;
 use crate::store::{KubernetesStore, Shared};
 
-const FREE: StoreRecord = StoreRecord::Lock { record: LockRecord::RELEASED, holder: None };
+const FREE: StoreRecord = StoreRecord::Lock { record: LockRecord::RELEASED, holder: None, term: None };
 const LEASE: &str = "bactrian.lock.lock1";
 
 fn store(server: &Arc<FakeServer>) -> KubernetesStore {
@@ -26,7 +26,8 @@ fn key() -> StoreKey {
 }
 
 async fn write(store: &KubernetesStore, expect: Precondition, epoch: u64) -> Result<Version, StoreError> {
-    let record = StoreRecord::Lock { record: LockRecord { epoch, ..LockRecord::UNKNOWN }, holder: None };
+    let record =
+        StoreRecord::Lock { record: LockRecord { epoch, ..LockRecord::UNKNOWN }, holder: None, term: None };
     store.write(Write::new(key(), expect, record), Attempt::default()).await
 }
 
@@ -70,7 +71,11 @@ async fn the_watch_tells_changes_deletions_and_bookmarks_in_order() {
     let made = write(&store, Precondition::Absent, 1).await.unwrap();
     server.delete(LEASE);
     server.bookmark();
-    let record = StoreRecord::Lock { record: LockRecord { epoch: 1, ..LockRecord::UNKNOWN }, holder: None };
+    let record = StoreRecord::Lock {
+        record: LockRecord { epoch: 1, ..LockRecord::UNKNOWN },
+        holder: None,
+        term: None,
+    };
     let mut next = async || format!("{:?}", watch.next().await.unwrap().unwrap());
     let change = |version, record| format!("{:?}", Change::Record { version, key: key(), record });
     assert_eq!(next().await, change(made, Some(record)));
@@ -164,8 +169,11 @@ async fn a_fresh_connection_is_a_new_client() {
     let store = store(&server);
     let beat = async |version, fresh_connection| {
         let expect = if version == 0 { Precondition::Absent } else { Precondition::Version(version) };
-        let record =
-            StoreRecord::Lock { record: LockRecord { epoch: version, ..LockRecord::RELEASED }, holder: None };
+        let record = StoreRecord::Lock {
+            record: LockRecord { epoch: version, ..LockRecord::RELEASED },
+            holder: None,
+            term: None,
+        };
         let attempt = Attempt { heartbeat: true, fresh_connection };
         store.write(Write::new(key(), expect, record), attempt).await.unwrap()
     };

@@ -21,9 +21,10 @@ use crate::codec::{Codec, Decoded};
 use crate::config_map::RESOURCE_NAME;
 use crate::errors::{self, Asked, Who};
 use crate::list;
-use crate::names::{KIND_LABEL, ROUTES_ANNOTATION, TERM_ANNOTATION};
+use crate::names::{GROUP_LABEL, KIND_LABEL, ROUTES_ANNOTATION};
 use crate::rules::{LEASES, PODS, Rule};
 use crate::settings::{KubernetesClusterSettings, Resource};
+use crate::unlisted::Unlisted;
 
 /// How long an answer of the API server may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -209,6 +210,26 @@ impl Survey {
         Ok((leases, now.unwrap_or_else(Timestamp::now)))
     }
 
+    /// Why no list shows a lock that routes name.
+    pub async fn why_missing(&self, lock: &LockName) -> String {
+        let absent = "it has no Lease: no member has led it yet, or it was deleted".to_owned();
+        let name = self.codec.group.lock_lease(lock);
+        let Ok(client) = self.clients.ordinary() else { return absent };
+        let api = Api::<Lease>::namespaced(client, &self.namespace);
+        match timeout(PATIENCE, api.get_opt(&name)).await {
+            Ok(Ok(Some(lease))) => match Unlisted::of(&self.codec, &lease, &self.namespace) {
+                Unlisted::Listed => "it has a Lease by now".into(),
+                Unlisted::Adopt => format!(
+                    "the Lease {name} has not the label {GROUP_LABEL}={}: the next leader gives it to it",
+                    self.codec.group
+                ),
+                Unlisted::Foreign(text) => text,
+            },
+            Ok(Ok(None)) => absent,
+            Ok(Err(_)) | Err(_) => format!("the list of Leases does not show it, and {name} cannot be read"),
+        }
+    }
+
     /// The names of the members' pods that run and are not asked to stop.
     async fn pods(&self) -> Result<BTreeSet<String>, StoreError> {
         let asked = self.asked("list", &PODS);
@@ -267,7 +288,8 @@ impl Survey {
         else {
             return None;
         };
-        let Some(StoreRecord::Lock { record: LockRecord { holder, epoch, settled, .. }, .. }) = record else {
+        let Some(StoreRecord::Lock { record: LockRecord { holder, epoch, settled, .. }, term, .. }) = record
+        else {
             return None;
         };
         let note = |key: &str| lease.metadata.annotations.as_ref()?.get(key);
@@ -282,8 +304,8 @@ impl Survey {
             LockHolder {
                 host: session.map_or(host, |session| session.host.clone()),
                 member,
-                // Until somebody who leads has written it down, it is the version of the claim.
-                term: note(TERM_ANNOTATION).and_then(|term| term.parse().ok()).unwrap_or(version.max(epoch)),
+                // Until its leader has written it down, it is the version of the claim.
+                term: term.unwrap_or(version.max(epoch)),
                 settled,
                 since,
                 held: since.map(|since| between(since, now)),

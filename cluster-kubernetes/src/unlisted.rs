@@ -125,7 +125,7 @@ mod tests {
     fn led() -> Lease {
         let holder = Some(SessionId { incarnation: 7, generation: 0 });
         let record = LockRecord { holder, epoch: 3, claim: 1, ..LockRecord::RELEASED };
-        let record = StoreRecord::Lock { record, holder: Some("pod-1_1".into()) };
+        let record = StoreRecord::Lock { record, holder: Some("pod-1_1".into()), term: None };
         let write = Write::new(StoreKey::Lock("lock1".parse().unwrap()), Precondition::Absent, record);
         let mut lease = codec().encode(&write, None, Timestamp::UNIX_EPOCH);
         lease.metadata.resource_version = Some("7".into());

@@ -44,12 +44,14 @@ struct Lock {
     version: Version,
     record: LockRecord,
     holder: Option<SmolStr>,
+    /// The number of the term, as its leader has written it down.
+    term: Option<u64>,
 }
 
 impl Lock {
-    /// The number of the term, right after its claim.
+    /// The number of the term.
     fn term(&self) -> u64 {
-        self.version.max(self.record.epoch)
+        self.term.unwrap_or(self.version.max(self.record.epoch))
     }
 }
 
@@ -84,8 +86,8 @@ impl Picture {
             (StoreKey::Session(session), _) => {
                 self.sessions.remove(&session);
             }
-            (StoreKey::Lock(name), Some(StoreRecord::Lock { record, holder })) => {
-                self.locks.insert(name, Lock { version, record, holder });
+            (StoreKey::Lock(name), Some(StoreRecord::Lock { record, holder, term })) => {
+                self.locks.insert(name, Lock { version, record, holder, term });
             }
             (StoreKey::Lock(name), _) => {
                 self.locks.remove(&name);

@@ -87,6 +87,13 @@ pub trait LeaseStore: Send + Sync + 'static {
         )
     }
 
+    /// What the store knows of the holder of a lock beside its record, for people: a remark on it as the leader, or
+    /// the reason why none is known.
+    fn remark(&self, lock: &LockName) -> Option<String> {
+        let _ = lock;
+        None
+    }
+
     /// Forgets what is remembered of the records: the history of the store has gone back, and what it says from
     /// now on is older than what was seen.
     fn forget(&self) {}
@@ -135,6 +142,9 @@ pub enum StoreRecord {
         record: LockRecord,
         /// The name of the member whose session holds the lock.
         holder: Option<SmolStr>,
+        /// The number of the holder's term, once its leader has written it down. A claim is written before its
+        /// version is known, and every later write makes another version.
+        term: Option<u64>,
     },
     /// What an operator asks. The core never sees it.
     Request(Request),

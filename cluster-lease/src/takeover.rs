@@ -7,7 +7,7 @@ use crate::context::{Context, remaining};
 use crate::hold::{Grant, Hold, Start};
 use crate::lock::Lock;
 use crate::record::{Death, Limits, LockId, LockRecord, Precondition, Record, SessionId};
-use crate::view::{Mortality, Standing};
+use crate::view::{Mortality, Seen, Standing};
 
 /// A claim that was sent. It is sent again unchanged until the view shows what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -323,10 +323,16 @@ impl Lock {
 }
 
 impl Lock {
-    /// R8: a hold that has started has served its wait, and says so in the record, with its epoch.
+    /// R8: a hold that has started has served its wait, and says so in the record, with its epoch. One that owed no
+    /// wait writes its epoch down, too: the version of the claim, by which it is known until then, is not to be
+    /// seen any more once anybody has changed anything about the record.
     pub(crate) fn settle_if_started(&mut self, id: LockId, context: &mut Context) -> bool {
         let (Hold::Leading(grant) | Hold::Draining(grant)) = self.hold else { return false };
-        let Some(seen) = self.seen.filter(|seen| !seen.record.settled) else { return false };
+        let leads = matches!(self.hold, Hold::Leading(_));
+        let is_claim =
+            |seen: &Seen<LockRecord>| seen.version == grant.version || seen.record.epoch < grant.epoch;
+        let is_due = |seen: &Seen<LockRecord>| !seen.record.settled || (leads && is_claim(seen));
+        let Some(seen) = self.seen.filter(is_due) else { return false };
         covered!(context, Settled);
         let epoch = grant.epoch.max(seen.record.epoch);
         let record = LockRecord { epoch, settled: true, owed: None, ..seen.record };

@@ -40,6 +40,34 @@ async fn one_leads_at_once_and_the_other_knows_by_name() {
     assert_eq!(members, ["b", "a"]);
 }
 
+/// The number of the leader's term, as a member sees it that starts now.
+async fn number_for_a_newcomer(store: &MemoryStore, name: &str) -> (Process, u64) {
+    let newcomer = Process::start(store, name);
+    let mut view = newcomer.view().await;
+    loop {
+        if let Leadership::Follower { leader } = view.changed().await.unwrap() {
+            return (newcomer, leader.term);
+        }
+    }
+}
+
+/// The version of a claim is its number until anything else is written into the record.
+#[tokio::test(start_paused = true)]
+async fn members_that_start_later_tell_the_number_of_the_term_as_its_leader_does() {
+    for waits in [true, false] {
+        let store = if waits { MemoryStore::new() } else { store() };
+        let a = Process::start(&store, "a");
+        let scope = a.lead().await;
+        let number = scope.term().number();
+        sleep(seconds(1)).await;
+        let (_b, seen) = number_for_a_newcomer(&store, "b").await;
+        assert_eq!(seen, number, "after the wait, if there was one: {waits}");
+        scope.term().states().store("poll", &serde_json::json!(1)).await.unwrap();
+        let (_c, seen) = number_for_a_newcomer(&store, "c").await;
+        assert_eq!(seen, number, "after a state; it waited: {waits}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lock_without_a_record_rests_for_the_takeover_wait_once() {
     let store = MemoryStore::new();

@@ -111,7 +111,7 @@ impl Consumer for Source {
     async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
         while !(self.polite && stop.is_requested()) {
             match pipeline.process(&mut Exchange::new("work")).await {
-                Ok(()) => self.journal.note(self.member, "acknowledged", 0),
+                Ok(_) => self.journal.note(self.member, "acknowledged", 0),
                 Err(error) if error.is_leadership_lost() => {
                     self.journal.note(self.member, "refused", 0);
                     break;

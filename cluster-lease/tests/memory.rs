@@ -20,7 +20,8 @@ fn lock() -> LockName {
 }
 
 fn write(expect: Precondition, epoch: u64) -> Write {
-    let record = StoreRecord::Lock { record: LockRecord { epoch, ..LockRecord::RELEASED }, holder: None };
+    let record =
+        StoreRecord::Lock { record: LockRecord { epoch, ..LockRecord::RELEASED }, holder: None, term: None };
     Write::new(StoreKey::Lock(lock()), expect, record)
 }
 

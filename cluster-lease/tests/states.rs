@@ -80,7 +80,7 @@ async fn a_store_takes_back_no_epoch_that_others_have_written_down() {
     let other = store.handle(9);
     let entry = other.read(&lock()).await.unwrap().unwrap();
     let raised = LockRecord { epoch: 41_000, ..entry.record };
-    let record = StoreRecord::Lock { record: raised, holder: None };
+    let record = StoreRecord::Lock { record: raised, holder: None, term: None };
     let write = Write::new(StoreKey::Lock(lock()), Precondition::Version(entry.version), record);
     other.write(write, Attempt::default()).await.unwrap();
     let before = a.handle.link().requests().writes;
@@ -225,7 +225,11 @@ async fn a_record_that_others_go_on_changing_is_an_error_and_no_endless_wait() {
     let editing = async {
         loop {
             let entry = hand.read(&lock()).await.unwrap().unwrap();
-            let record = cluster_lease::StoreRecord::Lock { record: entry.record, holder: Some("a".into()) };
+            let record = cluster_lease::StoreRecord::Lock {
+                record: entry.record,
+                holder: Some("a".into()),
+                term: None,
+            };
             let expect = cluster_lease::Precondition::Version(entry.version);
             let write = cluster_lease::Write::new(StoreKey::Lock(lock()), expect, record);
             let _ = hand.write(write, cluster_lease::Attempt::default()).await;
@@ -261,7 +265,7 @@ async fn an_edit_by_hand_stays_and_costs_a_read() {
         ..cluster_lease::Write::new(
             StoreKey::Lock(lock()),
             cluster_lease::Precondition::Version(entry.version),
-            cluster_lease::StoreRecord::Lock { record: entry.record, holder: Some("a".into()) },
+            cluster_lease::StoreRecord::Lock { record: entry.record, holder: Some("a".into()), term: None },
         )
     };
     hand.write(write, cluster_lease::Attempt::default()).await.unwrap();

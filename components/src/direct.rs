@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
+use router_core::failure::Failure;
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
@@ -110,7 +111,7 @@ impl Endpoint for Direct {
         Some(&self.address)
     }
 
-    fn is_synchronous(&self) -> bool {
+    fn is_synchronous(&self, _: bool) -> bool {
         true
     }
 }
@@ -144,11 +145,14 @@ impl Processor for Direct {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
         let open = self.slot.open.load();
         if let Some(open) = &*open {
-            return Ok(open.pipeline.process(exchange).await?);
+            open.pipeline.process(exchange).await?;
+            return Ok(());
         }
         drop(open);
-        let open = self.wait().await.ok_or_else(|| format!("`{}` is not running", self.address))?;
-        Ok(open.pipeline.process(exchange).await?)
+        let open = self.wait().await;
+        let open = open.ok_or_else(|| Failure::unavailable(format!("`{}` is not running", self.address)))?;
+        open.pipeline.process(exchange).await?;
+        Ok(())
     }
 }
 

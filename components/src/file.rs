@@ -185,6 +185,10 @@ impl Component for FileComponent {
         let options = DESCRIPTION.read(uri)?;
         let directory = uri.required_path("a file endpoint needs a directory: `file:inbox`")?;
         let settings = Settings::read(&options).map_err(|problem| uri.error_in_whole(problem))?;
+        // One that is not there is made when it is needed.
+        if std::fs::metadata(directory.as_str()).is_ok_and(|found| !found.is_dir()) {
+            return Err(uri.error_in_whole(format!("`{directory}` is not a directory")).into());
+        }
         Ok(Box::new(FileEndpoint {
             jail: Jail::new(PathBuf::from(directory.as_str())),
             settings: Arc::new(settings),
@@ -286,6 +290,9 @@ impl Settings {
                 jail::relative(&text).map(Some).map_err(|problem| format!("option `{name}`: {problem}"))
             }
         };
+        if let Some(name) = options.text("file_name") {
+            jail::relative(&name).map_err(|problem| format!("option `file_name`: {problem}"))?;
+        }
         let after = match (options.boolean("noop"), options.boolean("delete"), directory("move")?) {
             (true, false, None) => After::Remember,
             (false, true, None) => After::Delete,

@@ -52,14 +52,15 @@ use reqwest::{Method, Request, Response, Url};
 use router_core::component::{BuildContext, Component, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
 use router_core::exchange::{Body, Exchange};
+use router_core::failure::Failure;
 use router_core::options::{
     ComponentDescription, OptionDescription, OptionKind, Options, PathKind, option, path,
 };
 use router_core::secret::Secret;
 use router_core::uri::EndpointUri;
 
-pub(crate) use backoff::{Backoff, retry_after};
-pub(crate) use client::{ClientSettings, Clients, read_body};
+pub(crate) use backoff::Backoff;
+pub(crate) use client::{ClientSettings, Clients, failed, kind_of_status, read_body, refused};
 
 /// The component. Clones share their connections.
 #[derive(Clone, Default)]
@@ -312,32 +313,27 @@ struct Http {
     client: ClientSettings,
 }
 
-/// The answer had a status that is not a success.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the answer was {}", reqwest::StatusCode::from_u16(*status).map(|status| status.to_string()).unwrap_or_default())]
-pub struct HttpStatusError {
-    /// The status of the answer.
-    pub status: u16,
-}
-
 #[async_trait]
 impl Processor for Http {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
         let request = self.request(exchange)?;
         let client = self.clients.get(&self.client)?;
         let conversation = async {
-            let response = client.execute(request).await.map_err(reqwest::Error::without_url)?;
+            let response = client.execute(request).await.map_err(failed)?;
             let status = response.status().as_u16();
             if self.success.as_ref().is_some_and(|success| !success.contains(status)) {
                 exchange.message.headers.set("http.response_code", i64::from(status));
-                return Err(BoxError::from(HttpStatusError { status }));
+                return Err(BoxError::from(refused(&response)));
             }
             self.receive(response, exchange).await
         };
         // Around everything: a timeout between reads would let an answer drip for ever.
         match tokio::time::timeout(self.response_timeout, conversation).await {
             Ok(result) => result,
-            Err(_) => Err(format!("there was no complete answer within {:?}", self.response_timeout).into()),
+            Err(_) => {
+                let error = format!("there was no complete answer within {:?}", self.response_timeout);
+                Err(Failure::timeout(error).into())
+            }
         }
     }
 }
@@ -357,7 +353,9 @@ impl Http {
                 .iter()
                 .find(|method| method.eq_ignore_ascii_case(&name))
                 .and_then(|method| method.parse().ok())
-                .ok_or_else(|| format!("the header `http.method` is not one of {}", METHODS.join(", ")))?,
+                .ok_or_else(|| {
+                    Failure::data(format!("the header `http.method` is not one of {}", METHODS.join(", ")))
+                })?,
             (None, None) if query.is_some() || message.body == Body::Empty => Method::GET,
             (None, None) => Method::POST,
         };
@@ -392,7 +390,7 @@ impl Http {
 }
 
 /// Appends `path` to the path of `url`.
-fn append_path(url: &mut Url, path: &str) -> Result<(), BoxError> {
+fn append_path(url: &mut Url, path: &str) -> Result<(), Failure> {
     let base = format!("{}/", url.path().trim_end_matches('/'));
     url.set_path(&format!("{base}{}", path.trim_start_matches('/')));
     // Some servers take an encoded slash for a slash.
@@ -400,7 +398,7 @@ fn append_path(url: &mut Url, path: &str) -> Result<(), BoxError> {
     let climbs = decoded.split(['/', '\\']).any(|part| part == "..");
     match url.path().starts_with(&base) && !climbs {
         true => Ok(()),
-        false => Err("the header `http.path` leads out of the path of the endpoint".into()),
+        false => Err(Failure::data("the header `http.path` leads out of the path of the endpoint")),
     }
 }
 

@@ -52,7 +52,7 @@ mod position;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -67,8 +67,8 @@ use router_core::uri::EndpointUri;
 use tracing::warn;
 
 use crate::http::{
-    Authentication, BASIC_AUTHENTICATION, Backoff, ClientSettings, Clients, HttpComponent, HttpStatusError,
-    USER_AGENT, authentication, read_body, refuse_credentials, retry_after,
+    Authentication, BASIC_AUTHENTICATION, Backoff, ClientSettings, Clients, HttpComponent, USER_AGENT,
+    authentication, read_body, refuse_credentials, refused,
 };
 use crate::missed::{self, STATE_OPTION};
 use batch::Batch;
@@ -388,8 +388,8 @@ impl Poller {
                 return Ok(None);
             }
             if !status.is_success() {
-                let why = HttpStatusError { status: status.as_u16() }.into();
-                return Err(Failure { why, retry_after: retry_after(response.headers(), wall_clock()) });
+                let refused = refused(&response);
+                return Err(Failure { retry_after: refused.retry_after, why: refused.into() });
             }
             let body = read_body(&mut response, self.max_response_size).await?;
             Ok(Some(Answer { status, headers: std::mem::take(response.headers_mut()), body }))
@@ -445,12 +445,4 @@ impl Poller {
         self.authentication.apply(request.headers_mut())?;
         Ok(request)
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a server names a time on this clock; no authority rests on it"
-)]
-fn wall_clock() -> SystemTime {
-    SystemTime::now()
 }

@@ -31,7 +31,7 @@ pub use direct::DirectComponent;
 #[cfg(feature = "file")]
 pub use file::FileComponent;
 #[cfg(feature = "http")]
-pub use http::{HttpComponent, HttpStatusError};
+pub use http::HttpComponent;
 #[cfg(feature = "http")]
 pub use http_poll::HttpPollComponent;
 #[cfg(feature = "http")]

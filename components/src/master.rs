@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use router_core::cluster::{ClusterService, ClusterView, LeaderScope, LockName};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, run_contained};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, Waiting, run_contained};
 use router_core::definition::EndpointDefinition;
 use router_core::error::{BoxError, Chain, ConfigError, ConfigErrors};
 use router_core::options::{ComponentDescription, PathKind, path};
@@ -159,6 +159,14 @@ impl Endpoint for Master {
 
     fn local_address(&self) -> Option<&str> {
         self.delegate.local_address()
+    }
+
+    fn has_term(&self) -> bool {
+        true
+    }
+
+    fn abandon(&self) -> Vec<Waiting> {
+        self.delegate.abandon()
     }
 }
 

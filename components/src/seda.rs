@@ -13,11 +13,13 @@
 //! stopped. When that route stops, it first works off what was accepted. When it consumes
 //! `master:lock:seda:name` and the term ends, what is still queued stays for the next term, and an
 //! exchange in hand whose work was aborted is put back in front, as it was when it was sent: it may be
-//! worked on twice, it is not lost. A `seda:` name that no route consumes is a configuration error.
+//! worked on twice, it is not lost. What is in the queue when the process ends is dropped: each exchange with a
+//! line in the log, and the exit code is 1. A `seda:` name that no route consumes is a configuration error.
 //!
 //! What is queued is another exchange, with an id of its own and the same message and properties. A transaction of
 //! the sender, such as that of a `sql:` poll, is not for it: what it writes stays when the sender fails afterwards.
-//! An exchange may come back to its queue any number of times; at a stop, one that always does is dropped when the
+//! A route that sends every exchange to its own queue and waits for it would wait for itself, which is a configuration
+//! error. Without waiting, an exchange may come back to its queue any number of times; at a stop, one that always does is dropped when the
 //! time to stop is over.
 //!
 //! An exchange of a `master:` route keeps its term on its way through the queue, and after the end of
@@ -27,13 +29,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use router_core::cluster::Term;
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor, Waiting};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
+use router_core::failure::Failure;
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
 use router_core::outcome::RouteError;
 use router_core::pipeline::Pipeline;
@@ -168,6 +171,16 @@ enum Wait {
     Always,
 }
 
+impl Wait {
+    fn applies(self, under_term: bool) -> bool {
+        match self {
+            Self::Never => false,
+            Self::UnderTerm => under_term,
+            Self::Always => true,
+        }
+    }
+}
+
 impl Endpoint for Seda {
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
         Some(Box::new(self.clone()))
@@ -180,33 +193,42 @@ impl Endpoint for Seda {
     fn local_address(&self) -> Option<&str> {
         Some(&self.address)
     }
+
+    /// A sender that waits for its own route waits for ever.
+    fn is_synchronous(&self, under_term: bool) -> bool {
+        self.wait.applies(under_term)
+    }
+
+    fn abandon(&self) -> Vec<Waiting> {
+        let entries = std::mem::take(&mut self.queue.state().entries);
+        let waiting = entries.iter().filter(|entry| !entry.told && !entry.is_abandoned());
+        waiting.map(|entry| Waiting { exchange: entry.exchange.id, since: entry.since }).collect()
+    }
 }
 
 #[async_trait]
 impl Processor for Seda {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
-        let waits = match self.wait {
-            Wait::Never => false,
-            Wait::UnderTerm => exchange.term.is_some(),
-            Wait::Always => true,
-        };
+        let waits = self.wait.applies(exchange.term.is_some());
         let (reply, done) = if waits {
             let (sender, receiver) = oneshot::channel();
             (Some(sender), Some(receiver))
         } else {
             (None, None)
         };
-        let entry = Entry { exchange: exchange.fork(), reply };
+        let entry = Entry { exchange: exchange.fork(), reply, since: Instant::now(), told: false };
         let offered = timeout(self.room_patience, self.queue.offer(entry));
         if offered.await.is_err() {
-            return Err(format!("the queue `{}` is full", self.address).into());
+            return Err(Failure::unavailable(format!("the queue `{}` is full", self.address)).into());
         }
         let Some(done) = done else { return Ok(()) };
         let Ok(reply) = timeout(self.reply_patience, done).await else {
             let patience = self.reply_patience;
-            return Err(format!("`{}` has not done it within {patience:?}", self.address).into());
+            let error = format!("`{}` has not done it within {patience:?}", self.address);
+            return Err(Failure::timeout(error).into());
         };
-        let done = reply.map_err(|_| format!("`{}` has dropped it", self.address))??;
+        let done =
+            reply.map_err(|_| Failure::unavailable(format!("`{}` has dropped it", self.address)))??;
         exchange.message = done.message;
         exchange.properties = done.properties;
         Ok(())
@@ -237,9 +259,10 @@ async fn work(queue: Arc<Queue>, pipeline: Pipeline, stop: Stop) {
         // The work was refused or aborted because the term of this consumer has ended: it is still to
         // be done. A failure for any other reason is final.
         if result.is_err() && has_ended(pipeline.term()) {
+            in_hand.put_back();
             continue;
         }
-        in_hand.finish(result.map(|()| exchange), pipeline.route_id());
+        in_hand.finish(result.map(|_| exchange), pipeline.route_id());
     }
 }
 
@@ -274,6 +297,10 @@ impl State {
 struct Entry {
     exchange: Exchange,
     reply: Option<oneshot::Sender<Result<Exchange, RouteError>>>,
+    /// When it was sent.
+    since: Instant,
+    /// Set when the work on it was dropped, which the pipeline has told.
+    told: bool,
 }
 
 impl Entry {
@@ -379,8 +406,14 @@ struct InHand<'a> {
 }
 
 impl InHand<'_> {
+    fn put_back(mut self) {
+        if let Some(entry) = self.entry.take() {
+            self.queue.put_back(entry);
+        }
+    }
+
     fn finish(mut self, result: Result<Exchange, RouteError>, route: &str) {
-        let Some(Entry { exchange, reply }) = self.entry.take() else { return };
+        let Some(Entry { exchange, reply, .. }) = self.entry.take() else { return };
         match (reply, result) {
             // The sender may have gone meanwhile: then nobody wants to know.
             (Some(reply), result) => drop(reply.send(result)),
@@ -397,7 +430,7 @@ impl InHand<'_> {
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take() {
-            self.queue.put_back(entry);
+            self.queue.put_back(Entry { told: true, ..entry });
         }
     }
 }

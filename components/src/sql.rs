@@ -42,10 +42,12 @@
 //! `PostgreSQL`, a list is also an array where one is expected, as in `any(:ids)`; with `SQLite`, it is the JSON of
 //! `json_each(:ids)` and its like. `cast(:ids as text)` is the JSON as text. Anywhere else, a list is an error.
 //!
-//! **Numbers in texts.** `SQLite` converts between texts and numbers for columns alone, and only if they have a
-//! declared type. Elsewhere, a text that is a number, as headers often are, is made equal to that number; where
-//! it is compared by `<` and the like with an expression, write `cast(:count as integer)` or
-//! `cast(:count as text)`.
+//! **Types.** `PostgreSQL` knows the type of a parameter from its place. `SQLite` converts between texts and numbers
+//! for columns with a declared type and for casts, and for nothing else: `length(name) > '5'` holds for no row. So
+//! with `SQLite` a parameter is compared with a column, or one of the two sides is a cast:
+//! `length(name) > cast(:size as integer)`. Anywhere else a comparison is an error before anything runs. A value that
+//! the column does not compare as what it is, such as `abc` with an integer, fails the exchange.
+//! The guide has the table, in `docs/src/sql.md`.
 //!
 //! **In `to`.** A statement that yields rows (also one with `returning`) replaces the body and sets the
 //! header `sql.row_count`. Any other leaves the body as it is and sets `sql.update_count`: how many rows it
@@ -94,11 +96,14 @@
 //! update job set last_run = :cron.scheduled_time, term = :term where name = 'nightly' and term <= :term
 //! ```
 
+mod affinity;
 mod consumer;
 mod database;
 mod escapes;
+mod failures;
 mod lexer;
 mod parameters;
+mod position;
 mod postgres;
 mod postgres_parameters;
 mod postgres_values;

@@ -245,6 +245,15 @@ fn a_schedule_is_required_and_checked_before_anything_runs() {
     for never in ["0+0+30+2+*", "0+0+0+1+1+*+2020"] {
         assert!(mistakes(&format!("cron:c?schedule={never}")).contains("` never fires"), "{never}");
     }
+    for (schedule, step) in
+        [("*/70+*+*+*+*", "*/70"), ("0+*/25+*+*+*", "*/25"), ("10-20/15+*+*+*+*", "10-20/15")]
+    {
+        let found = mistakes(&format!("cron:c?schedule={schedule}"));
+        assert!(found.contains(&format!("has the step `{step}`, which is longer than its range")), "{found}");
+    }
+    for schedule in ["*/60+*+*+*+*", "0+22-4/6+*+*+*", "0+0+*/31+*+*", "*/30+0+0+1+1+*"] {
+        assert_eq!(mistakes(&format!("cron:c?schedule={schedule}")), "", "{schedule}");
+    }
     let both = mistakes("cron:c?schedule=99+*+*+*+*&time_zone=Nowhere");
     assert!(both.contains("is no cron schedule") && both.contains("`Nowhere`"), "{both}");
     let place = "cron:c?schedule=99+*+*+*+*\n  |                 ^^^^^^^^^^";

@@ -11,11 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use components::{DirectComponent, LogComponent, MockComponent, SedaComponent, TimerComponent};
-use router_core::builder::{RouteBuilder, Steps, from};
+use router_core::builder::{RouteBuilder, Steps, dynamic, from};
 use router_core::component::{BuildContext, Component, Consumer, Endpoint};
 use router_core::definition::ErrorHandlerDefinition;
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
 use router_core::exchange::Exchange;
+use router_core::failure::ErrorKind;
 use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::router::{RouteStatus, Router, RouterBuilder, RouterError, Shutdown};
@@ -138,9 +139,9 @@ async fn what_still_fails_goes_to_the_dead_letter_endpoint_with_its_story() {
     let router = build(&mock, [route]);
     let exchanges = run(&mock, &router, 1).await;
     assert_eq!(bodies(&exchanges), ["order 7"]);
-    let property = |name: &str| exchanges[0].properties.get(name).map(Value::to_string).unwrap();
-    assert_eq!(property("failure.message"), "route `orders`, step 2 (process) panicked: out of stock");
-    assert_eq!(property("failure.route_id"), "orders");
+    let exception = exchanges[0].exception().unwrap();
+    assert_eq!((exception.message.as_str(), exception.kind), ("out of stock", ErrorKind::Panicked));
+    assert_eq!((exception.route_id.as_str(), exception.step.as_str()), ("orders", "step 2 (process)"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -399,6 +400,14 @@ fn calls_that_would_never_end_are_reported_where_one_closes_the_circle() {
         from("direct:c").id("c").to("direct:a"),
     ]);
     assert!(three.contains("for ever: `a` -> `b` -> `c` -> `a`"), "{three}");
+    // A sender that waits for its own queue waits for itself.
+    let queue = errors(vec![from("seda:a").id("a").to("seda:a?wait_for_task_to_complete=always")]);
+    assert!(queue.contains("for ever: `a` -> `a`") && queue.contains("without waiting"), "{queue}");
+    let queue = errors(vec![
+        from("seda:a").id("a").to("direct:b"),
+        from("direct:b").id("b").to("seda:a?wait_for_task_to_complete=always"),
+    ]);
+    assert!(queue.contains("for ever: `a` -> `b` -> `a`"), "{queue}");
     let dead_letter = |uri: &str| ErrorHandlerDefinition::default().dead_letter(uri);
     let dead = errors(vec![from("direct:a").id("a").log("x").error_handler(dead_letter("direct:a"))]);
     assert!(dead.contains("would come back to the route in which it failed: `a` -> `a`"), "{dead}");
@@ -418,6 +427,10 @@ fn calls_that_would_never_end_are_reported_where_one_closes_the_circle() {
                 .to("direct:a"),
         ],
         vec![from("seda:a").to("seda:a")],
+        vec![
+            from("direct:a").to_dynamic(dynamic("direct:${header.x}").allow(["direct:a", "direct:b"])),
+            from("direct:b"),
+        ],
         vec![from("direct:a").to("direct:b").to("direct:b"), from("direct:b")],
     ] {
         assert_eq!(errors(fine), "");

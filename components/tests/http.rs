@@ -14,18 +14,17 @@ use std::time::Duration;
 
 use axum::Router as Server;
 use axum::body::{Body as ServerBody, to_bytes};
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::{ConnectInfo, Path, Request};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::any;
-use components::{
-    HttpComponent, HttpStatusError, HttpsComponent, MasterComponent, MockComponent, TimerComponent,
-};
+use components::{HttpComponent, HttpsComponent, MasterComponent, MockComponent, TimerComponent};
 use router_core::builder::{Steps, from};
 use router_core::cluster::{ClusterService, MemoryCluster};
 use router_core::component::Processor;
 use router_core::error::{BoxError, Chain, Severity};
 use router_core::exchange::{Body, Exchange};
+use router_core::failure::{ErrorKind, Failure};
 use router_core::router::RouterBuilder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -42,6 +41,11 @@ async fn echo(ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> R
     ([("x-answer", "42"), ("set-cookie", "session=1"), ("file.name", "/etc/passwd")], text).into_response()
 }
 
+/// Answers with the status of the path, and asks for a pause of a minute.
+async fn status(Path(status): Path<u16>) -> Response {
+    (StatusCode::from_u16(status).unwrap(), [("retry-after", "60")]).into_response()
+}
+
 /// A server on a free port.
 async fn serve() -> SocketAddr {
     let server = Server::new()
@@ -49,6 +53,7 @@ async fn serve() -> SocketAddr {
         .route("/moved", any(|| async { Redirect::temporary("/echo/moved") }))
         .route("/json", any(|| async { ([(header::CONTENT_TYPE, "application/json")], "{\"a\":1}") }))
         .route("/bytes", any(|| async { vec![0_u8, 159, 146, 150] }))
+        .route("/status/{status}", any(status))
         .route("/large", any(|| async { ServerBody::from(vec![b'x'; 5000]) }))
         .fallback(echo);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -152,13 +157,61 @@ async fn a_status_out_of_range_is_a_failure_that_keeps_the_body() {
     let mut exchange = Exchange::new("order 7");
     let error = call(format!("http:{server}/missing"), &mut exchange).await.unwrap_err();
     assert_eq!(error.to_string(), "the answer was 404 Not Found");
-    assert_eq!(error.downcast_ref(), Some(&HttpStatusError { status: 404 }));
+    assert_eq!(Failure::of(error).code.as_deref(), Some("404"));
     assert_eq!(exchange.message.body.to_string(), "order 7");
     assert_eq!(exchange.message.headers.get("http.response_code"), Some(&404.into()));
     for options in ["throw_exception_on_failure=false", "ok_status_code_range=200,400-404"] {
         let uri = format!("http:{server}/missing?{options}");
         assert_eq!(call(uri, &mut exchange).await.unwrap(), "no such order");
     }
+}
+
+#[tokio::test]
+async fn failures_of_requests_have_kinds_codes_and_pauses() {
+    use ErrorKind::{Data, Rejected, Timeout, Unavailable};
+    let server = serve().await;
+    for (status, kind) in [
+        (400, Rejected),
+        (401, Rejected),
+        (408, Unavailable),
+        (409, Rejected),
+        (425, Unavailable),
+        (429, Unavailable),
+        (500, Unavailable),
+        (501, Rejected),
+        (503, Unavailable),
+        (505, Rejected),
+        (599, Unavailable),
+    ] {
+        let uri = format!("http:{server}/status/{status}");
+        let failure = Failure::of(call(uri, &mut Exchange::new(())).await.unwrap_err());
+        assert_eq!(failure.kind, kind, "{status}");
+        assert_eq!(failure.code, Some(status.to_string().into()));
+        assert_eq!(failure.retry_after, Some(Duration::from_secs(60)));
+    }
+    let closing = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = closing.local_addr().unwrap();
+    let kind = async |uri: String| {
+        let mut exchange = Exchange::new("x");
+        exchange.message.headers.set("http.path", "a");
+        Failure::of(call(uri, &mut exchange).await.unwrap_err()).kind
+    };
+    assert_eq!(kind(format!("http:{gone}/?response_timeout=50ms")).await, Timeout);
+    let accepted = tokio::spawn(async move {
+        loop {
+            drop(closing.accept().await);
+        }
+    });
+    assert_eq!(kind(format!("http:{gone}/")).await, Unavailable, "the connection is closed");
+    accepted.abort();
+    let _ = accepted.await;
+    assert_eq!(kind(format!("http:{gone}/")).await, Unavailable, "nothing listens there");
+    assert_eq!(kind("http:host.invalid/".into()).await, Unavailable, "there is no such host");
+    assert_eq!(kind(format!("http:{server}/large?max_response_size=10")).await, Data);
+    let mut exchange = Exchange::new(());
+    exchange.message.headers.set("http.path", "../b");
+    let error = call(format!("http:{server}/a"), &mut exchange).await.unwrap_err();
+    assert_eq!(Failure::of(error).kind, Data);
 }
 
 #[tokio::test]

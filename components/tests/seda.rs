@@ -14,6 +14,7 @@ use components::{MasterComponent, MockComponent, SedaComponent, TimerComponent};
 use router_core::builder::{RouteBuilder, Steps, from};
 use router_core::cluster::{ClusterService, LockName, MemoryCluster};
 use router_core::exchange::Exchange;
+use router_core::failure::{ErrorKind, Failure};
 use router_core::router::{Router, RouterBuilder, Shutdown};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -37,6 +38,11 @@ async fn send(router: &Router, uri: &str, body: &str) -> Result<Exchange, String
     let mut exchange = Exchange::new(body);
     let sent = router.producer(uri).unwrap().process(&mut exchange).await;
     sent.map(|()| exchange).map_err(|error| error.to_string())
+}
+
+async fn kind_of_failure(router: &Router, uri: &str) -> ErrorKind {
+    let sent = router.producer(uri).unwrap().process(&mut Exchange::new("x")).await;
+    Failure::of(sent.unwrap_err()).kind
 }
 
 /// Lets the routes start: one that is stopped before its first moment has never consumed.
@@ -111,6 +117,7 @@ async fn a_full_queue_refuses_or_makes_its_sender_wait() {
         }
         let refused = send(&router, "seda:work", "3").await.unwrap_err();
         assert_eq!(refused, "the queue `seda:work` is full");
+        assert_eq!(kind_of_failure(&router, "seda:work").await, ErrorKind::Unavailable);
         let impatient = "seda:work?block_when_full=true&offer_timeout=1s";
         assert!(send(&router, impatient, "3").await.is_err());
         send(&router, "seda:work?block_when_full=true", "4").await.unwrap();

@@ -353,8 +353,7 @@ async fn other_methods_are_called_by_name_and_the_token_is_in_no_error() {
     let uri = stage.uri("").replace(&stage.server.base_uri(), "http://127.0.0.1:1");
     let _ = stage.router(route(uri, "getMe"), None).run_until(dead.wait_for(2)).await;
     let messages = dead.received();
-    let messages =
-        messages.iter().map(|exchange| exchange.properties.get("failure.message").unwrap().to_string());
+    let messages = messages.iter().map(|exchange| exchange.exception().unwrap().message.to_string());
     let messages = messages.collect::<Vec<_>>().join("\n");
     assert!(messages.contains("401") && messages.contains("connect"), "{messages}");
     assert!(!messages.contains("wrong") && !messages.contains("/bot"), "{messages}");
@@ -389,7 +388,7 @@ async fn a_server_that_repeats_the_token_in_another_spelling_does_not_get_it_int
         });
     let dead = stage.mock.endpoint("dead");
     let _ = stage.router(route.to(uri), None).run_until(dead.wait_for(1)).await;
-    let message = dead.received()[0].properties.get("failure.message").unwrap().to_string();
+    let message = dead.received()[0].exception().unwrap().message.clone();
     assert!(message.contains("no upstream") && !message.contains("hush-hush"), "{message}");
 }
 

@@ -19,6 +19,7 @@ use crate::pipeline::Pipeline;
 use crate::stop::Stop;
 use crate::uri::EndpointUri;
 
+pub use crate::flight::Waiting;
 pub use crate::processor::Processor;
 pub use registry::Registry;
 pub(crate) use uses::check as check_uses;
@@ -61,8 +62,21 @@ pub trait Endpoint: Send + Sync {
 
     /// Whether what is sent to the local address has passed the route that consumes it when `process` returns, as with
     /// `direct:`. Routes that call each other so without a condition would never end, which is a configuration error.
-    fn is_synchronous(&self) -> bool {
+    /// `under_term` tells whether the exchanges of the caller have a term.
+    fn is_synchronous(&self, under_term: bool) -> bool {
+        let _ = under_term;
         false
+    }
+
+    /// Whether each exchange of its consumer has a term, as with `master:`.
+    fn has_term(&self) -> bool {
+        false
+    }
+
+    /// Takes what waits here for the consumer of this endpoint, in a queue of this process. To be called when there will
+    /// be no consumer any more: each of these exchanges is dropped, and the router tells of it. By default none waits.
+    fn abandon(&self) -> Vec<Waiting> {
+        Vec::new()
     }
 }
 

@@ -4,14 +4,18 @@ mod call;
 
 use std::cell::Cell;
 use std::fmt;
+use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use smol_str::SmolStr;
 
 use crate::cluster::{LeadershipLost, Term};
+use crate::outcome::Exception;
 use crate::value::{Json, JsonError, Number, Value, ValueMap};
 use call::CallContext;
 
@@ -28,6 +32,7 @@ use call::CallContext;
 /// | `id` | a new one; `parent_id` is that of the original | the same | the same |
 /// | `message`, `properties` | shared | shared | the same |
 /// | every term | kept | kept | kept |
+/// | the [error](Self::exception) that is handled | kept | kept | until it is handled |
 /// | what was [lent](Self::lend), a transaction for example | no | no | until the lender takes it back |
 /// | how deep in calls of routes it is | not at all | not at all | as before |
 ///
@@ -47,6 +52,8 @@ pub struct Exchange {
     pub term: Option<Term>,
     /// The terms of `master:` routes that called the one which set `term`, outermost first.
     pub(crate) outer_terms: Vec<Term>,
+    /// The error that is being handled.
+    exception: Option<Arc<Exception>>,
     call: CallContext,
 }
 
@@ -61,8 +68,21 @@ impl Exchange {
             properties: ValueMap::default(),
             term: None,
             outer_terms: Vec::new(),
+            exception: None,
             call: CallContext::default(),
         }
+    }
+
+    /// The error that is being handled: for the dead letter endpoint, and for what it makes of this exchange.
+    #[must_use]
+    pub fn exception(&self) -> Option<&Exception> {
+        self.exception.as_deref()
+    }
+
+    /// Sets the error that is being handled until the returned value is dropped.
+    pub(crate) fn handle(&mut self, exception: Exception) -> Handled<'_> {
+        let before = self.exception.replace(Arc::new(exception));
+        Handled { exchange: self, before }
     }
 
     /// Another exchange, made from this one: with an id of its own, the same message and properties, and under every
@@ -80,6 +100,21 @@ impl Exchange {
     /// Whether each of them is valid.
     pub(crate) fn check_terms(&self) -> Result<(), LeadershipLost> {
         self.terms().try_for_each(Term::check)
+    }
+
+    /// Waits, but not beyond the end of a term: there is nothing to wait for then.
+    pub(crate) async fn pause(&self, pause: Duration) {
+        let mut ends = self.terms().map(|term| Box::pin(term.expired())).collect::<Vec<_>>();
+        let is_over =
+            poll_fn(|context| match ends.iter_mut().any(|end| end.as_mut().poll(context).is_ready()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            });
+        tokio::select! {
+            biased;
+            () = is_over => {}
+            () = tokio::time::sleep(pause) => {}
+        }
     }
 
     /// Sets the term until the returned value is dropped.
@@ -100,6 +135,18 @@ pub(crate) struct Stamped<'a> {
 impl Drop for Stamped<'_> {
     fn drop(&mut self) {
         self.exchange.term = if self.nested { self.exchange.outer_terms.pop() } else { None };
+    }
+}
+
+/// An exchange whose error is being handled. Dropping it gives the exchange back as it was.
+pub(crate) struct Handled<'a> {
+    pub(crate) exchange: &'a mut Exchange,
+    before: Option<Arc<Exception>>,
+}
+
+impl Drop for Handled<'_> {
+    fn drop(&mut self) {
+        self.exchange.exception = self.before.take();
     }
 }
 

@@ -14,6 +14,7 @@
 //! | `${lock}` | the lock that `master:` leads; nothing outside of it |
 //! | `${term}` | the number of the term under which the exchange runs; nothing outside of `master:` |
 //! | `${node}` | the name of this member |
+//! | `${exception.message}`, `.kind`, `.route`, `.step`, `.code`, `.retry_after` | the error, while it is handled: in what the dead letter endpoint does; nothing elsewhere |
 //!
 //! Why not a template crate: their expression languages read `${header.Content-Type}` as a subtraction,
 //! know no `contains` or `&&` outside of a placeholder, and allocate on every evaluation.
@@ -23,11 +24,14 @@ mod parse;
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
-use smol_str::SmolStr;
+use smol_str::{SmolStr, format_smolstr};
 
 use crate::error::{BoxError, ConfigErrors};
 use crate::exchange::{Body, Exchange};
+use crate::failure::Failure;
+use crate::outcome::Exception;
 use crate::value::{NoOrder, Value};
 use crate::written::{ExpressionDefinition, PredicateDefinition};
 
@@ -58,6 +62,18 @@ pub(crate) enum Variable {
     Lock,
     Term,
     Node,
+    Exception(ExceptionField),
+}
+
+/// What can be read of the error that is handled.
+#[derive(Clone, Copy)]
+pub(crate) enum ExceptionField {
+    Message,
+    Kind,
+    Route,
+    Step,
+    Code,
+    RetryAfter,
 }
 
 /// What holds for an exchange or not.
@@ -136,11 +152,44 @@ impl Variable {
             Self::BodyField(path) => body_field(&exchange.message.body, path),
             Self::Header(name) => exchange.message.headers.get(name).cloned().unwrap_or_default(),
             Self::Property(name) => exchange.properties.get(name).cloned().unwrap_or_default(),
-            Self::ExchangeId => smol_str::format_smolstr!("{}", exchange.id).into(),
+            Self::ExchangeId => format_smolstr!("{}", exchange.id).into(),
             Self::RouteId => scope.route_id.clone().into(),
             Self::Lock => exchange.term.as_ref().map_or(Value::Null, |term| term.lock().as_str().into()),
             Self::Term => exchange.term.as_ref().map_or(Value::Null, |term| term.number().into()),
             Self::Node => scope.node.clone().into(),
+            Self::Exception(field) => {
+                exchange.exception().map_or(Value::Null, |exception| field.of(exception))
+            }
+        }
+    }
+}
+
+impl ExceptionField {
+    /// All of them, by their names.
+    pub(crate) const ALL: [(&'static str, Self); 6] = [
+        ("message", Self::Message),
+        ("kind", Self::Kind),
+        ("route", Self::Route),
+        ("step", Self::Step),
+        ("code", Self::Code),
+        ("retry_after", Self::RetryAfter),
+    ];
+
+    fn of(self, exception: &Exception) -> Value {
+        match self {
+            Self::Message => exception.message.clone().into(),
+            Self::Kind => exception.kind.name().into(),
+            Self::Route => exception.route_id.clone().into(),
+            Self::Step => exception.step.clone().into(),
+            Self::Code => exception.code.clone().map_or(Value::Null, Value::from),
+            Self::RetryAfter => {
+                // As a duration is written, so that a `delay` takes it.
+                let written = |pause: Duration| match pause.subsec_millis() {
+                    0 => format_smolstr!("{}s", pause.as_secs()),
+                    _ => format_smolstr!("{}ms", pause.as_millis()),
+                };
+                exception.retry_after.map_or(Value::Null, |pause| written(pause).into())
+            }
         }
     }
 }
@@ -178,7 +227,9 @@ impl Comparison {
     fn holds(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<bool, BoxError> {
         let (left, right) = (self.left.evaluate(exchange, scope), self.right.evaluate(exchange, scope));
         let holds = self.operator.holds(&left, &right);
-        holds.map_err(|no_order| format!("`{}` cannot be decided: {no_order}", self.written).into())
+        holds.map_err(|no_order| {
+            Failure::data(format!("`{}` cannot be decided: {no_order}", self.written)).into()
+        })
     }
 }
 

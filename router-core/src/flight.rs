@@ -22,6 +22,45 @@ impl Dropped {
     }
 }
 
+/// An exchange that waits for a consumer.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// Its id.
+    pub exchange: ExchangeId,
+    /// Since when.
+    pub since: Instant,
+}
+
+/// How many exchanges of one queue have a line each; of more there is one line with their number.
+const MOST_LINES: usize = 100;
+
+/// Tells of the exchanges that wait for a route in `queue` when the router ends, and counts them.
+pub(crate) fn abandon(route: &SmolStr, queue: &str, waiting: &[Waiting], dropped: &Dropped) {
+    dropped.0.fetch_add(waiting.len() as u64, Ordering::AcqRel);
+    let (told, more) = waiting.split_at(waiting.len().min(MOST_LINES));
+    for Waiting { exchange, since } in told {
+        let waited = since.elapsed();
+        warn!(
+            %route,
+            %exchange,
+            queue,
+            seconds = waited.as_secs_f64(),
+            "route `{route}` dropped the exchange {exchange}, which had waited in `{queue}` for {waited:.1?}: the \
+             router ends"
+        );
+    }
+    if let Some(longest) = more.iter().map(|waiting| waiting.since.elapsed()).max() {
+        let count = more.len();
+        warn!(
+            %route,
+            queue,
+            count,
+            "route `{route}` dropped {count} more exchanges, which had waited in `{queue}` for up to {longest:.1?}: \
+             the router ends"
+        );
+    }
+}
+
 /// An exchange that is on its way through a route.
 pub(crate) struct Flight<'a> {
     route: &'a SmolStr,

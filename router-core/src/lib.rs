@@ -16,6 +16,7 @@ pub mod error;
 mod error_handler;
 pub mod exchange;
 mod expression;
+pub mod failure;
 mod flight;
 mod links;
 mod lock;

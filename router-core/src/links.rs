@@ -198,7 +198,7 @@ impl<'a> Circles<'a> {
         } else {
             (
                 "every exchange would come back to this route for ever",
-                "put one of the calls into a `choice` or behind a `filter`, or send to `seda:`",
+                "put one of the calls into a `choice` or behind a `filter`, or send to `seda:` without waiting",
             )
         };
         let error = call.uri.error_in_whole(format!("{message}: {routes}")).help(help);

@@ -1,114 +1,241 @@
-//! How an exchange ends: [`Done`], or a [`RouteError`] that says where and why it failed.
+//! How an exchange ends: an [`Outcome`], or a [`RouteError`] that says where and why it failed. While an error is
+//! handled, the exchange has an [`Exception`].
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
-use smol_str::SmolStr;
+use smol_str::{SmolStr, ToSmolStr};
 
-use crate::error::BoxError;
+use crate::error::{BoxError, Chain};
+use crate::failure::{ErrorKind, Failure};
 use crate::lock::LeadershipLost;
 use crate::panic::Panicked;
 
-/// How an exchange was done.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Done {
-    /// It has gone all its way.
+/// How an exchange was done. Its source may be told so in each case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It has passed all its steps.
     Completed,
-    /// A `filter` ended it.
+    /// A `filter` of the route, not of a block in it, has ended it.
     Filtered,
-    /// A `stop` ended it.
+    /// A `stop` has ended it.
     Stopped,
-    /// The dead letter endpoint took it.
-    DeadLetter,
+    /// A step failed, and the dead letter endpoint took it.
+    DeadLettered,
 }
 
-/// Why an exchange ended without success, and where.
+impl Outcome {
+    /// The name, as in the metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Filtered => "filtered",
+            Self::Stopped => "stopped",
+            Self::DeadLettered => "dead_lettered",
+        }
+    }
+}
+
+/// Which step failed, and why.
+#[derive(Debug)]
+pub struct StepError {
+    pub(crate) place: String,
+    pub(crate) failure: Box<Failure>,
+}
+
+impl StepError {
+    pub(crate) fn new(place: impl Into<String>, failure: impl Into<Box<Failure>>) -> Self {
+        Self { place: place.into(), failure: failure.into() }
+    }
+
+    /// The step, as in `step 2 (to direct:b)`.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Of which kind the error is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.failure.kind
+    }
+
+    /// What the other side calls it: the status of HTTP, the SQLSTATE of a database.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.failure.code.as_deref()
+    }
+
+    /// For how long the other side asks to be left alone.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.failure.retry_after
+    }
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.place)?;
+        formatter.write_str(match self.kind() {
+            ErrorKind::Panicked => " panicked",
+            ErrorKind::LeadershipLost => " was not run to its end",
+            _ => " failed",
+        })
+    }
+}
+
+impl Error for StepError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.failure)
+    }
+}
+
+/// Why an exchange ended without success, and where: the innermost route and step, if routes call each other.
 #[derive(Debug)]
 pub struct RouteError {
     pub(crate) route_id: SmolStr,
-    pub(crate) step: String,
-    pub(crate) cause: Cause,
-}
-
-/// What went wrong in a step.
-#[derive(Debug)]
-pub(crate) enum Cause {
-    /// The step returned an error.
-    Failed(BoxError),
-    /// The step panicked; the text is the panic's message.
-    Panicked(String),
-    /// The exchange's term ended before a side effect, which therefore did not happen.
-    LeadershipLost(LeadershipLost),
-    /// A step of a block in the step ended the exchange: its error was logged, and the error handler was asked.
-    Ended(Box<RouteError>),
+    pub(crate) error: StepError,
 }
 
 impl RouteError {
+    /// The error of the route that failed: this one, or the one that it has called, which has named the place.
+    pub(crate) fn of(route_id: &SmolStr, StepError { place, mut failure }: StepError) -> Self {
+        if failure.error.is::<Self>() {
+            match failure.error.downcast() {
+                Ok(error) => return *error,
+                Err(error) => failure.error = error,
+            }
+        }
+        Self { route_id: route_id.clone(), error: StepError { place, failure } }
+    }
+
     /// The route in which the exchange failed.
     #[must_use]
     pub fn route_id(&self) -> &str {
         &self.route_id
     }
 
+    /// The step in which it failed, and why.
+    #[must_use]
+    pub fn step(&self) -> &StepError {
+        &self.error
+    }
+
+    /// Of which kind the error is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.error.kind()
+    }
+
     /// Whether the exchange was ended because its member no longer leads. Its source must not be told
     /// that it was processed.
     #[must_use]
     pub fn is_leadership_lost(&self) -> bool {
-        matches!(self.cause, Cause::LeadershipLost(_))
+        self.kind() == ErrorKind::LeadershipLost
     }
 }
 
 impl fmt::Display for RouteError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "route `{}`, {} ", self.route_id, self.step)?;
-        match &self.cause {
-            Cause::Failed(_) => formatter.write_str("failed"),
-            Cause::Panicked(message) => write!(formatter, "panicked: {message}"),
-            Cause::LeadershipLost(_) => formatter.write_str("was not run to its end"),
-            Cause::Ended(error) => error.fmt(formatter),
-        }
+        write!(formatter, "route `{}`, {}", self.route_id, self.error)
     }
 }
 
 impl Error for RouteError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match &self.cause {
-            Cause::Failed(error) => Some(&**error),
-            Cause::Panicked(_) => None,
-            Cause::LeadershipLost(lost) => Some(lost),
-            Cause::Ended(error) => error.source(),
+        self.error.source()
+    }
+}
+
+/// What is known of an error while it is handled.
+#[derive(Clone, Debug)]
+pub struct Exception {
+    /// The error and its sources, in one line.
+    pub message: SmolStr,
+    /// Of which kind it is.
+    pub kind: ErrorKind,
+    /// The route in which it happened.
+    pub route_id: SmolStr,
+    /// The step in which it happened, as in `step 2 (to direct:b)`.
+    pub step: SmolStr,
+    /// What the other side calls it: the status of HTTP, the SQLSTATE of a database.
+    pub code: Option<SmolStr>,
+    /// For how long the other side asks to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl Exception {
+    pub(crate) fn of(RouteError { route_id, error: StepError { place, failure } }: &RouteError) -> Self {
+        Self {
+            message: Chain(&**failure).to_smolstr(),
+            kind: failure.kind,
+            route_id: route_id.clone(),
+            step: place.as_str().into(),
+            code: failure.code.clone(),
+            retry_after: failure.retry_after,
         }
     }
 }
 
-impl From<Panicked> for Cause {
-    fn from(Panicked(message): Panicked) -> Self {
-        Self::Panicked(message)
+/// Why a step has not done its work.
+#[derive(Debug)]
+pub(crate) enum Cause {
+    /// It failed.
+    Failed(Box<Failure>),
+    /// A step of a block in it has failed: its error was logged, and the error handler was asked.
+    Ended(Box<RouteError>),
+}
+
+/// Any error of a step, with what is known of it.
+pub(crate) fn failure(error: impl Into<BoxError>) -> Cause {
+    Cause::Failed(Failure::of(error.into()))
+}
+
+impl<E: Into<Box<Failure>>> From<E> for Cause {
+    fn from(failure: E) -> Self {
+        Self::Failed(failure.into())
     }
 }
 
-/// An error of a step. The loss of leadership stays what it is on its way through `direct:` and user
-/// code: nobody may retry it or acknowledge it away.
-pub(crate) fn failure(error: BoxError) -> Cause {
-    match error.downcast::<LeadershipLost>() {
-        Ok(lost) => Cause::LeadershipLost(*lost),
-        Err(error) => Cause::Failed(error),
+impl From<LeadershipLost> for Box<Failure> {
+    fn from(lost: LeadershipLost) -> Self {
+        Box::new(Failure::new(ErrorKind::LeadershipLost, lost))
+    }
+}
+
+impl From<Panicked> for Box<Failure> {
+    fn from(panicked: Panicked) -> Self {
+        Box::new(Failure::new(ErrorKind::Panicked, panicked.0))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Chain;
 
     #[test]
     fn a_chain_names_each_error_once() {
-        let inner = std::io::Error::other("disk on fire");
-        let error = RouteError {
-            route_id: "r".into(),
-            step: "step 1 (to `x:y`)".into(),
-            cause: Cause::Failed(inner.into()),
-        };
+        let inner =
+            || StepError::new("step 1 (to `x:y`)", Failure::of(std::io::Error::other("disk on fire").into()));
+        let error = RouteError::of(&"r".into(), inner());
         assert_eq!(Chain(&error).to_string(), "route `r`, step 1 (to `x:y`) failed: disk on fire");
+        let around = StepError::new("step 7 (to `direct:r`)", Failure::of(error.into()));
+        let error = RouteError::of(&"caller".into(), around);
+        assert_eq!(Chain(&error).to_string(), "route `r`, step 1 (to `x:y`) failed: disk on fire");
+        assert_eq!((error.route_id(), error.step().place()), ("r", "step 1 (to `x:y`)"));
+    }
+
+    #[test]
+    fn what_a_called_route_says_of_an_error_is_known_of_it() {
+        let refused = Failure::rejected("no").code("409").retry_after(Duration::from_secs(3));
+        let error = RouteError::of(&"r".into(), StepError::new("step 1 (to `x:y`)", refused));
+        let error = StepError::new("step 7 (to `direct:r`)", Failure::of(error.into()));
+        assert_eq!(
+            (error.kind(), error.code(), error.retry_after()),
+            (ErrorKind::Rejected, Some("409"), Some(Duration::from_secs(3)))
+        );
     }
 }

@@ -13,13 +13,14 @@ use std::sync::{Arc, PoisonError};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::cluster::{LeaderScope, LeadershipLost, Term};
-use crate::error::Chain;
 use crate::exchange::Exchange;
+use crate::failure::Failure;
+use crate::flight::{self, Waiting};
 use crate::metrics::RouteMetrics;
-use crate::outcome::{Cause, Done, RouteError};
+use crate::outcome::{Outcome, RouteError, StepError};
 use crate::state::RouteState;
 
 pub(crate) use action::{Action, Block, Flow, InlineStep, ScopeStep, Step};
@@ -118,6 +119,14 @@ impl Pipeline {
         self.program.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Tells of exchanges that wait for this route in `queue`, and counts them: the router ends.
+    pub(crate) fn abandon(&self, queue: &str, waiting: &[Waiting]) {
+        flight::abandon(&self.program.route_id, queue, waiting, &self.program.dropped);
+        if let Some(metrics) = self.program.metrics() {
+            metrics.abandon(waiting.len() as u64);
+        }
+    }
+
     /// Has the metrics of this route exist before its first exchange.
     pub(crate) fn show_metrics(&self) {
         let _ = self.program.metrics();
@@ -140,15 +149,14 @@ impl Pipeline {
     }
 
     /// Sends an exchange through the route and returns when it is done. Awaiting is the back-pressure,
-    /// the result the acknowledgement: `Ok` means that it was processed, or that the dead letter
-    /// endpoint took it.
+    /// the result the acknowledgement: with each [`Outcome`] the exchange is done.
     ///
     /// # Errors
     /// When a step failed and the route's error handler did not help. It is already logged.
     ///
     /// # Cancellation
     /// Dropping the future ends the exchange at the await it has reached.
-    pub async fn process(&self, exchange: &mut Exchange) -> Result<(), RouteError> {
+    pub async fn process(&self, exchange: &mut Exchange) -> Result<Outcome, RouteError> {
         let mut journey = self.program.metrics().map(RouteMetrics::begin);
         let result = match &self.guard {
             None => self.run(exchange).await,
@@ -158,10 +166,10 @@ impl Pipeline {
         if let Some(journey) = &mut journey {
             journey.end(&result);
         }
-        result.map(|_| ())
+        result
     }
 
-    async fn process_guarded(&self, guard: &Guard, exchange: &mut Exchange) -> Result<Done, RouteError> {
+    async fn process_guarded(&self, guard: &Guard, exchange: &mut Exchange) -> Result<Outcome, RouteError> {
         let _in_flight = guard.in_flight.token();
         guard.used.store(true, Ordering::Relaxed);
         // Held until this exchange has ended, also when whoever made the guard is gone by then.
@@ -174,31 +182,31 @@ impl Pipeline {
             biased;
             () = guard.over.cancelled() => Err(self.aborted(&guard.term)),
             () = guard.term.expired() => Err(self.aborted(&guard.term)),
-            // What ends after the deadline is not acknowledged: the next leader gets it as well.
+            // What ends after the deadline is neither acknowledged nor settled as a failure: the next leader gets it
+            // as well.
             result = self.run(exchange) => match guard.term.check() {
-                Err(lost) if result.is_ok() => {
-                    let (route, id) = (self.route_id(), exchange.id);
-                    warn!(route, exchange = %id, "route `{route}` ended the exchange {id} too late, so it counts as not done: {lost}");
+                Ok(()) => result,
+                Err(lost) => {
+                    if result.is_ok() {
+                        let (route, id) = (self.route_id(), exchange.id);
+                        warn!(route, exchange = %id, "route `{route}` ended the exchange {id} too late, so it counts as not done: {lost}");
+                    }
                     Err(self.aborted(&guard.term))
                 }
-                _ => result,
             },
         }
     }
 
     /// Routes that call each other use the stack for each call: in a circle of calls, or a dead letter
     /// endpoint that fails into itself, it would end the process.
-    pub(crate) async fn run(&self, exchange: &mut Exchange) -> Result<Done, RouteError> {
+    pub(crate) async fn run(&self, exchange: &mut Exchange) -> Result<Outcome, RouteError> {
         const MAX_DEPTH: u16 = 64;
         if exchange.depth() >= MAX_DEPTH {
-            let step = String::from("a call");
-            let cause = format!("routes call each other more than {MAX_DEPTH} deep: is there a circle?");
-            let error = RouteError {
-                route_id: self.program.route_id.clone(),
-                step,
-                cause: Cause::Failed(cause.into()),
-            };
-            error!(route = %self.program.route_id, exchange = %exchange.id, "{}", Chain(&error));
+            let text = format!("routes call each other more than {MAX_DEPTH} deep: is there a circle?");
+            // Tried again at each of these levels, it would take for ever.
+            let error = StepError::new("a call", Failure::rejected(text));
+            let error = RouteError::of(&self.program.route_id, error);
+            self.program.log_error(&error, exchange);
             return Err(error);
         }
         let entered = exchange.enter();
@@ -206,14 +214,12 @@ impl Pipeline {
     }
 
     fn aborted(&self, term: &Term) -> RouteError {
-        let lost = term.leadership_lost();
-        let step = String::from("an exchange in flight");
-        RouteError { route_id: self.program.route_id.clone(), step, cause: Cause::LeadershipLost(lost) }
+        let error = StepError::new("an exchange in flight", term.leadership_lost());
+        RouteError::of(&self.program.route_id, error)
     }
 
     fn not_started(&self, lost: LeadershipLost) -> RouteError {
-        let step = String::from("a new exchange");
-        RouteError { route_id: self.program.route_id.clone(), step, cause: Cause::LeadershipLost(lost) }
+        RouteError::of(&self.program.route_id, StepError::new("a new exchange", lost))
     }
 }
 

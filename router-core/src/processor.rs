@@ -14,7 +14,8 @@ pub trait Processor: Send + Sync {
     /// Works on the exchange.
     ///
     /// # Errors
-    /// Any error; the route's error handler takes it from there.
+    /// Any error; the route's error handler takes it from there. [`Failure`](crate::failure::Failure) says of which
+    /// kind it is.
     ///
     /// # Cancellation
     /// The future may be dropped at any await when the route is aborted.

@@ -11,7 +11,7 @@ use crate::error_handler::ErrorHandler;
 use crate::links::{CallKind, Links};
 use crate::pipeline::{Pipeline, Program};
 use crate::source::SourceText;
-use crate::step::{Compiled, Compiler, placeholder};
+use crate::step::{Compiled, Compiler};
 use crate::surroundings::Surroundings;
 use crate::uri::EndpointUri;
 
@@ -48,12 +48,13 @@ pub(crate) fn compile(
         compiler.errors.push(ConfigError::at(text, 0..text.as_str().len(), "a route id cannot be empty"));
     }
     if let Some(text) = &definition.id
-        && let Some(range) = placeholder(text)
+        && let Some(range) = text.placeholder()
     {
         let error = ConfigError::at(text, range, "a placeholder is not replaced here");
         compiler.errors.push(error.help("a route has one id: no message chooses it"));
     }
     let source = definition.from.as_ref().and_then(|from| source(from, &mut compiler));
+    compiler.under_term = source.as_ref().is_some_and(|(_, endpoint)| endpoint.has_term());
     let steps = compiler.steps(&definition.steps);
     let error_handler = error_handler(definition.error_handler.as_ref(), &mut compiler);
     let Compiled { errors, calls } = compiler.finish();
@@ -97,5 +98,6 @@ fn error_handler(definition: Option<&ErrorHandlerDefinition>, compiler: &mut Com
     let Some(definition) = definition else { return ErrorHandler::default() };
     let dead_letter = definition.dead_letter.as_ref();
     let dead_letter = dead_letter.and_then(|endpoint| compiler.called(endpoint, CallKind::DeadLetter));
-    ErrorHandler::new(definition.clone(), dead_letter)
+    let handler = ErrorHandler::compile(definition.clone(), dead_letter);
+    compiler.errors.collect(handler).unwrap_or_default()
 }

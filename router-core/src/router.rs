@@ -97,7 +97,8 @@ pub enum Shutdown {
     /// All exchanges were finished.
     Drained,
     /// Some were dropped: now, because draining took too long or was cut short, or earlier, because a term or a
-    /// route had ended and its time to stop was over. There is a line in the log for each.
+    /// route had ended and its time to stop was over, or while they waited in a queue. There is a line in the log for
+    /// each, and one for all beyond a hundred of a queue.
     Aborted,
 }
 
@@ -193,8 +194,17 @@ impl Router {
         for entry in self.startup_order().iter().rev() {
             entry.stop().await;
         }
+        self.abandon_waiting();
         if let Some(cluster) = &self.shared.surroundings.cluster {
             cluster.close().await;
+        }
+    }
+
+    /// Drops what still waits for a route in a queue: no route runs any more.
+    fn abandon_waiting(&self) {
+        for entry in self.startup_order() {
+            let Route { endpoint, pipeline, .. } = &*entry.route;
+            pipeline.abandon(endpoint.local_address().unwrap_or_default(), &endpoint.abandon());
         }
     }
 
@@ -203,6 +213,7 @@ impl Router {
         for entry in self.startup_order().iter().rev() {
             entry.abort().await;
         }
+        self.abandon_waiting();
         // Releasing may need a server that hangs; leases run out by themselves.
         if let Some(cluster) = &self.shared.surroundings.cluster {
             let released = tokio::time::timeout(Duration::from_secs(1), cluster.close()).await;

@@ -98,6 +98,14 @@ impl FileOrigin {
 }
 
 impl SourceText {
+    /// Where the first placeholder is, in a text that has none.
+    pub(crate) fn placeholder(&self) -> Option<Range<usize>> {
+        let text = self.as_str();
+        let start = text.find("${")?;
+        let end = text[start..].find('}').map_or(text.len(), |length| start + length + 1);
+        Some(start..end)
+    }
+
     /// A text written in Rust, at the caller's line.
     #[must_use]
     #[track_caller]

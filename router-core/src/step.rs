@@ -16,7 +16,7 @@ use crate::written::{
 
 pub(crate) use crate::pipeline::{Action, Block, Flow, InlineStep, Runner, ScopeStep};
 
-pub(crate) use compiler::{Compiled, Compiler, Runs, placeholder};
+pub(crate) use compiler::{Compiled, Compiler, Runs};
 
 /// What a step is for, what it takes, and how it is compiled.
 pub struct StepDescription {

@@ -102,6 +102,12 @@ impl Sources {
 
 /// Runs the verb of the command line.
 pub(crate) fn main() -> ExitCode {
+    // First of all, before the command line is read: the kernel drops a signal for a process with the id 1 that has
+    // not asked for it. Until the routes are started, one ends the process at once, whatever it waits for.
+    let runs = std::env::args_os().nth(1).is_some_and(|verb| verb == "run");
+    if runs && let Err(error) = bactrian::listen_for_signals() {
+        return output::failure(&format!("cannot listen for signals: {error}"));
+    }
     match plugin::parse::<Command>().verb {
         Verb::Run(RunArguments { sources }) => run::run(&sources),
         Verb::Check(CheckArguments { sources }) => check::run(&sources),

@@ -11,7 +11,7 @@ use bactrian::settings::Environment;
 use router_core::error::{BoxError, Chain, Severity};
 use router_core::router::Shutdown;
 
-use super::{Sources, output};
+use super::Sources;
 
 /// How long the end of the process waits for a stderr that is slow, and for calls that block.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
@@ -20,11 +20,6 @@ const END_TIMEOUT: Duration = Duration::from_secs(1);
 /// draining took too long, or because a term had ended), or the admin listener or the cluster service could not
 /// be opened.
 pub(super) fn run(sources: &Sources) -> ExitCode {
-    // First of all: a process with the id 1 does not get signals that nothing has asked for. Until the routes
-    // are started, one ends the process at once, whatever it waits for.
-    if let Err(error) = bactrian::listen_for_signals() {
-        return output::failure(&format!("cannot listen for signals: {error}"));
-    }
     let loaded = match sources.load(Severity::Error) {
         Ok(loaded) => loaded,
         Err(code) => return code,

@@ -10,7 +10,7 @@ use router_core::options::{OptionKind, without_unit};
 use router_core::source::SourceFile;
 
 use super::list::SETTINGS;
-use super::{Resource, Service, SettingDescription, Settings};
+use super::{Resource, Service, SettingDescription, Settings, UsedBy};
 
 /// Checked values, lowest layer first.
 #[derive(Default)]
@@ -103,6 +103,8 @@ impl Layers {
     pub(super) fn ignored(&self, service: Option<Service>, resource: Resource) -> ConfigErrors {
         const HELP: &str = "remove it, or name the service that it is for; `auto` takes the settings of `file` and of \
                             `kubernetes`";
+        const CONFIG_MAP: &str =
+            "remove it, or keep the locks in a ConfigMap, as Camel does: `resource = \"configmap\"`";
         let mut errors = ConfigErrors::default();
         let named = self.places.get("cluster.service").map_or(0, |(_, layer)| *layer);
         for setting in SETTINGS {
@@ -110,7 +112,8 @@ impl Layers {
             let reason = setting.used_by.reason_against(service, resource);
             if let (Some((place, _)), Some(reason)) = (place, reason) {
                 let message = format!("setting `{}` has no effect: {reason}", setting.path());
-                errors.push(place.error(message).help(HELP));
+                let configmap = setting.used_by == UsedBy::ConfigMap && service == Some(Service::Kubernetes);
+                errors.push(place.error(message).help(if configmap { CONFIG_MAP } else { HELP }));
             }
         }
         errors

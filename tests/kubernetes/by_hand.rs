@@ -68,6 +68,45 @@ fn a_lock_that_is_deleted_and_made_anew_rests_for_the_takeover_wait() {
     stage.judge();
 }
 
+/// As `kubectl get lease -o yaml`, `kubectl delete -f` and `kubectl apply -f` of what it printed do it: a Lease with the
+/// record and the seal of a member, in another object.
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn a_lock_that_is_saved_deleted_and_applied_again_under_long_work_is_no_evidence() {
+    let mut stage = Stage::new("saved");
+    (stage.settings.work, stage.settings.period) = (Duration::from_secs(8), Duration::from_millis(10));
+    let first = stage.member(0);
+    let led = stage.wait_for_work();
+    // It gives the lock up when its work is done, so what is saved says that it is free, and it leads again.
+    first.signal(rustix::process::Signal::TERM);
+    assert!(first.wait().success());
+    let mut saved = stage.block(async { stage.leases().get(LOCK).await }).unwrap();
+    let text = saved.annotations()["bactrian/record"].clone();
+    assert!(!text.contains("holder=") && text.contains("settled=true"), "{text}");
+    let second = stage.member(1);
+    let led_again = stage.wait_for_term_after(led.term);
+    stage.let_pass(Duration::from_millis(500));
+    delete(&stage, LOCK);
+    saved.metadata.resource_version = None;
+    stage.block(async { stage.leases().create(&PostParams::default(), &saved).await }).unwrap();
+    let third = stage.member(2);
+    let next = stage.wait_for_term_after(led_again.term);
+    let ended =
+        stage.records().iter().filter(|record| record.term == led_again.term).find_map(|record| record.end);
+    println!(
+        "saved and applied again: work of term {} from {} to {}, of term {} from {}",
+        led_again.term,
+        led_again.start,
+        ended.map_or("the end of its process".to_owned(), |end| end.to_string()),
+        next.term,
+        next.start
+    );
+    for member in [&second, &third] {
+        assert!(!member.log().contains(": it was released"), "{}", member.log());
+    }
+    stage.judge();
+}
+
 #[test]
 #[ignore = "needs an API server; `tests/run` brings one"]
 fn a_session_that_is_deleted_costs_the_takeover_wait() {

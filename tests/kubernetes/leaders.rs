@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
+use bactrian::cluster_kubernetes::{Group, bare_lock};
 use serde_json::{Value, json};
 
 use super::member::Running;
@@ -24,6 +25,22 @@ from = "master:b:master:never led:timer:clock?delay=0&period=20ms"
 steps = [{ log = "Hello" }]
 "#;
 
+/// A lock without a record: there is no Lease, or one of another program.
+fn missing_records_are_told_apart(operator: &Operator) {
+    let lease = bare_lock(&Group::default(), &"b".parse().unwrap()).metadata.name.unwrap();
+    let leases = operator.stage.leases();
+    let gone = kube::api::DeleteParams::default();
+    operator.stage.block(async { leases.delete(&lease, &gone).await }).unwrap();
+    let why = operator.lock("b")["reason"].as_str().unwrap().to_owned();
+    assert_eq!(why, "it has no Lease: no member has led it yet, or it was deleted");
+    let foreign = json!({"metadata": {"name": lease}, "spec": {"holderIdentity": "other-program-0"}});
+    let foreign = serde_json::from_value(foreign).unwrap();
+    operator.stage.block(async { leases.create(&kube::api::PostParams::default(), &foreign).await }).unwrap();
+    let why = operator.lock("b")["reason"].as_str().unwrap().to_owned();
+    assert!(why.contains("its holder is `other-program-0`: another program may use it"), "{why}");
+    operator.stage.block(async { leases.delete(&lease, &gone).await }).unwrap();
+}
+
 #[test]
 #[ignore = "needs an API server; `tests/run` brings one"]
 fn who_leads_who_stands_by_and_every_change() {
@@ -35,6 +52,8 @@ fn who_leads_who_stands_by_and_every_change() {
         (&free["state"], &free["holder"], &free["standbys"]),
         (&json!("free"), &Value::Null, &json!([]))
     );
+
+    missing_records_are_told_apart(&operator);
 
     let mut watch = operator.command(env!("CARGO_BIN_EXE_bactrian"), &["leaders", "--watch", "-o", "json"]);
     watch.args(["--set", "cluster.service=kubernetes", "routes.toml"]).stdout(Stdio::piped());

@@ -183,6 +183,7 @@ fn member_process() {
             Some(text) => timing(&text),
             None => Timing { profile: variable("MEMBER_PROFILE"), ..Timing::default() },
         },
+        namespace: variable("MEMBER_CLUSTER_NAMESPACE"),
         cluster_labels: variable("MEMBER_CLUSTER_LABELS"),
         termination_log: variable("MEMBER_TERMINATION_LOG").map(PathBuf::from),
         ..KubernetesClusterSettings::default()

@@ -55,6 +55,36 @@ fn a_crash_loop_leaves_a_few_leases_and_takes_no_other_member_s() {
     stage.judge();
 }
 
+/// Kubernetes' garbage collector deletes what is owned by an object that its own namespace does not have. The control
+/// plane of these tests has no kube-controller-manager, so what it would go by is looked at.
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn sessions_in_another_namespace_than_the_pod_s_have_no_owner_that_a_garbage_collector_could_miss() {
+    let stage = Stage::new("elsewhere");
+    let owners = |member: &Member| {
+        let session = stage.session_of(member);
+        println!("{} in {}: owners {:?}", session.name_any(), stage.namespace, session.owner_references());
+        session.owner_references().to_vec()
+    };
+    let uid = |digit: &str| Some(format!("{0}{0}{0}{0}{0}{0}{0}{0}-0000-4000-8000-000000000000", digit));
+    let here = MemberSettings { pod_uid: uid("c"), ..stage.settings.clone() };
+    let elsewhere = MemberSettings {
+        pod_uid: uid("d"),
+        namespace: "of-the-pod".into(),
+        variables: vec![("MEMBER_CLUSTER_NAMESPACE", stage.namespace.clone())],
+        ..stage.settings.clone()
+    };
+    let first = stage.member_with(0, here);
+    let led = stage.wait_for_term_after(0);
+    assert_eq!(owners(&first)[0].uid, uid("c").unwrap());
+    first.kill();
+    let second = stage.member_with(1, elsewhere);
+    let led = stage.wait_for_term_after(led.term);
+    assert_eq!(led.member, second.id());
+    assert_eq!(owners(&second), []);
+    stage.judge();
+}
+
 /// A token of a service account that ends with a pod, and that pod.
 fn token(stage: &Stage, pod: &str) -> String {
     let object = json!({"metadata": {"name": pod}, 

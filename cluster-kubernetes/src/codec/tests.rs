@@ -14,7 +14,11 @@ fn session() -> SessionId {
 
 fn lock_write(record: LockRecord, holder: Option<&str>) -> Write {
     let key = StoreKey::Lock("Lock_1".parse().unwrap());
-    Write::new(key, Precondition::Absent, StoreRecord::Lock { record, holder: holder.map(Into::into) })
+    Write::new(
+        key,
+        Precondition::Absent,
+        StoreRecord::Lock { record, holder: holder.map(Into::into), term: None },
+    )
 }
 
 fn stored(write: &Write, before: Option<&Lease>, version: u64) -> Lease {
@@ -68,8 +72,16 @@ fn a_lock_shows_its_term_once_somebody_who_leads_has_written_it() {
     let claimed = stored(&lock_write(claim, Some("pod-1_1a2b3c4d")), None, 9);
     assert_eq!(term(&claimed), None);
     let settled = LockRecord { epoch: 9, settled: true, ..claim };
-    let settled = stored(&lock_write(settled, Some("pod-1_1a2b3c4d")), Some(&claimed), 12);
+    let mut write = lock_write(settled, Some("pod-1_1a2b3c4d"));
+    if let StoreRecord::Lock { term, .. } = &mut write.record {
+        *term = Some(9);
+    }
+    let settled = stored(&write, Some(&claimed), 12);
     assert_eq!(term(&settled).as_deref(), Some("9"));
+    let Some(StoreRecord::Lock { term: said, .. }) = codec().decode(&settled).unwrap().unwrap().record else {
+        panic!("it is a lock")
+    };
+    assert_eq!(said, Some(9));
     for next in [LED, LockRecord { claim: 2, epoch: 10, ..claim }] {
         assert_eq!(term(&stored(&lock_write(next, None), Some(&settled), 13)), None);
     }
@@ -118,7 +130,10 @@ fn nothing_is_known_of_a_lock_that_a_manifest_made() {
     let mut lease = bare_lock(&Group::default(), &"Lock_1".parse().unwrap());
     lease.metadata.resource_version = Some("1".into());
     let decoded = codec().decode(&lease).unwrap().unwrap();
-    assert_eq!(decoded.record, Some(StoreRecord::Lock { record: LockRecord::UNKNOWN, holder: None }));
+    assert_eq!(
+        decoded.record,
+        Some(StoreRecord::Lock { record: LockRecord::UNKNOWN, holder: None, term: None })
+    );
 }
 
 /// What was stored by the programs that wrote a format.
@@ -141,7 +156,12 @@ fn said_by_samples(limits: Option<Limits>, owed: Option<Duration>) -> Vec<StoreR
     };
     let released = LockRecord { epoch: 40, claim: 1, ..LockRecord::RELEASED };
     let led = LockRecord { holder: Some(session), limits, ..released };
-    let lock = |record: LockRecord| StoreRecord::Lock { record, holder: record.holder.map(|_| id.into()) };
+    let lock = |record: LockRecord| StoreRecord::Lock {
+        record,
+        holder: record.holder.map(|_| id.into()),
+        // The leader writes it down when it settles its claim.
+        term: record.holder.filter(|_| record.settled).map(|_| 40),
+    };
     vec![
         alive(None),
         alive(Some(Death::Expired)),
@@ -228,7 +248,8 @@ fn states_stay_with_a_lock_whoever_writes_it() {
 fn a_record_that_was_saved_and_applied_again_says_nothing() {
     let key = StoreKey::Lock("lock1".parse().unwrap());
     let record = LockRecord { epoch: 7, claim: 1, ..LockRecord::RELEASED };
-    let write = Write::new(key, Precondition::Version(1), StoreRecord::Lock { record, holder: None });
+    let write =
+        Write::new(key, Precondition::Version(1), StoreRecord::Lock { record, holder: None, term: None });
     let mut made = Lease::default();
     made.metadata.uid = Some("one".into());
     let mut lease = codec().encode(&write, Some(&made), Timestamp::UNIX_EPOCH);

@@ -5,8 +5,9 @@
 //!   name: leaders
 //!   labels: {provider: camel, kind: locks}
 //!   annotations:
-//!     bactrian/claim-0123456789abcdef: lock=lock1 holder=... epoch=101 claim=1 settled=true
+//!     bactrian/claim-0123456789abcdef: lock=lock1 v=2 holder=... epoch=101 claim=1 settled=true term=105 uid=...
 //!     bactrian/states-0123456789abcdef: lock=lock1 {"orders":{"cursor":"1042"}}
+//!     bactrian/asked-0123456789abcdef: lock=lock1 of=... number=7 answered=6
 //! data:
 //!   leader.pod.lock1: clock-0
 //!   leader.local.timestamp.lock1: "2026-01-31T09:00:00Z"
@@ -14,17 +15,19 @@
 //!
 //! The two entries are Camel's, which knows a member by the name of its pod alone. The annotations are ours. The
 //! claim tells the processes that a pod has had, and the claims of one process, apart. Camel leaves it where
-//! it is, and it counts only while the entry names the pod that wrote it. The states are those of the routes
-//! under the lock.
+//! it is, and it counts only while the entry names the pod that wrote it. When the lock is given up, it stays and says
+//! so. It names the uid of the ConfigMap that it was written into: in another one, which was saved and applied again,
+//! it says nothing. The states are those of the routes under the lock. What is asked is in [`rivals`](super::rivals).
 
-use cluster_lease::LockRecord;
+use cluster_lease::{LockRecord, SessionId};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use router_core::cluster::{ClusterError, LockName};
 use smol_str::SmolStr;
 
-use crate::codec::{lock_text, newer_format, parse_lock_record};
-use crate::names::hash;
+use super::rivals::Question;
+use crate::codec::{fields, is_of_this_object, lock_text, newer_format, parse_lock_record};
+use crate::names::{hash, parse_session};
 
 /// The name of the ConfigMap when nobody has said otherwise; as in Camel.
 pub(crate) const RESOURCE_NAME: &str = "leaders";
@@ -32,8 +35,9 @@ const LEADER: &str = "leader.pod.";
 const TIMESTAMP: &str = "leader.local.timestamp.";
 const CLAIM: &str = "bactrian/claim-";
 const STATES: &str = "bactrian/states-";
+const ASKED: &str = "bactrian/asked-";
 
-/// The time of a lock that was given up in good order. It is a time to Camel, which does not read it, and no
+/// The time of a lock that was given up gracefully. It is a time to Camel, which does not read it, and no
 /// claim has it. When a claim is removed by hand its time stays, or goes too, so neither looks like this.
 const GIVEN_UP: &str = "1970-01-01T00:00:00Z";
 /// Nobody, but not no entry: Camel leads a lock without an entry at once, and one whose leader is no member
@@ -51,6 +55,20 @@ pub(crate) struct Words {
     leader: Option<String>,
     timestamp: Option<String>,
     claim: Option<String>,
+    /// Of the ConfigMap.
+    uid: Option<String>,
+}
+
+/// A claim of a member of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) record: LockRecord,
+    /// The number of the term, once its leader has written it down.
+    pub(crate) term: Option<u64>,
+    /// Whether it is known to have been written into this very ConfigMap.
+    pub(crate) is_of_this_object: bool,
+    /// Whether it says that it was written into another one.
+    pub(crate) is_copy: bool,
 }
 
 /// What it says.
@@ -58,10 +76,10 @@ pub(crate) struct Words {
 pub(crate) enum Said<'a> {
     /// Nothing, or that somebody gave the lock up who still owed a wait.
     Nobody,
-    /// That it was given up in good order.
-    GivenUp,
+    /// That it was given up gracefully, and the epoch that is above.
+    GivenUp(u64),
     /// The pod that leads, and the claim, where it is one of ours.
-    Pod(&'a str, Option<LockRecord>),
+    Pod(&'a str, Option<Claim>),
     /// A claim of a format that only a newer version of this program knows.
     Newer(SmolStr),
 }
@@ -72,22 +90,36 @@ impl Words {
         let annotations = config_map.and_then(|config_map| config_map.metadata.annotations.as_ref());
         let entry = |prefix: &str| data?.get(&format!("{prefix}{lock}")).cloned();
         let claim = annotations.and_then(|annotations| annotations.get(&key_of(CLAIM, lock))).cloned();
-        Self { leader: entry(LEADER), timestamp: entry(TIMESTAMP), claim }
+        let uid = config_map.and_then(|config_map| config_map.metadata.uid.clone());
+        Self { leader: entry(LEADER), timestamp: entry(TIMESTAMP), claim, uid }
     }
 
     pub(crate) fn said(&self, lock: &LockName) -> Said<'_> {
         if let Some(format) = self.claim_text(lock).and_then(newer_format) {
             return Said::Newer(format);
         }
+        let claim = self.claim(lock);
         match (self.leader.as_deref(), self.timestamp.as_deref()) {
-            (None, Some(GIVEN_UP)) => Said::GivenUp,
+            (None, Some(GIVEN_UP)) => match claim {
+                Some(Claim { record, is_of_this_object: true, .. })
+                    if record.settled && record.holder.is_none() =>
+                {
+                    Said::GivenUp(record.epoch)
+                }
+                _ => Said::Nobody,
+            },
             (None | Some(NOBODY | ""), _) => Said::Nobody,
-            (Some(pod), _) => Said::Pod(pod, self.claim(lock)),
+            (Some(pod), _) => Said::Pod(pod, claim.filter(|claim| claim.record.holder.is_some())),
         }
     }
 
-    fn claim(&self, lock: &LockName) -> Option<LockRecord> {
-        parse_lock_record(self.claim_text(lock)?)
+    fn claim(&self, lock: &LockName) -> Option<Claim> {
+        let text = self.claim_text(lock)?;
+        let (record, fields) = (parse_lock_record(text)?, fields(text));
+        let term = fields.get("term").and_then(|term| term.parse().ok());
+        let is_of_this_object = is_of_this_object(text, self.uid.as_deref());
+        let is_copy = fields.get("uid").is_some_and(|uid| Some(*uid) != self.uid.as_deref());
+        Some(Claim { record, term, is_of_this_object, is_copy })
     }
 
     fn claim_text(&self, lock: &LockName) -> Option<&str> {
@@ -110,7 +142,7 @@ pub(crate) fn encode(
     before: Option<&ConfigMap>,
     (name, pod): (&str, &str),
     lock: &LockName,
-    (record, states): (LockRecord, Option<&str>),
+    (record, term, states): (LockRecord, Option<u64>, Option<&str>),
     now: Timestamp,
 ) -> ConfigMap {
     let mut config_map = before.cloned().unwrap_or_default();
@@ -124,7 +156,11 @@ pub(crate) fn encode(
     config_map.metadata.managed_fields = None;
     let words = Words::of(before, lock);
     let same_claim = matches!(words.said(lock), Said::Pod(leader, Some(claim))
-        if leader == pod && (claim.holder, claim.claim) == (record.holder, record.claim));
+        if leader == pod && (claim.record.holder, claim.record.claim) == (record.holder, record.claim));
+    let term = term.map(|term| format!(" term={term}")).unwrap_or_default();
+    // A ConfigMap has a uid once it exists.
+    let uid = config_map.metadata.uid.as_ref().map(|uid| format!(" uid={uid}")).unwrap_or_default();
+    let claim = format!("lock={lock} {}{term}{uid}", lock_text(record));
     let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let data = config_map.data.get_or_insert_default();
     let (leader, timestamp) = (format!("{LEADER}{lock}"), format!("{TIMESTAMP}{lock}"));
@@ -132,23 +168,47 @@ pub(crate) fn encode(
     if let Some(states) = states {
         annotations.insert(key_of(STATES, lock), format!("lock={lock} {states}"));
     }
+    if !same_claim {
+        annotations.remove(&key_of(ASKED, lock));
+    }
     if record.holder.is_some() {
         data.insert(leader, pod.to_owned());
         if !same_claim {
             data.insert(timestamp, now);
         }
-        annotations.insert(key_of(CLAIM, lock), format!("lock={lock} {}", lock_text(record)));
+        annotations.insert(key_of(CLAIM, lock), claim);
         return config_map;
     }
-    annotations.remove(&key_of(CLAIM, lock));
     if record.settled {
+        annotations.insert(key_of(CLAIM, lock), claim);
         data.remove(&leader);
         data.insert(timestamp, GIVEN_UP.to_owned());
     } else {
+        annotations.remove(&key_of(CLAIM, lock));
         data.insert(leader, NOBODY.to_owned());
         data.insert(timestamp, now);
     }
     config_map
+}
+
+/// What was asked of the process that has made a claim.
+pub(crate) fn question(config_map: &ConfigMap, lock: &LockName, of: SessionId) -> Question {
+    let text = || {
+        let text = config_map.metadata.annotations.as_ref()?.get(&key_of(ASKED, lock))?;
+        let fields = fields(text);
+        let number = |key: &str| fields.get(key)?.parse().ok();
+        (*fields.get("lock")? == lock.as_str() && parse_session(fields.get("of")?)? == of)
+            .then_some(Question { of, number: number("number")?, answered: number("answered")? })
+    };
+    text().unwrap_or(Question::none(of))
+}
+
+/// Asks, or answers.
+pub(crate) fn put_question(config_map: &mut ConfigMap, lock: &LockName, question: Question) {
+    let Question { of, number, answered } = question;
+    let text = format!("lock={lock} of={of} number={number} answered={answered}");
+    let annotations = config_map.metadata.annotations.get_or_insert_default();
+    annotations.insert(key_of(ASKED, lock), text);
 }
 
 /// The states of the routes under a lock.

@@ -15,10 +15,12 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use router_core::cluster::{LockName, Member};
 use tokio::sync::watch;
-use tracing::warn;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
 
-use super::judge::{Judge, Judgement, is_of_a_pod, session_of_pod};
-use super::layout::{Said, Words, check_room, encode, locks, states};
+use super::judge::{Judge, Judgement, is_of_a_pod, session_of};
+use super::layout::{Claim, Said, Words, check_room, encode, locks, put_question, question, states};
+use super::rivals::{Question, Rivals, Sign};
 use crate::clients::Clients;
 use crate::codec::version;
 use crate::errors::{self, Asked, Who};
@@ -70,8 +72,8 @@ struct State {
     entries: HashMap<LockName, Entry>,
     /// The incarnations that this process has had.
     incarnations: BTreeSet<u128>,
-    /// Locks that another process with the name of this pod holds.
-    rivals: BTreeSet<LockName>,
+    /// Other processes with the name of this pod.
+    rivals: Rivals,
     /// What the last heartbeat has seen, until it is listed.
     fresh: Option<Listing>,
 }
@@ -99,13 +101,15 @@ impl ConfigMapStore {
         heartbeat: Duration,
         pods: watch::Receiver<Pods>,
     ) -> Self {
+        // Camel looks about as often.
+        let period = heartbeat.min(Duration::from_secs(2));
         let state = State {
             look: FIRST_LOOK,
             sessions: BTreeMap::new(),
             seen: None,
             entries: HashMap::new(),
             incarnations: BTreeSet::new(),
-            rivals: BTreeSet::new(),
+            rivals: Rivals::new(period),
             fresh: None,
         };
         Self {
@@ -113,8 +117,7 @@ impl ConfigMapStore {
             namespace,
             name,
             pod,
-            // Camel looks about as often.
-            period: heartbeat.min(Duration::from_secs(2)),
+            period,
             pods,
             state: Mutex::new(state),
             writing: tokio::sync::Mutex::default(),
@@ -151,13 +154,12 @@ impl ConfigMapStore {
             api.get_opt(&self.name).await.map_err(|error| errors::error(self.asked("get"), error))?;
         let mut state = self.state();
         state.accept(&look, answer)?;
-        Ok(self.listing(&mut state, look))
+        Ok(self.listing(&state, look))
     }
 
-    fn listing(&self, state: &mut State, look: Look) -> Listing {
+    fn listing(&self, state: &State, look: Look) -> Listing {
         let mut entries = Vec::new();
-        let mut pods = BTreeMap::new();
-        self.warn_of_rivals(state);
+        let mut members = BTreeMap::<String, (String, bool, Option<Limits>)>::new();
         for (lock, entry) in &state.entries {
             let said = entry.words.said(lock);
             if let Said::Newer(format) = said {
@@ -165,24 +167,26 @@ impl ConfigMapStore {
                 entries.push(StoreEntry { version: entry.since, key, record });
                 continue;
             }
-            let Judgement { record, other, .. } = self.judge(state, lock, entry);
+            let Judgement { record, term, other, .. } = self.judge(state, lock, entry);
             if let (Said::Pod(pod, claim), true) = (said, other.is_some() || record.is_none()) {
-                // Several locks may be led by one pod. One that is gone may work on for as long as it said.
-                let (alive, limits) = pods.entry(pod.to_owned()).or_insert((false, None));
+                // Several locks may be led by one member. One that is gone may work on for as long as it said.
+                let member = other.clone().unwrap_or_else(|| pod.to_owned());
+                let (_, alive, limits) = members.entry(member).or_insert((pod.to_owned(), false, None));
                 *alive |= other.is_some();
-                *limits = longest(*limits, claim);
+                *limits = longest(*limits, claim.map(|claim| claim.record));
             }
             let Some(record) = record else { continue };
-            let record = StoreRecord::Lock { record, holder: other.map(Into::into) };
+            let own = record.holder.and_then(|holder| look.sessions.get(&holder));
+            let holder = other.map(Into::into).or_else(|| own.map(|(_, member, _)| member.id.clone()));
+            let record = StoreRecord::Lock { record, holder, term };
             entries.push(StoreEntry { version: entry.since, key: StoreKey::Lock(lock.clone()), record });
         }
-        for (pod, (alive, limits)) in
-            pods.into_iter().filter(|(_, (alive, limits))| *alive || limits.is_some())
-        {
+        let told = members.into_iter().filter(|(_, (_, alive, limits))| *alive || limits.is_some());
+        for (name, (pod, alive, limits)) in told {
             let dead = (!alive).then_some(Death::Weak);
             let record = SessionRecord { seq: look.number - FIRST_LOOK, dead, limits };
-            let member = Member { host: Some(pod.as_str().into()), ..Member::new(&pod) };
-            let key = StoreKey::Session(session_of_pod(&pod));
+            let member = Member { host: Some(pod.into()), ..Member::new(&name) };
+            let key = StoreKey::Session(session_of(&name));
             let record = StoreRecord::Session { record, member };
             entries.push(StoreEntry { version: look.number, key, record });
         }
@@ -196,26 +200,77 @@ impl ConfigMapStore {
     fn judge(&self, state: &State, lock: &LockName, entry: &Entry) -> Judgement {
         let sessions = state.sessions.keys().copied().collect::<BTreeSet<_>>();
         let (pods, incarnations) = (&self.pods.borrow(), &state.incarnations);
-        let judge = Judge { pod: &self.pod, pods, sessions: &sessions, incarnations };
+        let rivals = &state.rivals;
+        let judge = Judge { pod: &self.pod, pods, sessions: &sessions, incarnations, rivals };
         judge.judge(lock, &entry.words, entry.appeared)
     }
 
-    /// Says once of each lock that another process leads it under the name of this pod.
-    fn warn_of_rivals(&self, state: &mut State) {
-        let is_rival = |(lock, entry): &(&LockName, &Entry)| {
-            self.judge(state, lock, entry).other.as_ref() == Some(&self.pod)
-        };
-        let rivals =
-            state.entries.iter().filter(is_rival).map(|(lock, _)| lock.clone()).collect::<BTreeSet<_>>();
-        for lock in rivals.difference(&state.rivals) {
-            let pod = &self.pod;
-            warn!(
-                %lock,
-                "another process leads `{lock}` under the name of this pod, {pod}, so this one stands by: Camel's \
-                 ConfigMap knows members by their pods alone; run one member in each pod, and give each its own POD_NAME"
-            );
+    /// Asks other processes with the name of this pod whether they are alive, and answers them.
+    async fn ask_and_answer(&self) {
+        // Some other write may be on its way. The next look comes soon.
+        let Ok(_turn) = self.writing.try_lock() else { return };
+        let Some(config_map) = self.with_questions() else { return };
+        match timeout(self.period, self.send(true, &config_map)).await {
+            Ok(Ok(written)) => {
+                let _ = self.state().written(written);
+            }
+            // Somebody else has changed it meanwhile, or nobody is heard: at the next look.
+            Ok(Err(error)) => debug!("nothing was asked or answered in the ConfigMap: {error}"),
+            Err(_) => debug!("nothing was asked or answered in the ConfigMap in time"),
         }
-        state.rivals = rivals;
+    }
+
+    /// The ConfigMap with what is to be asked or answered, if there is anything.
+    fn with_questions(&self) -> Option<ConfigMap> {
+        let mut state = self.state();
+        let mut config_map = state.seen.as_ref()?.0.clone()?;
+        let (mut questions, mut rivals) = (Vec::new(), BTreeSet::new());
+        for (lock, entry) in &state.entries {
+            let judgement = self.judge(&state, lock, entry);
+            if let Some(rival) = judgement.rival {
+                rivals.insert((lock.clone(), rival));
+            } else if let Some(holder) = judgement.record.and_then(|record| record.holder)
+                && judgement.other.is_none()
+            {
+                let said = question(&config_map, lock, holder);
+                questions.extend(
+                    said.is_open().then(|| (lock.clone(), Question { answered: said.number, ..said })),
+                );
+            }
+        }
+        for (lock, rival) in &rivals {
+            let (sign, asked) = state.rivals.look(lock, question(&config_map, lock, *rival));
+            if let Some(sign) = sign {
+                self.tell_of_rival(lock, *rival, sign);
+            }
+            questions.extend(asked.map(|question| (lock.clone(), question)));
+        }
+        let entries = state.entries.clone();
+        let of_entry = |lock: &LockName| match entries.get(lock)?.words.said(lock) {
+            Said::Pod(pod, Some(Claim { record, .. })) if pod == self.pod => record.holder,
+            _ => None,
+        };
+        state.rivals.retain(|lock, rival| of_entry(lock) == Some(rival));
+        for (lock, question) in &questions {
+            put_question(&mut config_map, lock, *question);
+        }
+        (!questions.is_empty()).then_some(config_map)
+    }
+
+    fn tell_of_rival(&self, lock: &LockName, rival: SessionId, sign: Sign) {
+        let pod = &self.pod;
+        let text = format!(
+            "another process, {:08x}, has claimed `{lock}` under the name of this pod, {pod}: {sign}",
+            rival.incarnation >> 96
+        );
+        match sign {
+            Sign::Alive => warn!(
+                %lock,
+                "{text}; Camel's ConfigMap knows members by their pods alone: run one member in each pod, and give each \
+                 its own POD_NAME"
+            ),
+            Sign::Unknown | Sign::Silent => info!(%lock, "{text}"),
+        }
     }
 
     /// As in Camel, who is no member claims nothing: the others would not count it as a leader.
@@ -234,7 +289,7 @@ impl ConfigMapStore {
         &self,
         lock: &LockName,
         expect: Precondition,
-        (record, states): (LockRecord, Option<&str>),
+        (record, term, states): (LockRecord, Option<u64>, Option<&str>),
     ) -> Result<Version, StoreError> {
         let _turn = self.writing.lock().await;
         for _ in 0..TRIES {
@@ -242,8 +297,13 @@ impl ConfigMapStore {
                 self.look(None, self.clients.ordinary()).await?;
                 continue;
             };
-            let after =
-                encode(before.as_ref(), (&self.name, &self.pod), lock, (record, states), Timestamp::now());
+            let after = encode(
+                before.as_ref(),
+                (&self.name, &self.pod),
+                lock,
+                (record, term, states),
+                Timestamp::now(),
+            );
             if states.is_some() {
                 check_room(before.as_ref(), &after).map_err(StoreError::unknown)?;
             }
@@ -359,10 +419,12 @@ impl State {
 impl LeaseStore for ConfigMapStore {
     async fn list(&self) -> Result<Listing, StoreError> {
         let fresh = self.state().fresh.take();
-        match fresh {
-            Some(fresh) => Ok(fresh),
-            None => self.look(None, self.clients.ordinary()).await,
-        }
+        let listing = match fresh {
+            Some(fresh) => fresh,
+            None => self.look(None, self.clients.ordinary()).await?,
+        };
+        self.ask_and_answer().await;
+        Ok(listing)
     }
 
     async fn read(&self, lock: &LockName) -> Result<Option<LockEntry>, StoreError> {
@@ -394,11 +456,11 @@ impl LeaseStore for ConfigMapStore {
                 state.fresh = None;
                 Ok(state.look + 1)
             }
-            (StoreKey::Lock(lock), StoreRecord::Lock { record, .. }) => {
+            (StoreKey::Lock(lock), StoreRecord::Lock { record, term, .. }) => {
                 if write.expect == Precondition::Absent || self.is_free(&lock) {
                     self.check_membership()?;
                 }
-                let shown = self.put(&lock, write.expect, (record, write.states.as_deref())).await?;
+                let shown = self.put(&lock, write.expect, (record, term, write.states.as_deref())).await?;
                 match (write.states, write.expect) {
                     // States are no part of a claim, so its record is of the version that it was of.
                     (Some(_), Precondition::Version(version)) => Ok(version),
@@ -412,6 +474,16 @@ impl LeaseStore for ConfigMapStore {
 
     fn poll_period(&self) -> Option<Duration> {
         Some(self.period)
+    }
+
+    fn remark(&self, lock: &LockName) -> Option<String> {
+        let state = self.state();
+        let rival = self.judge(&state, lock, state.entries.get(lock)?).rival?;
+        let pod = &self.pod;
+        Some(format!(
+            "another process has claimed it under the name of this pod, {pod}: {}",
+            state.rivals.sign(lock, rival)
+        ))
     }
 
     fn why_missing(&self, lock: &LockName) -> String {

@@ -15,13 +15,16 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::judge::Judge;
-use super::layout::{Said, Words, check_lock, check_room, encode, states};
+use super::layout::{Claim, Said, Words, check_lock, check_room, encode, states};
+use super::rivals::Rivals;
 use super::store::ConfigMapStore;
 use crate::fake::{FakeServer, Fault};
 use crate::pods::{PodWatch, Pods, pod};
 
 mod camel;
+mod copies;
 mod election;
+mod namesakes;
 mod seeds;
 
 fn lock() -> LockName {
@@ -45,7 +48,7 @@ fn claim(settled: bool) -> LockRecord {
 #[test]
 fn a_new_config_map_is_as_camel_makes_it() {
     let now: Timestamp = "2026-01-31T09:00:00.123Z".parse().unwrap();
-    let mut made = encode(None, ("leaders", "java-0"), &lock(), (claim(true), None), now);
+    let mut made = encode(None, ("leaders", "java-0"), &lock(), (claim(true), None, None), now);
     assert_eq!(made.metadata.annotations.take().unwrap().len(), 1, "ours, which Camel does not read");
     assert_eq!(serde_json::to_value(&made).unwrap(), serde_json::to_value(of_camel()).unwrap());
 }
@@ -58,14 +61,16 @@ fn what_others_have_put_there_stays() {
     data.insert("colour".into(), "blue".into());
     before.metadata.annotations = Some([("team".to_owned(), "a".to_owned())].into());
     let now = Timestamp::now();
-    let taken = encode(Some(&before), ("leaders", "clock-0"), &lock(), (claim(false), None), now);
-    let given_up = encode(Some(&taken), ("leaders", "clock-0"), &lock(), (LockRecord::RELEASED, None), now);
+    let taken = encode(Some(&before), ("leaders", "clock-0"), &lock(), (claim(false), None, None), now);
+    let given_up =
+        encode(Some(&taken), ("leaders", "clock-0"), &lock(), (LockRecord::RELEASED, None, None), now);
     for after in [&taken, &given_up] {
         assert_eq!(after.data.as_ref().unwrap()["leader.pod.lock2"], "java-1");
         assert_eq!(after.data.as_ref().unwrap()["colour"], "blue");
         assert_eq!(after.metadata.annotations.as_ref().unwrap()["team"], "a");
     }
-    assert_eq!(given_up.metadata.annotations.as_ref().unwrap().len(), 1, "no claim is left");
+    let annotations = given_up.metadata.annotations.unwrap();
+    assert_eq!(annotations.len(), 2, "that of others, and that the lock was given up: {annotations:?}");
 }
 
 #[test]
@@ -79,14 +84,26 @@ fn what_is_written_is_read() {
         }
     };
     assert_eq!(said(&of_camel()), "java-0 false");
-    let taken = encode(Some(&of_camel()), ("leaders", "clock-0"), &lock(), (claim(false), None), now);
+    let mut before = of_camel();
+    before.metadata.uid = Some("4711".into());
+    let names = ("leaders", "clock-0");
+    let taken = encode(Some(&before), names, &lock(), (claim(false), Some(105), None), now);
     let words = Words::of(Some(&taken), &lock());
-    assert_eq!(words.said(&lock()), Said::Pod("clock-0", Some(claim(false))));
-    let given_up = encode(Some(&taken), ("leaders", "clock-0"), &lock(), (LockRecord::RELEASED, None), now);
-    assert_eq!(said(&given_up), "GivenUp");
+    let written = Claim { record: claim(false), term: Some(105), is_of_this_object: true, is_copy: false };
+    assert_eq!(words.said(&lock()), Said::Pod("clock-0", Some(written)));
+    let mut copied = taken.clone();
+    copied.metadata.uid = Some("4712".into());
+    let copy = Claim { is_of_this_object: false, is_copy: true, ..written };
+    assert_eq!(Words::of(Some(&copied), &lock()).said(&lock()), Said::Pod("clock-0", Some(copy)));
+    let given_up =
+        encode(Some(&taken), ("leaders", "clock-0"), &lock(), (LockRecord::RELEASED, None, None), now);
+    assert_eq!(said(&given_up), "GivenUp(0)");
+    let mut saved = given_up.clone();
+    saved.metadata.uid = Some("4712".into());
+    assert_eq!(said(&saved), "Nobody", "it was saved and applied again");
     assert!(!given_up.data.as_ref().unwrap().contains_key("leader.pod.lock1"), "to Camel there is no leader");
     let unserved = LockRecord { settled: false, ..LockRecord::RELEASED };
-    let left = encode(Some(&taken), ("leaders", "clock-0"), &lock(), (unserved, None), now);
+    let left = encode(Some(&taken), ("leaders", "clock-0"), &lock(), (unserved, None, None), now);
     assert_eq!(said(&left), "Nobody");
     assert_eq!(left.data.as_ref().unwrap()["leader.pod.lock1"], "-", "to Camel there is one, and it is gone");
     // Whoever deletes an entry by hand does not make a lock that was given up in good order.
@@ -106,15 +123,20 @@ fn only_the_own_claim_a_clean_end_and_a_ready_pod_are_records() {
     let judge = |pods: &Pods, own: SessionId, config_map: &ConfigMap| {
         let (words, sessions) = (Words::of(Some(config_map), &lock()), [own].into());
         let incarnations = &[own.incarnation].into();
-        let judge = Judge { pod: "clock-0", pods, sessions: &sessions, incarnations };
+        let rivals = &Rivals::new(Duration::from_secs(2));
+        let judge = Judge { pod: "clock-0", pods, sessions: &sessions, incarnations, rivals };
         judge.judge(&lock(), &words, false).record
     };
     let (names, now) = (("leaders", "clock-0"), Timestamp::now());
-    let taken = encode(None, names, &lock(), (claim(false), None), now);
+    let mut before = of_camel();
+    before.metadata.uid = Some("4711".into());
+    let taken = encode(Some(&before), names, &lock(), (claim(false), None, None), now);
     assert_eq!(judge(&pods, own, &taken), Some(claim(false)));
-    // The process before this one had the same pod.
-    assert_eq!(judge(&pods, SessionId { incarnation: 8, ..own }, &taken), None);
-    let given_up = encode(Some(&taken), names, &lock(), (LockRecord::RELEASED, None), now);
+    // An earlier session of this process, and another process with the name of this pod.
+    assert_eq!(judge(&pods, SessionId { generation: 1, ..own }, &taken), None);
+    let rival = judge(&pods, SessionId { incarnation: 8, ..own }, &taken).unwrap();
+    assert!(rival.holder.is_some() && !rival.settled, "it is asked whether it is alive: {rival:?}");
+    let given_up = encode(Some(&taken), names, &lock(), (LockRecord::RELEASED, None, None), now);
     assert_eq!(judge(&pods, own, &given_up), Some(LockRecord::RELEASED));
     // What is not known of pods is no evidence.
     assert!(judge(&pods, own, &of_camel()).unwrap().holder.is_some());
@@ -130,7 +152,7 @@ fn states_leave_room_for_the_claims_of_all_locks() {
     let other: LockName = "lock2".parse().unwrap();
     let (large, small) = ("x".repeat(120 * 1024), "x".repeat(100 * 1024));
     let with = |before: Option<&ConfigMap>, lock: &LockName, states: &str| {
-        encode(before, names, lock, (claim(true), Some(states)), now)
+        encode(before, names, lock, (claim(true), None, Some(states)), now)
     };
     let one = with(None, &lock(), &large);
     assert_eq!(check_room(None, &one), Ok(()));
@@ -139,7 +161,7 @@ fn states_leave_room_for_the_claims_of_all_locks() {
     assert!(error.contains("196608 bytes together"), "{error}");
     // Whoever makes them smaller may, and so may whoever claims a lock.
     assert_eq!(check_room(Some(&two), &with(Some(&two), &other, &small)), Ok(()));
-    let claimed = encode(Some(&two), names, &other, (claim(true), None), now);
+    let claimed = encode(Some(&two), names, &other, (claim(true), None, None), now);
     assert_eq!(check_room(Some(&two), &claimed), Ok(()));
 }
 
@@ -171,7 +193,7 @@ async fn a_session_of_this_process_that_has_ended_leaves_its_claims_open() {
     let heartbeat = Attempt { heartbeat: true, fresh_connection: false };
     let alive = SessionRecord { seq: 1, dead: None, limits: None };
     store.write(session(alive), heartbeat).await.unwrap();
-    let record = StoreRecord::Lock { record: claim(false), holder: None };
+    let record = StoreRecord::Lock { record: claim(false), holder: None, term: None };
     let write = Write::new(StoreKey::Lock(lock()), Precondition::Absent, record);
     let shown = store.write(write, Attempt::default()).await.unwrap();
     let listing = store.list().await.unwrap();
@@ -193,8 +215,10 @@ fn every_format_that_was_ever_written_is_read() {
             let lock = name.parse().unwrap();
             format!("{:?}", Words::of(Some(&config_map), &lock).said(&lock))
         };
-        assert_eq!(said("lock1"), format!("{:?}", Said::Pod("clock-0", Some(led))));
-        assert_eq!(said("lock2"), "GivenUp");
+        let claim = Claim { record: led, term: None, is_of_this_object: true, is_copy: false };
+        assert_eq!(said("lock1"), format!("{:?}", Said::Pod("clock-0", Some(claim))));
+        // Before records said the uid of their object, no claim was left there.
+        assert_eq!(said("lock2"), "Nobody");
         assert_eq!(said("lock3"), format!("{:?}", Said::Pod("camel-0", None)));
         assert_eq!(states(Some(&config_map), &lock()), Some(r#"{"poll":7}"#));
     }
@@ -230,7 +254,7 @@ async fn what_a_pod_that_is_gone_lived_by_is_known_from_its_claim() {
     let listing = store.list().await.unwrap();
     assert!(listing.entries.iter().all(|entry| entry.key != StoreKey::Lock(lock())), "it may be claimed");
     let known = listing.entries.iter().find_map(|entry| match &entry.record {
-        StoreRecord::Session { record, member } if member.id == "clock-0" => Some(*record),
+        StoreRecord::Session { record, member } if member.host.as_deref() == Some("clock-0") => Some(*record),
         _ => None,
     });
     let known = known.unwrap();

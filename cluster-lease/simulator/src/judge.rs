@@ -34,8 +34,10 @@ pub enum Invariant {
     I8,
     /// A state that was stored is not lost, and not replaced by one of an earlier term.
     I9,
-    /// Once everything is well again, somebody leads in time.
+    /// Once everything is well again, a member leads in time.
     Liveness,
+    /// A schedule comes to its end: no two members cause work for each other without limit.
+    End,
 }
 
 /// One violation.

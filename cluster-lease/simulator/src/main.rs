@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::{Parser, Subcommand};
 use cluster_lease::{Branch, Mutant};
 use lease_simulator::exhaustive::{self, Faults, Report, Scope};
+use lease_simulator::judge::{Invariant, Violation};
 use lease_simulator::plan::{Breakage, Plan};
 use lease_simulator::runs::{self, ALL, Batch, HARM, Summary};
 use lease_simulator::shrink::shrink;
@@ -46,6 +47,9 @@ enum Verb {
         /// Print the schedule as it was drawn instead of the smallest one that fails alike.
         #[arg(long)]
         whole: bool,
+        /// Pass over violations that do no harm by themselves, as `mutants` does for its last column.
+        #[arg(long)]
+        harm: bool,
     },
     /// Break every rule in turn until the judge notices, and print a table.
     Mutants {
@@ -55,6 +59,9 @@ enum Verb {
         /// How many schedules to spend on seeing the harm itself: two leaders, an epoch that falls, a state that is lost.
         #[arg(long, default_value_t = 20_000)]
         harm: u64,
+        /// Only this one.
+        #[arg(long, value_parser = breakage)]
+        mutant: Option<Breakage>,
         /// The seed of the first schedule.
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -85,9 +92,14 @@ fn breakage(name: &str) -> Result<Breakage, String> {
 fn main() -> ExitCode {
     let good = match Arguments::parse().verb {
         Verb::Simulate { schedules, seed, mutant, threads } => simulate(schedules, seed, mutant, threads),
-        Verb::Replay { seed, mutant, whole } => replay(seed, mutant, whole),
+        Verb::Replay { seed, mutant, whole, harm } => {
+            replay(seed, mutant, whole, if harm { HARM } else { ALL })
+        }
         Verb::Exhaustive { most, quick, threads } => every_schedule(most, quick, threads),
-        Verb::Mutants { schedules, harm, seed, threads } => mutants(schedules, harm, seed, threads),
+        Verb::Mutants { schedules, harm, mutant, seed, threads } => {
+            let all = mutant.map_or_else(Breakage::all, |mutant| vec![mutant]);
+            mutants(&all, schedules, harm, seed, threads)
+        }
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -107,12 +119,13 @@ fn print_summary(summary: &Summary, seconds: f64) {
     for (branch, count) in Branch::ALL.iter().zip(&summary.coverage) {
         println!("  {:<28} {count:>12}", branch.name());
     }
-    let Summary { schedules, terms, stores, happenings, simulated, slowest, tightest, .. } = summary;
+    let Summary { schedules, terms, stores, happenings, busiest, simulated, slowest, tightest, .. } = summary;
     println!("{schedules} schedules in {seconds:.1} s ({:.0} per second)", *schedules as f64 / seconds);
     println!(
         "{terms} terms, {stores} states stored, {happenings} happenings, {:.1} simulated days",
         simulated / 86_400.0
     );
+    println!("busiest schedule: {} happenings (seed {})", busiest.0, busiest.1);
     println!(
         "slowest to lead after healing: {:.3} s (seed {}); at most {:.1} % of the time allowed",
         slowest.0 as f64 / 1e9,
@@ -128,27 +141,28 @@ fn print_summary(summary: &Summary, seconds: f64) {
     }
 }
 
-fn replay(seed: u64, mutant: Option<Breakage>, whole: bool) -> bool {
+fn replay(seed: u64, mutant: Option<Breakage>, whole: bool, wanted: &[Invariant]) -> bool {
     let mut plan = Plan::new(seed, mutant);
-    let verdict = World::run(&plan, false, ALL);
-    if let Some(violation) = verdict.violations.first().filter(|_| !whole) {
+    let verdict = World::run(&plan, false, wanted);
+    let is_wanted = |violation: &&Violation| wanted.contains(&violation.invariant);
+    if let Some(violation) = verdict.violations.iter().find(is_wanted).filter(|_| !whole) {
         plan = shrink(plan, violation.invariant);
     }
     println!("{plan:#?}");
-    let verdict = World::run(&plan, true, ALL);
+    let verdict = World::run(&plan, true, wanted);
     for violation in &verdict.violations {
         println!("{violation}");
     }
     verdict.violations.is_empty()
 }
 
-fn mutants(schedules: u64, harm: u64, seed: u64, threads: usize) -> bool {
+fn mutants(all: &[Breakage], schedules: u64, harm: u64, seed: u64, threads: usize) -> bool {
     println!(
         "| mutant | caught by | schedules until caught | two leaders, a falling epoch or a lost state |"
     );
     println!("|---|---|---|---|");
-    let (mut caught, mut total) = (0, 0);
-    for breakage in Breakage::all() {
+    let (mut caught, mut total, mut endless) = (0, 0, Vec::new());
+    for &breakage in all {
         let batch =
             Batch { first: seed, schedules, threads, breakage: Some(breakage), wanted: ALL, enough: 1 };
         let summary = runs::run(batch);
@@ -157,13 +171,25 @@ fn mutants(schedules: u64, harm: u64, seed: u64, threads: usize) -> bool {
         let by = by.map_or("nobody".to_owned(), |violation| format!("{:?}", violation.invariant));
         let after = first.map_or(format!("none of {schedules}"), |(at, _)| (at - seed + 1).to_string());
         let batch = Batch { schedules: harm, wanted: HARM, enough: usize::MAX, ..batch };
-        let harmful = runs::run(batch).failures.len();
+        let failures = runs::run(batch).failures;
+        let is_endless = |violations: &[Violation]| {
+            violations.iter().any(|violation| violation.invariant == Invariant::End)
+        };
+        let harmful = failures.iter().filter(|(_, violations)| !is_endless(violations)).count();
         println!("| {} | {by} | {after} | {harmful} of {harm} |", breakage.name());
+        let named = |(seed, violations): &(u64, Vec<Violation>)| {
+            let seed = is_endless(violations).then_some(seed)?;
+            Some(format!("seed {seed} with {}", breakage.name()))
+        };
+        endless.extend(failures.iter().filter_map(named));
         total += 1;
         caught += u32::from(first.is_some());
     }
     println!();
     println!("{caught} of {total} caught");
+    if !endless.is_empty() {
+        println!("schedules that did not end: {}", endless.join(", "));
+    }
     caught == total
 }
 

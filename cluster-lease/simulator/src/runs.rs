@@ -22,10 +22,11 @@ pub const ALL: &[Invariant] = &[
     Invariant::I8,
     Invariant::I9,
     Invariant::Liveness,
+    Invariant::End,
 ];
 
 /// What does harm by itself, and not only as the first step towards it.
-pub const HARM: &[Invariant] = &[Invariant::I1, Invariant::I3, Invariant::I9];
+pub const HARM: &[Invariant] = &[Invariant::I1, Invariant::I3, Invariant::I9, Invariant::End];
 
 /// What many schedules came to.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub struct Summary {
     pub unknowable: u64,
     /// How many things happened.
     pub happenings: u64,
+    /// The most that happened in one schedule, and its seed.
+    pub busiest: (u64, u64),
     /// The longest time from healing to leading, in true nanoseconds, and its seed.
     pub slowest: (Time, u64),
     /// How much of the allowed time the tightest schedule used, from 0 to 1.
@@ -61,6 +64,7 @@ impl Summary {
             stores: 0,
             unknowable: 0,
             happenings: 0,
+            busiest: (0, 0),
             slowest: (0, 0),
             tightest: 0.0,
             simulated: 0.0,
@@ -75,6 +79,7 @@ impl Summary {
         self.stores += other.stores;
         self.unknowable += other.unknowable;
         self.happenings += other.happenings;
+        self.busiest = self.busiest.max(other.busiest);
         self.slowest = self.slowest.max(other.slowest);
         self.tightest = self.tightest.max(other.tightest);
         self.simulated += other.simulated;
@@ -139,6 +144,7 @@ fn run_one(batch: Batch<'_>, seed: u64, part: &mut Summary) {
     part.stores += verdict.stores;
     part.unknowable += u64::from(verdict.unknowable > 0);
     part.happenings += verdict.happenings;
+    part.busiest = part.busiest.max((verdict.happenings, seed));
     part.slowest = part.slowest.max((verdict.slowest, seed));
     part.tightest = part.tightest.max(verdict.slowest as f64 / (plan.end() - plan.heal) as f64);
     part.simulated += plan.end() as f64 / 1e9;

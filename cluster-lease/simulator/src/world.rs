@@ -16,6 +16,9 @@ use crate::plan::{Breakage, Plan, SECOND};
 use crate::process::Process;
 use crate::store::{State, Store};
 
+/// More happenings in one schedule are an error of it. The busiest of 100,000 sound ones has a twentieth of this.
+const MOST_HAPPENINGS: u64 = 1_000_000;
+
 /// What is due at some moment.
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
@@ -122,6 +125,10 @@ impl<'a> World<'a> {
         while let Some(Reverse((at, number))) = world.heap.pop() {
             let Some(happening) = world.happenings.remove(&number) else { continue };
             if at > plan.end() || enough(&world.judge) {
+                break;
+            }
+            if happened == MOST_HAPPENINGS {
+                world.report_endless(at);
                 break;
             }
             happened += 1;
@@ -355,6 +362,13 @@ impl<'a> World<'a> {
                 self.led_at[lock as usize] = Some(self.now);
             }
         }
+    }
+
+    fn report_endless(&mut self, at: Time) {
+        let seconds = at as f64 / 1e9;
+        let text =
+            format!("more than {MOST_HAPPENINGS} happenings by {seconds:.3} s, and the schedule goes on");
+        self.judge.report(Invariant::End, at, text);
     }
 
     fn judge_liveness(&mut self) {

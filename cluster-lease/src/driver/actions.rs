@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use router_core::cluster::LockName;
+use router_core::cluster::{LockName, time_of_day_after};
 use tracing::{error, info, warn};
 
 use super::election::{Done, Election};
@@ -146,11 +145,10 @@ impl Election<'_> {
             WaitCause::OtherHistory => {
                 "the store was restored to an older state, in which nothing tells who led since".into()
             }
-            WaitCause::Unsettled => "another member claimed it earlier and did not serve its own wait".into(),
+            WaitCause::Unsettled => self.directory.why_unsettled(lock, self.core.session()),
         };
         self.directory.note_wait(lock, &why);
-        let until = Timestamp::now().checked_add(wait).map(|at| at.strftime("%H:%M:%S UTC").to_string());
-        let until = until.unwrap_or_default();
+        let until = time_of_day_after(wait);
         info!(lock = %name, why, "`{name}` is claimed now and led in {wait:.1?}, at {until}: {why}");
     }
 

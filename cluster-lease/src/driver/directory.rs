@@ -71,9 +71,11 @@ struct Known {
     record: LockRecord,
     /// The name of its holder, as the record has it.
     holder: Option<SmolStr>,
-    /// The number of the term of its holder. After a list it may be that of a later write of the same
-    /// term; nothing but messages depends on it.
+    /// The number of the term of its holder. Until its leader has written it down, it is taken from the version of
+    /// the claim, or after a list from that of a later write; nothing but messages depends on it.
     term: u64,
+    /// Whether its leader has written it down.
+    term_is_said: bool,
     /// Why its holder could claim it, where that was seen.
     why: SmolStr,
 }
@@ -142,7 +144,12 @@ impl Directory {
         // Nor does it say why: what came in between was missed.
         for (id, known) in &mut self.locks {
             match former_locks.get(id).filter(|former| former.is_same_claim(&known.record)) {
-                Some(former) => (known.term, known.why) = (former.term, former.why.clone()),
+                Some(former) => {
+                    known.why = former.why.clone();
+                    if !known.term_is_said {
+                        known.term = former.term;
+                    }
+                }
                 None => known.why = SmolStr::default(),
             }
         }
@@ -216,8 +223,8 @@ impl Directory {
             StoreKey::Lock(name) => {
                 let id = self.id(&name);
                 let record = match record {
-                    Some(StoreRecord::Lock { record, holder }) => {
-                        self.note_lock(id, version, record, holder);
+                    Some(StoreRecord::Lock { record, holder, term }) => {
+                        self.note_lock(id, version, record, holder, term);
                         Some(Record::Lock(record))
                     }
                     _ => {
@@ -281,12 +288,20 @@ impl Directory {
         self.requests.values()
     }
 
-    fn note_lock(&mut self, id: LockId, version: Version, record: LockRecord, holder: Option<SmolStr>) {
+    fn note_lock(
+        &mut self,
+        id: LockId,
+        version: Version,
+        record: LockRecord,
+        holder: Option<SmolStr>,
+        said: Option<u64>,
+    ) {
         let (term, why) = match self.locks.get(&id) {
             Some(known) if known.is_same_claim(&record) => (known.term, known.why.clone()),
             _ => (version.max(record.epoch), self.why_open(id).into()),
         };
-        self.locks.insert(id, Known { record, holder, term, why });
+        let (term, term_is_said) = (said.unwrap_or(term), said.is_some());
+        self.locks.insert(id, Known { record, holder, term, term_is_said, why });
     }
 
     /// The lock is about to be claimed, to be led after a wait.
@@ -325,10 +340,15 @@ impl Directory {
                     Some(known) => record.holder.and_then(|_| known.holder.clone()),
                     None => record.holder.map(|_| self.local.id.clone()),
                 };
+                // The leader knows its number; others write it down only where it has done so.
+                let known = same.filter(|_| record.holder.is_some());
+                let known =
+                    known.filter(|known| known.term_is_said || known.holder == Some(self.local.id.clone()));
+                let term = known.map(|known| known.term);
                 if record.holder.is_some() && same.is_none() {
                     self.note_claim(id, record.claim);
                 }
-                (StoreKey::Lock(self.name(id)?.clone()), StoreRecord::Lock { record, holder })
+                (StoreKey::Lock(self.name(id)?.clone()), StoreRecord::Lock { record, holder, term })
             }
             _ => return None,
         })
@@ -399,6 +419,20 @@ impl Directory {
         }
     }
 
+    /// Whose claim it was that an unsettled record is of, and why it owes a wait. `own`: the session of this member.
+    pub(crate) fn why_unsettled(&self, lock: LockId, own: SessionId) -> String {
+        let holder = self.locks.get(&lock).and_then(|known| known.record.holder);
+        let Some(holder) = holder else {
+            return "a claim on it was given up before its own wait was over".into();
+        };
+        let claimant = match self.sessions.get(&holder) {
+            _ if holder.incarnation == own.incarnation => "this member, in an earlier session,".to_owned(),
+            Some(peer) => peer.member.to_string(),
+            None => "another member".into(),
+        };
+        format!("{claimant} claimed it earlier and did not serve its own wait")
+    }
+
     /// Why this member owes a wait before it leads.
     pub(crate) fn why_wait(&self, lock: LockId) -> &str {
         self.waits.get(&lock).map_or("an earlier leader may still work until then", |(why, _)| why)
@@ -424,7 +458,14 @@ impl Directory {
             return "its record was not written by a member, and the takeover wait is over".into();
         }
         let Some(holder) = known.record.holder else {
-            return if known.record.epoch == 0 { "the lock was free" } else { "it was released" }.into();
+            return match known.record {
+                LockRecord { settled: false, .. } => {
+                    "a claim on it was given up before its wait was over, and the takeover wait is over"
+                }
+                LockRecord { epoch: 0, .. } => "the lock was free",
+                _ => "it was released",
+            }
+            .into();
         };
         match self.sessions.get(&holder) {
             None => "the session of its holder is gone, and the takeover wait is over".into(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use router_core::cluster::time_of_day;
+use router_core::cluster::{Leader, time_of_day_after};
 use tokio::time::Instant;
 
 use super::election::Election;
@@ -11,9 +11,6 @@ use crate::record::LockId;
 
 /// How long after a change all locks are looked at: changes come in flocks, and a look is for people.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
-
-/// A time of day that is further away says no more.
-const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Election<'_> {
     /// Something may have changed that no record of a lock shows: a session, a request, the store.
@@ -52,7 +49,10 @@ impl Election<'_> {
         }
         let own = self.core.holder(lock) == Some(self.core.session());
         match self.directory.leader(lock, self.around.holds.clock.now()).filter(|_| !own) {
-            Some(leader) => publisher.follow(Some(leader), ""),
+            Some(leader) => {
+                let remark = self.remark(lock).map(Into::into);
+                publisher.follow(Some(Leader { why: remark.unwrap_or(leader.why), ..leader }), "");
+            }
             None => {
                 let why = self.why_vacant(lock);
                 publisher.follow(None, &why);
@@ -75,23 +75,26 @@ impl Election<'_> {
         if let Some(trouble) = self.around.complaints.trouble(lock) {
             return trouble;
         }
-        let after = |left: Duration| time_of_day(Instant::now() + left.min(FAR_AWAY));
         match self.core.outlook(lock) {
             Outlook::Waits(left) => {
                 format!(
                     "this member has claimed it and leads at {}: {}",
-                    after(left),
+                    time_of_day_after(left),
                     self.directory.why_wait(lock)
                 )
             }
             Outlook::Claims => "this member claims it, and that is not confirmed yet".into(),
             Outlook::StaysOut(left) => {
-                format!("this member gave it up and leaves it to others until {}", after(left))
+                format!("this member gave it up and leaves it to others until {}", time_of_day_after(left))
             }
             Outlook::Watches if self.core.holder(lock) == Some(self.core.session()) => {
                 "this member gives it up".into()
             }
-            Outlook::Watches => self.directory.why_vacant(lock, now),
+            Outlook::Watches => self.remark(lock).unwrap_or_else(|| self.directory.why_vacant(lock, now)),
         }
+    }
+
+    fn remark(&self, lock: LockId) -> Option<String> {
+        self.around.store.remark(self.directory.name(lock)?)
     }
 }

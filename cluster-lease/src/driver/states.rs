@@ -217,7 +217,11 @@ impl TermStates {
         let write = Write {
             key: StoreKey::Lock(self.place.lock.clone()),
             expect: Precondition::Version(known.version),
-            record: StoreRecord::Lock { record, holder: Some(self.place.holder.clone()) },
+            record: StoreRecord::Lock {
+                record,
+                holder: Some(self.place.holder.clone()),
+                term: Some(self.place.term),
+            },
             states: Some(text),
         };
         match timeout(self.patience, self.place.store.write(write, Attempt::default())).await {

@@ -86,7 +86,7 @@ impl MemoryStore {
     /// Creates the record of a lock as its last holder would have left it: the next member that wants it leads
     /// at once.
     pub fn create_free(&self, lock: &LockName) {
-        let record = StoreRecord::Lock { record: LockRecord::RELEASED, holder: None };
+        let record = StoreRecord::Lock { record: LockRecord::RELEASED, holder: None, term: None };
         let write = Write::new(StoreKey::Lock(lock.clone()), Precondition::Absent, record);
         // If there is one already, that is as good.
         let _ = self.hub.apply(write);

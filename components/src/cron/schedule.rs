@@ -40,6 +40,9 @@ impl Schedule {
     /// What is wrong with either.
     pub fn parse(pattern: &str, time_zone: &str) -> Result<Self, String> {
         let zone = self::time_zone(time_zone)?;
+        if let Some(item) = step_too_long(pattern) {
+            return Err(format!("`{pattern}` has the step `{item}`, which is longer than its range"));
+        }
         let parser = CronParser::builder().seconds(Seconds::Optional).sloppy_ranges(true).build();
         let parsed = parser.parse(&without_wrapped_ranges(pattern));
         let fixed = names_times(pattern);
@@ -110,9 +113,12 @@ pub(super) fn time_zone(name: &str) -> Result<TimeZone, String> {
     }
 }
 
-/// Writes ranges that go past the end of their field, which the parser does not know (`FRI-MON`, `22-4/2`), as lists.
-fn without_wrapped_ranges(pattern: &str) -> String {
-    const FIELDS: [(u32, u32, &[&str]); 6] = [
+/// The least value of a field, the greatest one, and their names.
+type Bounds = (u32, u32, &'static [&'static str]);
+
+/// The fields of a pattern, with their bounds, which the year has not.
+fn fields(pattern: &str) -> impl Iterator<Item = (&str, Option<Bounds>)> {
+    const FIELDS: [Bounds; 6] = [
         (0, 59, &[]),
         (0, 59, &[]),
         (0, 23, &[]),
@@ -120,25 +126,54 @@ fn without_wrapped_ranges(pattern: &str) -> String {
         (1, 12, &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]),
         (0, 6, &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]),
     ];
-    let fields = pattern.split_whitespace().collect::<Vec<_>>();
-    let seconds = usize::from(fields.len() == 5);
-    let written = fields.iter().enumerate().map(|(index, field)| match FIELDS.get(index + seconds) {
-        Some(bounds) => field.split(',').map(|item| unwrapped(item, *bounds)).collect::<Vec<_>>().join(","),
-        None => (*field).to_owned(),
+    let seconds = usize::from(pattern.split_whitespace().count() == 5);
+    let fields = pattern.split_whitespace().enumerate();
+    fields.map(move |(index, field)| (field, FIELDS.get(index + seconds).copied()))
+}
+
+/// Writes ranges that go past the end of their field, which the parser does not know (`FRI-MON`, `22-4/2`), as lists.
+fn without_wrapped_ranges(pattern: &str) -> String {
+    let written = fields(pattern).map(|(field, bounds)| match bounds {
+        Some(bounds) => field.split(',').map(|item| unwrapped(item, bounds)).collect::<Vec<_>>().join(","),
+        None => field.to_owned(),
     });
     written.collect::<Vec<_>>().join(" ")
 }
 
-/// One item of a field, as a list where it is a range from a larger value to a smaller one.
-fn unwrapped(item: &str, (least, most, names): (u32, u32, &[&str])) -> String {
+/// An item whose step leads out of its range at once: `*/70` of minutes would fire each hour.
+fn step_too_long(pattern: &str) -> Option<&str> {
+    let too_long = |item: &str, bounds: Bounds| {
+        let (range, step) = item.split_once('/')?;
+        let step = step.parse::<u32>().ok()?;
+        let all = bounds.1 - bounds.0 + 1;
+        let values = match ends(range, bounds) {
+            Some((first, last)) if first <= last => last - first + 1,
+            Some((first, last)) => all - (first - last) + 1,
+            None => all,
+        };
+        (step > values).then_some(())
+    };
+    fields(pattern).find_map(|(field, bounds)| {
+        let bounds = bounds?;
+        field.split(',').find(|item| too_long(item, bounds).is_some())
+    })
+}
+
+/// The ends of a range, as numbers.
+fn ends(range: &str, (least, most, names): Bounds) -> Option<(u32, u32)> {
     let value = |text: &str| match names.iter().position(|name| name.eq_ignore_ascii_case(text)) {
         Some(index) => u32::try_from(index).ok().map(|index| index + least),
         None => text.parse().ok().filter(|value| (least..=most).contains(value)),
     };
+    range.split_once('-').and_then(|(first, last)| Some((value(first)?, value(last)?)))
+}
+
+/// One item of a field, as a list where it is a range from a larger value to a smaller one.
+fn unwrapped(item: &str, bounds: Bounds) -> String {
+    let (least, most, _) = bounds;
     let (range, step) =
         item.split_once('/').map_or((item, Some(1)), |(range, step)| (range, step.parse().ok()));
-    let ends = range.split_once('-').and_then(|(first, last)| Some((value(first)?, value(last)?)));
-    match (ends, step) {
+    match (ends(range, bounds), step) {
         (Some((first, last)), Some(step @ 1..)) if first > last => {
             let all = (first..=most).chain(least..=last);
             all.step_by(step).map(|value| value.to_string()).collect::<Vec<_>>().join(",")

@@ -282,7 +282,7 @@ impl FileConsumer {
             return Ok(None);
         }
         match pipeline.process(&mut exchange).await {
-            Ok(()) => Ok(Some(true)),
+            Ok(_) => Ok(Some(true)),
             Err(error) if error.is_leadership_lost() => Ok(None),
             Err(_) => Ok(Some(false)),
         }

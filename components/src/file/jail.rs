@@ -1,12 +1,13 @@
 //! [`Jail`]: the starting directory, and how nothing gets out of it.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use router_core::error::BoxError;
+use router_core::failure::{ErrorKind, Failure};
 use rustix::fs::{Access, OFlags};
 
 /// A directory, and the operations in it that follow no symbolic link below it.
@@ -16,7 +17,7 @@ pub(super) struct Jail {
 }
 
 /// A path that cannot lead out of the directory that it is relative to, links apart.
-pub(super) fn relative(name: &str) -> Result<PathBuf, String> {
+pub(super) fn relative(name: &str) -> Result<PathBuf, Failure> {
     let sound = !name.is_empty()
         && !name.ends_with('/')
         && !name.contains('\0')
@@ -24,7 +25,7 @@ pub(super) fn relative(name: &str) -> Result<PathBuf, String> {
     if sound {
         Ok(name.into())
     } else {
-        Err(format!("`{}` is not a name inside of the directory", name.escape_debug()))
+        Err(Failure::data(format!("`{}` is not a name inside of the directory", name.escape_debug())))
     }
 }
 
@@ -56,7 +57,7 @@ impl Jail {
             place.push(part);
             let made = match fs::create_dir(&place) {
                 Ok(()) => sync_directory(&place),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
                 Err(error) => Err(error),
             };
             made.map_err(|error| failure("making the directory", &place, &error))?;
@@ -123,7 +124,8 @@ pub(super) fn sync_directory(of: &Path) -> io::Result<()> {
 
 /// An error that names what was done to which file.
 pub(super) fn failure(doing: &str, path: &Path, error: &io::Error) -> BoxError {
-    format!("{doing} `{}` failed: {error}", path.display()).into()
+    let text = format!("{doing} `{}` failed: {error}", path.display());
+    Failure::new(ErrorKind::of(error), text).into()
 }
 
 #[cfg(test)]

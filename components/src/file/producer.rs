@@ -10,6 +10,7 @@ use bytes::Bytes;
 use router_core::component::Processor;
 use router_core::error::BoxError;
 use router_core::exchange::{Body, Exchange};
+use router_core::failure::Failure;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use tracing::debug;
@@ -32,7 +33,8 @@ impl Processor for FileProducer {
         let relative = jail::relative(&name)?;
         let content: Bytes = match &exchange.message.body {
             Body::Empty if !self.settings.allow_null_body => {
-                return Err("an empty body makes no file, unless `allow_null_body=true`".into());
+                let error = "an empty body makes no file, unless `allow_null_body=true`";
+                return Err(Failure::data(error).into());
             }
             Body::Bytes(bytes) => bytes.clone(),
             other => other.to_string().into(),

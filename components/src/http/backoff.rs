@@ -45,11 +45,19 @@ impl Backoff {
 }
 
 /// What the header `Retry-After` asks for: a number of seconds, or a time.
-pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = text.parse().map(Duration::from_secs).ok();
     let until = || Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default());
     seconds.or_else(until)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a server names a time on this clock; no authority rests on it"
+)]
+pub(super) fn wall_clock() -> SystemTime {
+    SystemTime::now()
 }
 
 #[cfg(test)]

@@ -8,6 +8,10 @@ use bytes::{Bytes, BytesMut};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use router_core::error::BoxError;
+use router_core::failure::{ErrorKind, Failure};
+use smol_str::ToSmolStr;
+
+use super::backoff::{retry_after, wall_clock};
 
 /// What makes one client different from another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -65,14 +69,45 @@ impl ClientSettings {
     }
 }
 
+/// An error of a request, without its URL: there may be a secret in it.
+pub(crate) fn failed(error: reqwest::Error) -> Failure {
+    let kind = match &error {
+        // Nothing was asked for yet.
+        error if error.is_connect() => ErrorKind::Unavailable,
+        error if error.is_timeout() => ErrorKind::Timeout,
+        error if error.is_builder() => ErrorKind::Data,
+        error if error.is_redirect() => ErrorKind::Rejected,
+        // Of the way to the server, or of the connection while it answers.
+        _ => ErrorKind::Unavailable,
+    };
+    Failure::new(kind, error.without_url())
+}
+
+/// The kind of a status that is no success.
+pub(crate) fn kind_of_status(status: u16) -> ErrorKind {
+    match status {
+        // The server does not know the method or the version of HTTP, and will not learn them.
+        501 | 505 => ErrorKind::Rejected,
+        408 | 425 | 429 | 500..600 => ErrorKind::Unavailable,
+        _ => ErrorKind::Rejected,
+    }
+}
+
+/// The failure that a status is which is no success.
+pub(crate) fn refused(response: &Response) -> Failure {
+    let status = response.status();
+    let failure = Failure::new(kind_of_status(status.as_u16()), format!("the answer was {status}"));
+    failure.code(status.as_u16().to_smolstr()).retry_after(retry_after(response.headers(), wall_clock()))
+}
+
 /// The whole body of an answer, if it is not larger than `limit`.
 pub(crate) async fn read_body(response: &mut Response, limit: usize) -> Result<Bytes, BoxError> {
-    let too_large = || BoxError::from(format!("the answer is larger than {limit} bytes"));
+    let too_large = || BoxError::from(Failure::data(format!("the answer is larger than {limit} bytes")));
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
         if body.len() + chunk.len() > limit {
             return Err(too_large());
         }

@@ -65,7 +65,7 @@ impl Batch<'_> {
                 exchange.message.headers.set("http_poll.id", Value::from(&**id));
             }
             match self.pipeline.process(&mut exchange).await {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(error) if error.is_leadership_lost() => return Err(error.into()),
                 Err(_) => return Ok(Err("an exchange failed, and is tried again".into())),
             }

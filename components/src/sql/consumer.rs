@@ -149,7 +149,7 @@ impl SqlConsumer {
         let result = pipeline.process(&mut exchange).await;
         drop(lent);
         let failed = match result {
-            Ok(()) => false,
+            Ok(_) => false,
             Err(error) if error.is_leadership_lost() => return Ok(Consumed::LeadershipLost),
             Err(_) => true,
         };

@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use router_core::error::BoxError;
+use router_core::failure::Failure;
 use router_core::secret::Secret;
 use router_core::value::Value;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 
+use super::failures::classified;
 use super::lexer::Dialect;
 use super::rows::Row;
 use super::statement::{Kind, Statement};
@@ -133,7 +135,8 @@ impl Databases {
         if code.is_some_and(|code| code.starts_with("28")) {
             locked(&self.pools).remove(source);
         }
-        format!("no connection to the database: {error}").into()
+        let text = format!("no connection to the database: {error}");
+        classified(error, text).into()
     }
 }
 
@@ -275,11 +278,15 @@ impl Transaction {
     }
 }
 
-/// The text of an error of the database, which says all: its source would say it again.
+/// The text of an error of the database, which says all: its source would say it again. What else fails are values
+/// that do not fit.
 fn failed(error: BoxError) -> BoxError {
     match error.downcast::<sqlx::Error>() {
-        Ok(error) => format!("the statement failed: {error}").into(),
-        Err(error) => error,
+        Ok(error) => {
+            let text = format!("the statement failed: {error}");
+            classified(&error, text).into()
+        }
+        Err(error) => Failure::data(error).into(),
     }
 }
 

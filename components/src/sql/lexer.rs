@@ -27,7 +27,7 @@ pub(super) enum Token<'a> {
     Escape,
     /// `=`, `<>` and the like.
     Comparison(&'a str),
-    /// Any other character, or `::`, `:=`, `->` and `->>`.
+    /// Any other character, or `::`, `:=`, `->`, `->>`, `||`, `<<` and `>>`.
     Symbol(&'a str),
 }
 
@@ -105,8 +105,9 @@ impl<'a> Lexer<'a> {
             }
             _ => {}
         }
-        if let Some(arrow) = ["->>", "->"].into_iter().find(|arrow| rest.starts_with(arrow)) {
-            return Ok((arrow.len(), Token::Symbol(arrow)));
+        let long = ["->>", "->", "||", "<<", ">>"].into_iter().find(|symbol| rest.starts_with(symbol));
+        if let Some(symbol) = long {
+            return Ok((symbol.len(), Token::Symbol(symbol)));
         }
         let comparison = rest.find(|c| !"<>=!".contains(c)).unwrap_or(rest.len());
         if matches!(&rest[..comparison], "=" | "==" | "<>" | "!=" | "<" | "<=" | ">" | ">=") {

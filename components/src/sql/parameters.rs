@@ -90,7 +90,7 @@ pub(super) fn list(value: &Value) -> Option<&[Json]> {
 
 /// With a null among them, `not in` holds for no row, whatever else there is.
 fn check_nulls(parameter: &Parameter, value: &Value) -> Result<(), BoxError> {
-    let Parameter { name, place, refuses_null } = parameter;
+    let Parameter { name, place, refuses_null, .. } = parameter;
     let null = value.is_null() || list(value).is_some_and(|list| list.iter().any(Json::is_null));
     if null && *refuses_null {
         return Err(

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use router_core::component::Processor;
 use router_core::error::BoxError;
 use router_core::exchange::{Body, Exchange};
+use router_core::failure::Failure;
 use router_core::value::Json;
 
 use super::Settings;
@@ -43,7 +44,8 @@ impl SqlProducer {
     async fn run(&self, exchange: &Exchange) -> Result<Done, BoxError> {
         let Settings { statement, data_source, .. } = &*self.settings;
         let source = Source::Message(&exchange.message);
-        let values = Parameters { term: exchange.term.as_ref(), source }.of(statement)?;
+        let values =
+            Parameters { term: exchange.term.as_ref(), source }.of(statement).map_err(Failure::data)?;
         // Waiting for the connection may have outlived the term.
         let check = || exchange.term.as_ref().map_or(Ok(()), router_core::cluster::Term::check);
         // More than one row is an error for `output_type=one`, whatever their number.
@@ -83,12 +85,15 @@ impl SqlProducer {
             Outcome::Changed(count) => return Ok(Done::Changed(count)),
             Outcome::Rows(rows) => rows,
         };
-        let mut rows = rows.into_iter().map(Row::into_json).collect::<Result<Vec<_>, _>>()?;
+        let rows = rows.into_iter().map(Row::into_json).collect::<Result<Vec<_>, _>>();
+        let mut rows = rows.map_err(Failure::data)?;
         let count = rows.len() as u64;
         let body = match (self.settings.one, count) {
             (false, _) => Json::from(rows).into(),
             (true, 0 | 1) => rows.pop().map_or(Body::Empty, Body::from),
-            (true, _) => return Err("`output_type=one`, but there is more than one row".into()),
+            (true, _) => {
+                return Err(Failure::data("`output_type=one`, but there is more than one row").into());
+            }
         };
         Ok(Done::Yielded { body, count })
     }

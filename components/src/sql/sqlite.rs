@@ -14,6 +14,7 @@ use sqlx::{
     Statement as _, TypeInfo, ValueRef,
 };
 
+use super::affinity::Columns;
 use super::database::{ACQUIRE_TIMEOUT, Outcome};
 use super::parameters::list;
 use super::rows::{Row, check_names, collect, hexadecimal};
@@ -52,10 +53,12 @@ pub(super) async fn run(
 ) -> Result<Outcome, BoxError> {
     let text = statement.text(|index, parameter| placeholder(index + 1, parameter, &values[index]));
     sqlx::raw_sql("select 0 from sqlite_schema limit 0").execute(&mut *connection).await?;
+    let columns = Columns::read(connection, statement, values).await?;
     let prepared = (&mut *connection).prepare(AssertSqlSafe(text).into_sql_str()).await?;
     check_names(prepared.columns().iter().map(Column::name))?;
     let mut query = prepared.query();
     for (parameter, value) in statement.parameters.iter().zip(values) {
+        columns.check(parameter, value)?;
         query = bind(query, parameter, value)?;
     }
     if prepared.columns().is_empty() {
@@ -67,41 +70,13 @@ pub(super) async fn run(
     Ok(Outcome::Rows(rows))
 }
 
-/// What stands in the statement for a parameter.
-///
-/// A text is never equal to a number here, unless it is compared with a column that is declared to have
-/// numbers. One that is written as a number would be is therefore compared as both.
+/// What stands in the statement for a parameter. Without the `+`, the list would count as a column without a type,
+/// and a column of texts would not be compared with its numbers.
 fn placeholder(number: usize, parameter: &Parameter, value: &Value) -> String {
-    let text = match value {
-        Value::Text(text) => text.as_str(),
-        _ => "",
-    };
     match parameter.place {
-        Place::InList if list(value).is_some() => format!("select value from json_each(?{number})"),
-        Place::InList | Place::AmongOthers if is_number(text) => {
-            format!("?{number}, cast(?{number} as numeric)")
-        }
-        Place::Equals(operator) if is_number(text) => {
-            let operator = if operator == "=" { "in" } else { "not in" };
-            format!(" {operator} (?{number}, cast(?{number} as numeric))")
-        }
-        Place::Equals(operator) => format!("{operator} ?{number}"),
-        Place::BesideNumber if reads_as_number(text) => format!("cast(?{number} as numeric)"),
+        Place::InList if list(value).is_some() => format!("select +value from json_each(?{number})"),
         _ => format!("?{number}"),
     }
-}
-
-/// Whether the text is what a number becomes when it is written.
-fn is_number(text: &str) -> bool {
-    let whole = text.parse::<i64>().is_ok_and(|number| number.to_string() == text);
-    whole
-        || text.len() < 16
-            && text.contains('.')
-            && text.parse::<f64>().is_ok_and(|number| number.abs() >= 1e-4 && number.to_string() == text)
-}
-
-fn reads_as_number(text: &str) -> bool {
-    text.trim().parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 type BoundQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
@@ -117,17 +92,13 @@ fn bind<'q>(query: BoundQuery<'q>, parameter: &Parameter, value: &Value) -> Resu
         }
         Value::Float(number) => query.bind(*number),
         Value::Bytes(bytes) => query.bind(bytes.to_vec()),
-        Value::Text(text) if parameter.place == Place::BesideExpression && reads_as_number(text) => {
-            return Err(format!(
-                "`:{name}` is a text, and it is not clear whether a number is meant: write \
-                 `cast(:{name} as numeric)` or `cast(:{name} as text)`"
-            )
-            .into());
-        }
         Value::Text(text) => query.bind(text.to_string()),
         Value::Json(json) => match (json, parameter.place) {
             (Json::Null, _) => query.bind(None::<i64>),
-            (Json::List(list), Place::InList) => query.bind(elements(name, list)?),
+            (Json::List(list), Place::InList) => {
+                list.iter().filter_map(Json::as_number).try_for_each(|number| fits(name, number))?;
+                query.bind(value.to_string())
+            }
             (Json::Number(number), Place::TakesJson) => query.bind(number.to_string()),
             (Json::Number(number), _) => query.bind(float(name, number)?),
             (Json::List(_), place) if place != Place::TakesJson => {
@@ -153,18 +124,12 @@ fn float(name: &str, number: &Number) -> Result<f64, BoxError> {
     })
 }
 
-/// A list as JSON, with the number beside each text that is written as one.
-fn elements(name: &str, list: &[Json]) -> Result<String, BoxError> {
-    let mut all = Vec::new();
-    for item in list {
-        match item {
-            Json::Number(number) if number.as_i64().is_none() => drop(float(name, number)?),
-            Json::Text(text) if is_number(text) => all.extend(Json::parse(text)),
-            _ => {}
-        }
-        all.push(item.clone());
+/// Refuses a number that SQLite cannot keep.
+fn fits(name: &str, number: &Number) -> Result<(), BoxError> {
+    if number.as_i64().is_none() {
+        float(name, number)?;
     }
-    Ok(Json::from(all).to_string())
+    Ok(())
 }
 
 fn row(row: &SqliteRow) -> Row {

@@ -1,8 +1,10 @@
 //! [`Statement`]: SQL with named parameters, read once.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::lexer::{Dialect, Mistake, Token, at, tokens};
+use super::position::{Position, Positions};
 
 /// A statement, cut at its parameters.
 #[derive(Debug, PartialEq)]
@@ -14,6 +16,8 @@ pub(super) struct Statement {
     pub(super) kind: Kind,
     /// The bytes of the texts and names in quotes.
     pub(super) quoted: Vec<Range<usize>>,
+    /// Its words and quoted names, in small letters: the tables are among them.
+    pub(super) names: HashSet<String>,
 }
 
 /// What a statement does, as far as its words tell.
@@ -33,6 +37,8 @@ pub(super) enum Kind {
 pub(super) struct Parameter {
     pub(super) name: String,
     pub(super) place: Place,
+    /// What gives it its type; for `PostgreSQL` always [`Position::Any`], since that knows itself.
+    pub(super) position: Position,
     /// Where a null would make a condition hold for no row: `not in (...)` and `all(...)`.
     pub(super) refuses_null: bool,
 }
@@ -48,14 +54,12 @@ pub(super) enum Place {
     TakesJson,
     /// `:name is null`, from which the database does not see a type.
     NullCheck,
-    /// Behind an operator that is not in the piece before, since a text can need another: `= :name`.
-    Equals(&'static str),
-    /// Beside a number: `:name < 5`.
-    BesideNumber,
-    /// Beside what is neither a column nor a number: `count(*) < :name`.
-    BesideExpression,
     Other,
 }
+
+const SORTS_NOTHING: &str = "a parameter is a value and never the name of a column, so this puts all rows at the \
+                             same place: name the column, or write `order by case :by when 'name' then name end` \
+                             with a cast";
 
 impl Statement {
     /// Finds the parameters: `:name` outside of texts, quoted names, comments, casts and slices.
@@ -79,6 +83,7 @@ impl Statement {
             return Err(at(tokens[0].0.start, tokens[0].0.len(), message));
         }
         let (mut pieces, mut parameters, mut piece, mut copied) = (Vec::new(), Vec::new(), String::new(), 0);
+        let positions = Positions::new(text, &tokens);
         let mut scopes = Scopes::default();
         for (index, (range, token)) in tokens.iter().enumerate() {
             scopes.enter(&words, index);
@@ -88,14 +93,22 @@ impl Statement {
                     copied = range.end;
                 }
                 Token::Parameter(name) => {
-                    let (place, refuses_null) = scopes.place(&words, index, dialect);
-                    let piece_end = match place {
-                        Place::Equals(_) => tokens[index - 1].0.start,
-                        _ => range.start,
+                    if is_word(index.checked_sub(1).and_then(|before| words.get(before)), &["by"]) {
+                        return Err((range.clone(), SORTS_NOTHING.into()));
+                    }
+                    let (place, refuses_null) = scopes.place(&words, index);
+                    let position = match (dialect, place) {
+                        (Dialect::Sqlite, Place::TakesJson) if is_word(words.get(index + 1), &["as"]) => {
+                            Position::Any
+                        }
+                        (Dialect::Postgres, _) | (_, Place::NullCheck) => Position::Any,
+                        (Dialect::Sqlite, _) => {
+                            positions.of(index).map_err(|message| (range.clone(), message))?
+                        }
                     };
-                    piece.push_str(&text[copied..piece_end]);
+                    piece.push_str(&text[copied..range.start]);
                     pieces.push(std::mem::take(&mut piece));
-                    parameters.push(Parameter { name: (*name).to_owned(), place, refuses_null });
+                    parameters.push(Parameter { name: (*name).to_owned(), place, position, refuses_null });
                     copied = range.end;
                 }
                 _ => {}
@@ -103,7 +116,7 @@ impl Statement {
         }
         piece.push_str(&text[copied..end]);
         pieces.push(piece);
-        Ok(Self { pieces, parameters, kind: kind(&words), quoted })
+        Ok(Self { pieces, parameters, kind: kind(&words), quoted, names: positions.names() })
     }
 
     /// The statement with what `placeholder` says in the place of each parameter, counted from 0.
@@ -166,8 +179,6 @@ struct Scopes {
     parentheses: Vec<Parenthesis>,
     /// Behind `not`, up to the next `and` and the like.
     negated: bool,
-    /// Behind `set`, where `=` assigns.
-    assigns: bool,
 }
 
 struct Parenthesis {
@@ -176,7 +187,6 @@ struct Parenthesis {
     refuses_null: bool,
     /// What was before it.
     negated: bool,
-    assigns: bool,
 }
 
 impl Scopes {
@@ -194,13 +204,12 @@ impl Scopes {
                     is_list,
                     refuses_null: negated && !is_word(before, &["exists"]),
                     negated: self.negated,
-                    assigns: self.assigns,
                 });
-                (self.negated, self.assigns) = (false, false);
+                self.negated = false;
             }
             Token::Symbol(")") => {
                 if let Some(closed) = self.parentheses.pop() {
-                    (self.negated, self.assigns) = (closed.negated, closed.assigns);
+                    self.negated = closed.negated;
                 }
             }
             Token::Symbol(",") => self.negated = false,
@@ -213,18 +222,13 @@ impl Scopes {
                 } else if is_word(token, &["and", "or", "where", "on", "when", "then", "else", "having"]) {
                     self.negated = false;
                 }
-                if is_word(token, &["set"]) {
-                    self.assigns = true;
-                } else if is_word(token, &["where", "from", "returning"]) {
-                    self.assigns = false;
-                }
             }
             _ => {}
         }
     }
 
     /// The place of the parameter at `index`, and whether it refuses null.
-    fn place(&self, words: &[Token<'_>], index: usize, dialect: Dialect) -> (Place, bool) {
+    fn place(&self, words: &[Token<'_>], index: usize) -> (Place, bool) {
         let before = |distance: usize| index.checked_sub(distance).and_then(|index| words.get(index));
         let next = words.get(index + 1);
         let inner = self.parentheses.last();
@@ -242,43 +246,7 @@ impl Scopes {
         if is_word(next, &["is"]) && null || is_word(next, &["isnull", "notnull"]) {
             return (Place::NullCheck, false);
         }
-        let place = match dialect {
-            Dialect::Sqlite => self.compared(words, index),
-            Dialect::Postgres => Place::Other,
-        };
-        (place, all)
-    }
-
-    /// How the parameter at `index` is compared, in a dialect that converts for columns alone.
-    fn compared(&self, words: &[Token<'_>], index: usize) -> Place {
-        let before = |distance: usize| index.checked_sub(distance).and_then(|index| words.get(index));
-        let next = words.get(index + 1);
-        if self.assigns {
-            return Place::Other;
-        }
-        let ends = match next {
-            None => true,
-            Some(Token::Word(_)) => !is_word(next, &["collate"]),
-            Some(other) => matches!(other, Token::Symbol(")" | ",")),
-        };
-        let other = match (before(1), next) {
-            (Some(Token::Comparison(operator)), _) if ends => match *operator {
-                "=" | "==" => return Place::Equals("="),
-                "<>" | "!=" => return Place::Equals("<>"),
-                _ => before(2),
-            },
-            (_, Some(Token::Comparison(_))) => match words.get(index + 2) {
-                Some(Token::Word(_)) if is_symbol(words.get(index + 3), "(") => Some(&Token::Symbol(")")),
-                other => other,
-            },
-            (Some(Token::Word(_)), _) if is_word(before(1), &["between"]) && ends => before(2),
-            _ => None,
-        };
-        match other {
-            Some(Token::Number) => Place::BesideNumber,
-            Some(Token::Symbol(")")) => Place::BesideExpression,
-            _ => Place::Other,
-        }
+        (Place::Other, all)
     }
 }
 
@@ -373,33 +341,19 @@ mod tests {
             ("x in (:a)", Place::InList, false),
             ("x NOT IN ( :a )", Place::InList, true),
             ("not x.y in (:a)", Place::InList, true),
-            ("not (x = 1 or f(y) in (:a))", Place::InList, true),
+            ("not (x = 1 or y in (:a))", Place::InList, true),
             ("not done and x in (:a)", Place::InList, false),
             ("x is not null and y in (:a)", Place::InList, false),
             ("x not in (1, :a)", Place::AmongOthers, true),
             ("x in (select y from z where w in (:a))", Place::InList, false),
-            ("x in (select y from z where w = :a)", Place::Equals("="), false),
+            ("x in (select y from z where w = :a)", Place::Other, false),
             ("x in (select value from json_each(:a))", Place::TakesJson, false),
-            ("json_array(:a)", Place::Other, false),
-            ("cast(:a as text)", Place::TakesJson, false),
+            ("x = json_array(:a)", Place::Other, false),
+            ("x = cast(:a as text)", Place::TakesJson, false),
             (":a is not null", Place::NullCheck, false),
-            ("x == :a", Place::Equals("="), false),
-            ("x <> :a collate nocase", Place::Other, false),
-            ("x = :a || 'b'", Place::Other, false),
-            ("x->>'k' = :a", Place::Equals("="), false),
-            ("x -> :a", Place::Other, false),
-            (":a = 5", Place::BesideNumber, false),
-            ("5 < :a", Place::BesideNumber, false),
-            ("count(*) > :a", Place::BesideExpression, false),
-            (":a < length(x)", Place::BesideExpression, false),
-            ("count(*) between :a and 5", Place::BesideExpression, false),
-            ("x < :a", Place::Other, false),
         ] {
             assert_eq!(places(&format!("select 1 from t where {text}")), [(place, refuses_null)], "{text}");
         }
-        let update = "update t set a = :a, b = (select c = :b), d = case when e then :d end where f = :f";
-        let places = places(update).into_iter().map(|(place, _)| place).collect::<Vec<_>>();
-        assert_eq!(places, [Place::Other, Place::Equals("="), Place::Other, Place::Equals("=")]);
     }
 
     #[test]

@@ -5,10 +5,12 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Request, StatusCode, Url};
 use router_core::error::{BoxError, Chain};
+use router_core::failure::{ErrorKind, Failure};
 use router_core::secret::Secret;
 use router_core::value::Json;
+use smol_str::ToSmolStr;
 
-use crate::http::{ClientSettings, Clients, USER_AGENT, read_body};
+use crate::http::{ClientSettings, Clients, USER_AGENT, failed, kind_of_status, read_body};
 
 /// More than a hundred updates of any kind.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
@@ -28,13 +30,20 @@ pub(super) enum CallError {
     #[error("Telegram answered {code}: {description}")]
     Refused { code: u16, description: String, retry_after: Option<Duration> },
     /// Something else is in the way.
-    #[error("{0}")]
-    Failed(String),
+    #[error("{1}")]
+    Failed(ErrorKind, String),
 }
 
 impl CallError {
-    fn failed(error: &(impl std::fmt::Display + ?Sized)) -> Self {
-        Self::Failed(error.to_string())
+    /// For the error handler of a route.
+    pub(super) fn into_failure(self) -> Failure {
+        match self {
+            Self::Refused { code, .. } => {
+                let pause = self.retry_after();
+                Failure::new(kind_of_status(code), self).code(code.to_smolstr()).retry_after(pause)
+            }
+            Self::Failed(kind, _) => Failure::new(kind, self),
+        }
     }
 
     /// How long Telegram asks to wait.
@@ -90,7 +99,7 @@ impl Bot {
         parameters: &Json,
         timeout: Duration,
     ) -> Result<Json, CallError> {
-        let token = self.token().map_err(|error| CallError::failed(&error))?;
+        let token = self.token().map_err(|error| CallError::Failed(ErrorKind::Other, error.to_string()))?;
         // Whatever a server or proxy writes into its answer: not this. The number in front is no secret, and
         // what comes between may be encoded.
         let key = token.split_once(':').map_or(&*token, |(_, key)| key);
@@ -98,12 +107,18 @@ impl Bot {
         let conversation = self.converse(&token, method, parameters);
         let result = match tokio::time::timeout(timeout, conversation).await {
             Ok(result) => result,
-            Err(_) => return Err(CallError::Failed(format!("there was no answer within {timeout:?}"))),
+            Err(_) => {
+                let text = format!("there was no answer within {timeout:?}");
+                return Err(CallError::Failed(ErrorKind::Timeout, text));
+            }
         };
-        let (status, answer) =
-            result.map_err(|error| CallError::Failed(redact(&Chain(&*error).to_string())))?;
+        let (status, answer) = result.map_err(|error| {
+            CallError::Failed(ErrorKind::of(&*error), redact(&Chain(&*error).to_string()))
+        })?;
         let Ok(answer) = Json::parse(&answer) else {
-            return Err(CallError::Failed(format!("the answer {status} was not one of Telegram")));
+            // Of a proxy in between, most likely.
+            let kind = kind_of_status(status.as_u16());
+            return Err(CallError::Failed(kind, format!("the answer {status} was not one of Telegram")));
         };
         if answer["ok"] == Json::Boolean(true) {
             return Ok(answer["result"].clone());
@@ -128,7 +143,7 @@ impl Bot {
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         *request.body_mut() = Some(parameters.to_string().into());
         let client = self.clients.get(&self.client)?;
-        let mut response = client.execute(request).await.map_err(reqwest::Error::without_url)?;
+        let mut response = client.execute(request).await.map_err(failed)?;
         let body = read_body(&mut response, MAX_ANSWER_BYTES).await?;
         Ok((response.status(), body))
     }

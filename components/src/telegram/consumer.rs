@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use router_core::component::Consumer;
 use router_core::error::BoxError;
 use router_core::exchange::Exchange;
+use router_core::failure::ErrorKind;
 use router_core::metrics::Counter;
 use router_core::pipeline::Pipeline;
 use router_core::state::{RouteState, StateError};
@@ -190,11 +191,14 @@ impl<'a> Session<'a> {
                         "the answer to a poll has the update id {}, which cannot be acknowledged",
                         i64::MAX
                     );
-                    return Err(CallError::Failed(why));
+                    return Err(CallError::Failed(ErrorKind::Data, why));
                 }
                 Ok(updates.to_vec())
             }
-            _ => Err(CallError::Failed("the answer to a poll is no list of updates".into())),
+            _ => {
+                let why = "the answer to a poll is no list of updates".into();
+                Err(CallError::Failed(ErrorKind::Data, why))
+            }
         }
     }
 
@@ -211,7 +215,7 @@ impl<'a> Session<'a> {
                 info!(route, "route `{route}`: the ids of Telegram's updates start again, at {id}");
             }
             match self.pipeline.process(&mut self.exchange(id, update)).await {
-                Ok(()) => {}
+                Ok(_) => {}
                 Err(error) if error.is_leadership_lost() => return Err(error.into()),
                 Err(_) => {
                     let (route, pause) = (self.pipeline.route_id(), self.pauses.next(None));

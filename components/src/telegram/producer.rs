@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use router_core::component::Processor;
 use router_core::error::BoxError;
 use router_core::exchange::{Body, Exchange};
+use router_core::failure::Failure;
 use router_core::value::{Json, Object};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
@@ -40,7 +41,7 @@ impl Sender {
         let header = |name: &str| exchange.message.headers.get(name).map(ToString::to_string);
         let method = header("telegram.method").unwrap_or_else(|| "sendMessage".into());
         if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err("the header `telegram.method` is no name of a method".into());
+            return Err(Failure::data("the header `telegram.method` is no name of a method").into());
         }
         let text = |text: String| Object::from_iter([("text", text)]);
         let mut parameters = match &exchange.message.body {
@@ -48,18 +49,16 @@ impl Sender {
             body if method == "sendMessage" => text(body.to_string()),
             Body::Empty => Object::default(),
             _ => {
-                return Err(
-                    format!("the body for `{method}` is to be a JSON object with its parameters").into()
-                );
+                let error = format!("the body for `{method}` is to be a JSON object with its parameters");
+                return Err(Failure::data(error).into());
             }
         };
         if parameters.get("chat_id").is_none_or(Json::is_null) {
             match self.chat_id.clone().or_else(|| header("telegram.chat_id")) {
                 Some(chat) => drop(parameters.insert("chat_id", chat)),
                 None if method == "sendMessage" => {
-                    return Err(
-                        "there is no chat: set the option `chat_id` or the header `telegram.chat_id`".into(),
-                    );
+                    let error = "there is no chat: set the option `chat_id` or the header `telegram.chat_id`";
+                    return Err(Failure::data(error).into());
                 }
                 None => {}
             }
@@ -108,7 +107,7 @@ impl Processor for Sender {
                     warn!("Telegram asks for a pause of {pause:?} before `{method}`");
                     sleep(pause).await;
                 }
-                None => return Err(error.into()),
+                None => return Err(error.into_failure().into()),
             }
         };
         if let Some(id) = result["message_id"].as_i64() {

@@ -43,9 +43,9 @@ async fn a_table_that_is_changed_does_not_break_the_statements_that_were_prepare
         database.router.producer(database.uri("select 1 as a")).unwrap();
         let other = Database::at(database.source.clone(), None);
         other.run(&change("alter column state type int using state::int"), ()).await.unwrap();
-        assert_eq!(run(&read, json!(5)).await, r#"[{"id":1,"more":null,"state":5}]"#);
+        assert_eq!(run(&read, json!(5)).await, r#"[{"id":1,"state":5,"more":null}]"#);
         run(&write, json!(6)).await;
-        assert_eq!(run(&read, json!(6)).await, r#"[{"id":1,"more":null,"state":6}]"#);
+        assert_eq!(run(&read, json!(6)).await, r#"[{"id":1,"state":6,"more":null}]"#);
     }
 }
 

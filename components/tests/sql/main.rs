@@ -12,7 +12,9 @@ mod support;
 
 mod consumer;
 mod field;
+mod kinds;
 mod lists;
 mod login;
 mod statements;
+mod types;
 mod values;

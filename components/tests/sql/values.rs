@@ -224,53 +224,6 @@ async fn a_parameter_of_postgres_arrives_whole_or_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_text_is_compared_with_a_number_of_sqlite_as_one() {
-    let database = Database::sqlite();
-    database.run("create table x (free, number integer, name text)", ()).await.unwrap();
-    database.run("insert into x values (5, 5, '5'), ('5', 6, '05'), (7, 7, '1.50')", ()).await.unwrap();
-    let count = async |condition: &str, value: Value| {
-        let statement = format!("select count(*) as n from x where {condition}");
-        let done = database.run(&statement, json!({ "n": value })).await;
-        done.map(|done| done.message.body.json::<serde_json::Value>().unwrap()[0]["n"].as_i64().unwrap())
-            .map_err(|error| error.to_string())
-    };
-    for (condition, value, expected) in [
-        (":n = 5", json!("5"), 3),
-        ("5 = :n", json!("5"), 3),
-        ("5 <> :n", json!("5"), 0),
-        ("4 < :n", json!(" 5"), 3),
-        ("free = :n", json!("5"), 2),
-        ("free <> :n", json!("5"), 1),
-        ("free not in (:n)", json!(["5"]), 1),
-        ("free in (8, :n)", json!("7"), 1),
-        ("number = :n", json!("5"), 1),
-        ("number > :n", json!("5"), 2),
-        // Texts stay texts.
-        ("name = :n", json!("5"), 1),
-        ("name = :n", json!("05"), 1),
-        ("name = :n", json!("1.5"), 0),
-        ("name in (:n)", json!(["5", "1.50"]), 2),
-        ("lower(name) = :n", json!("05"), 1),
-        ("lower(name) = :n", json!("5"), 1),
-        ("length(name) = :n", json!("2"), 1),
-        ("length(name) > cast(:n as integer)", json!("1"), 2),
-        ("lower(name) < cast(:n as text)", json!("1.50"), 1),
-        ("lower(name) > :n", json!("x"), 0),
-    ] {
-        assert_eq!(count(condition, value.clone()).await, Ok(expected), "{condition} {value}");
-    }
-    for condition in ["length(name) > :n", ":n <= length(name)", "length(name) between :n and 5"] {
-        let error = count(condition, json!("1")).await.unwrap_err();
-        assert!(error.contains("write `cast(:n as numeric)` or"), "{condition}: {error}");
-    }
-    // What is assigned is not compared.
-    database.run("update x set free = :n, name = :n where number = :n", json!({ "n": "5" })).await.unwrap();
-    let kinds =
-        database.rows("select typeof(free) as free, typeof(name) as name from x where number = 5").await;
-    assert_eq!(kinds, json!([{ "free": "text", "name": "text" }]));
-}
-
-#[tokio::test]
 async fn values_of_sqlite_are_whole_or_an_error() {
     let database = Database::sqlite();
     database.run("create table x (flag boolean, number integer)", ()).await.unwrap();

@@ -8,14 +8,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use backon::BackoffBuilder;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
 use super::{
     ClusterError, ClusterService, ClusterView, Leader, Leadership, LeadershipPublisher, LockName, Look,
-    Member, Participation, TermControl, time_of_day,
+    Member, Participation, TermControl, time_of_day_after,
 };
 use crate::error::Chain;
 use crate::panic::{Panicked, contain_panic};
@@ -94,9 +93,6 @@ pub struct Asked {
     /// To give up whatever it leads, and to take nothing.
     pub drained: bool,
 }
-
-/// A time of day that is further away says no more.
-const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// How long an election waits after a panic.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
@@ -355,7 +351,7 @@ impl<A: Arbiter> Candidate<A> {
             StayOut::For(duration) => {
                 self.publisher.explain(&format!(
                     "this member resigned and leaves the lock to others until {}",
-                    time_of_day(Instant::now() + duration.min(FAR_AWAY))
+                    time_of_day_after(duration)
                 ));
                 return tokio::time::sleep(duration).await;
             }

@@ -29,7 +29,7 @@ pub use arbitrated::{Arbiter, ArbitratedCluster, Asked, Granted, Revoked};
 pub use memory::MemoryCluster;
 pub use operator::{Handover, Operator, OperatorError, the_one_meant};
 pub use term::{Authority, LeaderScope, Look, Term, TermControl, TermEnd, Work};
-pub use vacancy::{Vacancy, time_of_day};
+pub use vacancy::{Vacancy, time_of_day, time_of_day_after};
 pub use view::{ClusterView, LeadershipPublisher, Participation};
 
 /// One member's access to a cluster.

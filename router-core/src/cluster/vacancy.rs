@@ -96,6 +96,15 @@ async fn vacancy_ended(leadership: &mut watch::Receiver<Leadership>) -> Result<(
     Ok(())
 }
 
+/// A time of day that is further away says no more.
+const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The wall clock's time after a wait, as [`time_of_day`]. A wait of more than a year counts as one.
+#[must_use]
+pub fn time_of_day_after(wait: Duration) -> String {
+    time_of_day(Instant::now() + wait.min(FAR_AWAY))
+}
+
 /// The wall clock's time of a moment, for people: `2026-11-29T14:03:12Z`.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "a time for people to read; no authority rests on it")]

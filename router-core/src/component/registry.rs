@@ -15,6 +15,8 @@ pub struct Registry {
     components: BTreeMap<&'static str, Arc<dyn Component>>,
     /// How to get components that exist and are not here, by scheme.
     missing: BTreeMap<&'static str, String>,
+    /// What there is instead of components of other programs, by scheme.
+    foreign: BTreeMap<&'static str, &'static str>,
     processors: BTreeMap<String, Arc<dyn Processor>>,
 }
 
@@ -28,6 +30,11 @@ impl Registry {
     /// component that is added under the same scheme is used.
     pub fn add_missing(&mut self, scheme: &'static str, remedy: impl Into<String>) {
         self.missing.insert(scheme, remedy.into());
+    }
+
+    /// Names a component that authors know from another program: an error about its scheme says `instead`.
+    pub fn add_foreign(&mut self, scheme: &'static str, instead: &'static str) {
+        self.foreign.insert(scheme, instead);
     }
 
     /// How to get a component that is not part of this program.
@@ -53,12 +60,14 @@ impl Registry {
             return Err(uri.error_in_scheme(message).help(remedy));
         }
         self.components.get(scheme).map(|component| &**component).ok_or_else(|| {
-            uri.error_in_scheme(format!("unknown component `{scheme}`"))
-                .suggest(scheme, self.components.keys().copied())
-                .help(format!(
-                    "known here: {}",
-                    self.components.keys().copied().collect::<Vec<_>>().join(", ")
-                ))
+            let error = uri.error_in_scheme(format!("unknown component `{scheme}`"));
+            if let Some(instead) = self.foreign.get(scheme) {
+                return error.help(*instead);
+            }
+            error.suggest(scheme, self.components.keys().copied()).help(format!(
+                "known here: {}",
+                self.components.keys().copied().collect::<Vec<_>>().join(", ")
+            ))
         })
     }
 

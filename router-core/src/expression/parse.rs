@@ -4,14 +4,14 @@ use std::ops::Range;
 
 use smol_str::SmolStr;
 
-use super::{Comparison, Expression, Operator, Part, Predicate, Variable};
+use super::{Comparison, ExceptionField, Expression, Operator, Part, Predicate, Variable};
 use crate::error::{ConfigError, ConfigErrors};
 use crate::source::SourceText;
 use crate::value::{Number, NumberError, Value};
 
 /// The names of all placeholders, for suggestions.
-const PLACEHOLDERS: [&str; 8] =
-    ["body", "header", "property", "exchange_id", "route_id", "lock", "term", "node"];
+const PLACEHOLDERS: [&str; 9] =
+    ["body", "header", "property", "exchange_id", "route_id", "lock", "term", "node", "exception"];
 
 pub(super) fn expression(source: &SourceText) -> Result<Expression, ConfigErrors> {
     let mut errors = ConfigErrors::default();
@@ -105,13 +105,31 @@ pub(crate) fn variable(source: &SourceText, range: Range<usize>) -> Result<Varia
         ("lock", None) => Variable::Lock,
         ("term", None) => Variable::Term,
         ("node", None) => Variable::Node,
+        ("exception", field) => Variable::Exception(exception_field(source, range, field.unwrap_or(""))?),
         _ => {
             let message = format!("unknown placeholder `{name}`");
             return Err(ConfigError::at(source, range.start + 2..range.end - 1, message)
                 .suggest(head, PLACEHOLDERS)
-                .help("placeholders are body, body.FIELD, header.NAME, property.NAME, exchange_id, route_id, lock, term and node"));
+                .help("placeholders are body, body.FIELD, header.NAME, property.NAME, exchange_id, route_id, lock, term, node and exception.FIELD"));
         }
     })
+}
+
+fn exception_field(
+    source: &SourceText,
+    range: Range<usize>,
+    written: &str,
+) -> Result<ExceptionField, ConfigError> {
+    if let Some((_, field)) = ExceptionField::ALL.iter().find(|(name, _)| *name == written) {
+        return Ok(*field);
+    }
+    let names = || ExceptionField::ALL.iter().map(|(name, _)| *name);
+    let message = match written {
+        "" => "`exception` needs a field".into(),
+        _ => format!("an exception has no `{written}`"),
+    };
+    let error = ConfigError::at(source, range.start + 2..range.end - 1, message).suggest(written, names());
+    Err(error.help(format!("it has {}", names().collect::<Vec<_>>().join(", "))))
 }
 
 struct Parser<'a> {

@@ -48,7 +48,7 @@ pub(crate) static EXCHANGES: Metric = Metric {
     name: "bactrian_exchanges_total",
     kind: MetricKind::Counter,
     labels: &["route", "outcome"],
-    summary: "exchanges that have ended: `completed`, `dead_letter`, `failed`, `leadership_lost` (refused or \
+    summary: "exchanges that have ended: `completed`, `filtered`, `stopped`, `dead_lettered`, `failed`, `leadership_lost` (refused or \
               ended because the term was over) or `aborted` (dropped on the way)",
 };
 

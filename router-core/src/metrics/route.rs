@@ -3,13 +3,15 @@
 use std::time::Instant;
 
 use super::{Counter, EXCHANGE_SECONDS, EXCHANGES, Gauge, Histogram, IN_FLIGHT};
-use crate::outcome::{Done, RouteError};
+use crate::outcome::{Outcome, RouteError};
 
 /// What is measured of one route. Asked of the recorder once, because that takes longer than many an
 /// exchange.
 pub(crate) struct RouteMetrics {
     completed: Counter,
-    dead_letter: Counter,
+    filtered: Counter,
+    stopped: Counter,
+    dead_lettered: Counter,
     failed: Counter,
     leadership_lost: Counter,
     aborted: Counter,
@@ -28,14 +30,21 @@ impl RouteMetrics {
     pub(crate) fn new(route: &str) -> Self {
         let outcome = |outcome| EXCHANGES.counter(&[route, outcome]);
         Self {
-            completed: outcome("completed"),
-            dead_letter: outcome("dead_letter"),
+            completed: outcome(Outcome::Completed.name()),
+            filtered: outcome(Outcome::Filtered.name()),
+            stopped: outcome(Outcome::Stopped.name()),
+            dead_lettered: outcome(Outcome::DeadLettered.name()),
             failed: outcome("failed"),
             leadership_lost: outcome("leadership_lost"),
             aborted: outcome("aborted"),
             in_flight: IN_FLIGHT.gauge(&[route]),
             seconds: EXCHANGE_SECONDS.histogram(&[route]),
         }
+    }
+
+    /// Counts exchanges that never began.
+    pub(crate) fn abandon(&self, count: u64) {
+        self.aborted.increment(count);
     }
 
     pub(crate) fn begin(&self) -> Journey<'_> {
@@ -45,10 +54,12 @@ impl RouteMetrics {
 }
 
 impl Journey<'_> {
-    pub(crate) fn end(&mut self, result: &Result<Done, RouteError>) {
+    pub(crate) fn end(&mut self, result: &Result<Outcome, RouteError>) {
         self.end = match result {
-            Ok(Done::Completed | Done::Filtered | Done::Stopped) => &self.metrics.completed,
-            Ok(Done::DeadLetter) => &self.metrics.dead_letter,
+            Ok(Outcome::Completed) => &self.metrics.completed,
+            Ok(Outcome::Filtered) => &self.metrics.filtered,
+            Ok(Outcome::Stopped) => &self.metrics.stopped,
+            Ok(Outcome::DeadLettered) => &self.metrics.dead_lettered,
             Err(error) if error.is_leadership_lost() => &self.metrics.leadership_lost,
             Err(_) => &self.metrics.failed,
         };

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::Runner;
 use crate::exchange::Exchange;
 use crate::expression::Scope;
-use crate::outcome::{Cause, Done};
+use crate::outcome::{Cause, Outcome};
 use crate::processor::Processor;
 
 /// What a compiled step does. Closed for good: steps are added in `steps/`, not here.
@@ -61,16 +61,16 @@ pub(crate) enum Flow<'a> {
     /// The step behind the block that it is in.
     LeaveBlock,
     /// Nothing: the exchange has ended.
-    End(Done),
+    End(Outcome),
 }
 
 #[cfg_attr(not(test), allow(dead_code, reason = "not every kind of step has been written"))]
 impl Flow<'_> {
     /// What comes after a block that was run on the exchange of the step itself.
-    pub(crate) fn after(block: Done) -> Self {
+    pub(crate) fn after(block: Outcome) -> Self {
         match block {
-            Done::Completed | Done::Filtered => Self::Next,
-            end @ (Done::Stopped | Done::DeadLetter) => Self::End(end),
+            Outcome::Completed | Outcome::Filtered => Self::Next,
+            end @ (Outcome::Stopped | Outcome::DeadLettered) => Self::End(end),
         }
     }
 }

@@ -15,9 +15,10 @@ use crate::error::Chain;
 use crate::error_handler::ErrorHandler;
 use crate::exchange::Exchange;
 use crate::expression::Scope;
+use crate::failure::Failure;
 use crate::flight::{Dropped, Flight};
 use crate::metrics::{self, RouteMetrics};
-use crate::outcome::{Cause, Done, RouteError, failure};
+use crate::outcome::{Cause, Outcome, RouteError, StepError, failure};
 use crate::panic::{Panicked, contain_panic, panic_message};
 use crate::state::MemoryState;
 
@@ -48,7 +49,7 @@ enum Reached<'a> {
     /// A step that failed.
     Failed(&'a Step, Cause),
     /// The end.
-    End(Done),
+    End(Outcome),
 }
 
 impl Program {
@@ -90,7 +91,7 @@ impl Program {
         block: &Block,
         exchange: &mut Exchange,
         pipeline: &Pipeline,
-    ) -> Result<Done, RouteError> {
+    ) -> Result<Outcome, RouteError> {
         // Set while a block of the present step is on its way with this exchange, and tells of it if it is dropped.
         let inside = AtomicBool::new(false);
         let mut flight = Flight::new(&self.route_id, &self.dropped, exchange.id, pipeline.term(), &inside);
@@ -132,7 +133,7 @@ impl Program {
                     Err(cause) => return Reached::Failed(step, cause),
                 }
             }
-            Reached::End(Done::Completed)
+            Reached::End(Outcome::Completed)
         }));
         match (reached, present) {
             (Ok(reached), _) => reached,
@@ -158,46 +159,51 @@ impl Program {
                     Err(cause) => cause,
                 },
             };
-            match self.error_handler.delay_before_retry(&cause, redeliveries) {
+            let failure = match cause {
+                Cause::Failed(failure) => failure,
+                // A step of a block has failed: it was tried again and handled there.
+                Cause::Ended(error) => return Err(*error),
+            };
+            // Boxed, because they are large and rare.
+            match self.error_handler.delay_before_retry(&failure, redeliveries) {
                 Some(delay) => {
                     redeliveries += 1;
-                    tokio::time::sleep(delay).await;
+                    Box::pin(exchange.pause(delay)).await;
                 }
-                // Boxed, because it is large and rare.
-                None => return Box::pin(self.give_up(step, cause, exchange)).await.map(Flow::End),
+                None => return Box::pin(self.give_up(step, failure, exchange)).await.map(Flow::End),
             }
         }
     }
 
-    async fn give_up(&self, step: &Step, cause: Cause, exchange: &mut Exchange) -> Result<Done, RouteError> {
-        let error = match cause {
-            // A step of a block has failed: all of this was done there.
-            Cause::Ended(error) => return Err(*error),
-            // A route that was called through `direct:` has named the place and logged it already.
-            Cause::Failed(error) if error.is::<RouteError>() => {
-                error.downcast().map_or_else(|_| unreachable!("just checked"), |error| *error)
-            }
-            cause => {
-                let error =
-                    RouteError { route_id: self.route_id.clone(), step: step.place.to_string(), cause };
-                if !error.is_leadership_lost() {
-                    let parent = exchange.parent_id.map(display);
-                    error!(route = %self.route_id, exchange = %exchange.id, parent, "{}", Chain(&error));
-                }
-                error
-            }
-        };
+    async fn give_up(
+        &self,
+        step: &Step,
+        failure: Box<Failure>,
+        exchange: &mut Exchange,
+    ) -> Result<Outcome, RouteError> {
+        // A route that was called through `direct:` has named the place and logged it already.
+        let is_logged = failure.error.is::<RouteError>();
+        let error = RouteError::of(&self.route_id, StepError::new(&*step.place, failure));
+        if !is_logged && !error.is_leadership_lost() {
+            self.log_error(&error, exchange);
+        }
         let dead_letter = contain_panic(self.error_handler.send_dead_letter(&error, exchange)).await;
         match dead_letter {
-            Ok(true) => Ok(Done::DeadLetter),
+            Ok(true) => Ok(Outcome::DeadLettered),
             Ok(false) => Err(error),
-            Err(cause) => {
-                let step = String::from("the dead letter endpoint");
-                let error = RouteError { route_id: self.route_id.clone(), step, cause };
-                error!(route = %self.route_id, exchange = %exchange.id, "{}", Chain(&error));
+            Err(failure) => {
+                let error = StepError::new("the dead letter endpoint", failure);
+                let error = RouteError::of(&self.route_id, error);
+                self.log_error(&error, exchange);
                 Err(error)
             }
         }
+    }
+
+    pub(super) fn log_error(&self, error: &RouteError, exchange: &Exchange) {
+        let (route, kind) = (&self.route_id, error.kind());
+        let parent = exchange.parent_id.map(display);
+        error!(%route, exchange = %exchange.id, parent, %kind, "{}", Chain(error));
     }
 
     async fn execute<'a>(
@@ -209,7 +215,7 @@ impl Program {
         match &step.action {
             Action::Inline(inline) => inline.run(exchange, self.scope()),
             Action::Send(processor) => {
-                exchange.check_terms().map_err(Cause::LeadershipLost)?;
+                exchange.check_terms()?;
                 processor.process(exchange).await.map_err(failure)?;
                 Ok(Flow::Next)
             }
@@ -219,7 +225,7 @@ impl Program {
 }
 
 /// Goes where a step said; the result is the end of the exchange, or of the outermost block.
-fn follow<'a>(flow: Flow<'a>, blocks: &mut Blocks<'a>) -> Option<Done> {
+fn follow<'a>(flow: Flow<'a>, blocks: &mut Blocks<'a>) -> Option<Outcome> {
     match flow {
         Flow::Next => None,
         Flow::Enter(block) => {
@@ -228,7 +234,7 @@ fn follow<'a>(flow: Flow<'a>, blocks: &mut Blocks<'a>) -> Option<Done> {
         }
         Flow::LeaveBlock => {
             blocks.pop();
-            blocks.is_empty().then_some(Done::Filtered)
+            blocks.is_empty().then_some(Outcome::Filtered)
         }
         Flow::End(end) => Some(end),
     }

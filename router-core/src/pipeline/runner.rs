@@ -8,7 +8,7 @@ use super::{Block, Pipeline};
 use crate::cluster::LeadershipLost;
 use crate::exchange::{Exchange, ExchangeId};
 use crate::expression::Scope;
-use crate::outcome::{Cause, Done};
+use crate::outcome::{Cause, Outcome};
 use crate::state::{RouteState, StateSlot, StepState};
 
 /// The one handle of a step that owns blocks, for one exchange that is in it.
@@ -28,7 +28,7 @@ impl<'a> Runner<'a> {
     ///
     /// # Errors
     /// When a step of the block failed, and the error handler did not help: for the step to return.
-    pub(crate) async fn block(&self, block: &Block, exchange: &mut Exchange) -> Result<Done, Cause> {
+    pub(crate) async fn block(&self, block: &Block, exchange: &mut Exchange) -> Result<Outcome, Cause> {
         let is_own = exchange.id == self.exchange;
         self.inside.store(is_own, Ordering::Relaxed);
         let result = self.pipeline.program.run(block, exchange, self.pipeline).await;

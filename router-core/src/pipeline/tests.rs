@@ -15,7 +15,7 @@ use crate::error::{BoxError, ConfigErrors};
 use crate::error_handler::ErrorHandlerDefinition;
 use crate::exchange::Exchange;
 use crate::options::{ComponentDescription, PathKind, path};
-use crate::outcome::{Cause, Done, failure};
+use crate::outcome::{Cause, Outcome, failure};
 use crate::pipeline::Pipeline;
 use crate::router::{RouterBuilder, Shutdown};
 use crate::source::SourceText;
@@ -69,7 +69,7 @@ impl ScopeStep for Fork {
 #[async_trait]
 impl ScopeStep for Detach {
     async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow<'static>, Cause> {
-        runner.detach(Arc::clone(&self.0), exchange.fork()).map_err(Cause::LeadershipLost)?;
+        runner.detach(Arc::clone(&self.0), exchange.fork())?;
         Ok(Flow::Next)
     }
 }
@@ -78,9 +78,9 @@ impl ScopeStep for Detach {
 impl ScopeStep for Counted {
     async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow<'static>, Cause> {
         let state = runner.state(&self.1, None);
-        let before = state.load().await.map_err(|error| failure(error.into()))?;
+        let before = state.load().await.map_err(failure)?;
         let count = before.and_then(|count| count.as_u64()).unwrap_or_default() + 1;
-        state.store(count.into()).await.map_err(|error| failure(error.into()))?;
+        state.store(count.into()).await.map_err(failure)?;
         exchange.properties.set("count", count);
         runner.block(&self.0, exchange).await.map(Flow::after)
     }
@@ -104,7 +104,7 @@ async fn a_block_on_a_fork_ends_the_fork_alone() {
     for (last, end) in [("false", "Filtered"), ("true", "Stopped")] {
         let fork = step(&FORK, None, |steps| steps.set_header("inside", "yes").filter(last).stop());
         let (exchange, result) = run(|route| route.step(fork).set_header("behind", "yes")).await;
-        assert!(matches!(result, Ok(Done::Completed)));
+        assert!(matches!(result, Ok(Outcome::Completed)));
         assert_eq!((header(&exchange, "inside"), header(&exchange, "behind")), ("yes".into(), "yes".into()));
         assert_eq!(exchange.properties.get("fork").unwrap().to_string(), end);
     }

@@ -1,7 +1,6 @@
 //! [`Compiler`]: one run over the steps of one route. It goes on after an error, to find the others too.
 
 use std::cell::RefCell;
-use std::ops::Range;
 use std::sync::Arc;
 
 use smol_str::SmolStr;
@@ -24,6 +23,8 @@ pub(crate) struct Compiler<'a> {
     pub(crate) route_id: SmolStr,
     /// Whether the author has named the route.
     pub(crate) is_named: bool,
+    /// Whether the exchanges of the route have a term.
+    pub(crate) under_term: bool,
     pub(crate) errors: ConfigErrors,
     pub(crate) warnings: RefCell<ConfigErrors>,
     calls: Vec<LocalCall>,
@@ -59,6 +60,7 @@ impl<'a> Compiler<'a> {
             surroundings,
             route_id,
             is_named,
+            under_term: false,
             errors: ConfigErrors::default(),
             warnings: RefCell::default(),
             calls: Vec::new(),
@@ -151,7 +153,7 @@ impl<'a> Compiler<'a> {
         let (endpoint, processor) =
             self.errors.collect(self.surroundings.context(&self.warnings).sink(&uri))?;
         if let Some(address) = endpoint.local_address() {
-            let kind = if endpoint.is_synchronous() { kind } else { CallKind::Queued };
+            let kind = if endpoint.is_synchronous(self.under_term) { kind } else { CallKind::Queued };
             self.calls.push(LocalCall { address: address.into(), uri, kind });
         }
         Some(processor)
@@ -159,7 +161,7 @@ impl<'a> Compiler<'a> {
 
     /// A name of a header or the like, which is the same for every exchange.
     pub(crate) fn name(&mut self, name: &SourceText, what: &str) -> Option<SmolStr> {
-        if let Some(range) = placeholder(name) {
+        if let Some(range) = name.placeholder() {
             let message = format!("the name of a {what} is the same for every exchange");
             let error = ConfigError::at(name, range, message);
             self.error(
@@ -202,12 +204,4 @@ impl<'a> Compiler<'a> {
         self.ids.push(id.clone());
         Some(Arc::new(StateSlot::new(&self.route_id, id.as_str())))
     }
-}
-
-/// The first placeholder in a text that has none.
-pub(crate) fn placeholder(text: &SourceText) -> Option<Range<usize>> {
-    let text = text.as_str();
-    let start = text.find("${")?;
-    let end = text[start..].find('}').map_or(text.len(), |length| start + length + 1);
-    Some(start..end)
 }

@@ -15,11 +15,12 @@
 use async_trait::async_trait;
 use smol_str::ToSmolStr;
 
-use crate::error::{BoxError, ConfigError};
+use crate::error::ConfigError;
 use crate::exchange::Exchange;
 use crate::expression::Expression;
+use crate::failure::Failure;
 use crate::options::{parse_duration, without_unit};
-use crate::outcome::{Cause, failure};
+use crate::outcome::Cause;
 use crate::step::{
     Action, Compiler, Flow, KeyKind, Runner, ScopeStep, StepDefinition, StepDescription, required,
 };
@@ -61,7 +62,7 @@ impl ScopeStep for Delay {
     async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow<'static>, Cause> {
         let duration = self.0.evaluate(exchange, runner.scope()).to_smolstr();
         let duration = parse_duration(&duration)
-            .map_err(|expected| failure(BoxError::from(format!("the delay is not {expected}"))))?;
+            .map_err(|expected| Failure::data(format!("the delay is not {expected}")))?;
         tokio::time::sleep(duration).await;
         Ok(Flow::Next)
     }

@@ -62,7 +62,7 @@ impl InlineStep for Filter {
 #[cfg(test)]
 mod tests {
     use crate::builder::Steps;
-    use crate::outcome::Done;
+    use crate::outcome::Outcome;
     use crate::steps::tests::{header, run};
 
     #[tokio::test]
@@ -76,7 +76,7 @@ mod tests {
                     .set_header("behind", "yes")
             })
             .await;
-            assert!(matches!(end, Ok(Done::Completed)));
+            assert!(matches!(end, Ok(Outcome::Completed)));
             assert_eq!(
                 (header(&exchange, "inside"), header(&exchange, "behind")),
                 (inside.into(), "yes".into())
@@ -92,10 +92,10 @@ mod tests {
                 .set_header("behind", "yes")
         })
         .await;
-        assert!(matches!(end, Ok(Done::Completed)));
+        assert!(matches!(end, Ok(Outcome::Completed)));
         assert_eq!((header(&exchange, "inside"), header(&exchange, "behind")), ("".into(), "yes".into()));
         let (exchange, end) = run(|steps| steps.filter("false").set_header("behind", "yes")).await;
-        assert!(matches!(end, Ok(Done::Filtered)));
+        assert!(matches!(end, Ok(Outcome::Filtered)));
         assert_eq!(header(&exchange, "behind"), "");
     }
 }

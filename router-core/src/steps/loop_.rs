@@ -23,6 +23,7 @@ use smol_str::ToSmolStr;
 use crate::error::BoxError;
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Predicate};
+use crate::failure::Failure;
 use crate::outcome::{Cause, failure};
 use crate::step::{
     Action, Argument, Block, Compiler, Flow, KeyKind, Runner, Runs, ScopeStep, StepDefinition,
@@ -133,7 +134,7 @@ impl ScopeStep for Rounds {
         let size = match &self.until {
             Until::Count(count) => {
                 let count = rounds(&count.evaluate(exchange, runner.scope()).to_smolstr());
-                Some(count.map_err(|error| failure(format!("the count is {error}").into()))?)
+                Some(count.map_err(|error| Failure::data(format!("the count is {error}")))?)
             }
             Until::While(_) => None,
         };
@@ -168,7 +169,7 @@ impl ScopeStep for Rounds {
 mod tests {
     use super::Loop;
     use crate::builder::Steps;
-    use crate::outcome::Done;
+    use crate::outcome::Outcome;
     use crate::steps::tests::{compile, header, run};
 
     #[tokio::test]
@@ -182,7 +183,7 @@ mod tests {
                 })
             })
             .await;
-            assert!(matches!(end, Ok(Done::Completed)));
+            assert!(matches!(end, Ok(Outcome::Completed)));
             assert_eq!(header(&exchange, "all"), expected, "{count}");
         }
         let (_, end) = run(|steps| steps.loop_(Loop::times("${header.n}x"), |steps| steps)).await;
@@ -224,7 +225,7 @@ mod tests {
                 .set_header("behind", "yes")
         })
         .await;
-        assert!(matches!(end, Ok(Done::Stopped)));
+        assert!(matches!(end, Ok(Outcome::Stopped)));
         assert_eq!((header(&exchange, "begun"), header(&exchange, "behind")), ("3".into(), String::new()));
     }
 

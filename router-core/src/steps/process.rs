@@ -56,7 +56,7 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
 
 impl InlineStep for Call {
     fn run(&self, exchange: &mut Exchange, _: Scope<'_>) -> Result<Flow<'_>, Cause> {
-        exchange.check_terms().map_err(Cause::LeadershipLost)?;
+        exchange.check_terms()?;
         (self.0)(exchange).map_err(failure)?;
         Ok(Flow::Next)
     }

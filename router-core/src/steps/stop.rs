@@ -12,7 +12,7 @@
 
 use crate::exchange::Exchange;
 use crate::expression::Scope;
-use crate::outcome::{Cause, Done};
+use crate::outcome::{Cause, Outcome};
 use crate::step::{Action, Compiler, Flow, InlineStep, StepDefinition, StepDescription};
 
 /// The step.
@@ -34,6 +34,6 @@ fn compile(_: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
 
 impl InlineStep for Stop {
     fn run(&self, _: &mut Exchange, _: Scope<'_>) -> Result<Flow<'_>, Cause> {
-        Ok(Flow::End(Done::Stopped))
+        Ok(Flow::End(Outcome::Stopped))
     }
 }

@@ -10,7 +10,7 @@ use crate::definition::RouteDefinition;
 use crate::error::{ConfigErrors, Severity};
 use crate::error_handler::ErrorHandler;
 use crate::exchange::Exchange;
-use crate::outcome::{Done, RouteError};
+use crate::outcome::{Outcome, RouteError};
 use crate::pipeline::{Pipeline, Program};
 use crate::step::Compiler;
 use crate::surroundings::Surroundings;
@@ -29,7 +29,8 @@ pub(crate) fn compile(steps: impl FnOnce(RouteBuilder) -> RouteBuilder) -> Resul
     let mut compiler = Compiler::new(&surroundings, "a".into(), true);
     let block = compiler.steps(&route.steps);
     let error_handler = route.error_handler.clone();
-    let error_handler = error_handler.map(|handler| ErrorHandler::new(handler, None)).unwrap_or_default();
+    let error_handler =
+        error_handler.map(|handler| ErrorHandler::compile(handler, None).unwrap()).unwrap_or_default();
     compiler.finish().errors.into_result()?;
     let Surroundings { node, dropped, .. } = surroundings;
     Ok(Pipeline::new(Arc::new(Program::new("a".into(), node, dropped, block, error_handler))))
@@ -38,7 +39,7 @@ pub(crate) fn compile(steps: impl FnOnce(RouteBuilder) -> RouteBuilder) -> Resul
 /// Runs steps on an empty exchange.
 pub(crate) async fn run(
     steps: impl FnOnce(RouteBuilder) -> RouteBuilder,
-) -> (Exchange, Result<Done, RouteError>) {
+) -> (Exchange, Result<Outcome, RouteError>) {
     let pipeline = compile(steps).unwrap();
     let mut exchange = Exchange::new(());
     let end = pipeline.run(&mut exchange).await;

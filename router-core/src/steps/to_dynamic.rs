@@ -31,6 +31,8 @@ use crate::component::{BuildContext, Processor};
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Piece, Scope, pieces};
+use crate::failure::Failure;
+use crate::links::CallKind;
 use crate::options::PathKind;
 use crate::source::SourceText;
 use crate::step::{Action, Compiler, KeyKind, StepDefinition, StepDescription, optional, required};
@@ -84,7 +86,8 @@ fn allowed(text: &SourceText, compiler: &mut Compiler<'_>) -> Option<AllowedEndp
     if let Some(prefix) = compiler.errors.collect(prefix)? {
         return Some(prefix);
     }
-    let processor = compiler.sink(&text.clone().into())?;
+    // A message may choose another one.
+    let processor = compiler.called(&text.clone().into(), CallKind::Sometimes)?;
     let uri = compiler.errors.collect(EndpointUri::parse(text))?;
     Some(AllowedEndpoint::Exactly { uri, processor })
 }
@@ -182,8 +185,7 @@ impl DynamicTarget {
         let uri = match &self.target {
             Target::Template(template) => {
                 let uri = template.uri(values)?;
-                let chosen = template.is_chosen() && !self.allowed.is_empty();
-                if chosen && !self.allowed.permits(&uri, template.kind()) {
+                if !self.allowed.is_empty() && !self.allowed.permits(&uri, template.kind()) {
                     return Err(not_allowed(uri.as_str()));
                 }
                 uri
@@ -228,7 +230,7 @@ impl DynamicTarget {
 #[async_trait]
 impl Processor for DynamicTarget {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
-        self.resolve(exchange)?.process(exchange).await
+        self.resolve(exchange).map_err(Failure::data)?.process(exchange).await
     }
 }
 

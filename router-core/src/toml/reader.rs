@@ -129,6 +129,11 @@ impl Reader<'_> {
             }
         }
     }
+
+    pub(super) fn texts(&mut self, name: &str, takes: &str, node: &Node) -> Option<Vec<SourceText>> {
+        let nodes = self.array(name, takes, node)?;
+        nodes.iter().map(|node| self.text(name, node)).collect()
+    }
 }
 
 /// Keys for people: `a`, `b` and `c`.

@@ -4,6 +4,7 @@ use super::RouteFile;
 use super::reader::Reader;
 use super::tree::{Entry, Node, NodeValue};
 use crate::definition::{ErrorHandlerDefinition, RouteDefinition};
+use crate::error::ConfigError;
 
 const ROUTE_KEYS: &[&str] =
     &["id", "description", "auto_startup", "startup_order", "from", "error_handler", "steps"];
@@ -13,6 +14,7 @@ const ERROR_HANDLER_KEYS: &[&str] = &[
     "redelivery_delay",
     "back_off_multiplier",
     "maximum_redelivery_delay",
+    "retry_on",
     "dead_letter",
 ];
 
@@ -55,7 +57,7 @@ impl Reader<'_> {
         for Entry { name, node, .. } in &table.entries {
             match name.as_str() {
                 "id" => route.id = self.text(name, node),
-                "description" => route.description = self.text(name, node).map(|text| text.to_string()),
+                "description" => route.description = self.description(node),
                 "auto_startup" => route.auto_startup = self.boolean(name, node).unwrap_or(true),
                 "startup_order" => {
                     route.startup_order = self.integer(name, "a whole number of 32 bits", node)
@@ -66,6 +68,15 @@ impl Reader<'_> {
             }
         }
         Some(route)
+    }
+
+    fn description(&mut self, node: &Node) -> Option<String> {
+        let text = self.text("description", node)?;
+        if let Some(range) = text.placeholder() {
+            let error = ConfigError::at(&text, range, "a placeholder is not replaced here");
+            self.errors.push(error.help("a description is the same for every exchange"));
+        }
+        Some(text.to_string())
     }
 
     fn error_handler(&mut self, node: &Node) -> Option<ErrorHandlerDefinition> {
@@ -86,6 +97,7 @@ impl Reader<'_> {
                 "back_off_multiplier" => {
                     handler.back_off_multiplier = self.multiplier(name, node).unwrap_or(1.0);
                 }
+                "retry_on" => handler.retry_on = self.texts(name, "an array of kinds of errors", node),
                 "dead_letter" => handler.dead_letter = self.endpoint(name, node),
                 _ => {}
             }

@@ -169,10 +169,7 @@ impl Reader<'_> {
             KeyKind::DynamicEndpoint => {
                 Argument::Dynamic(ExpressionDefinition::Text(self.text(name, node)?).into())
             }
-            KeyKind::Uris => {
-                let nodes = self.array(name, "an array of URIs", node)?;
-                Argument::Texts(nodes.iter().map(|node| self.text(name, node)).collect::<Option<_>>()?)
-            }
+            KeyKind::Uris => Argument::Texts(self.texts(name, "an array of URIs", node)?),
             KeyKind::Steps => Argument::Steps(self.steps(name, node)),
             KeyKind::Tables(keys) => {
                 let required = keys.iter().filter(|key| key.need == Need::Required);

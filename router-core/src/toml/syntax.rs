@@ -53,7 +53,7 @@ fn syntax_errors(file: &Arc<SourceFile>, found: Vec<(Range<usize>, String)>) -> 
     let mut errors = ConfigErrors::default();
     let starts = line_starts(&file.text);
     let mut lines = HashSet::new();
-    let yaml = is_yaml(&file.text);
+    let other = other_language(&file.text);
     for (place, message) in found {
         let (start, end) = (floor(&file.text, place.start), floor(&file.text, place.end));
         let line = starts.partition_point(|begins| *begins <= start);
@@ -67,8 +67,8 @@ fn syntax_errors(file: &Arc<SourceFile>, found: Vec<(Range<usize>, String)>) -> 
                 text => text,
             };
             let error = ConfigError::in_file(file, start..end, format!("not TOML: {message}"));
-            if yaml {
-                errors.push(error.help(YAML_HELP));
+            if let Some(language) = other {
+                errors.push(error.help(format!("this looks like {language}; {TOML_HELP}")));
                 break;
             }
             errors.push(error);
@@ -77,10 +77,16 @@ fn syntax_errors(file: &Arc<SourceFile>, found: Vec<(Range<usize>, String)>) -> 
     errors
 }
 
-const YAML_HELP: &str =
-    "this looks like YAML; routes are TOML: `[[route]]` and below it `from = \"timer:clock\"`";
+const TOML_HELP: &str = "routes are TOML: `[[route]]` and below it `from = \"timer:clock\"`";
 
-/// Whether the first line that says something is one of YAML.
+/// The language of other programs for routes in which a file is, by its first line that says something.
+fn other_language(text: &str) -> Option<&'static str> {
+    if text.trim_start_matches('\u{feff}').trim_start().starts_with('<') {
+        return Some("XML");
+    }
+    is_yaml(text).then_some("YAML")
+}
+
 fn is_yaml(text: &str) -> bool {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let word = |line: &str| line.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));

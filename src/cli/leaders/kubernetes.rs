@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bactrian::cluster_kubernetes::{
     Group as GroupName, KubernetesClusterSettings, Limits, LockHolder, LockStatus, Seen, Survey,
 };
+use router_core::cluster::LockName;
 use router_core::error::BoxError;
 
 use super::{FINISHES, Lock, Members, State};
@@ -27,6 +28,10 @@ impl Group {
             self.group,
             self.survey.namespace()
         )
+    }
+
+    pub(super) async fn why_missing(&self, lock: &LockName) -> String {
+        self.survey.why_missing(lock).await
     }
 
     pub(super) async fn changed(&self) -> Result<(), BoxError> {

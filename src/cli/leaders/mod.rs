@@ -287,11 +287,27 @@ impl Cluster {
             Self::Kubernetes(group) => group.look().await?,
         };
         for (name, routes) in routes {
-            let lock = locks.entry(name.to_string());
-            let never_led = || Lock::free(name.as_str(), &members, "no member has led it yet");
-            lock.or_insert_with(never_led).routes.clone_from(routes);
+            if !locks.contains_key(name.as_str()) {
+                let why = self.why_missing(name).await;
+                locks.insert(name.to_string(), Lock::free(name.as_str(), &members, &why));
+            }
+            if let Some(lock) = locks.get_mut(name.as_str()) {
+                lock.routes.clone_from(routes);
+            }
         }
         Ok(locks.into_values().collect())
+    }
+
+    /// Why a lock that the route files name is not among those of the cluster.
+    async fn why_missing(&self, lock: &router_core::cluster::LockName) -> String {
+        match self {
+            Self::File(_) => {
+                let _ = lock;
+                "no member has led it yet".into()
+            }
+            #[cfg(feature = "kubernetes")]
+            Self::Kubernetes(group) => group.why_missing(lock).await,
+        }
     }
 
     async fn changed(&mut self) -> Result<(), BoxError> {

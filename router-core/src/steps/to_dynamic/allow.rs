@@ -19,7 +19,7 @@ pub(crate) enum AllowedEndpoint {
     /// A URI as it was written, and what it sends to.
     Exactly { uri: EndpointUri, processor: Arc<dyn Processor> },
     /// How a URI without options begins.
-    Prefix { scheme: String, path: String },
+    Prefix { written: SourceText, scheme: String, path: String },
 }
 
 impl Allowed {
@@ -29,6 +29,16 @@ impl Allowed {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.endpoints.is_empty()
+    }
+
+    /// What is allowed in vain to a step that gives the scheme and the options itself.
+    pub(super) fn useless(&self, scheme: &str) -> ConfigErrors {
+        let mut errors = ConfigErrors::default();
+        self.endpoints
+            .iter()
+            .filter_map(|endpoint| endpoint.useless(scheme))
+            .for_each(|error| errors.push(error));
+        errors
     }
 
     /// The processor of the entry that is this URI.
@@ -50,10 +60,27 @@ impl Allowed {
                     && allowed.options().is_empty()
                     && compared(allowed, kind).is_some_and(|allowed| allowed == path)
             }
-            AllowedEndpoint::Prefix { scheme, path: prefix } => {
+            AllowedEndpoint::Prefix { scheme, path: prefix, .. } => {
                 scheme == uri.scheme() && path.starts_with(prefix)
             }
         })
+    }
+}
+
+impl AllowedEndpoint {
+    /// Why it permits no URI of a step that gives the scheme and the options itself.
+    fn useless(&self, scheme: &str) -> Option<ConfigError> {
+        let (found, error) = match self {
+            Self::Exactly { uri, .. } if !uri.options().is_empty() => {
+                let error = uri.error_in_whole("this permits nothing: the step gives the options itself");
+                return Some(error.help("allow the part before the `?`"));
+            }
+            Self::Exactly { uri, .. } => (uri.scheme(), uri.error_in_scheme("this permits nothing")),
+            Self::Prefix { written, scheme: found, .. } => {
+                (&**found, ConfigError::at(written, 0..found.len(), "this permits nothing"))
+            }
+        };
+        (found != scheme).then(|| error.help(format!("the step sends to `{scheme}:`")))
     }
 }
 
@@ -78,7 +105,9 @@ pub(crate) fn prefix(
     registry: &Registry,
 ) -> Result<Option<AllowedEndpoint>, ConfigErrors> {
     let written = text.as_str();
-    let Some(before) = written.strip_suffix('*') else { return Ok(None) };
+    if !written.ends_with('*') {
+        return Ok(None);
+    }
     let whole = |message: &str| ConfigError::at(text, 0..written.len(), message);
     let uri = EndpointUri::parse(text)?;
     let kind = registry.component(&uri)?.description().path.kind;
@@ -89,17 +118,34 @@ pub(crate) fn prefix(
         return Err(uri.decoded_path().err().map_or_else(ConfigErrors::default, Into::into));
     };
     let host = path.trim_start_matches('/').split_once('/').is_some_and(|(host, _)| !host.is_empty());
+    let scheme = uri.scheme();
     let error = match kind {
-        PathKind::Code => Some("a message cannot write code: allow whole URIs"),
-        PathKind::Url if !host => Some("a message would choose the host"),
-        PathKind::Directory if path.is_empty() => Some("a message would choose any directory"),
+        PathKind::Code => Some((
+            "a message cannot write code",
+            format!(
+                "write the whole URI, as in `{scheme}:select 1?data_source=...`, or take the values from the message"
+            ),
+        )),
+        PathKind::Url if !host => {
+            let host = path.trim_matches('/');
+            let host = if host.is_empty() { "host.example" } else { host };
+            Some(("a message would choose the host", format!("for example `{scheme}:{host}/*`")))
+        }
+        PathKind::Directory if path.is_empty() => {
+            Some(("a message would choose any directory", format!("for example `{scheme}:out/*`")))
+        }
+        PathKind::Route if path.is_empty() => {
+            Some(("a message would choose any route", format!("for example `{scheme}:order-*`")))
+        }
+        PathKind::Name if path.is_empty() => {
+            Some(("a message would choose any name", format!("for example `{scheme}:order-*`")))
+        }
         _ => None,
     };
     match error {
-        Some(message) => {
-            let example = if before.ends_with('/') { "" } else { "/" };
-            Err(whole(message).help(format!("for example `{before}{example}public/*`")).into())
+        Some((message, help)) => Err(whole(message).help(help).into()),
+        None => {
+            Ok(Some(AllowedEndpoint::Prefix { written: text.clone(), scheme: uri.scheme().into(), path }))
         }
-        None => Ok(Some(AllowedEndpoint::Prefix { scheme: uri.scheme().into(), path })),
     }
 }

@@ -112,7 +112,8 @@ impl Template {
     }
 
     /// Checks that what messages choose is among what the author has named.
-    pub(super) fn check_allowed(&self, allowed: &Allowed) -> Result<(), ConfigError> {
+    pub(super) fn check_allowed(&self, allowed: &Allowed) -> Result<(), ConfigErrors> {
+        allowed.useless(&self.scheme).into_result()?;
         let prefix = matches!(self.path.pieces.first(), Some(FieldPiece::Text(_)));
         if !self.is_chosen() || !allowed.is_empty() || (prefix && self.kind() == PathKind::Route) {
             return Ok(());
@@ -128,7 +129,7 @@ impl Template {
             help.push_str(&format!(", or begin the name yourself: `{}:order-${{...}}`", self.scheme));
         }
         let message = format!("a message would choose any {what}");
-        Err(ConfigError::at(&self.source, 0..uri.len(), message).help(help))
+        Err(ConfigError::at(&self.source, 0..uri.len(), message).help(help).into())
     }
 
     /// The values of an exchange.

@@ -378,6 +378,12 @@ fn what_is_allowed_is_checked_at_build() {
         ("folder:*", "a message would choose any directory"),
         ("code:select *", "a message cannot write code"),
         ("route:a?note=*", "has no options"),
+        ("route:*", "a message would choose any route"),
+        ("name:*", "a message would choose any name"),
+        ("url:*", "for example `url:host.example/*`"),
+        ("url:host*", "for example `url:host/*`"),
+        ("folder:*", "for example `folder:out/*`"),
+        ("code:*", "write the whole URI, as in `code:"),
         ("nothing:*", "unknown component `nothing`"),
         ("route:none", "no route consumes `route:none`"),
         ("route:a?nte=1", "unknown option `nte`"),
@@ -388,6 +394,21 @@ fn what_is_allowed_is_checked_at_build() {
         assert!(error.contains(message), "{allow}: {error}");
     }
     assert!(refused(dynamic("${header.x}").option("note", "1").allow(["route:a"])).contains("as a whole"));
+    // Beside a URI that gives the scheme and the options, an entry says how the path begins.
+    for (allow, message) in [
+        ("folder:out?note=1", "the step gives the options itself"),
+        ("route:a", "this permits nothing"),
+        ("route:order-*", "the step sends to `folder:`"),
+    ] {
+        let error = refused(dynamic("folder:${header.x}?note=1").allow([allow]));
+        assert!(error.contains(message), "{allow}: {error}");
+    }
+    let out = || dynamic("folder:${header.x}?note=1").allow(["folder:out*"]);
+    assert_eq!(send(out(), &[("x", "out-a")]).unwrap().1, "out-a");
+    assert!(
+        send(out(), &[("x", "etc")]).unwrap_err().contains("not among the endpoints"),
+        "chosen by a message"
+    );
 }
 
 #[test]

@@ -431,9 +431,9 @@ error: unknown key `retries` in `error_handler`
  --> routes.toml:9:1
   |
 9 | retries = 3
-  | ^^^^^^^
+  | ^^^^^^^ did you mean `retry_on`?
   |
-  = help: `error_handler` takes `maximum_redeliveries`, `redelivery_delay`, `back_off_multiplier`, `maximum_redelivery_delay` and `dead_letter`
+  = help: `error_handler` takes `maximum_redeliveries`, `redelivery_delay`, `back_off_multiplier`, `maximum_redelivery_delay`, `retry_on` and `dead_letter`
 
 error: `back_off_multiplier` takes a number of at least 1
   --> routes.toml:10:23

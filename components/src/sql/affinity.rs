@@ -1,0 +1,216 @@
+//! [`Columns`]: the declared types of the columns of `SQLite`, and whether a value can be compared with them.
+//!
+//! What a value is compared with decides how `SQLite` reads it. A value that it would not read as what is
+//! declared, so that a comparison holds for all rows or for none, is an error.
+
+use std::collections::{HashMap, HashSet};
+
+use router_core::error::BoxError;
+use router_core::value::{Json, Value};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Executor, Row as _};
+
+use super::parameters::list;
+use super::position::{Operand, Position};
+use super::statement::{Parameter, Statement};
+
+/// What a declared type means for a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Class {
+    /// `integer`, `real`, `numeric`, `boolean`: a text is compared as the number that it is.
+    Number,
+    /// `text`, `varchar(9)`: a number is compared as the text that it is.
+    Text,
+    /// `date`, `timestamp`: `SQLite` knows no such values, and stores texts or numbers.
+    Time,
+    /// `uuid`, `json`: what is written as a number is stored as one, and compared as one.
+    Other,
+    /// Nothing is declared, or `blob`: nothing is converted.
+    Untyped,
+}
+
+impl Class {
+    fn of(declared: &str, strict: bool) -> Self {
+        let declared = declared.trim().to_ascii_uppercase();
+        let has = |parts: &[&str]| parts.iter().any(|part| declared.contains(part));
+        let begins = |parts: &[&str]| parts.iter().any(|part| declared.starts_with(part));
+        match () {
+            () if declared.is_empty() || strict && declared == "ANY" => Self::Untyped,
+            () if has(&["INT"]) => Self::Number,
+            () if has(&["CHAR", "CLOB", "TEXT"]) => Self::Text,
+            () if has(&["BLOB"]) => Self::Untyped,
+            () if has(&["REAL", "FLOA", "DOUB"]) => Self::Number,
+            () if has(&["DATE", "TIME"]) => Self::Time,
+            () if begins(&["BOOL", "NUMERIC", "NUMBER", "DECIMAL", "DEC", "MONEY"]) => Self::Number,
+            () => Self::Other,
+        }
+    }
+
+    /// What is wrong with a value beside this type, if it is not compared as what it is.
+    fn refuses(self, value: Kind<'_>) -> Option<&'static str> {
+        match (self, value) {
+            (Self::Untyped, Kind::Bytes) | (_, Kind::Null) => None,
+            (Self::Untyped, _) => {
+                Some("has no declared type, so that a text is never equal to a number there")
+            }
+            (_, Kind::Bytes) => Some("is not compared with bytes"),
+            (Self::Number, Kind::Text(text)) if !is_number(text) => {
+                Some("is declared to have numbers, and this text is none")
+            }
+            (Self::Time, Kind::Text(text)) if is_number(text) => {
+                Some("is declared to have times, and this text is a number")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A value, as far as that matters beside a type.
+#[derive(Clone, Copy)]
+enum Kind<'a> {
+    Null,
+    Number,
+    Text(&'a str),
+    Bytes,
+}
+
+/// The columns of the tables of a statement.
+pub(super) struct Columns(HashMap<String, HashSet<Class>>);
+
+impl Columns {
+    /// Reads the columns of all tables that a statement names, if one of its values depends on them.
+    pub(super) async fn read(
+        connection: &mut SqliteConnection,
+        statement: &Statement,
+        values: &[Value],
+    ) -> Result<Self, sqlx::Error> {
+        let mut columns = HashMap::<_, HashSet<_>>::new();
+        if !statement.parameters.iter().zip(values).any(|(parameter, value)| needs_columns(parameter, value))
+        {
+            return Ok(Self(columns));
+        }
+        const ALL: &str = "select lower(t.name) as t, lower(c.name) as c, c.type as kind, t.strict \
+                           from pragma_table_list t, pragma_table_xinfo(t.name, t.schema) c";
+        let rows = connection.fetch_all(ALL).await?;
+        for row in rows {
+            if statement.names.contains(row.try_get::<&str, _>(0)?) {
+                let class = Class::of(row.try_get(2)?, row.try_get(3)?);
+                columns.entry(row.try_get(1)?).or_default().insert(class);
+            }
+        }
+        for name in ["rowid", "oid", "_rowid_"] {
+            columns.entry(name.into()).or_insert_with(|| HashSet::from([Class::Number]));
+        }
+        Ok(Self(columns))
+    }
+
+    /// Whether the value of a parameter is compared, or stored, as what it is.
+    pub(super) fn check(&self, parameter: &Parameter, value: &Value) -> Result<(), BoxError> {
+        let name = &parameter.name;
+        match &parameter.position {
+            Position::Any => Ok(()),
+            Position::Number => match value {
+                Value::Text(text) if !is_number(text) => {
+                    Err(format!("`:{name}` is a text that is no number, and is to be calculated with").into())
+                }
+                Value::Bytes(_) => Err(format!("`:{name}` is bytes, and is to be calculated with").into()),
+                _ => Ok(()),
+            },
+            Position::Compared(operands) => {
+                operands.iter().try_for_each(|operand| self.compare(name, value, operand))
+            }
+            Position::Stored(column) => self.store(name, value, column.as_deref()),
+        }
+    }
+
+    fn compare(&self, name: &str, value: &Value, operand: &Operand) -> Result<(), BoxError> {
+        let (what, classes) = match operand {
+            Operand::Cast(kind) => {
+                (format!("`cast(... as {kind})`"), HashSet::from([Class::of(kind, false)]))
+            }
+            Operand::Column(column) => {
+                let classes = self.0.get(column).cloned();
+                (format!("column `{column}`"), classes.unwrap_or_else(|| HashSet::from([Class::Untyped])))
+            }
+        };
+        let kinds = match list(value) {
+            Some(list) => list.iter().map(kind_of_json).collect(),
+            None => vec![kind(value)],
+        };
+        let refused = kinds.into_iter().find_map(|kind| classes.iter().find_map(|class| class.refuses(kind)));
+        match refused {
+            None => Ok(()),
+            Some(reason) => Err(format!(
+                "`:{name}` cannot be compared with the {what}, which {reason}: write `cast(:{name} as integer)` or \
+                 `cast(:{name} as text)`"
+            )
+            .into()),
+        }
+    }
+
+    /// A column for numbers makes one of a text that looks like one, with the digits that a double has.
+    fn store(&self, name: &str, value: &Value, column: Option<&str>) -> Result<(), BoxError> {
+        let Value::Text(text) = value else { return Ok(()) };
+        let keeps = column
+            .and_then(|column| self.0.get(column))
+            .is_some_and(|classes| classes.iter().all(|class| matches!(class, Class::Text | Class::Untyped)));
+        if keeps || !loses_digits(text) {
+            return Ok(());
+        }
+        Err(format!(
+            "`:{name}` is a number with more digits than SQLite keeps, unless the column has the type text: write \
+             `cast(:{name} as text)`"
+        )
+        .into())
+    }
+}
+
+fn needs_columns(parameter: &Parameter, value: &Value) -> bool {
+    match &parameter.position {
+        Position::Compared(operands) => {
+            !value.is_null() && operands.iter().any(|operand| matches!(operand, Operand::Column(_)))
+        }
+        Position::Stored(Some(_)) => matches!(value, Value::Text(text) if loses_digits(text)),
+        _ => false,
+    }
+}
+
+fn kind(value: &Value) -> Kind<'_> {
+    match value {
+        Value::Null => Kind::Null,
+        Value::Boolean(_) | Value::Integer(_) | Value::Float(_) => Kind::Number,
+        Value::Text(text) => Kind::Text(text),
+        Value::Bytes(_) => Kind::Bytes,
+        Value::Json(json) => kind_of_json(json),
+    }
+}
+
+fn kind_of_json(json: &Json) -> Kind<'_> {
+    match json {
+        Json::Null => Kind::Null,
+        Json::Boolean(_) | Json::Number(_) => Kind::Number,
+        Json::Text(text) => Kind::Text(text),
+        // Which is bound as its text.
+        Json::List(_) | Json::Object(_) => Kind::Text("{}"),
+    }
+}
+
+/// Whether a column for numbers makes a number of this text.
+fn is_number(text: &str) -> bool {
+    let text = text.trim_ascii();
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    // Neither `inf` nor `nan`.
+    digits.starts_with(|first: char| first.is_ascii_digit() || first == '.') && text.parse::<f64>().is_ok()
+}
+
+/// Whether the number that is made of this text is another one.
+fn loses_digits(text: &str) -> bool {
+    let text = text.trim_ascii();
+    if !is_number(text) || text.parse::<i64>().is_ok() {
+        return false;
+    }
+    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    let digits = mantissa.chars().filter(char::is_ascii_digit).collect::<String>();
+    let too_long = digits.trim_matches('0').len() > 15;
+    too_long || text.parse::<f64>().is_ok_and(f64::is_infinite)
+}

@@ -1,0 +1,180 @@
+//! Where parameters stand in statements, and what they are compared with there.
+
+use super::*;
+use crate::sql::lexer::Dialect;
+use crate::sql::statement::Statement;
+
+fn positions(text: &str) -> Result<Vec<Position>, String> {
+    let statement = Statement::parse(text, Dialect::Sqlite).map_err(|(_, message)| message)?;
+    Ok(statement.parameters.into_iter().map(|parameter| parameter.position).collect())
+}
+
+fn column(name: &str) -> Position {
+    Position::Compared(vec![Operand::Column(name.into())])
+}
+
+#[test]
+fn a_condition_has_parameters_beside_columns() {
+    let cast = |kind: &str| Position::Compared(vec![Operand::Cast(kind.into())]);
+    for (condition, position) in [
+        ("x = :a", column("x")),
+        (":a = x", column("x")),
+        ("t.x = :a and y", column("x")),
+        ("z or :a <= main.t.\"X y\"", column("x y")),
+        ("x collate nocase = :a", column("x")),
+        ("x = :a collate nocase", column("x")),
+        (":a collate nocase <> x collate binary or y", column("x")),
+        ("(x) = (:a)", column("x")),
+        ("not (((x > :a)))", column("x")),
+        ("x is :a", column("x")),
+        ("x is not :a", column("x")),
+        (":a is not distinct from x", column("x")),
+        ("x is distinct from :a", column("x")),
+        ("x between :a and 5", column("x")),
+        ("x not between 5 and :a", column("x")),
+        ("x between y and z and v = :a", column("v")),
+        (
+            ":a between x and y",
+            Position::Compared(vec![Operand::Column("x".into()), Operand::Column("y".into())]),
+        ),
+        ("x in (:a)", column("x")),
+        ("x not in (1, :a)", column("x")),
+        ("x = coalesce(:a, x)", column("x")),
+        ("x = case when y then :a else z end", column("x")),
+        ("x = iif(y, :a, z)", column("x")),
+        ("cast(f(x) as integer) > :a", cast("integer")),
+        (":a < (cast(f(x) as varchar(3)))", cast("varchar(3)")),
+        ("cast(lower(x) as text) in (:a)", cast("text")),
+        ("exists (select 1 from u where u.x = t.x and u.y = :a)", column("y")),
+        ("x like :a", Position::Any),
+        ("x not like :a escape '!'", Position::Any),
+        (":a like x", Position::Any),
+        ("x like '%' || :a || '%'", Position::Any),
+        ("lower(x) = lower(:a)", Position::Any),
+        ("x ->> :a = y", Position::Any),
+        ("x > datetime('now', :a)", Position::Any),
+        ("x = json_extract(:a, '$.k')", Position::Any),
+        ("x = :a ->> 'k'", Position::Any),
+        ("x > y + :a", Position::Number),
+        ("x > abs(:a)", Position::Number),
+        ("length(x) > - :a", Position::Number),
+        (":a is null", Position::Any),
+        ("length(x) = cast(:a as integer)", Position::Any),
+        ("term > :term and lower(x) <> :lock and x = :a", column("x")),
+    ] {
+        let found = positions(&format!("select * from t where {condition}"));
+        assert_eq!(found.map(|mut found| found.pop()), Ok(Some(position)), "{condition}");
+    }
+}
+
+#[test]
+fn a_parameter_without_a_type_is_refused() {
+    for condition in [
+        ":x > id+0",
+        ":x < id+0",
+        ":x <> id+0",
+        ":x = id+0",
+        "id+0 = :x",
+        "0+id = :x",
+        "length(n) < :x",
+        "id+0 is not :x",
+        "id+0 is :x",
+        ":x is distinct from id+0",
+        ":x in (select id from t)",
+        ":x not in (select id+0 from t)",
+        ":x in (1, 2)",
+        "case :x when 2 then 1 else 0 end",
+        "case id when :x then 1 end",
+        "iif(:x > 10, 1, 0)",
+        "id > min(:x, 10)",
+        "id > max(1, :x)",
+        ":x between 1 and 3",
+        "id+0 between :x and 3",
+        "id+0 between 1 and :x",
+        "id+0 > coalesce(:x, 0)",
+        "(id+0) = (:x)",
+        "id+0 = :x collate nocase",
+        "id+0 in (:x)",
+        "lower(n) in (1, :x)",
+        "(id, n) = (1, :x)",
+        "(id, n) > (:x, 'a')",
+        "(id, n) in (values (:x, 1))",
+        "nullif(:x, 0) is null",
+        "id = nullif(:x, 0)",
+        ":x = 5",
+        "5 < :x",
+        "'a' = :x",
+        "-id = :x",
+        "id = :x = 1",
+        "1 = id = :x",
+        "id = (select :x)",
+        ":x",
+        "not :x",
+        "id and :x",
+        "id+0 = json_extract(:x, '$')",
+        "id+0 = :x ->> 'k'",
+        "id+0 = (select max(:x))",
+        "unknown(:x)",
+        "id+0 = case when n then :x end",
+        "id between 1 and n = :x",
+        "id in (select n union select :x)",
+        "current_date > :x",
+        "count(*) > :x",
+    ] {
+        let error = positions(&format!("select * from t where {condition}")).expect_err(condition);
+        assert!(error.contains("write `cast(:x as integer)` or `cast(:x as text)`"), "{condition}: {error}");
+    }
+}
+
+#[test]
+fn a_name_of_an_expression_is_no_column() {
+    for statement in [
+        "select id+0 as k from t where k > :x",
+        "select id+0 k from t where k > :x",
+        "select * from (select id+0 as id from t) where id > :x",
+        "with p(id) as (select id+0 from t) select * from p where id > :x",
+        "with p as (select :x as x) select * from p",
+        "select value from json_each('[1]') where value = :x",
+        "select n, count(*) as k from t group by n having k > :x",
+        "select 1 union select :x",
+        "select id from t except select :x",
+        "update t set a = b = :x + 0 = :x",
+        "select id from t limit (select max(:x))",
+    ] {
+        assert!(positions(statement).is_err(), "{statement}");
+    }
+    let error = positions("select * from t order by :x").unwrap_err();
+    assert!(error.contains("never the name of a column"), "{error}");
+}
+
+#[test]
+fn what_is_written_goes_into_a_column() {
+    let stored = |names: &[&str]| -> Vec<_> {
+        names
+            .iter()
+            .map(|name| Position::Stored(Some((*name).into()).filter(|name: &String| !name.is_empty())))
+            .collect()
+    };
+    for (statement, expected) in [
+        ("insert into t values (:a, :b), (1, :c)", stored(&["", "", ""])),
+        ("insert into t (x, \"Y\") values (1, :a), (:b, coalesce(:c, 5))", stored(&["y", "x", "y"])),
+        ("insert or replace into main.t(x) values (iif(x is null, :a, (:b)))", stored(&["x", "x"])),
+        ("insert into t (x) select :a from u where not exists (select 1 from t)", stored(&[""])),
+        ("update t set x = :a, y = :b where z", stored(&["x", "y"])),
+        ("update t set (x, y) = (:a, :b)", stored(&["", ""])),
+        ("update t set x = case when y then :a else :b end", stored(&["x", "x"])),
+        ("insert into t values (1) on conflict (x) do update set x = :a", stored(&["x"])),
+        ("update t set x = x + :a", vec![Position::Number]),
+        ("update t set x = x || :a returning :b", vec![Position::Any, Position::Any]),
+        ("select :a, x, :b as b from t limit :c offset :d", vec![Position::Any; 4]),
+        ("select x from t limit :a, :b", vec![Position::Any; 2]),
+        ("values (:a)", stored(&[""])),
+        (
+            "delete from t where x in (select value from json_each(:a)) and y = :b",
+            vec![Position::Any, column("y")],
+        ),
+        ("select t.id as id from t join u as v on v.k = :a where t.id = :b", vec![column("k"), column("id")]),
+    ] {
+        assert_eq!(positions(statement), Ok(expected), "{statement}");
+    }
+}

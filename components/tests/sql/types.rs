@@ -1,0 +1,235 @@
+//! A value that is compared is compared as what it is, or is an error: one body does the same in both databases.
+
+use components::SqlComponent;
+use router_core::exchange::Exchange;
+use router_core::router::RouterBuilder;
+use serde_json::{Value, json};
+
+use crate::support::Database;
+
+for_both! {
+    a_value_beside_a_column_is_read_as_the_column_is_declared
+    a_value_beside_an_expression_is_cast
+    ordinary_statements_need_no_cast
+}
+
+/// How many rows of the table meet the condition, or the error.
+async fn count(database: &Database, table: &str, condition: &str, body: Value) -> Result<i64, String> {
+    let done = database.run(&format!("select count(*) as total from {table} where {condition}"), body).await;
+    done.map(|done| done.message.body.json::<Value>().unwrap()[0]["total"].as_i64().unwrap())
+        .map_err(|error| error.to_string())
+}
+
+async fn people(database: &Database, table: &str) {
+    let columns = "id integer, name text, height real, born date";
+    database.run(&format!("create table {table} ({columns})"), ()).await.unwrap();
+    let insert = format!("insert into {table} values (:id, :name, :height, :born)");
+    for (id, name, height, born) in
+        [(5, "Ada", 1.5, "1815-12-10"), (9, "10", 1.75, "1912-06-23"), (10, "05", 2.0, "1999-12-31")]
+    {
+        let row = json!({ "id": id, "name": name, "height": height, "born": born });
+        database.run(&insert, row).await.unwrap();
+    }
+}
+
+async fn a_value_beside_a_column_is_read_as_the_column_is_declared(database: Database, table: &str) {
+    people(&database, table).await;
+    for (condition, value, expected) in [
+        ("id = :x", json!("5"), 1),
+        ("id = :x", json!(5), 1),
+        (":x = id", json!("05"), 1),
+        ("id > :x", json!("9"), 1),
+        (":x < id", json!("9"), 1),
+        ("id <> :x", json!("5"), 2),
+        ("(id) = (:x)", json!("5"), 1),
+        ("id between :x and 9", json!("6"), 1),
+        (":x between id and height", json!("6"), 0),
+        ("id in (:x)", json!(["5", 9]), 2),
+        ("id in (10, :x)", json!("5"), 2),
+        ("id not in (:x)", json!(["5", "9"]), 1),
+        ("id is distinct from :x", json!("5"), 2),
+        ("height < :x", json!("1.6"), 1),
+        ("name = :x", json!("5"), 0),
+        ("name = :x", json!("05"), 1),
+        ("name = :x", json!(10), 1),
+        ("name > :x", json!("1"), 2),
+        ("name < :x", json!(9), 2),
+        ("name in (:x)", json!(["05", "Ada"]), 2),
+        ("name not in (:x)", json!([10]), 2),
+        ("born > :x", json!("1900-01-01"), 2),
+        ("born = :x", json!("1815-12-10"), 1),
+        ("id = :x", json!(null), 0),
+        ("id = coalesce(:x, id)", json!("5"), 1),
+        ("id = coalesce(:x, id)", json!(null), 3),
+    ] {
+        let found = count(&database, table, condition, json!({ "x": value })).await;
+        assert_eq!(found, Ok(expected), "{condition} {value}");
+    }
+    for (condition, value) in [
+        ("id = :x", json!("abc")),
+        ("id < :x", json!("abc")),
+        (":x > id", json!("")),
+        ("id not in (:x)", json!("1,2")),
+        ("id not in (:x)", json!([1, "two"])),
+        ("id not in (1, :x)", json!("two")),
+        ("id between 1 and :x", json!("abc")),
+        ("id <> :x", json!({ "a": 1 })),
+        ("id <> :x", json!("5 or 1=1")),
+        ("height > :x", json!("tall")),
+        ("born > :x", json!("2026")),
+        ("born <> :x", json!("15")),
+        ("id = coalesce(:x, id)", json!("abc")),
+    ] {
+        let found = count(&database, table, condition, json!({ "x": value })).await;
+        assert!(found.is_err(), "{condition} {value}: {found:?}");
+    }
+}
+
+async fn a_value_beside_an_expression_is_cast(database: Database, table: &str) {
+    people(&database, table).await;
+    for (condition, value, expected) in [
+        ("cast(:x as integer) > id + 0", json!("9"), 1),
+        ("id + 0 < cast(:x as integer)", json!("9"), 1),
+        ("cast(id + 0 as integer) < :x", json!("9"), 1),
+        (":x = cast(id + 0 as integer)", json!("9"), 1),
+        ("length(name) > cast(:x as integer)", json!("2"), 1),
+        ("lower(name) = cast(:x as text)", json!(10), 1),
+        ("lower(name) > cast(:x as text)", json!("1"), 2),
+        ("cast(lower(name) as text) in (:x)", json!(["ada", "10"]), 2),
+        ("cast(:x as integer) between 4 and 5", json!("5"), 3),
+        ("case cast(:x as integer) when 2 then true else false end", json!("2"), 3),
+        ("coalesce(cast(:x as integer), 0) > id + 0", json!("10"), 2),
+        ("lower(name) = lower(:x)", json!("ADA"), 1),
+        ("id + 0 > cast(:x as integer) + 0", json!("9"), 1),
+    ] {
+        let found = count(&database, table, condition, json!({ "x": value })).await;
+        assert_eq!(found, Ok(expected), "{condition} {value}");
+    }
+}
+
+async fn ordinary_statements_need_no_cast(database: Database, table: &str) {
+    people(&database, table).await;
+    let body = json!({
+        "id": "5", "name": "Eve", "d": "2", "n": 1, "like": "%d%", "ids": ["5", "9"], "none": null, "height": "1.25",
+    });
+    for statement in [
+        "select * from {} t where t.id = :id and name like :like order by name limit :n offset :n",
+        "insert into {} (id, name, height) values (:id, :name, :height), (7, coalesce(:none, :name), :height)",
+        "insert into {} (id, name) select :d, :name where not exists (select 1 from {} where id = :d)",
+        "update {} set name = :name, height = height + :d where id = :id",
+        "update {} set name = case when id > :d then :name else name end where id in (:ids)",
+        "update {} set name = name || ' ' || :name where :none is null or id = :id",
+        "delete from {} where id not in (:ids) and name <> :name and height > :height returning id",
+        "select id as id, count(*) as n from {} group by id having count(*) > cast(:n as integer)",
+        "with x as (select id from {} where id = :id) select * from x where x.id = :id",
+    ] {
+        let statement = statement.replace("{}", table);
+        database.run(&statement, body.clone()).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+    let negative = format!("update {table} set height = height + :d");
+    for no_number in ["two", "5abc", ""] {
+        assert!(database.run(&negative, json!({ "d": no_number })).await.is_err(), "{no_number}");
+    }
+}
+
+/// The errors of a statement that come before anything runs.
+fn refused(statement: &str) -> String {
+    let router = RouterBuilder::new().component(SqlComponent::default()).build().unwrap();
+    let built = router.producer(format!("sql:{statement}?data_source=sqlite:x.db"));
+    built.err().map(|errors| errors.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn a_comparison_without_a_type_is_an_error_that_marks_the_parameter() {
+    for condition in [
+        ":x > id %2B 0",
+        ":x = id %2B 0",
+        "length(name) < :x",
+        "id %2B 0 is not :x",
+        ":x not in (select id %2B 0 from t)",
+        "case :x when 2 then 1 end",
+        "iif(:x > 10, 1, 0)",
+        "1 > min(:x,10)",
+        ":x between 1 and 3",
+        "5 < coalesce(:x,0)",
+        "lower(name) = :x collate nocase",
+        "(:x) = (length(name))",
+    ] {
+        let found = refused(&format!("delete from t where {condition}"));
+        assert!(found.contains("write `cast(:x as integer)` or `cast(:x as text)`"), "{condition}: {found}");
+        assert!(found.lines().any(|line| line.contains("^^") && !line.contains("^^^")), "{found}");
+    }
+    assert_eq!(refused("delete from t where length(name) < cast(:x as integer)"), "");
+}
+
+#[tokio::test]
+async fn a_column_of_sqlite_without_a_type_needs_a_cast() {
+    let database = Database::sqlite();
+    database.run("create table x (n, any_ blob, kind string, on_ boolean, made datetime)", ()).await.unwrap();
+    database.run("create table other (n integer)", ()).await.unwrap();
+    let insert = "insert into x values (5, '5', 'a1', 1, '2026-03-01'), ('5', 5, 7, 0, '2026-03-02')";
+    database.run(insert, ()).await.unwrap();
+    for (condition, value) in [
+        ("n > :x", json!("5")),
+        ("n = :x", json!(5)),
+        ("n = :x", json!("5")),
+        (":x <> n", json!("5")),
+        ("n not in (:x)", json!([5])),
+        ("any_ = :x", json!("5")),
+        ("on_ = :x", json!("true")),
+        ("made > :x", json!("2026")),
+        ("cast(n as blob) = :x", json!("5")),
+        ("x.n = :x and exists (select 1 from other)", json!("5")),
+    ] {
+        let error = count(&database, "x", condition, json!({ "x": value })).await.unwrap_err();
+        assert!(error.contains("write `cast(:x as integer)` or `cast(:x as text)`"), "{condition}: {error}");
+    }
+    for (condition, value, expected) in [
+        ("n = cast(:x as integer)", json!("5"), 2),
+        // Texts alone: the column converts nothing.
+        ("n = cast(:x as text)", json!(5), 1),
+        ("n = :x", json!(null), 0),
+        ("kind = :x", json!("a1"), 1),
+        ("kind = :x", json!("07"), 1),
+        ("on_ = :x", json!(true), 1),
+        ("made > :x", json!("2026-03-01"), 1),
+        ("rowid = :x", json!("1"), 1),
+    ] {
+        let found = count(&database, "x", condition, json!({ "x": value })).await;
+        assert_eq!(found, Ok(expected), "{condition} {value}");
+    }
+    // Bytes are no text.
+    let mut exchange = Exchange::new(bytes::Bytes::from_static(b"a1"));
+    let error =
+        database.producer("delete from x where kind <> :body").process(&mut exchange).await.unwrap_err();
+    assert!(error.to_string().contains("not compared with bytes"), "{error}");
+}
+
+#[tokio::test]
+async fn a_number_of_more_digits_than_sqlite_keeps_is_an_error() {
+    let database = Database::sqlite();
+    database.run("create table x (id integer, name text, free string)", ()).await.unwrap();
+    for (statement, value) in [
+        ("insert into x (id) values (:x)", "123456789012345678901234567890"),
+        ("insert into x (id) values (:x)", "9223372036854775808"),
+        ("insert into x(name, id) values ('a', :x)", "9223372036854775808"),
+        ("insert into x values (:x, :x, :x)", "9223372036854775808"),
+        ("update x set id = :x", "12345678901234567.89"),
+        ("insert into x (free) values (:x)", "15E2621"),
+        ("insert into x (id) select :x", "9223372036854775808"),
+    ] {
+        let error = database.run(statement, json!({ "x": value })).await.unwrap_err().to_string();
+        assert!(error.contains("more digits than SQLite keeps"), "{statement}: {error}");
+    }
+    let kept = "123456789012345678901234567890";
+    database.run("insert into x (name) values (:x)", json!({ "x": kept })).await.unwrap();
+    database.run("insert into x(name) values (cast(:x as text))", json!({ "x": kept })).await.unwrap();
+    database.run("insert into x (id) values (:x)", json!({ "x": "9223372036854775807" })).await.unwrap();
+    let rows = database.rows("select id, name from x").await;
+    let expected = json!([
+        { "id": null, "name": kept },
+        { "id": null, "name": kept },
+        { "id": i64::MAX, "name": null },
+    ]);
+    assert_eq!(rows, expected);
+}

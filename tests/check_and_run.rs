@@ -1,0 +1,165 @@
+//! The promise: what `bactrian check` calls good starts, and what it refuses does not, with the same words.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod program;
+
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use program::{PATIENCE, Process, bactrian, folder};
+
+/// A file of routes in a folder with odd entries.
+fn odd(text: &str) -> tempfile::TempDir {
+    let folder = folder(&[("routes.toml", text), ("note.txt", "text")]);
+    std::os::unix::fs::symlink("nowhere", folder.path().join("dangling")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(folder.path().join("fifo")).status().unwrap().success());
+    folder
+}
+
+fn source(uri: &str) -> String {
+    format!("[[route]]\nid = 'r'\nfrom = '{uri}'\n")
+}
+
+fn leading(uri: &str) -> String {
+    format!("[cluster]\nservice = 'memory'\n{}", source(uri))
+}
+
+fn step(step: &str) -> String {
+    format!("[[route]]\nfrom = 'timer:t?delay=1h'\nsteps = [{step}]\n")
+}
+
+fn setting(table: &str) -> String {
+    format!("{table}\n{}", source("timer:t?delay=1h"))
+}
+
+/// Files that are wrong, and a part of what is said of each.
+fn wrong() -> Vec<(String, &'static str)> {
+    let mut all = Vec::new();
+    for (table, error) in [
+        ("[cluster]\nservice = 'file'\nroot = '/proc/1/locks/x'", "belongs to the kernel"),
+        ("[cluster]\nservice = 'file'\nroot = '/dev/null/x'", "is not a directory"),
+        ("[cluster]\nservice = 'file'\nroot = 'dangling/locks'", "`dangling` is not a directory"),
+        ("[cluster]\nservice = 'file'\nroot = 'fifo'", "`fifo` is not a directory"),
+        ("[cluster]\nservice = 'file'\nroot = ''", "text that is not empty"),
+        ("[cluster]\nservice = 'memory'\nresource_name = 'x'", "has no effect"),
+        ("[admin]\nlisten = '127.0.0.1:99999'", "an IP address and a port"),
+        ("[router]\nshutdown_timeout = '-1s'", "takes a duration"),
+        ("[log]\nlevel = 'debug'", "`RUST_LOG=debug`"),
+    ] {
+        all.push((setting(table), error));
+    }
+    for (uri, error) in [
+        ("cron:c?schedule=*/70+*+*+*+*", "has the step `*/70`"),
+        ("cron:c?schedule=0+0+30+2+*", "never fires"),
+        ("timer:t?period=-1", "takes a duration"),
+        ("timer:", "a timer needs a name"),
+        ("file:in?move=../x", "is not a name inside of the directory"),
+        ("file:in?include=[(", "a regular expression"),
+        ("file:fifo", "`fifo` is not a directory"),
+        ("file:note.txt", "`note.txt` is not a directory"),
+        ("http-poll:localhost:1/", "starts with `http://`"),
+        ("kafka:topic", "there is no component for message brokers"),
+        ("jms:queue:x", "there is no component for message brokers"),
+        ("activemq:x", "there is no component for message brokers"),
+        ("quartz:x", "write `cron:name?schedule=...`"),
+        ("master:l:timer:t", "needs a cluster service"),
+        ("tmer:t", "did you mean `timer`?"),
+    ] {
+        all.push((source(uri), error));
+    }
+    for (steps, error) in [
+        ("{ to = 'direct:none' }", "no route consumes `direct:none`"),
+        ("{ to = 'file:out?file_exist=nonsense' }", "takes one of"),
+        ("{ to = 'file:out?file_exist=move' }", "needs the option `move_existing`"),
+        ("{ to = 'file:out?file_name=a/../../x' }", "is not a name inside of the directory"),
+        ("{ to = 'file:out?file_name=${body}' }", "a placeholder is not replaced here"),
+        ("{ to = 'http:localhost:99999/' }", "needs a host and a path"),
+        ("{ to_dynamic = { uri = '${header.x}', allow = ['http:*'] } }", "`http:host.example/*`"),
+        ("{ to_dynamic = { uri = 'direct:${header.x}', allow = ['direct:*'] } }", "would choose any route"),
+        (
+            "{ to_dynamic = { uri = 'file:${header.x}?file_exist=append', allow = ['file:o?file_exist=append'] } }",
+            "the step gives the options itself",
+        ),
+        ("{ set_body = '${nope}' }", "unknown placeholder"),
+        ("{ filter = '${body} =' }", "expected an operator"),
+        ("{ delay = 'abc' }", "takes a duration"),
+        ("{ choice = { when = [] } }", "at least one branch"),
+        ("'stopp'", "unknown step `stopp`"),
+    ] {
+        all.push((step(steps), error));
+    }
+    for (text, error) in [
+        ("<routes><route id='a'/></routes>", "this looks like XML"),
+        ("<?xml version='1.0'?>\n<camel/>", "this looks like XML"),
+        ("- route:\n    from: x\n", "this looks like YAML"),
+        ("", "there is no route"),
+        ("[[route]]\n", "needs the key `from`"),
+        (
+            "[[route]]\nfrom = 'timer:t'\ndescription = 'of ${body}'\n",
+            "a description is the same for every exchange",
+        ),
+        (
+            "[[route]]\nid = 'r'\nfrom = 'timer:t'\n[[route]]\nid = 'r'\nfrom = 'timer:u'\n",
+            "already a route `r`",
+        ),
+    ] {
+        all.push((text.to_owned(), error));
+    }
+    let itself = |to: &str| format!("steps = [{{ to = '{to}' }}]\n");
+    let waits = "seda:a?wait_for_task_to_complete=always";
+    all.push((source("direct:a") + &itself("direct:a"), "come back to this route for ever"));
+    all.push((source("seda:a") + &itself(waits), "come back to this route for ever"));
+    // Under a term, a sender waits unless it says otherwise.
+    all.push((leading("master:l:seda:a") + &itself("seda:a"), "come back to this route for ever"));
+    all
+}
+
+/// Files that look odd, and are right.
+fn right() -> Vec<String> {
+    let itself = |to: &str| format!("steps = [{to}]\n");
+    vec![
+        source("timer:t?period=0&repeat_count=1"),
+        source("cron:c?schedule=*/60+*+*+*+*"),
+        source("file:no/such/folder"),
+        source("file:/proc/self?delay=1h&initial_delay=1h&noop=true"),
+        step("{ to = 'file:out?file_exist=move&move_existing=.old' }"),
+        source("seda:a") + &itself("{ to = 'seda:a' }"),
+        leading("master:l:seda:a") + &itself("{ to = 'seda:a?wait_for_task_to_complete=never' }"),
+        source("direct:a") + &itself("{ to_dynamic = { uri = 'direct:${header.x}', allow = ['direct:a'] } }"),
+        step("{ to_dynamic = { uri = 'file:${header.x}?file_exist=append', allow = ['file:out*'] } }"),
+        "[[route]]\nfrom = 'timer:t'\ndescription = 'costs $5 {each}'\n".to_owned(),
+        leading("master:a b:timer:t"),
+    ]
+}
+
+fn check(folder: &Path) -> (Option<i32>, String) {
+    let output = bactrian(folder, &["check"]).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn what_check_refuses_does_not_start() {
+    for (text, error) in wrong() {
+        let folder = odd(&text);
+        let (code, said) = check(folder.path());
+        assert_eq!(code, Some(78), "{text}\n{said}");
+        assert!(said.contains(error), "{text}\n{said}");
+        let run = bactrian(folder.path(), &["run"]).output().unwrap();
+        assert_eq!((run.status.code(), String::from_utf8(run.stderr).unwrap()), (Some(78), said), "{text}");
+    }
+}
+
+#[test]
+fn what_check_calls_good_starts() {
+    for text in right() {
+        let folder = odd(&text);
+        let (code, said) = check(folder.path());
+        assert_eq!(code, Some(0), "{text}\n{said}");
+        let mut process = Process::run(folder.path(), &["--set", "admin.listen=off"]);
+        process.wait_for("starting 1 of 1 routes");
+        process.signal(Signal::TERM);
+        assert_eq!(process.ends(PATIENCE).code(), Some(0), "{text}");
+    }
+}
