@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use router_core::component::{BuildContext, Component, Endpoint, Processor};
 use router_core::definition::LogLevel;
 use router_core::error::{BoxError, ConfigErrors};
-use router_core::exchange::{Body, Exchange};
+use router_core::exchange::Exchange;
 use router_core::log::{log_line, log_lines};
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, flag, path};
 use router_core::uri::EndpointUri;
@@ -140,7 +140,7 @@ impl Logger {
             parts.push(format!("Properties: {}", entries(&exchange.properties)));
         }
         if self.body_type {
-            parts.push(format!("BodyType: {}", body_type(&exchange.message.body)));
+            parts.push(format!("BodyType: {:?}", exchange.message.body.kind()));
         }
         if self.body {
             parts.push(format!("Body: {}", cut(&exchange.message.body.to_string(), self.max_chars)));
@@ -153,15 +153,6 @@ impl Logger {
         } else {
             format!("Exchange[{}]", parts.join(", "))
         }
-    }
-}
-
-fn body_type(body: &Body) -> &'static str {
-    match body {
-        Body::Empty => "Empty",
-        Body::Text(_) => "Text",
-        Body::Bytes(_) => "Bytes",
-        Body::Json(_) => "Json",
     }
 }
 

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use router_core::component::Consumer;
 use router_core::error::BoxError;
 use router_core::exchange::{Body, Exchange};
@@ -318,8 +317,8 @@ impl FileConsumer {
             }
         };
         let mut exchange = Exchange::new(match String::from_utf8(content) {
-            Ok(text) => Body::from(text),
-            Err(error) => Body::from(Bytes::from(error.into_bytes())),
+            Ok(text) => Body::text(text),
+            Err(error) => Body::bytes(error.into_bytes()),
         });
         let modified = file.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
         let headers = &mut exchange.message.headers;

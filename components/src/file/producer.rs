@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use router_core::component::Processor;
 use router_core::error::BoxError;
-use router_core::exchange::{Body, Exchange};
+use router_core::exchange::Exchange;
 use router_core::failure::Failure;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -31,14 +31,11 @@ impl Processor for FileProducer {
         let header = || exchange.message.headers.get("file.name").map(ToString::to_string);
         let name = self.settings.file_name.clone().or_else(header).unwrap_or_else(|| exchange.id.to_string());
         let relative = jail::relative(&name)?;
-        let content: Bytes = match &exchange.message.body {
-            Body::Empty if !self.settings.allow_null_body => {
-                let error = "an empty body makes no file, unless `allow_null_body=true`";
-                return Err(Failure::data(error).into());
-            }
-            Body::Bytes(bytes) => bytes.clone(),
-            other => other.to_string().into(),
-        };
+        if exchange.message.body.is_empty() && !self.settings.allow_null_body {
+            let error = "an empty body makes no file, unless `allow_null_body=true`";
+            return Err(Failure::data(error).into());
+        }
+        let content = exchange.message.body.to_bytes();
         let place = if self.settings.exist == Exist::Append {
             let producer = self.clone();
             changing(exchange.term.as_ref(), move || producer.append(&relative, &content)).await?

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 use super::StepDefinition;
+use crate::body::Needs;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::expression::{Expression, Predicate};
 use crate::links::{CallKind, LocalCall};
@@ -36,6 +37,8 @@ pub(crate) struct Compiler<'a> {
     conditions: usize,
     /// How many steps before may have ended the exchange.
     ends: usize,
+    /// What the expressions of the present step need of the body.
+    needs: Needs,
 }
 
 /// Whether each exchange that gets to a step runs a block of it.
@@ -68,6 +71,7 @@ impl<'a> Compiler<'a> {
             place: String::new(),
             conditions: 0,
             ends: 0,
+            needs: Needs::Nothing,
         }
     }
 
@@ -89,9 +93,12 @@ impl<'a> Compiler<'a> {
             };
             let place = format!("{number} ({what})");
             self.place = number;
+            // Steps are compiled inside of others.
+            let outer = std::mem::take(&mut self.needs);
             if let Some(action) = (definition.description().compile)(definition, self) {
-                steps.push(Step { place: place.into(), action });
+                steps.push(Step { place: place.into(), needs: self.needs, action });
             }
+            self.needs = outer;
         }
         self.place = block;
         Block(steps.into())
@@ -133,12 +140,16 @@ impl<'a> Compiler<'a> {
 
     /// An expression.
     pub(crate) fn expression(&mut self, definition: &ExpressionDefinition) -> Option<Expression> {
-        self.errors.collect(Expression::compile(definition))
+        let expression = self.errors.collect(Expression::compile(definition))?;
+        self.needs = self.needs.max(expression.needs());
+        Some(expression)
     }
 
     /// A predicate.
     pub(crate) fn predicate(&mut self, definition: &PredicateDefinition) -> Option<Predicate> {
-        self.errors.collect(Predicate::compile(definition))
+        let predicate = self.errors.collect(Predicate::compile(definition))?;
+        self.needs = self.needs.max(predicate.needs());
+        Some(predicate)
     }
 
     /// What sends exchanges to an endpoint.

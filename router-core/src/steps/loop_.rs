@@ -133,7 +133,8 @@ impl ScopeStep for Rounds {
     async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow<'static>, Cause> {
         let size = match &self.until {
             Until::Count(count) => {
-                let count = rounds(&count.evaluate(exchange, runner.scope()).to_smolstr());
+                let count = count.evaluate(exchange, runner.scope()).map_err(failure)?;
+                let count = rounds(&count.to_smolstr());
                 Some(count.map_err(|error| Failure::data(format!("the count is {error}")))?)
             }
             Until::While(_) => None,
@@ -142,7 +143,11 @@ impl ScopeStep for Rounds {
         let mut index = 0;
         loop {
             let goes_on = match (&self.until, size) {
-                (Until::While(predicate), _) => predicate.holds(exchange, runner.scope()).map_err(failure)?,
+                (Until::While(predicate), _) => {
+                    // The block may have made another body.
+                    exchange.message.body.prepare(predicate.needs());
+                    predicate.holds(exchange, runner.scope()).map_err(failure)?
+                }
                 (Until::Count(_), size) => size.is_some_and(|size| index < size),
             };
             if !goes_on {

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
+use crate::body::Needs;
 use crate::component::{BuildContext, Processor};
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
@@ -156,12 +157,20 @@ impl DynamicTarget {
         Ok(Self { route_id, target, allowed, surroundings, processors: Mutex::default() })
     }
 
+    /// What it needs of the body.
+    pub(crate) fn needs(&self) -> Needs {
+        match &self.target {
+            Target::Template(template) => template.needs(),
+            Target::Whole(uri) => uri.needs(),
+        }
+    }
+
     /// The processor for this exchange.
     fn resolve(&self, exchange: &Exchange) -> Result<Arc<dyn Processor>, BoxError> {
         let scope = Scope { route_id: &self.route_id, node: &self.surroundings.node };
         let values = match &self.target {
             Target::Template(template) => template.values(exchange, scope)?,
-            Target::Whole(uri) => [uri.evaluate(exchange, scope).to_smolstr()].into(),
+            Target::Whole(uri) => [uri.evaluate(exchange, scope)?.to_smolstr()].into(),
         };
         let mut processors = self.processors.lock().unwrap_or_else(PoisonError::into_inner);
         let made = match processors.get(&values) {
@@ -230,6 +239,7 @@ impl DynamicTarget {
 #[async_trait]
 impl Processor for DynamicTarget {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
+        exchange.message.body.prepare(self.needs());
         self.resolve(exchange).map_err(Failure::data)?.process(exchange).await
     }
 }

@@ -85,7 +85,7 @@ impl Parser {
             return Err(Found("this JSON is nested too deep".into()));
         }
         match next {
-            b'a'..=b'z' => {
+            b'n' | b't' | b'f' => {
                 let literal = lexer.null_or_bool().ok_or(Expect::Value)?;
                 Ok(literal.map_or(Json::Null, Json::Boolean))
             }
