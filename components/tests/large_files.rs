@@ -92,7 +92,8 @@ async fn a_large_file_is_sent_whole_as_often_as_it_is_redelivered() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let again = ErrorHandlerDefinition::redeliver(1).redelivery_delay(Duration::from_millis(1));
+    let once = ErrorHandlerDefinition { redelivery_delay: Duration::from_millis(1), ..Default::default() };
+    let again = once.maximum_redeliveries(1);
     let route = poll(inbox.path()).error_handler(again).to(format!("http:{address}/?http_method=PUT"));
     run([route.to("mock:out")], &mock, 1).await;
     let requests = requests.lock().unwrap();
@@ -132,7 +133,7 @@ async fn a_file_that_is_too_large_for_the_memory_fails_the_step_that_needs_all_o
     let inbox = inbox(b"");
     // A hole, which takes no place on the disk.
     File::create(inbox.path().join("large.txt")).unwrap().set_len((64 << 20) + 1).unwrap();
-    let handler = ErrorHandlerDefinition::redeliver(0).dead_letter("mock:out");
+    let handler = ErrorHandlerDefinition::default().dead_letter("mock:out");
     let route = poll(inbox.path()).error_handler(handler).set_header("first", "${body}").to("mock:sent");
     run([route], &mock, 1).await;
     let failed = mock.endpoint("out").received();
@@ -154,7 +155,7 @@ async fn a_file_that_is_written_to_while_it_is_worked_on_is_an_error_and_makes_n
             std::os::unix::fs::FileExt::write_all_at(&file, b"changed", 1000).unwrap();
         }
     };
-    let handler = ErrorHandlerDefinition::redeliver(0).dead_letter("mock:out");
+    let handler = ErrorHandlerDefinition::default().dead_letter("mock:out");
     let route = poll(inbox.path())
         .error_handler(handler)
         .to("mock:in")

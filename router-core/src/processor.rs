@@ -28,12 +28,16 @@ pub trait Processor: Send + Sync {
     }
 }
 
-/// Has a processor work on an exchange whose body it takes.
-pub(crate) async fn process(processor: &dyn Processor, exchange: &mut Exchange) -> Result<(), BoxError> {
-    if exchange.message.body.as_file().is_some() && !processor.takes_files() {
-        exchange.message.body.load().await?;
+/// Has a processor work on an exchange whose body it takes. The future is that of the processor, unless a file is read
+/// before.
+pub(crate) fn process<'a>(processor: &'a dyn Processor, exchange: &'a mut Exchange) -> ProcessFuture<'a> {
+    if exchange.message.body.as_file().is_none() || processor.takes_files() {
+        return processor.process(exchange);
     }
-    processor.process(exchange).await
+    Box::pin(async move {
+        exchange.message.body.load().await?;
+        processor.process(exchange).await
+    })
 }
 
 /// A function that works on an exchange.

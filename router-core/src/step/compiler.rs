@@ -135,6 +135,14 @@ impl<'a> Compiler<'a> {
         self.needs = self.needs.max(needs);
     }
 
+    /// Reports an error in what was written for an expression.
+    pub(crate) fn error_in(&mut self, written: &ExpressionDefinition, message: String) {
+        self.error(match written {
+            ExpressionDefinition::Text(text) => ConfigError::at(text, 0..text.as_str().len(), message),
+            _ => ConfigError::new(message),
+        });
+    }
+
     /// An expression.
     pub(crate) fn expression(&mut self, definition: &ExpressionDefinition) -> Option<Expression> {
         let expression = self.errors.collect(Expression::compile(definition))?;
