@@ -85,7 +85,7 @@ fn wrong() -> Vec<(String, &'static str)> {
         ("{ set_body = '${nope}' }", "unknown placeholder"),
         ("{ filter = '${body} =' }", "expected an operator"),
         ("{ delay = 'abc' }", "takes a duration"),
-        ("{ choice = { when = [] } }", "at least one branch"),
+        ("{ choice = { when = [] } }", "needs at least one"),
         ("'stopp'", "unknown step `stopp`"),
     ] {
         all.push((step(steps), error));

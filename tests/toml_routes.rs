@@ -89,7 +89,7 @@ from = "direct:there"
             "routes.toml:11:21 unknown option `levle` for component `log`",
             "routes.toml:12:11 no route consumes `direct:nowhere`",
             "routes.toml:13:14 unknown placeholder `heder.x`",
-            "routes.toml:14:14 `filter` takes text, found an integer",
+            "routes.toml:14:14 `filter` takes text or a table with `predicate` and `steps`, found an integer",
             "routes.toml:15:32 unknown key `vaule` in `set_header`",
             "routes.toml:16:12 the environment variable `NO_SUCH` is not set",
             "routes.toml:18:1 unknown key `stesp` in `route`",
@@ -346,6 +346,13 @@ fn list_and_doc_show_the_components() {
     let doc = stdout(&bactrian(folder.path(), &["doc", "timer"]));
     assert!(doc.contains("Syntax: `timer:name`, in `from`"), "{doc}");
     assert!(doc.contains("| `period` | duration | `1s` |"), "{doc}");
+    let step = stdout(&bactrian(folder.path(), &["doc", "loop"]));
+    assert!(step.contains("| `copy` | boolean | `false` |"), "{step}");
+    let both = stdout(&bactrian(folder.path(), &["doc", "log"]));
+    assert!(
+        both.contains("| `message` | text with placeholders |") && both.contains("| `show_all` |"),
+        "{both}"
+    );
     for verb in ["run", "check", "list", "doc"] {
         let help = stdout(&bactrian(folder.path(), &[verb, "--help"]));
         assert!(help.contains(&format!("Example:\n  bactrian {verb}")), "{help}");

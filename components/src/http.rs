@@ -40,18 +40,18 @@
 mod backoff;
 mod client;
 pub(crate) mod headers;
+mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Request, Response, Url};
 use router_core::component::{BuildContext, Component, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
-use router_core::exchange::{Body, Exchange};
+use router_core::exchange::Exchange;
 use router_core::failure::Failure;
 use router_core::options::{
     ComponentDescription, OptionDescription, OptionKind, Options, PathKind, option, path,
@@ -61,6 +61,7 @@ use router_core::uri::EndpointUri;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use client::{ClientSettings, Clients, failed, kind_of_status, read_body, refused};
+use upload::Upload;
 
 /// The component. Clones share their connections.
 #[derive(Clone, Default)]
@@ -336,6 +337,10 @@ impl Processor for Http {
             }
         }
     }
+
+    fn takes_files(&self) -> bool {
+        true
+    }
 }
 
 impl Http {
@@ -356,7 +361,7 @@ impl Http {
                 .ok_or_else(|| {
                     Failure::data(format!("the header `http.method` is not one of {}", METHODS.join(", ")))
                 })?,
-            (None, None) if query.is_some() || message.body == Body::Empty => Method::GET,
+            (None, None) if query.is_some() || message.body.is_empty() => Method::GET,
             (None, None) => Method::POST,
         };
         url.set_query(query.as_deref());
@@ -365,9 +370,12 @@ impl Http {
         if !self.skip_request_headers {
             headers::copy_to_request(&message.headers, request.headers_mut());
         }
-        if carries_body && message.body != Body::Empty {
+        if carries_body && !message.body.is_empty() {
             headers::set_content_type(&message.headers, &message.body, request.headers_mut());
-            *request.body_mut() = Some(bytes(&message.body).into());
+            *request.body_mut() = Some(match message.body.as_file() {
+                Some(region) => reqwest::Body::wrap(Upload::new(region.clone())),
+                None => message.body.to_bytes()?.into(),
+            });
         }
         self.authentication.apply(request.headers_mut())?;
         headers::set_term(exchange.term.as_ref(), request.headers_mut());
@@ -399,14 +407,6 @@ fn append_path(url: &mut Url, path: &str) -> Result<(), Failure> {
     match url.path().starts_with(&base) && !climbs {
         true => Ok(()),
         false => Err(Failure::data("the header `http.path` leads out of the path of the endpoint")),
-    }
-}
-
-fn bytes(body: &Body) -> Bytes {
-    match body {
-        Body::Bytes(bytes) => bytes.clone(),
-        Body::Json(json) => json.to_string().into(),
-        other => other.to_string().into(),
     }
 }
 

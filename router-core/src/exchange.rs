@@ -11,12 +11,10 @@ use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use smol_str::SmolStr;
-
+pub use crate::body::{Body, BodyKind, Region};
 use crate::cluster::{LeadershipLost, Term};
 use crate::outcome::Exception;
-use crate::value::{Json, JsonError, Number, Value, ValueMap};
+use crate::value::ValueMap;
 use call::CallContext;
 
 /// One message on its way through a route, with what the route notes about it.
@@ -159,126 +157,6 @@ pub struct Message {
     pub body: Body,
 }
 
-/// The payload of a message. Cloning shares it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Body {
-    /// No payload.
-    #[default]
-    Empty,
-    /// UTF-8 text.
-    Text(SmolStr),
-    /// Bytes.
-    Bytes(Bytes),
-    /// A JSON value.
-    Json(Json),
-}
-
-impl Body {
-    /// The JSON value of this body: itself, or what its text or bytes parse to.
-    ///
-    /// # Errors
-    /// When text or bytes are not JSON. An empty body is JSON `null`.
-    pub fn to_json(&self) -> Result<Json, JsonError> {
-        match self {
-            Self::Empty => Ok(Json::Null),
-            Self::Text(text) => Json::parse(text),
-            Self::Bytes(bytes) => Json::parse(bytes),
-            Self::Json(json) => Ok(json.clone()),
-        }
-    }
-
-    /// The JSON value of this body as a type of Rust; see [`Json::deserialize`].
-    ///
-    /// ```
-    /// use router_core::exchange::Body;
-    ///
-    /// #[derive(serde::Deserialize)]
-    /// struct Order {
-    ///     id: u64,
-    /// }
-    ///
-    /// let order: Order = Body::from(r#"{"id": 7}"#).json().unwrap();
-    /// assert_eq!(order.id, 7);
-    /// ```
-    ///
-    /// # Errors
-    /// When it is no JSON, or does not fit the type.
-    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, JsonError> {
-        self.to_json()?.deserialize()
-    }
-
-    /// This body as a value of the expression language.
-    #[must_use]
-    pub fn to_value(&self) -> Value {
-        match self {
-            Self::Empty => Value::Null,
-            Self::Text(text) => Value::Text(text.clone()),
-            Self::Bytes(bytes) => Value::Bytes(bytes.clone()),
-            Self::Json(json) => Value::Json(json.clone()),
-        }
-    }
-}
-
-impl fmt::Display for Body {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.to_value().fmt(formatter)
-    }
-}
-
-impl From<()> for Body {
-    fn from((): ()) -> Self {
-        Self::Empty
-    }
-}
-
-impl From<&str> for Body {
-    fn from(text: &str) -> Self {
-        Self::Text(text.into())
-    }
-}
-
-impl From<String> for Body {
-    fn from(text: String) -> Self {
-        Self::Text(text.into())
-    }
-}
-
-impl From<Bytes> for Body {
-    fn from(bytes: Bytes) -> Self {
-        Self::Bytes(bytes)
-    }
-}
-
-impl From<Json> for Body {
-    fn from(json: Json) -> Self {
-        Self::Json(json)
-    }
-}
-
-impl From<serde_json::Value> for Body {
-    fn from(json: serde_json::Value) -> Self {
-        Self::Json(json.into())
-    }
-}
-
-/// Numbers and booleans become JSON, which keeps their type. A float that is no number is its text.
-impl From<Value> for Body {
-    fn from(value: Value) -> Self {
-        match value {
-            Value::Null => Self::Empty,
-            Value::Boolean(flag) => Self::Json(flag.into()),
-            Value::Integer(number) => Self::Json(number.into()),
-            Value::Float(number) => match Number::from_f64(number) {
-                Some(number) => Self::Json(number.into()),
-                None => number.to_string().into(),
-            },
-            Value::Text(text) => Self::Text(text),
-            Value::Bytes(bytes) => Self::Bytes(bytes),
-            Value::Json(json) => Self::Json(json),
-        }
-    }
-}
-
 /// A number that is unique in the process; its text adds a part drawn at random for each process, so
 /// that replicas do not share ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -367,12 +245,5 @@ mod tests {
         for copy in [inner.exchange.fork(), inner.exchange.clone()] {
             assert_eq!(copy.terms().map(|term| term.lock().as_str()).collect::<Vec<_>>(), ["outer", "inner"]);
         }
-    }
-
-    #[test]
-    fn a_body_of_bytes_parses_as_json() {
-        let body = Body::from(Bytes::from_static(b"{\"a\":1}"));
-        assert_eq!(body.to_json().unwrap()["a"], 1);
-        assert!(Body::from("{").to_json().is_err());
     }
 }

@@ -8,7 +8,7 @@
 //! | placeholder | value |
 //! |---|---|
 //! | `${body}` | the body |
-//! | `${body.items.0.name}` | a field of a JSON body, also where it is still text |
+//! | `${body.items.0.name}` | a field of a JSON body, also where it is still text; null where it is not there, an error where the body is no JSON |
 //! | `${header.NAME}`, `${property.NAME}` | a header, a property; nothing where it is not set |
 //! | `${exchange_id}`, `${route_id}` | which exchange, which route |
 //! | `${lock}` | the lock that `master:` leads; nothing outside of it |
@@ -28,8 +28,9 @@ use std::time::Duration;
 
 use smol_str::{SmolStr, format_smolstr};
 
+use crate::body::Needs;
 use crate::error::{BoxError, ConfigErrors};
-use crate::exchange::{Body, Exchange};
+use crate::exchange::Exchange;
 use crate::failure::Failure;
 use crate::outcome::Exception;
 use crate::value::{NoOrder, Value};
@@ -123,11 +124,26 @@ impl Expression {
         }
     }
 
-    pub(crate) fn evaluate(&self, exchange: &Exchange, scope: Scope<'_>) -> Value {
+    /// What it needs of the body.
+    pub(crate) fn needs(&self) -> Needs {
         match self {
-            Self::Constant(value) => value.clone(),
+            Self::Constant(_) => Needs::Nothing,
+            Self::Variable(variable) => variable.needs(),
+            Self::Template(parts) => parts.iter().map(Part::needs).max().unwrap_or_default(),
+            // It sees the whole exchange.
+            Self::Function(_) => Needs::Whole,
+        }
+    }
+
+    /// The value. It waits for nothing: what it [needs](Self::needs) is there, or it is an error.
+    ///
+    /// # Errors
+    /// When it asks for a field of a body that is no JSON.
+    pub(crate) fn evaluate(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<Value, BoxError> {
+        match self {
+            Self::Constant(value) => Ok(value.clone()),
             Self::Variable(variable) => variable.evaluate(exchange, scope),
-            Self::Function(function) => function(exchange),
+            Self::Function(function) => Ok(function(exchange)),
             Self::Template(parts) => {
                 let mut text = String::new();
                 for part in parts {
@@ -135,21 +151,43 @@ impl Expression {
                         Part::Text(piece) => text.push_str(piece),
                         // Writing into a string cannot fail.
                         Part::Variable(variable) => {
-                            let _ = write!(text, "{}", variable.evaluate(exchange, scope));
+                            let _ = write!(text, "{}", variable.evaluate(exchange, scope)?);
                         }
                     }
                 }
-                text.into()
+                Ok(text.into())
             }
         }
     }
 }
 
-impl Variable {
-    pub(crate) fn evaluate(&self, exchange: &Exchange, scope: Scope<'_>) -> Value {
+impl Part {
+    fn needs(&self) -> Needs {
         match self {
-            Self::Body => exchange.message.body.to_value(),
-            Self::BodyField(path) => body_field(&exchange.message.body, path),
+            Self::Text(_) => Needs::Nothing,
+            Self::Variable(variable) => variable.needs(),
+        }
+    }
+}
+
+impl Variable {
+    pub(crate) fn needs(&self) -> Needs {
+        match self {
+            Self::Body => Needs::Whole,
+            Self::BodyField(_) => Needs::Json,
+            _ => Needs::Nothing,
+        }
+    }
+
+    pub(crate) fn evaluate(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<Value, BoxError> {
+        Ok(match self {
+            Self::Body => exchange.message.body.to_value()?,
+            Self::BodyField(path) => {
+                let field = exchange.message.body.field(path);
+                field.map_err(|error| {
+                    Failure::data(format!("`${{body.{}}}`: the body is no JSON: {error}", path.join(".")))
+                })?
+            }
             Self::Header(name) => exchange.message.headers.get(name).cloned().unwrap_or_default(),
             Self::Property(name) => exchange.properties.get(name).cloned().unwrap_or_default(),
             Self::ExchangeId => format_smolstr!("{}", exchange.id).into(),
@@ -160,7 +198,7 @@ impl Variable {
             Self::Exception(field) => {
                 exchange.exception().map_or(Value::Null, |exception| field.of(exception))
             }
-        }
+        })
     }
 }
 
@@ -194,11 +232,6 @@ impl ExceptionField {
     }
 }
 
-fn body_field(body: &Body, path: &[SmolStr]) -> Value {
-    let Ok(json) = body.to_json() else { return Value::Null };
-    path.iter().try_fold(&json, |value, name| value.field(name)).map_or(Value::Null, Value::from)
-}
-
 impl Predicate {
     pub(crate) fn compile(definition: &PredicateDefinition) -> Result<Self, ConfigErrors> {
         match definition {
@@ -207,13 +240,25 @@ impl Predicate {
         }
     }
 
+    /// What it needs of the body.
+    pub(crate) fn needs(&self) -> Needs {
+        match self {
+            Self::Operand(operand) => operand.needs(),
+            Self::Compare(comparison) => comparison.left.needs().max(comparison.right.needs()),
+            Self::Not(inner) => inner.needs(),
+            Self::And(left, right) | Self::Or(left, right) => left.needs().max(right.needs()),
+            // It sees the whole exchange.
+            Self::Function(_) => Needs::Whole,
+        }
+    }
+
     /// Whether it holds.
     ///
     /// # Errors
-    /// When it compares values that have no order.
+    /// When it compares values that have no order, or asks for a field of a body that is no JSON.
     pub(crate) fn holds(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<bool, BoxError> {
         Ok(match self {
-            Self::Operand(operand) => operand.evaluate(exchange, scope).is_truthy(),
+            Self::Operand(operand) => operand.evaluate(exchange, scope)?.is_truthy(),
             Self::Compare(comparison) => comparison.holds(exchange, scope)?,
             Self::Not(inner) => !inner.holds(exchange, scope)?,
             Self::And(left, right) => left.holds(exchange, scope)? && right.holds(exchange, scope)?,
@@ -225,7 +270,7 @@ impl Predicate {
 
 impl Comparison {
     fn holds(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<bool, BoxError> {
-        let (left, right) = (self.left.evaluate(exchange, scope), self.right.evaluate(exchange, scope));
+        let (left, right) = (self.left.evaluate(exchange, scope)?, self.right.evaluate(exchange, scope)?);
         let holds = self.operator.holds(&left, &right);
         holds.map_err(|no_order| {
             Failure::data(format!("`{}` cannot be decided: {no_order}", self.written)).into()
@@ -274,7 +319,7 @@ mod tests {
     fn evaluate(text: &str) -> Value {
         let definition = ExpressionDefinition::Text(SourceText::from_code(text));
         let scope = Scope { route_id: &ROUTE, node: &NODE };
-        Expression::compile(&definition).unwrap().evaluate(&exchange(), scope)
+        Expression::compile(&definition).unwrap().evaluate(&exchange(), scope).unwrap()
     }
 
     fn holds(text: &str) -> bool {
@@ -326,6 +371,55 @@ mod tests {
         assert_eq!(evaluate("${body.items.1}"), 8.into());
         assert_eq!(evaluate("${body.amount}").to_string(), AMOUNT);
         assert_eq!(evaluate("${body.items.9}${body.nobody.name}"), "".into());
+    }
+
+    #[test]
+    fn a_field_of_a_body_that_is_no_json_is_an_error_where_it_is_asked_for() {
+        let scope = Scope { route_id: &ROUTE, node: &NODE };
+        let mut exchange = Exchange::new("a < b");
+        exchange.message.headers.set("kind", "text");
+        let expression = |text: &str| {
+            let definition = ExpressionDefinition::Text(SourceText::from_code(text));
+            Expression::compile(&definition).unwrap()
+        };
+        let predicate = |text: &str| {
+            let definition = PredicateDefinition::Text(SourceText::from_code(text));
+            Predicate::compile(&definition).unwrap()
+        };
+        for text in ["${body.user.name}", "hello ${body.user.name}"] {
+            let error = expression(text).evaluate(&exchange, scope).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                "`${body.user.name}`: the body is no JSON: expected a value at line 1 column 1"
+            );
+        }
+        let guarded = predicate("${header.kind} == 'json' && ${body.user.name} == 'Ann'");
+        assert!(!guarded.holds(&exchange, scope).unwrap());
+        assert!(predicate("${body.user} == null").holds(&exchange, scope).is_err());
+        // An empty text is no JSON, and no body is null.
+        assert!(predicate("!${body.user}").holds(&Exchange::new(""), scope).is_err());
+        assert!(predicate("${body.user} == null").holds(&Exchange::new(()), scope).unwrap());
+    }
+
+    #[test]
+    fn what_is_needed_of_the_body_is_known() {
+        for (text, needs) in [
+            ("${header.a} ${node}", Needs::Nothing),
+            ("${header.a} ${body}", Needs::Whole),
+            ("${body} ${body.a}", Needs::Json),
+            ("no placeholder", Needs::Nothing),
+        ] {
+            let definition = ExpressionDefinition::Text(SourceText::from_code(text));
+            assert_eq!(Expression::compile(&definition).unwrap().needs(), needs, "{text}");
+        }
+        for (text, needs) in [
+            ("${header.a} == 1 && (true || !('${body}' contains 'x'))", Needs::Whole),
+            ("${header.a} == 1 || !(7 == ${body.a})", Needs::Json),
+            ("true", Needs::Nothing),
+        ] {
+            let definition = PredicateDefinition::Text(SourceText::from_code(text));
+            assert_eq!(Predicate::compile(&definition).unwrap().needs(), needs, "{text}");
+        }
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //!
 //! ```
 //! # use std::time::Duration;
-//! use bactrian_router_core as router_core;
 //! # use router_core::error::BoxError;
 //! use router_core::failure::Failure;
 //!

@@ -8,6 +8,7 @@
 //! [`Consumer`](component::Consumer), which sends each exchange through a
 //! [`Pipeline`](pipeline::Pipeline) to [`Processor`](processor::Processor)s.
 
+mod body;
 pub mod builder;
 pub mod cluster;
 pub mod component;

@@ -98,6 +98,8 @@ impl Error for StepError {
 pub struct RouteError {
     pub(crate) route_id: SmolStr,
     pub(crate) error: StepError,
+    /// Whether it stands in the log.
+    pub(crate) is_logged: bool,
 }
 
 impl RouteError {
@@ -109,7 +111,7 @@ impl RouteError {
                 Err(error) => failure.error = error,
             }
         }
-        Self { route_id: route_id.clone(), error: StepError { place, failure } }
+        Self { route_id: route_id.clone(), error: StepError { place, failure }, is_logged: false }
     }
 
     /// The route in which the exchange failed.
@@ -168,7 +170,8 @@ pub struct Exception {
 }
 
 impl Exception {
-    pub(crate) fn of(RouteError { route_id, error: StepError { place, failure } }: &RouteError) -> Self {
+    pub(crate) fn of(RouteError { route_id, error, .. }: &RouteError) -> Self {
+        let StepError { place, failure } = error;
         Self {
             message: Chain(&**failure).to_smolstr(),
             kind: failure.kind,
@@ -187,6 +190,10 @@ pub(crate) enum Cause {
     Failed(Box<Failure>),
     /// A step of a block in it has failed: its error was logged, and the error handler was asked.
     Ended(Box<RouteError>),
+    /// A step of a block in it has failed, and the step did not handle that: the error handler was not asked, and
+    /// nothing is tried again.
+    #[cfg_attr(not(test), allow(dead_code, reason = "not every kind of step has been written"))]
+    Uncaught(Box<RouteError>),
 }
 
 /// Any error of a step, with what is known of it.

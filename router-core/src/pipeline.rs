@@ -24,6 +24,7 @@ use crate::state::RouteState;
 
 pub(crate) use action::{Action, Block, Flow, InlineStep, ScopeStep, Step};
 pub(crate) use program::Program;
+use runner::Handling;
 pub(crate) use runner::Runner;
 
 /// A compiled route: the steps an exchange passes through. Cheap to clone; all clones share the steps.
@@ -195,12 +196,12 @@ impl Pipeline {
             let text = format!("routes call each other more than {MAX_DEPTH} deep: is there a circle?");
             // Tried again at each of these levels, it would take for ever.
             let error = StepError::new("a call", Failure::rejected(text));
-            let error = RouteError::of(&self.program.route_id, error);
-            self.program.log_error(&error, exchange);
+            let mut error = RouteError::of(&self.program.route_id, error);
+            self.program.log_error(&mut error, exchange);
             return Err(error);
         }
         let entered = exchange.enter();
-        self.program.run(&self.program.steps, entered.exchange, self).await
+        self.program.run(&self.program.steps, entered.exchange, self, Handling::ByRoute).await
     }
 
     fn aborted(&self, term: &Term) -> RouteError {

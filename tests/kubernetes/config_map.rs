@@ -333,13 +333,20 @@ fn of_two_processes_in_one_pod_one_leads_and_the_other_says_why_it_does_not() {
     let led = stage.wait_for_term_after(0);
     let (user, settings) = (number(&first), first.settings.clone());
     let second = stage.member_with(user, settings);
-    // It may be the next process in the pod, so it takes the lock, once.
+    // It asks whether the other one is alive, which answers.
+    stage.let_pass(Duration::from_secs(20));
+    assert_eq!(
+        stage.records().iter().map(|record| record.term).max(),
+        Some(led.term),
+        "the leader was disturbed"
+    );
+    assert_eq!(stage.wait_for_work().member, first.id());
+    // Both write into one log. The line that says who leads has the reason, too.
+    let said = second.log().matches("it is alive, so this one stands by; Camel").count();
+    assert_eq!(said, 1, "{}", second.log());
+    // A killed one does not answer.
+    first.kill();
     let next = stage.wait_for_term_after(led.term);
     assert_eq!(next.member, second.id());
-    stage.let_pass(Duration::from_secs(20));
-    assert_eq!(stage.records().iter().map(|record| record.term).max(), Some(next.term), "they take turns");
-    assert_eq!(stage.wait_for_work().member, second.id());
-    let said = first.log().matches("another process leads `lock1` under the name of this pod").count();
-    assert_eq!(said, 1, "{}", first.log());
     stage.judge();
 }

@@ -16,7 +16,7 @@ use crate::plan::{Breakage, Plan, SECOND};
 use crate::process::Process;
 use crate::store::{State, Store};
 
-/// More happenings in one schedule are an error of it. The busiest of 100,000 sound ones has a twentieth of this.
+/// More happenings in one schedule are an error of it. The busiest of 30,000 sound ones had 16,831.
 const MOST_HAPPENINGS: u64 = 1_000_000;
 
 /// What is due at some moment.

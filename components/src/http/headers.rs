@@ -5,7 +5,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use router_core::cluster::Term;
 use router_core::error::BoxError;
-use router_core::exchange::Body;
+use router_core::exchange::{Body, BodyKind};
 use router_core::value::{Json, Value, ValueMap};
 use smol_str::SmolStr;
 
@@ -68,10 +68,10 @@ pub(crate) fn set_content_type(from: &ValueMap, body: &Body, to: &mut HeaderMap)
     let given =
         from.get(CONTENT_TYPE.as_str()).and_then(|value| HeaderValue::try_from(value.to_string()).ok());
     let value = given.unwrap_or_else(|| {
-        HeaderValue::from_static(match body {
-            Body::Json(_) => "application/json",
-            Body::Text(_) => "text/plain; charset=utf-8",
-            Body::Bytes(_) | Body::Empty => "application/octet-stream",
+        HeaderValue::from_static(match body.kind() {
+            BodyKind::Json => "application/json",
+            BodyKind::Text => "text/plain; charset=utf-8",
+            _ => "application/octet-stream",
         })
     });
     to.insert(CONTENT_TYPE, value);
@@ -80,15 +80,15 @@ pub(crate) fn set_content_type(from: &ValueMap, body: &Body, to: &mut HeaderMap)
 /// The body of an answer: text where its label says so and it is UTF-8, bytes otherwise.
 pub(crate) fn body(bytes: Bytes, headers: &HeaderMap) -> Body {
     if bytes.is_empty() {
-        return Body::Empty;
+        return Body::empty();
     }
     let label = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let label = label.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_text = label.starts_with("text/")
         || ["json", "xml", "x-www-form-urlencoded"].iter().any(|kind| label.ends_with(kind));
     match std::str::from_utf8(&bytes) {
-        Ok(text) if is_text => Body::Text(text.into()),
-        _ => Body::Bytes(bytes),
+        Ok(text) if is_text => Body::text(text),
+        _ => Body::bytes(bytes),
     }
 }
 

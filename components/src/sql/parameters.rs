@@ -2,7 +2,7 @@
 
 use router_core::cluster::Term;
 use router_core::error::BoxError;
-use router_core::exchange::{Body, Message};
+use router_core::exchange::Message;
 use router_core::value::{Json, Value};
 
 use super::statement::{Parameter, Place, Statement};
@@ -47,14 +47,14 @@ impl Parameters<'_> {
         let found = match &self.source {
             Source::Nothing => None,
             Source::Row(row) => field(row, name).map(Value::from),
-            Source::Message(message) if name == "body" => Some(match &message.body {
+            Source::Message(message) if name == "body" => Some(match message.body.to_value()? {
                 // As the fields of a text are those of the JSON in it.
-                Body::Text(_) | Body::Bytes(_) if parameter.place == Place::InList => {
+                text @ (Value::Text(_) | Value::Bytes(_)) if parameter.place == Place::InList => {
                     let json = parsed.get_or_insert_with(|| message.body.to_json().unwrap_or_default());
-                    if json.as_list().is_some() { Value::from(&*json) } else { message.body.to_value() }
+                    if json.as_list().is_some() { Value::from(&*json) } else { text }
                 }
-                Body::Json(json) => json.into(),
-                other => other.to_value(),
+                Value::Json(json) => json.into(),
+                other => other,
             }),
             Source::Message(message) => {
                 // Text that is no JSON has no fields.

@@ -90,7 +90,7 @@ impl SqlProducer {
         let count = rows.len() as u64;
         let body = match (self.settings.one, count) {
             (false, _) => Json::from(rows).into(),
-            (true, 0 | 1) => rows.pop().map_or(Body::Empty, Body::from),
+            (true, 0 | 1) => rows.pop().map_or(Body::empty(), Body::from),
             (true, _) => {
                 return Err(Failure::data("`output_type=one`, but there is more than one row").into());
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use router_core::component::Processor;
 use router_core::error::BoxError;
-use router_core::exchange::{Body, Exchange};
+use router_core::exchange::{BodyKind, Exchange};
 use router_core::failure::Failure;
 use router_core::value::{Json, Object};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -44,10 +44,11 @@ impl Sender {
             return Err(Failure::data("the header `telegram.method` is no name of a method").into());
         }
         let text = |text: String| Object::from_iter([("text", text)]);
-        let mut parameters = match &exchange.message.body {
-            Body::Json(Json::Object(parameters)) => parameters.clone(),
-            body if method == "sendMessage" => text(body.to_string()),
-            Body::Empty => Object::default(),
+        let body = &exchange.message.body;
+        let mut parameters = match (body.kind(), body.as_json()) {
+            (BodyKind::Json, Some(Json::Object(parameters))) => parameters.clone(),
+            _ if method == "sendMessage" => text(body.to_string()),
+            (BodyKind::Empty, _) => Object::default(),
             _ => {
                 let error = format!("the body for `{method}` is to be a JSON object with its parameters");
                 return Err(Failure::data(error).into());

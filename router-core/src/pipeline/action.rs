@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::Runner;
+use crate::body::Needs;
 use crate::exchange::Exchange;
 use crate::expression::Scope;
 use crate::outcome::{Cause, Outcome};
@@ -82,5 +83,7 @@ pub(crate) struct Block(pub(crate) Box<[Step]>);
 /// One step, and how to name it in an error.
 pub(crate) struct Step {
     pub(crate) place: Box<str>,
+    /// What its expressions need of the body, which is made ready before the step.
+    pub(crate) needs: Needs,
     pub(crate) action: Action,
 }

@@ -7,6 +7,7 @@ use std::task::Poll;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::runner::Handling;
 use super::{Block, Pipeline};
 use crate::cluster::{LeadershipLost, Term};
 use crate::exchange::Exchange;
@@ -49,7 +50,7 @@ impl Pipeline {
                 () = over => {}
                 () = any_expired(&terms) => {}
                 // How it ended is logged, as for any exchange. It was no part of the one that began it.
-                _ = pipeline.program.run(&block, &mut exchange, &pipeline) => {}
+                _ = pipeline.program.run(&block, &mut exchange, &pipeline, Handling::ByRoute) => {}
             }
             drop(work);
         });

@@ -11,16 +11,17 @@ use tracing::error;
 use tracing::field::display;
 
 use super::detached::Detached;
+use super::runner::Handling;
 use super::{Action, Block, Flow, Pipeline, Runner, Step};
 use crate::error::Chain;
 use crate::error_handler::ErrorHandler;
 use crate::exchange::Exchange;
 use crate::expression::Scope;
-use crate::failure::Failure;
 use crate::flight::{Dropped, Flight};
 use crate::metrics::{self, RouteMetrics};
 use crate::outcome::{Cause, Outcome, RouteError, StepError, failure};
 use crate::panic::{Panicked, contain_panic, panic_message};
+use crate::processor::process;
 use crate::state::MemoryState;
 
 /// What a route does, compiled. Frozen: nothing changes it while it runs.
@@ -97,6 +98,7 @@ impl Program {
         block: &Block,
         exchange: &mut Exchange,
         pipeline: &Pipeline,
+        handling: Handling,
     ) -> Result<Outcome, RouteError> {
         // Set while a block of the present step is on its way with this exchange, and tells of it if it is dropped.
         let inside = AtomicBool::new(false);
@@ -108,7 +110,7 @@ impl Program {
                 Reached::Failed(step, cause) => (step, Some(cause)),
                 Reached::End(end) => return Ok(end),
             };
-            let runner = Runner { pipeline, exchange: exchange.id, inside: &inside };
+            let runner = Runner { pipeline, exchange: exchange.id, inside: &inside, handling };
             let flow = flight.through(&step.place, self.attempt(step, failed, exchange, runner)).await?;
             if let Some(end) = follow(flow, &mut blocks) {
                 return Ok(end);
@@ -129,7 +131,11 @@ impl Program {
                     continue;
                 };
                 let Action::Inline(inline) = &step.action else { return Reached::Waiting(step) };
+                if exchange.message.body.must_load(step.needs) {
+                    return Reached::Waiting(step);
+                }
                 present = Some(step);
+                exchange.message.body.prepare(step.needs);
                 match inline.run(exchange, scope) {
                     Ok(flow) => {
                         if let Some(end) = follow(flow, blocks) {
@@ -156,7 +162,7 @@ impl Program {
         exchange: &mut Exchange,
         runner: Runner<'_>,
     ) -> Result<Flow<'a>, RouteError> {
-        let mut redeliveries = 0;
+        let (mut redeliveries, handling) = (0, runner.handling);
         loop {
             let cause = match failed.take() {
                 Some(cause) => cause,
@@ -169,44 +175,53 @@ impl Program {
                 Cause::Failed(failure) => failure,
                 // A step of a block has failed: it was tried again and handled there.
                 Cause::Ended(error) => return Err(*error),
-            };
-            // Boxed, because they are large and rare.
-            match self.error_handler.delay_before_retry(&failure, redeliveries) {
-                Some(delay) => {
-                    redeliveries += 1;
-                    Box::pin(exchange.pause(delay)).await;
+                Cause::Uncaught(error) => {
+                    return Box::pin(self.handle(*error, exchange, handling)).await.map(Flow::End);
                 }
-                None => return Box::pin(self.give_up(step, failure, exchange)).await.map(Flow::End),
+            };
+            // What is large and rare is boxed.
+            if handling == Handling::ByRoute
+                && let Some(delay) = self.error_handler.delay_before_retry(&failure, redeliveries)
+            {
+                redeliveries += 1;
+                Box::pin(exchange.pause(delay)).await;
+                continue;
             }
+            let error = RouteError::of(&self.route_id, StepError::new(&*step.place, failure));
+            return Box::pin(self.handle(error, exchange, handling)).await.map(Flow::End);
         }
     }
 
-    async fn give_up(
+    /// What becomes of an exchange whose step is not tried again.
+    async fn handle(
         &self,
-        step: &Step,
-        failure: Box<Failure>,
+        mut error: RouteError,
         exchange: &mut Exchange,
+        handling: Handling,
     ) -> Result<Outcome, RouteError> {
-        // A route that was called through `direct:` has named the place and logged it already.
-        let is_logged = failure.error.is::<RouteError>();
-        let error = RouteError::of(&self.route_id, StepError::new(&*step.place, failure));
-        if !is_logged && !error.is_leadership_lost() {
-            self.log_error(&error, exchange);
+        if handling == Handling::ByStep {
+            return Err(error);
         }
-        let dead_letter = contain_panic(self.error_handler.send_dead_letter(&error, exchange)).await;
-        match dead_letter {
+        self.log_error(&mut error, exchange);
+        let dead_letter = contain_panic(self.error_handler.send_dead_letter(&error, exchange));
+        match dead_letter.await {
             Ok(true) => Ok(Outcome::DeadLettered),
             Ok(false) => Err(error),
             Err(failure) => {
                 let error = StepError::new("the dead letter endpoint", failure);
-                let error = RouteError::of(&self.route_id, error);
-                self.log_error(&error, exchange);
+                let mut error = RouteError::of(&self.route_id, error);
+                self.log_error(&mut error, exchange);
                 Err(error)
             }
         }
     }
 
-    pub(super) fn log_error(&self, error: &RouteError, exchange: &Exchange) {
+    /// Logs an error, if that was not done: a route that was called through `direct:` has done it. The loss of
+    /// leadership is told by others.
+    pub(super) fn log_error(&self, error: &mut RouteError, exchange: &Exchange) {
+        if std::mem::replace(&mut error.is_logged, true) || error.is_leadership_lost() {
+            return;
+        }
         let (route, kind) = (&self.route_id, error.kind());
         let parent = exchange.parent_id.map(display);
         error!(%route, exchange = %exchange.id, parent, %kind, "{}", Chain(error));
@@ -218,11 +233,16 @@ impl Program {
         exchange: &mut Exchange,
         runner: Runner<'_>,
     ) -> Result<Flow<'a>, Cause> {
+        if exchange.message.body.must_load(step.needs) {
+            // Boxed, because it is rare.
+            Box::pin(exchange.message.body.load()).await.map_err(failure)?;
+        }
+        exchange.message.body.prepare(step.needs);
         match &step.action {
             Action::Inline(inline) => inline.run(exchange, self.scope()),
             Action::Send(processor) => {
                 exchange.check_terms()?;
-                processor.process(exchange).await.map_err(failure)?;
+                process(&**processor, exchange).await.map_err(failure)?;
                 Ok(Flow::Next)
             }
             Action::Scope(scope) => scope.run(exchange, runner).await,

@@ -8,7 +8,7 @@ use super::{Block, Pipeline};
 use crate::cluster::LeadershipLost;
 use crate::exchange::{Exchange, ExchangeId};
 use crate::expression::Scope;
-use crate::outcome::{Cause, Outcome};
+use crate::outcome::{Cause, Outcome, RouteError};
 use crate::state::{RouteState, StateSlot, StepState};
 
 /// The one handle of a step that owns blocks, for one exchange that is in it.
@@ -19,6 +19,17 @@ pub(crate) struct Runner<'a> {
     pub(super) exchange: ExchangeId,
     /// Whether that exchange is in a block of the step.
     pub(super) inside: &'a AtomicBool,
+    /// Who handles what fails in the step.
+    pub(super) handling: Handling,
+}
+
+/// Who handles what fails in a block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handling {
+    /// The error handler of the route, at the step that failed.
+    ByRoute,
+    /// A step around it, before the error handler of the route.
+    ByStep,
 }
 
 #[cfg_attr(not(test), allow(dead_code, reason = "not every kind of step has been written"))]
@@ -29,11 +40,38 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// When a step of the block failed, and the error handler did not help: for the step to return.
     pub(crate) async fn block(&self, block: &Block, exchange: &mut Exchange) -> Result<Outcome, Cause> {
+        self.run(block, exchange, self.handling).await.map_err(|error| Cause::Ended(Box::new(error)))
+    }
+
+    /// Runs a block as [`block`](Self::block) does, but the step handles what fails in it: nothing was tried again,
+    /// sent to the dead letter endpoint or logged. An error that the step does not handle, it returns as
+    /// [`Cause::Uncaught`]. For steps that run while it handles one, the exchange has an
+    /// [`exception`](Exchange::handle).
+    ///
+    /// # Errors
+    /// The loss of leadership, which no step handles: for the step to return.
+    pub(crate) async fn guarded(
+        &self,
+        block: &Block,
+        exchange: &mut Exchange,
+    ) -> Result<Result<Outcome, Box<RouteError>>, Cause> {
+        match self.run(block, exchange, Handling::ByStep).await.map_err(Box::new) {
+            Err(lost) if lost.is_leadership_lost() => Err(Cause::Ended(lost)),
+            result => Ok(result),
+        }
+    }
+
+    async fn run(
+        &self,
+        block: &Block,
+        exchange: &mut Exchange,
+        handling: Handling,
+    ) -> Result<Outcome, RouteError> {
         let is_own = exchange.id == self.exchange;
         self.inside.store(is_own, Ordering::Relaxed);
-        let result = self.pipeline.program.run(block, exchange, self.pipeline).await;
+        let result = self.pipeline.program.run(block, exchange, self.pipeline, handling).await;
         self.inside.store(false, Ordering::Relaxed);
-        result.map_err(|error| Cause::Ended(Box::new(error)))
+        result
     }
 
     /// Runs a block on an exchange of its own, without the step waiting for it. The route and each term of the

@@ -1,5 +1,7 @@
 //! What a step can do with its blocks.
 
+mod handling;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +15,7 @@ use crate::cluster::{Member, TermControl};
 use crate::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use crate::error::{BoxError, ConfigErrors};
 use crate::error_handler::ErrorHandlerDefinition;
-use crate::exchange::Exchange;
+use crate::exchange::{Body, Exchange};
 use crate::options::{ComponentDescription, PathKind, path};
 use crate::outcome::{Cause, Outcome, failure};
 use crate::router::{RouterBuilder, Shutdown};
@@ -293,4 +295,52 @@ async fn a_detached_block_is_work_of_each_term_of_its_exchange() {
     assert_eq!(done.load(Ordering::Relaxed), 1);
     let ended = pipeline.run(exchange.stamp(control.term().clone()).exchange).await.unwrap_err();
     assert!(ended.is_leadership_lost(), "{ended}");
+}
+
+/// The allocator is fast for small blocks alone, and `direct:` boxes this future for each call. 10,000 routes each keep
+/// the place for one, too.
+#[test]
+fn the_future_of_an_exchange_is_small() {
+    let pipeline = compile(|route| route.stop()).unwrap();
+    let mut exchange = Exchange::new(());
+    let size = size_of_val(&pipeline.process(&mut exchange));
+    assert!(size <= 700, "{size} bytes");
+}
+
+#[tokio::test]
+async fn a_body_is_parsed_once_and_stays_what_was_written() {
+    const TEXT: &str = r#"{"b": 1.10, "a": [{"c": "x"}]}"#;
+    let (exchange, end) = run(|steps| {
+        steps
+            .set_body(|_: &Exchange| crate::value::Value::from(TEXT))
+            .set_header("header", "${header.none}")
+            .process(|exchange| {
+                assert!(exchange.message.body.as_json().is_none(), "nothing has asked for a field");
+                Ok(())
+            })
+            .choice(|choice| choice.when("${body.a.0.c} == 'x'", |then| then.set_header("b", "${body.b}")))
+            .process(|exchange| {
+                assert!(exchange.message.body.as_json().is_some());
+                Ok(())
+            })
+    })
+    .await;
+    end.unwrap();
+    assert_eq!(header(&exchange, "b"), "1.10");
+    assert_eq!(exchange.message.body, Body::text(TEXT));
+}
+
+#[tokio::test]
+async fn a_step_that_asks_for_a_field_of_what_is_no_json_fails_and_no_other_does() {
+    let (exchange, end) = run(|steps| {
+        steps
+            .set_body("a < b")
+            .filter("!(${header.kind} == 'json' && ${body.a} == 1)")
+            .set_header("seen", "${body}")
+            .set_header("field", "${body.a}")
+    })
+    .await;
+    let error = crate::error::Chain(&end.unwrap_err()).to_string();
+    assert!(error.contains("(set_header)") && error.contains("`${body.a}`: the body is no JSON"), "{error}");
+    assert_eq!((header(&exchange, "seen").as_str(), header(&exchange, "field").as_str()), ("a < b", ""));
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 use super::StepDefinition;
+use crate::body::Needs;
 use crate::component::Endpoint;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::expression::{Expression, Predicate};
@@ -38,6 +39,8 @@ pub(crate) struct Compiler<'a> {
     conditions: usize,
     /// How many steps before may have ended the exchange.
     ends: usize,
+    /// What the expressions of the present step need of the body.
+    needs: Needs,
 }
 
 /// Whether each exchange that gets to a step runs a block of it.
@@ -72,6 +75,7 @@ impl<'a> Compiler<'a> {
             place: String::new(),
             conditions: 0,
             ends: 0,
+            needs: Needs::Nothing,
         }
     }
 
@@ -93,9 +97,12 @@ impl<'a> Compiler<'a> {
             };
             let place = format!("{number} ({what})");
             self.place = number;
+            // Steps are compiled inside of others.
+            let outer = std::mem::take(&mut self.needs);
             if let Some(action) = (definition.description().compile)(definition, self) {
-                steps.push(Step { place: place.into(), action });
+                steps.push(Step { place: place.into(), needs: self.needs, action });
             }
+            self.needs = outer;
         }
         self.place = block;
         Block(steps.into())
@@ -127,14 +134,31 @@ impl<'a> Compiler<'a> {
         self.errors.push(error);
     }
 
+    /// Says that the present step needs this of the body, beside what its expressions need.
+    pub(crate) fn needs(&mut self, needs: Needs) {
+        self.needs = self.needs.max(needs);
+    }
+
+    /// Reports an error in what was written for an expression.
+    pub(crate) fn error_in(&mut self, written: &ExpressionDefinition, message: String) {
+        self.error(match written {
+            ExpressionDefinition::Text(text) => ConfigError::at(text, 0..text.as_str().len(), message),
+            _ => ConfigError::new(message),
+        });
+    }
+
     /// An expression.
     pub(crate) fn expression(&mut self, definition: &ExpressionDefinition) -> Option<Expression> {
-        self.errors.collect(Expression::compile(definition))
+        let expression = self.errors.collect(Expression::compile(definition))?;
+        self.needs(expression.needs());
+        Some(expression)
     }
 
     /// A predicate.
     pub(crate) fn predicate(&mut self, definition: &PredicateDefinition) -> Option<Predicate> {
-        self.errors.collect(Predicate::compile(definition))
+        let predicate = self.errors.collect(Predicate::compile(definition))?;
+        self.needs(predicate.needs());
+        Some(predicate)
     }
 
     /// What sends exchanges to an endpoint.

@@ -20,7 +20,7 @@ use crate::exchange::Exchange;
 use crate::expression::Expression;
 use crate::failure::Failure;
 use crate::options::{parse_duration, without_unit};
-use crate::outcome::Cause;
+use crate::outcome::{Cause, failure};
 use crate::step::{
     Action, Compiler, Flow, KeyKind, Runner, ScopeStep, StepDefinition, StepDescription, required,
 };
@@ -45,11 +45,7 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
     if let Expression::Constant(value) = &expression
         && let Err(expected) = parse_duration(&value.to_smolstr())
     {
-        let message = format!("`delay` takes {expected}");
-        compiler.error(match duration {
-            ExpressionDefinition::Text(text) => ConfigError::at(text, 0..text.as_str().len(), message),
-            _ => ConfigError::new(message),
-        });
+        compiler.error_in(duration, format!("`delay` takes {expected}"));
         return None;
     }
     if let ExpressionDefinition::Text(text) = duration {
@@ -64,7 +60,7 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
 #[async_trait]
 impl ScopeStep for Delay {
     async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow<'static>, Cause> {
-        let duration = self.0.evaluate(exchange, runner.scope()).to_smolstr();
+        let duration = self.0.evaluate(exchange, runner.scope()).map_err(failure)?.to_smolstr();
         let duration = parse_duration(&duration)
             .map_err(|expected| Failure::data(format!("the delay is not {expected}")))?;
         tokio::time::sleep(duration).await;

@@ -17,7 +17,7 @@ use smol_str::ToSmolStr;
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Scope};
 use crate::log::{LogLevel, log_line};
-use crate::outcome::Cause;
+use crate::outcome::{Cause, failure};
 use crate::step::{
     Action, Compiler, Flow, InlineStep, KeyKind, StepDefinition, StepDescription, defaulted, required,
 };
@@ -49,7 +49,8 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
 impl InlineStep for Log {
     /// The route is the logger's name, as in Camel; a `tracing` target must be static, so it is a field.
     fn run(&self, exchange: &mut Exchange, scope: Scope<'_>) -> Result<Flow<'_>, Cause> {
-        log_line(scope.route_id, &self.message.evaluate(exchange, scope).to_smolstr(), self.level);
+        let message = self.message.evaluate(exchange, scope).map_err(failure)?;
+        log_line(scope.route_id, &message.to_smolstr(), self.level);
         Ok(Flow::Next)
     }
 }

@@ -13,7 +13,7 @@
 
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Scope};
-use crate::outcome::Cause;
+use crate::outcome::{Cause, failure};
 use crate::step::{Action, Compiler, Flow, InlineStep, KeyKind, StepDefinition, StepDescription, required};
 
 /// The step.
@@ -34,7 +34,7 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
 
 impl InlineStep for SetBody {
     fn run(&self, exchange: &mut Exchange, scope: Scope<'_>) -> Result<Flow<'_>, Cause> {
-        exchange.message.body = self.0.evaluate(exchange, scope).into();
+        exchange.message.body = self.0.evaluate(exchange, scope).map_err(failure)?.into();
         Ok(Flow::Next)
     }
 }

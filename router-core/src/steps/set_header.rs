@@ -14,7 +14,7 @@ use smol_str::SmolStr;
 
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Scope};
-use crate::outcome::Cause;
+use crate::outcome::{Cause, failure};
 use crate::step::{Action, Compiler, Flow, InlineStep, KeyKind, StepDefinition, StepDescription, required};
 
 /// The step.
@@ -43,7 +43,7 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
 
 impl InlineStep for SetHeader {
     fn run(&self, exchange: &mut Exchange, scope: Scope<'_>) -> Result<Flow<'_>, Cause> {
-        let value = self.value.evaluate(exchange, scope);
+        let value = self.value.evaluate(exchange, scope).map_err(failure)?;
         exchange.message.headers.set(self.name.clone(), value);
         Ok(Flow::Next)
     }

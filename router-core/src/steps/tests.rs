@@ -12,11 +12,20 @@ use crate::error_handler::ErrorHandler;
 use crate::exchange::Exchange;
 use crate::outcome::{Outcome, RouteError};
 use crate::pipeline::{Pipeline, Program};
+use crate::processor::Processor;
 use crate::step::Compiler;
 use crate::surroundings::Surroundings;
 
 /// The steps of a route `a`, compiled.
 pub(crate) fn compile(steps: impl FnOnce(RouteBuilder) -> RouteBuilder) -> Result<Pipeline, ConfigErrors> {
+    compile_with(None, steps)
+}
+
+/// The same, with a dead letter endpoint.
+pub(crate) fn compile_with(
+    dead_letter: Option<Arc<dyn Processor>>,
+    steps: impl FnOnce(RouteBuilder) -> RouteBuilder,
+) -> Result<Pipeline, ConfigErrors> {
     let route: RouteDefinition = steps(from("none:here").id("a")).into();
     let surroundings = Surroundings {
         registry: Arc::new(Registry::default()),
@@ -30,7 +39,7 @@ pub(crate) fn compile(steps: impl FnOnce(RouteBuilder) -> RouteBuilder) -> Resul
     let block = compiler.steps(&route.steps);
     let error_handler = route.error_handler.clone();
     let error_handler =
-        error_handler.map(|handler| ErrorHandler::compile(handler, None).unwrap()).unwrap_or_default();
+        error_handler.map(|handler| ErrorHandler::compile(handler, dead_letter).unwrap()).unwrap_or_default();
     compiler.finish().errors.into_result()?;
     let Surroundings { node, dropped, .. } = surroundings;
     Ok(Pipeline::new(Arc::new(Program::new("a".into(), node, dropped, block, error_handler))))

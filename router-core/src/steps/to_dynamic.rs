@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
+use crate::body::Needs;
 use crate::component::{BuildContext, Processor};
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
@@ -34,6 +35,7 @@ use crate::expression::{Expression, Piece, Scope, pieces};
 use crate::failure::Failure;
 use crate::links::CallKind;
 use crate::options::PathKind;
+use crate::processor::process;
 use crate::source::SourceText;
 use crate::step::{Action, Compiler, KeyKind, StepDefinition, StepDescription, optional, required};
 use crate::surroundings::Surroundings;
@@ -156,12 +158,20 @@ impl DynamicTarget {
         Ok(Self { route_id, target, allowed, surroundings, processors: Mutex::default() })
     }
 
+    /// What it needs of the body.
+    pub(crate) fn needs(&self) -> Needs {
+        match &self.target {
+            Target::Template(template) => template.needs(),
+            Target::Whole(uri) => uri.needs(),
+        }
+    }
+
     /// The processor for this exchange.
     fn resolve(&self, exchange: &Exchange) -> Result<Arc<dyn Processor>, BoxError> {
         let scope = Scope { route_id: &self.route_id, node: &self.surroundings.node };
         let values = match &self.target {
             Target::Template(template) => template.values(exchange, scope)?,
-            Target::Whole(uri) => [uri.evaluate(exchange, scope).to_smolstr()].into(),
+            Target::Whole(uri) => [uri.evaluate(exchange, scope)?.to_smolstr()].into(),
         };
         let mut processors = self.processors.lock().unwrap_or_else(PoisonError::into_inner);
         let made = match processors.get(&values) {
@@ -230,7 +240,17 @@ impl DynamicTarget {
 #[async_trait]
 impl Processor for DynamicTarget {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
-        self.resolve(exchange).map_err(Failure::data)?.process(exchange).await
+        let needs = self.needs();
+        if exchange.message.body.must_load(needs) {
+            exchange.message.body.load().await?;
+        }
+        exchange.message.body.prepare(needs);
+        let processor = self.resolve(exchange).map_err(Failure::data)?;
+        process(&*processor, exchange).await
+    }
+
+    fn takes_files(&self) -> bool {
+        true
     }
 }
 

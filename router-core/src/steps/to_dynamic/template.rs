@@ -6,6 +6,7 @@ use smol_str::{SmolStr, ToSmolStr};
 
 use super::allow::Allowed;
 use super::shown;
+use crate::body::Needs;
 use crate::component::{BuildContext, check_uses};
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
@@ -132,10 +133,15 @@ impl Template {
         Err(ConfigError::at(&self.source, 0..uri.len(), message).help(help).into())
     }
 
+    /// What it needs of the body.
+    pub(super) fn needs(&self) -> Needs {
+        self.variables.iter().map(|(variable, _)| variable.needs()).max().unwrap_or_default()
+    }
+
     /// The values of an exchange.
     pub(super) fn values(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<Box<[SmolStr]>, BoxError> {
         let values = self.variables.iter().map(|(variable, written)| {
-            let value = variable.evaluate(exchange, scope);
+            let value = variable.evaluate(exchange, scope)?;
             match &value {
                 value if value.is_null() => Err(format!("`{written}` has no value").into()),
                 Value::Text(text) => Ok(text.clone()),

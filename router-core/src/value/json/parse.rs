@@ -20,7 +20,7 @@ pub struct JsonError {
 }
 
 impl JsonError {
-    pub(super) fn new(message: impl ToString) -> Self {
+    pub(crate) fn new(message: impl ToString) -> Self {
         Self { message: message.to_string(), place: None }
     }
 }
@@ -85,7 +85,7 @@ impl Parser {
             return Err(Found("this JSON is nested too deep".into()));
         }
         match next {
-            b'a'..=b'z' => {
+            b'n' | b't' | b'f' => {
                 let literal = lexer.null_or_bool().ok_or(Expect::Value)?;
                 Ok(literal.map_or(Json::Null, Json::Boolean))
             }
