@@ -312,3 +312,37 @@ async fn a_failure_after_the_end_of_the_term_is_the_loss_of_leadership() {
     let router = router.route(route).build().unwrap();
     assert_eq!(stage.run_in(&router).await, "leadership_lost");
 }
+
+/// What was put there runs under no term: not even a handler may have a side effect with it.
+#[tokio::test(start_paused = true)]
+async fn an_exchange_that_was_put_in_the_place_of_another_ends_it() {
+    let replacements: [fn(&mut Exchange); 3] = [
+        |exchange| *exchange = Exchange::new("y"),
+        |exchange| *exchange = exchange.fork(),
+        |exchange| *exchange = exchange.clone(),
+    ];
+    for replace in replacements {
+        for is_failing in [false, true] {
+            let stage = Stage::new();
+            let ended = move || if is_failing { Err("no".into()) } else { Ok(()) };
+            let caller = source().error_handler(handler().dead_letter("mock:dead")).to("direct:called");
+            let called = from("direct:called").error_handler(handler().dead_letter("mock:dead"));
+            let at_once = called.id("called").process(move |exchange| {
+                replace(exchange);
+                ended()
+            });
+            assert_eq!(stage.run([caller.to("mock:out"), at_once.to("mock:out")]).await, "rejected");
+            assert!(stage.got("out").is_empty() && stage.got("dead").is_empty());
+        }
+        let stage = Stage::new();
+        let later =
+            source().error_handler(handler().dead_letter("mock:dead")).process_async(move |exchange| {
+                Box::pin(async move {
+                    replace(exchange);
+                    Err("no".into())
+                })
+            });
+        assert_eq!(stage.run([later.to("mock:out")]).await, "rejected");
+        assert!(stage.got("out").is_empty() && stage.got("dead").is_empty());
+    }
+}

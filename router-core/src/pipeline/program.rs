@@ -19,7 +19,7 @@ use crate::exchange::Exchange;
 use crate::expression::Scope;
 use crate::flight::{Dropped, Flight};
 use crate::metrics::{self, RouteMetrics};
-use crate::outcome::{Cause, Outcome, RouteError, StepError, failure};
+use crate::outcome::{Cause, Outcome, RouteError, StepError, failure, replaced};
 use crate::panic::{Panicked, contain_panic, panic_message};
 use crate::processor::process;
 use crate::state::MemoryState;
@@ -104,13 +104,14 @@ impl Program {
         let inside = AtomicBool::new(false);
         let mut flight = Flight::new(&self.route_id, &self.dropped, exchange.id, pipeline.term(), &inside);
         let mut blocks: Blocks<'_> = smallvec![block.0.iter()];
+        let identity = exchange.identity();
         loop {
             let (step, failed) = match self.run_inline(&mut blocks, exchange) {
                 Reached::Waiting(step) => (step, None),
                 Reached::Failed(step, cause) => (step, Some(cause)),
                 Reached::End(end) => return Ok(end),
             };
-            let runner = Runner { pipeline, exchange: exchange.id, inside: &inside, handling };
+            let runner = Runner { pipeline, exchange: identity, inside: &inside, handling };
             let flow = flight.through(&step.place, self.attempt(step, failed, exchange, runner)).await?;
             if let Some(end) = follow(flow, &mut blocks) {
                 return Ok(end);
@@ -164,12 +165,19 @@ impl Program {
     ) -> Result<Flow<'a>, RouteError> {
         let (mut redeliveries, handling) = (0, runner.handling);
         loop {
-            let cause = match failed.take() {
-                Some(cause) => cause,
-                None => match contain_panic(self.execute(step, exchange, runner)).await {
-                    Ok(flow) => return Ok(flow),
-                    Err(cause) => cause,
-                },
+            let result = match failed.take() {
+                Some(cause) => Err(cause),
+                None => contain_panic(self.execute(step, exchange, runner)).await,
+            };
+            // Nothing is done with an exchange that runs under no authority, also by no handler, here and in callers.
+            if exchange.identity() != runner.exchange {
+                let mut error = RouteError::of(&self.route_id, StepError::new(&*step.place, replaced()));
+                self.log_error(&mut error, exchange);
+                return Err(error);
+            }
+            let cause = match result {
+                Ok(flow) => return Ok(flow),
+                Err(cause) => cause,
             };
             let failure = match cause {
                 Cause::Failed(failure) => failure,
