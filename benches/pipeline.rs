@@ -2,8 +2,10 @@
 //!
 //! `six_steps`: six mixed steps in a route, against the same work written by hand as one async function.
 //! `direct`: a `direct:` route called from one task, and from two tasks at once on two cores.
+//! `chain`: a `direct:` route of three steps and a sink, against four async functions that move an exchange.
 //! `measured`: the six steps once more, before and after the admin listener has everything measured.
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,6 +55,33 @@ async fn by_hand(exchange: &mut Exchange, sink: &dyn Processor) -> Result<(), Bo
     sink.process(exchange).await
 }
 
+/// An exchange as a program without a router would have it.
+struct Plain {
+    headers: HashMap<String, String>,
+    body: String,
+}
+
+async fn set_header(mut exchange: Plain) -> Option<Plain> {
+    exchange.headers.insert("kind".into(), "order".into());
+    set_body(exchange).await
+}
+
+async fn set_body(mut exchange: Plain) -> Option<Plain> {
+    exchange.body = "done".into();
+    filter(exchange).await
+}
+
+async fn filter(exchange: Plain) -> Option<Plain> {
+    if exchange.headers.get("kind").is_none_or(|kind| kind != "order") {
+        return None;
+    }
+    sink(exchange).await
+}
+
+async fn sink(exchange: Plain) -> Option<Plain> {
+    Some(black_box(exchange))
+}
+
 /// Runs `task` in as many tasks as asked, and returns the time until all are done.
 fn time<F>(runtime: &Runtime, tasks: usize, task: impl Fn() -> F) -> Duration
 where
@@ -67,9 +96,9 @@ where
     start.elapsed()
 }
 
-fn caller(runtime: &Runtime) -> Arc<dyn Processor> {
-    let router = bactrian::router().route(six_steps()).build().expect("the route is sound");
-    let producer = router.producer("direct:work").expect("the route exists");
+fn caller(runtime: &Runtime, route: RouteBuilder, uri: &str) -> Arc<dyn Processor> {
+    let router = bactrian::router().route(route).build().expect("the route is sound");
+    let producer = router.producer(uri).expect("the route exists");
     runtime.spawn(async move { router.run_until(std::future::pending()).await });
     producer
 }
@@ -77,7 +106,7 @@ fn caller(runtime: &Runtime) -> Arc<dyn Processor> {
 fn pipeline(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let route = caller(&runtime);
+    let route = caller(&runtime, six_steps(), "direct:work");
 
     let mut group = criterion.benchmark_group("six_steps");
     let by_hand = |count: u64| async move {
@@ -125,6 +154,38 @@ fn pipeline(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn chain(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let steps = from("direct:chain").set_header("kind", "order").set_body("done");
+    let route = steps.filter("${header.kind} == 'order'").process_with(Sink);
+    let route = caller(&runtime, route, "direct:chain");
+    let mut group = criterion.benchmark_group("chain");
+    let by_hand = |count: u64| async move {
+        for _ in 0..count {
+            let exchange = Plain { headers: HashMap::new(), body: "order 7".into() };
+            black_box(set_header(exchange).await);
+        }
+    };
+    group.bench_function("by_hand", |bencher| {
+        bencher.iter_custom(|count| time(&runtime, 1, || by_hand(count)));
+    });
+    let calls = |count: u64| {
+        let route = Arc::clone(&route);
+        async move {
+            for _ in 0..count {
+                let mut exchange = Exchange::new("order 7");
+                route.process(&mut exchange).await.expect("it cannot fail");
+                black_box(&exchange);
+            }
+        }
+    };
+    group.bench_function("route", |bencher| {
+        bencher.iter_custom(|count| time(&runtime, 1, || calls(count)));
+    });
+    group.finish();
+}
+
 fn measured(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
@@ -144,17 +205,17 @@ fn measured(criterion: &mut Criterion) {
             bencher.iter_custom(|count| time(&runtime, 1, || calls(count)));
         });
     };
-    bench("no", caller(&runtime));
+    bench("no", caller(&runtime, six_steps(), "direct:work"));
     let listener = AdminListener::bind("127.0.0.1:0").expect("a free port");
     let nothing = bactrian::router().build().expect("nothing can be wrong");
     let _admin = runtime.block_on(async { listener.serve(&nothing).expect("a thread") });
-    bench("yes", caller(&runtime));
+    bench("yes", caller(&runtime, six_steps(), "direct:work"));
     group.finish();
 }
 
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(30).measurement_time(Duration::from_secs(4));
-    targets = pipeline, measured
+    targets = pipeline, chain, measured
 }
 criterion_main!(benches);

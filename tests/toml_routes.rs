@@ -346,6 +346,13 @@ fn list_and_doc_show_the_components() {
     let doc = stdout(&bactrian(folder.path(), &["doc", "timer"]));
     assert!(doc.contains("Syntax: `timer:name`, in `from`"), "{doc}");
     assert!(doc.contains("| `period` | duration | `1s` |"), "{doc}");
+    let step = stdout(&bactrian(folder.path(), &["doc", "loop"]));
+    assert!(step.contains("| `copy` | boolean | `false` |"), "{step}");
+    let both = stdout(&bactrian(folder.path(), &["doc", "log"]));
+    assert!(
+        both.contains("| `message` | text with placeholders |") && both.contains("| `show_all` |"),
+        "{both}"
+    );
     for verb in ["run", "check", "list", "doc"] {
         let help = stdout(&bactrian(folder.path(), &[verb, "--help"]));
         assert!(help.contains(&format!("Example:\n  bactrian {verb}")), "{help}");

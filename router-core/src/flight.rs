@@ -1,11 +1,12 @@
 //! [`Flight`]: an exchange on its way through a route. One that is dropped there is told, and counted.
 
-use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
+use pin_project_lite::pin_project;
 use smol_str::SmolStr;
 use tracing::warn;
 
@@ -34,7 +35,7 @@ pub struct Waiting {
 /// How many exchanges of one queue have a line each; of more there is one line with their number.
 const MOST_LINES: usize = 100;
 
-/// Tells of the exchanges that wait for a route in `queue` when the router ends, and counts them.
+/// Tells of the exchanges that wait for a route in `queue` when that ends, and counts them.
 pub(crate) fn abandon(route: &SmolStr, queue: &str, waiting: &[Waiting], dropped: &Dropped) {
     dropped.0.fetch_add(waiting.len() as u64, Ordering::AcqRel);
     let (told, more) = waiting.split_at(waiting.len().min(MOST_LINES));
@@ -46,7 +47,7 @@ pub(crate) fn abandon(route: &SmolStr, queue: &str, waiting: &[Waiting], dropped
             queue,
             seconds = waited.as_secs_f64(),
             "route `{route}` dropped the exchange {exchange}, which had waited in `{queue}` for {waited:.1?}: the \
-             router ends"
+             route ends"
         );
     }
     if let Some(longest) = more.iter().map(|waiting| waiting.since.elapsed()).max() {
@@ -56,7 +57,7 @@ pub(crate) fn abandon(route: &SmolStr, queue: &str, waiting: &[Waiting], dropped
             queue,
             count,
             "route `{route}` dropped {count} more exchanges, which had waited in `{queue}` for up to {longest:.1?}: \
-             the router ends"
+             the route ends"
         );
     }
 }
@@ -89,20 +90,33 @@ impl<'a> Flight<'a> {
     }
 
     /// What it does in `step`.
-    pub(crate) async fn through<T>(&mut self, step: &'a str, work: impl Future<Output = T>) -> T {
+    pub(crate) fn through<'f, F: Future>(&'f mut self, step: &'a str, work: F) -> Through<'f, 'a, F> {
         self.step = Some(step);
-        let since = &mut self.since;
-        let mut work = pin!(work);
-        let result = poll_fn(|context| {
-            let poll = work.as_mut().poll(context);
-            if poll.is_pending() && since.is_none() {
-                *since = Some(Instant::now());
-            }
-            poll
-        })
-        .await;
-        self.step = None;
-        result
+        Through { flight: self, work }
+    }
+}
+
+pin_project! {
+    /// A type of its own for the reason that `Contained` is one.
+    pub(crate) struct Through<'f, 'a, F> {
+        flight: &'f mut Flight<'a>,
+        #[pin]
+        work: F,
+    }
+}
+
+impl<F: Future> Future for Through<'_, '_, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let poll = this.work.poll(context);
+        match &poll {
+            Poll::Ready(_) => this.flight.step = None,
+            Poll::Pending if this.flight.since.is_none() => this.flight.since = Some(Instant::now()),
+            Poll::Pending => {}
+        }
+        poll
     }
 }
 

@@ -1,25 +1,39 @@
 //! [`contain_panic`]: a panic of code that is not ours becomes an error.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
 
 /// Runs a future and turns a panic of it into an error: user code may break its exchange, not its
 /// route.
-pub(crate) async fn contain_panic<T, E: From<Panicked>>(
-    future: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    let mut future = pin!(future);
-    poll_fn(|context| {
+pub(crate) fn contain_panic<F: Future>(future: F) -> Contained<F> {
+    Contained { future }
+}
+
+pin_project! {
+    /// A type of its own, because an `async fn` would keep the future twice, as its argument and where it is pinned: each
+    /// exchange of each route has this one.
+    pub(crate) struct Contained<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<T, E: From<Panicked>, F: Future<Output = Result<T, E>>> Future for Contained<F> {
+    type Output = Result<T, E>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let future = self.project().future;
         // Unwind safety: after a panic the future is not polled again. What it had borrowed is an
         // exchange, whose fields are all valid in any combination, or a consumer that is made anew.
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        match catch_unwind(AssertUnwindSafe(|| future.poll(context))) {
             Ok(poll) => poll,
             Err(panic) => Poll::Ready(Err(Panicked(panic_message(&*panic)).into())),
         }
-    })
-    .await
+    }
 }
 
 /// User code has panicked.

@@ -55,6 +55,8 @@ pub enum Need {
     Required,
     /// It need not; without it there is nothing.
     Optional,
+    /// Exactly one of these keys must, and it is one of them.
+    OneOf(&'static [&'static str]),
     /// It need not; this is its default, as it would be written.
     Default(&'static str),
 }
@@ -152,6 +154,16 @@ pub(crate) const fn required(name: &'static str, kind: KeyKind, summary: &'stati
 /// A key that need not be given.
 pub(crate) const fn optional(name: &'static str, kind: KeyKind, summary: &'static str) -> KeyDescription {
     KeyDescription { name, kind, need: Need::Optional, summary }
+}
+
+/// A key, one of those of `keys` that exactly one must be given of.
+pub(crate) const fn one_of(
+    keys: &'static [&'static str],
+    name: &'static str,
+    kind: KeyKind,
+    summary: &'static str,
+) -> KeyDescription {
+    KeyDescription { name, kind, need: Need::OneOf(keys), summary }
 }
 
 /// A key with a default.

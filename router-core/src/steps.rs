@@ -61,7 +61,7 @@ fn add_keys(prefix: &str, keys: &[KeyDescription], table: &mut String) {
     for KeyDescription { name, kind, need, summary } in keys {
         let default = match need {
             Need::Required => "required".into(),
-            Need::Optional => String::new(),
+            Need::Optional | Need::OneOf(_) => String::new(),
             Need::Default(value) => format!("`{value}`"),
         };
         let takes = kind.name();

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
+use tokio_util::task::TaskTracker;
 use tracing::error;
 use tracing::field::display;
 
@@ -18,8 +19,9 @@ use crate::exchange::Exchange;
 use crate::expression::Scope;
 use crate::flight::{Dropped, Flight};
 use crate::metrics::{self, RouteMetrics};
-use crate::outcome::{Cause, Outcome, RouteError, StepError, failure};
+use crate::outcome::{Cause, Outcome, RouteError, StepError, failure, replaced};
 use crate::panic::{Panicked, contain_panic, panic_message};
+use crate::processor::process;
 use crate::state::MemoryState;
 
 /// What a route does, compiled. Frozen: nothing changes it while it runs.
@@ -31,6 +33,8 @@ pub(crate) struct Program {
     pub(crate) error_handler: ErrorHandler,
     /// The state of a route without a lock, made when it is first asked for: most routes have none.
     pub(super) state: OnceLock<Arc<MemoryState>>,
+    /// Counts the exchanges in flight of guarded pipelines. Closed, so that it can be waited for.
+    pub(super) in_flight: TaskTracker,
     /// What the route's consumer has to say, for whoever looks at the route.
     pub(super) note: Mutex<Option<String>>,
     /// `None` inside: nothing is measured in this process.
@@ -60,6 +64,8 @@ impl Program {
         steps: Block,
         error_handler: ErrorHandler,
     ) -> Self {
+        let in_flight = TaskTracker::new();
+        in_flight.close();
         Self {
             route_id,
             node,
@@ -67,6 +73,7 @@ impl Program {
             steps,
             error_handler,
             state: OnceLock::new(),
+            in_flight,
             note: Mutex::new(None),
             metrics: OnceLock::new(),
             detached: OnceLock::new(),
@@ -97,13 +104,14 @@ impl Program {
         let inside = AtomicBool::new(false);
         let mut flight = Flight::new(&self.route_id, &self.dropped, exchange.id, pipeline.term(), &inside);
         let mut blocks: Blocks<'_> = smallvec![block.0.iter()];
+        let identity = exchange.identity();
         loop {
             let (step, failed) = match self.run_inline(&mut blocks, exchange) {
                 Reached::Waiting(step) => (step, None),
                 Reached::Failed(step, cause) => (step, Some(cause)),
                 Reached::End(end) => return Ok(end),
             };
-            let runner = Runner { pipeline, exchange: exchange.id, inside: &inside, handling };
+            let runner = Runner { pipeline, exchange: identity, inside: &inside, handling };
             let flow = flight.through(&step.place, self.attempt(step, failed, exchange, runner)).await?;
             if let Some(end) = follow(flow, &mut blocks) {
                 return Ok(end);
@@ -124,6 +132,9 @@ impl Program {
                     continue;
                 };
                 let Action::Inline(inline) = &step.action else { return Reached::Waiting(step) };
+                if exchange.message.body.must_load(step.needs) {
+                    return Reached::Waiting(step);
+                }
                 present = Some(step);
                 exchange.message.body.prepare(step.needs);
                 match inline.run(exchange, scope) {
@@ -154,12 +165,19 @@ impl Program {
     ) -> Result<Flow<'a>, RouteError> {
         let (mut redeliveries, handling) = (0, runner.handling);
         loop {
-            let cause = match failed.take() {
-                Some(cause) => cause,
-                None => match contain_panic(self.execute(step, exchange, runner)).await {
-                    Ok(flow) => return Ok(flow),
-                    Err(cause) => cause,
-                },
+            let result = match failed.take() {
+                Some(cause) => Err(cause),
+                None => contain_panic(self.execute(step, exchange, runner)).await,
+            };
+            // Nothing is done with an exchange that runs under no authority, also by no handler, here and in callers.
+            if exchange.identity() != runner.exchange {
+                let mut error = RouteError::of(&self.route_id, StepError::new(&*step.place, replaced()));
+                self.log_error(&mut error, exchange);
+                return Err(error);
+            }
+            let cause = match result {
+                Ok(flow) => return Ok(flow),
+                Err(cause) => cause,
             };
             let failure = match cause {
                 Cause::Failed(failure) => failure,
@@ -223,12 +241,16 @@ impl Program {
         exchange: &mut Exchange,
         runner: Runner<'_>,
     ) -> Result<Flow<'a>, Cause> {
+        if exchange.message.body.must_load(step.needs) {
+            // Boxed, because it is rare.
+            Box::pin(exchange.message.body.load()).await.map_err(failure)?;
+        }
         exchange.message.body.prepare(step.needs);
         match &step.action {
             Action::Inline(inline) => inline.run(exchange, self.scope()),
             Action::Send(processor) => {
                 exchange.check_terms()?;
-                processor.process(exchange).await.map_err(failure)?;
+                process(&**processor, exchange).await.map_err(failure)?;
                 Ok(Flow::Next)
             }
             Action::Scope(scope) => scope.run(exchange, runner).await,

@@ -45,11 +45,7 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
     if let Expression::Constant(value) = &expression
         && let Err(expected) = parse_duration(&value.to_smolstr())
     {
-        let message = format!("`delay` takes {expected}");
-        compiler.error(match duration {
-            ExpressionDefinition::Text(text) => ConfigError::at(text, 0..text.as_str().len(), message),
-            _ => ConfigError::new(message),
-        });
+        compiler.error_in(duration, format!("`delay` takes {expected}"));
         return None;
     }
     if let ExpressionDefinition::Text(text) = duration {

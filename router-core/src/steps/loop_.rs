@@ -20,24 +20,31 @@
 use async_trait::async_trait;
 use smol_str::ToSmolStr;
 
-use crate::error::{BoxError, ConfigError};
+use crate::error::BoxError;
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Predicate};
 use crate::failure::Failure;
 use crate::outcome::{Cause, failure};
 use crate::step::{
     Action, Argument, Block, Compiler, Flow, KeyKind, Runner, Runs, ScopeStep, StepDefinition,
-    StepDescription, defaulted, optional, required,
+    StepDescription, defaulted, one_of, required,
 };
 use crate::written::{IntoExpression, IntoPredicate};
+
+const ROUNDS: &[&str] = &["count", "while"];
 
 /// The step.
 pub(crate) static DESCRIPTION: StepDescription = StepDescription {
     name: "loop",
     summary: "runs a block several times, or for as long as a predicate holds",
     keys: &[
-        optional("count", KeyKind::Count, "how often; this or `while`"),
-        optional("while", KeyKind::Predicate, "what must hold before each round; this or `count`"),
+        one_of(ROUNDS, "count", KeyKind::Count, "how often; it or `while` must be given"),
+        one_of(
+            ROUNDS,
+            "while",
+            KeyKind::Predicate,
+            "what must hold before each round; it or `count` must be given",
+        ),
         defaulted(
             "copy",
             KeyKind::Flag,
@@ -99,31 +106,18 @@ enum Until {
 
 fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
     let arguments = step.arguments();
-    let until = match (arguments.expression("count"), arguments.predicate("while")) {
+    let (count, predicate) = (arguments.expression("count"), arguments.predicate("while"));
+    let until = match (count, predicate) {
         (Some(count), None) => compiler.expression(count).map(Until::Count),
         (None, Some(predicate)) => compiler.predicate(predicate).map(Until::While),
-        (count, _) => {
-            let what = if count.is_some() {
-                "takes `count` or `while`, not both"
-            } else {
-                "needs `count` or `while`"
-            };
-            compiler.error(ConfigError::at(
-                &step.place,
-                0..step.place.as_str().len(),
-                format!("`loop` {what}"),
-            ));
-            None
-        }
+        // A front end has said so.
+        _ => None,
     };
-    if let Some(Until::Count(Expression::Constant(count))) = &until
-        && let Err(expected) = rounds(&count.to_smolstr())
+    // A count that is known now is checked now.
+    if let (Some(Until::Count(Expression::Constant(value))), Some(count)) = (&until, count)
+        && let Err(error) = rounds(&value.to_smolstr())
     {
-        compiler.error(ConfigError::at(
-            &step.place,
-            0..step.place.as_str().len(),
-            format!("the count of `loop` is {expected}"),
-        ));
+        compiler.error_in(count, format!("the count of `loop` is {error}"));
     }
     // A count may be 0, and a predicate may not hold once.
     let block = compiler.block(arguments.steps("steps")?, "loop", Runs::Sometimes);
@@ -241,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_needs_one_of_count_and_while() {
+    fn a_count_that_is_known_is_checked_before_anything_runs() {
         let error = compile(|steps| steps.loop_(Loop::times("x y"), |steps| steps.filter("${")));
         let errors = error.err().unwrap().to_string();
         assert!(errors.contains("the count of `loop` is not a whole number, but `x y`"), "{errors}");

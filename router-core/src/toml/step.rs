@@ -1,12 +1,14 @@
 //! The steps of a route: tables of one key each, or the bare name of a step without arguments. What each takes is in
 //! its description.
 
+use std::ops::Range;
+
 use smol_str::ToSmolStr;
 
 use super::reader::{Reader, list};
-use super::tree::{Entry, Node, NodeValue};
+use super::tree::{Entry, Node, NodeValue, Table};
 use crate::definition::{EndpointDefinition, ExpressionDefinition, PredicateDefinition, ProcessDefinition};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, closest};
 use crate::source::SourceText;
 use crate::step::{Argument, Arguments, KeyDescription, KeyKind, Need, StepDefinition, StepDescription};
 use crate::steps::{self, ALL};
@@ -99,7 +101,7 @@ impl Reader<'_> {
         for key in keys {
             let entry = match key.need {
                 Need::Required => self.required(table, key.name, name, &node.place),
-                Need::Optional | Need::Default(_) => table.get(key.name),
+                Need::Optional | Need::OneOf(_) | Need::Default(_) => table.get(key.name),
             };
             let options = is_endpoint(key.kind).then(|| self.options_beside(name, table, &known));
             let argument = entry.and_then(|entry| self.argument(key.kind, key.name, &entry.node));
@@ -122,7 +124,33 @@ impl Reader<'_> {
                 (None, _) => whole &= entry.is_none() && key.need != Need::Required,
             }
         }
+        let groups = keys.iter().filter_map(|key| match key.need {
+            Need::OneOf(group) if group.first() == Some(&key.name) => Some(group),
+            _ => None,
+        });
+        for group in groups {
+            self.one_of(name, group, table, &node.place);
+        }
         whole.then_some(arguments)
+    }
+
+    /// Reports keys of which exactly one must be there, if that is not so. The step is compiled all the same, for the
+    /// errors in its blocks.
+    fn one_of(&mut self, name: &str, group: &[&str], table: &Table, place: &Range<usize>) {
+        let given =
+            table.entries.iter().filter(|entry| group.contains(&entry.name.as_str())).collect::<Vec<_>>();
+        let misspelt =
+            || table.entries.iter().any(|entry| closest(&entry.name, group.iter().copied()).is_some());
+        let error = match given.as_slice() {
+            [_] => return,
+            [first, second, ..] => self.error(
+                &second.place,
+                format!("`{name}` takes `{}` or `{}`, not both", first.name, second.name),
+            ),
+            [] if misspelt() => return,
+            [] => self.error(place, format!("`{name}` needs one of {}", list(group))),
+        };
+        self.errors.push(error);
     }
 
     /// What is written for a key.

@@ -195,6 +195,78 @@ error: unknown key `then` in `when`
   = help: `when` takes `predicate` and `steps`"#,
     ),
     (
+        "{ loop = { cuont = 3, steps = [{ lgo = 'x' }] } }",
+        r#"
+error: unknown key `cuont` in `loop`
+ --> routes.toml:3:21
+  |
+3 | steps = [{ loop = { cuont = 3, steps = [{ lgo = 'x' }] } }]
+  |                     ^^^^^ did you mean `count`?
+  |
+  = help: `loop` takes `count`, `while`, `copy` and `steps`
+
+error: unknown step `lgo`
+ --> routes.toml:3:43
+  |
+3 | steps = [{ loop = { cuont = 3, steps = [{ lgo = 'x' }] } }]
+  |                                           ^^^ did you mean `log`?
+  |
+  = help: the steps are ALL"#,
+    ),
+    (
+        "{ loop = { count = -1, while = 'true', copy = 'no' } }",
+        r#"
+error: `loop` needs the key `steps`
+ --> routes.toml:3:19
+  |
+3 | steps = [{ loop = { count = -1, while = 'true', copy = 'no' } }]
+  |                   ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+
+error: `count` takes a whole number, not negative, or text with placeholders
+ --> routes.toml:3:29
+  |
+3 | steps = [{ loop = { count = -1, while = 'true', copy = 'no' } }]
+  |                             ^^
+
+error: `loop` takes `count` or `while`, not both
+ --> routes.toml:3:33
+  |
+3 | steps = [{ loop = { count = -1, while = 'true', copy = 'no' } }]
+  |                                 ^^^^^
+
+error: `copy` takes `true` or `false`, found text
+ --> routes.toml:3:56
+  |
+3 | steps = [{ loop = { count = -1, while = 'true', copy = 'no' } }]
+  |                                                        ^^^^"#,
+    ),
+    (
+        "{ loop = { steps = [] } }",
+        r#"
+error: `loop` needs one of `count` and `while`
+ --> routes.toml:3:19
+  |
+3 | steps = [{ loop = { steps = [] } }]
+  |                   ^^^^^^^^^^^^^^"#,
+    ),
+    (
+        "{ filter = { predicat = 'x', steps = 5 } }",
+        r#"
+error: unknown key `predicat` in `filter`
+ --> routes.toml:3:23
+  |
+3 | steps = [{ filter = { predicat = 'x', steps = 5 } }]
+  |                       ^^^^^^^^ did you mean `predicate`?
+  |
+  = help: `filter` takes `predicate` and `steps`
+
+error: `steps` takes an array of steps, found an integer
+ --> routes.toml:3:47
+  |
+3 | steps = [{ filter = { predicat = 'x', steps = 5 } }]
+  |                                               ^"#,
+    ),
+    (
         "{ delay = -5 }",
         r#"
 error: `delay` takes a duration like `1s`, `500ms`, `1m 30s` or bare milliseconds
