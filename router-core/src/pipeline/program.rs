@@ -229,6 +229,17 @@ impl Program {
         error!(%route, exchange = %exchange.id, parent, %kind, "{}", Chain(error));
     }
 
+    /// Reads the content of a file into memory before a step that needs it.
+    async fn load_and_execute<'a>(
+        &'a self,
+        step: &'a Step,
+        exchange: &mut Exchange,
+        runner: Runner<'_>,
+    ) -> Result<Flow<'a>, Cause> {
+        exchange.message.body.load().await.map_err(failure)?;
+        self.execute(step, exchange, runner).await
+    }
+
     async fn execute<'a>(
         &'a self,
         step: &'a Step,
@@ -237,7 +248,7 @@ impl Program {
     ) -> Result<Flow<'a>, Cause> {
         if exchange.message.body.must_load(step.needs) {
             // Boxed, because it is rare.
-            Box::pin(exchange.message.body.load()).await.map_err(failure)?;
+            return Box::pin(self.load_and_execute(step, exchange, runner)).await;
         }
         exchange.message.body.prepare(step.needs);
         match &step.action {
