@@ -14,16 +14,14 @@ use async_trait::async_trait;
 use components::{DirectComponent, MasterComponent, MockComponent, SedaComponent};
 use router_core::builder::{RouteBuilder, Steps, from};
 use router_core::cluster::{ClusterService, LeadershipLost, MemoryCluster};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use router_core::definition::ErrorHandlerDefinition;
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::failure::{ErrorKind, Failure};
 use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::outcome::{Outcome, RouteError};
-use router_core::pipeline::Pipeline;
 use router_core::router::{Router, RouterBuilder};
-use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use router_core::value::Value;
 use tokio::time::Instant;
@@ -62,11 +60,12 @@ impl Endpoint for Probe {
 
 #[async_trait]
 impl Consumer for Probe {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
-        let ended = pipeline.process(&mut Exchange::new("x")).await;
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+        route.ready();
+        let ended = route.pipeline.process(&mut Exchange::new("x")).await;
         *self.0.lock().unwrap() = Some(ended);
         self.1.notify_one();
-        stop.requested().await;
+        route.stop.requested().await;
         Ok(())
     }
 }

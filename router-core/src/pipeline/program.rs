@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
+use tokio_util::task::TaskTracker;
 use tracing::error;
 use tracing::field::display;
 
@@ -32,6 +33,8 @@ pub(crate) struct Program {
     pub(crate) error_handler: ErrorHandler,
     /// The state of a route without a lock, made when it is first asked for: most routes have none.
     pub(super) state: OnceLock<Arc<MemoryState>>,
+    /// Counts the exchanges in flight of guarded pipelines. Closed, so that it can be waited for.
+    pub(super) in_flight: TaskTracker,
     /// What the route's consumer has to say, for whoever looks at the route.
     pub(super) note: Mutex<Option<String>>,
     /// `None` inside: nothing is measured in this process.
@@ -61,6 +64,8 @@ impl Program {
         steps: Block,
         error_handler: ErrorHandler,
     ) -> Self {
+        let in_flight = TaskTracker::new();
+        in_flight.close();
         Self {
             route_id,
             node,
@@ -68,6 +73,7 @@ impl Program {
             steps,
             error_handler,
             state: OnceLock::new(),
+            in_flight,
             note: Mutex::new(None),
             metrics: OnceLock::new(),
             detached: OnceLock::new(),
@@ -229,6 +235,17 @@ impl Program {
         error!(%route, exchange = %exchange.id, parent, %kind, "{}", Chain(error));
     }
 
+    /// Reads the content of a file into memory before a step that needs it.
+    async fn load_and_execute<'a>(
+        &'a self,
+        step: &'a Step,
+        exchange: &mut Exchange,
+        runner: Runner<'_>,
+    ) -> Result<Flow<'a>, Cause> {
+        exchange.message.body.load().await.map_err(failure)?;
+        self.execute(step, exchange, runner).await
+    }
+
     async fn execute<'a>(
         &'a self,
         step: &'a Step,
@@ -237,7 +254,7 @@ impl Program {
     ) -> Result<Flow<'a>, Cause> {
         if exchange.message.body.must_load(step.needs) {
             // Boxed, because it is rare.
-            Box::pin(exchange.message.body.load()).await.map_err(failure)?;
+            return Box::pin(self.load_and_execute(step, exchange, runner)).await;
         }
         exchange.message.body.prepare(step.needs);
         match &step.action {
