@@ -154,6 +154,10 @@ impl Processor for Direct {
         open.pipeline.process(exchange).await?;
         Ok(())
     }
+
+    fn takes_files(&self) -> bool {
+        true
+    }
 }
 
 impl Direct {

@@ -47,6 +47,9 @@
 //! system) is not worked on, as far as that can be known before; otherwise only the moving is tried again. The
 //! route has a note that says why.
 //!
+//! A file of more than 1 MiB is not read into memory: it is the body, as it is. One that is written to while it is worked on
+//! is an error of the step that reads it.
+//!
 //! A writer that has a file open while it is read is not noticed if it writes only later. Write under another name
 //! or in another directory and rename, use `done_file_name`, or `read_lock=changed`.
 //!

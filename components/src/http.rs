@@ -40,6 +40,7 @@
 mod backoff;
 mod client;
 pub(crate) mod headers;
+mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +61,7 @@ use router_core::uri::EndpointUri;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use client::{ClientSettings, Clients, failed, kind_of_status, read_body, refused};
+use upload::Upload;
 
 /// The component. Clones share their connections.
 #[derive(Clone, Default)]
@@ -335,6 +337,10 @@ impl Processor for Http {
             }
         }
     }
+
+    fn takes_files(&self) -> bool {
+        true
+    }
 }
 
 impl Http {
@@ -366,7 +372,10 @@ impl Http {
         }
         if carries_body && !message.body.is_empty() {
             headers::set_content_type(&message.headers, &message.body, request.headers_mut());
-            *request.body_mut() = Some(message.body.to_bytes().into());
+            *request.body_mut() = Some(match message.body.as_file() {
+                Some(region) => reqwest::Body::wrap(Upload::new(region.clone())),
+                None => message.body.to_bytes()?.into(),
+            });
         }
         self.authentication.apply(request.headers_mut())?;
         headers::set_term(exchange.term.as_ref(), request.headers_mut());

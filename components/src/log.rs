@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use router_core::component::{BuildContext, Component, Endpoint, Processor};
 use router_core::definition::LogLevel;
 use router_core::error::{BoxError, ConfigErrors};
-use router_core::exchange::Exchange;
+use router_core::exchange::{Exchange, Region};
 use router_core::log::{log_line, log_lines};
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, flag, path};
 use router_core::uri::EndpointUri;
@@ -119,13 +119,31 @@ struct Logger {
 impl Processor for Logger {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
         let write = if self.multiline { log_lines } else { log_line };
-        write(&self.name, &self.format(exchange), self.level);
+        let body = match exchange.message.body.as_file().filter(|_| self.body) {
+            Some(region) => self.beginning(region.clone()).await?,
+            None => exchange.message.body.to_string(),
+        };
+        write(&self.name, &self.format(exchange, &body), self.level);
         Ok(())
+    }
+
+    fn takes_files(&self) -> bool {
+        true
     }
 }
 
 impl Logger {
-    fn format(&self, exchange: &Exchange) -> String {
+    /// What is shown of a file: the rest of it is not read.
+    async fn beginning(&self, region: Region) -> Result<String, BoxError> {
+        /// One character more than is shown, and all of them of the longest kind.
+        const LONGEST_CHARACTER: u64 = 4;
+        let most = (self.max_chars as u64).saturating_add(1).saturating_mul(LONGEST_CHARACTER);
+        let most = usize::try_from(most.min(Region::MEMORY_LIMIT)).unwrap_or(usize::MAX);
+        let read = tokio::task::spawn_blocking(move || region.read(0, most)).await??;
+        Ok(String::from_utf8_lossy(&read).into_owned())
+    }
+
+    fn format(&self, exchange: &Exchange, body: &str) -> String {
         let mut parts = Vec::new();
         if self.exchange_id {
             parts.push(format!("Id: {}", exchange.id));
@@ -143,7 +161,7 @@ impl Logger {
             parts.push(format!("BodyType: {:?}", exchange.message.body.kind()));
         }
         if self.body {
-            parts.push(format!("Body: {}", cut(&exchange.message.body.to_string(), self.max_chars)));
+            parts.push(format!("Body: {}", cut(body, self.max_chars)));
         }
         if self.multiline {
             // The lines of a body are a part of its part: they cannot look like another one, or another line

@@ -189,4 +189,8 @@ impl Processor for MockEndpoint {
         self.received.send_modify(|received| received.push(exchange.clone()));
         Ok(())
     }
+
+    fn takes_files(&self) -> bool {
+        true
+    }
 }

@@ -233,6 +233,10 @@ impl Processor for Seda {
         exchange.properties = done.properties;
         Ok(())
     }
+
+    fn takes_files(&self) -> bool {
+        true
+    }
 }
 
 #[async_trait]

@@ -1,12 +1,17 @@
 //! [`Body`]: the payload of a message.
 
+mod region;
+
 use std::fmt::{self, Write as _};
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smol_str::SmolStr;
 
 use crate::value::{Json, JsonError, Number, Value};
+
+pub use region::Region;
 
 /// The payload of a message. It can be read as often as wanted; cloning shares it.
 ///
@@ -30,6 +35,7 @@ enum Repr {
     Json(Json),
     /// Text or bytes, and what they parse to: a step has asked for a field.
     Parsed(Arc<Parsed>),
+    File(Region),
 }
 
 struct Parsed {
@@ -50,6 +56,8 @@ pub enum BodyKind {
     Bytes,
     /// A JSON value.
     Json,
+    /// The content of a file, which is not in memory.
+    File,
 }
 
 /// What an expression needs of the body. It is known when the expression is compiled, so that evaluating it waits for
@@ -83,6 +91,12 @@ impl Body {
         Self(Repr::Bytes(bytes.into()))
     }
 
+    /// The content of a file, which is not read before a step needs it.
+    #[must_use]
+    pub fn file(region: Region) -> Self {
+        Self(Repr::File(region))
+    }
+
     /// Which of its kinds this body is.
     #[must_use]
     pub fn kind(&self) -> BodyKind {
@@ -90,6 +104,7 @@ impl Body {
             Repr::Text(_) => BodyKind::Text,
             Repr::Bytes(_) => BodyKind::Bytes,
             Repr::Json(_) => BodyKind::Json,
+            Repr::File(_) => BodyKind::File,
             Repr::Empty | Repr::Parsed(_) => BodyKind::Empty,
         }
     }
@@ -120,23 +135,33 @@ impl Body {
                 let _ = write!(count, "{json}");
                 count.0
             }
+            Repr::File(region) => usize::try_from(region.length()).unwrap_or(usize::MAX),
             _ => self.as_bytes().map_or(0, <[u8]>::len),
         }
     }
 
-    /// The text of this body, where it is text, or bytes that are UTF-8.
+    /// The file that this body is the content of, where it is not in memory.
+    #[must_use]
+    pub fn as_file(&self) -> Option<&Region> {
+        match &self.0 {
+            Repr::File(region) => Some(region),
+            _ => None,
+        }
+    }
+
+    /// The text of this body, where it is in memory, and text or bytes that are UTF-8.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         self.as_bytes().and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
 
-    /// The bytes of this body, where it is text or bytes.
+    /// The bytes of this body, where it is in memory, and text or bytes.
     #[must_use]
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match self.written() {
             Repr::Text(text) => Some(text.as_bytes()),
             Repr::Bytes(bytes) => Some(bytes),
-            Repr::Empty | Repr::Json(_) | Repr::Parsed(_) => None,
+            Repr::Empty | Repr::Json(_) | Repr::Parsed(_) | Repr::File(_) => None,
         }
     }
 
@@ -146,18 +171,45 @@ impl Body {
         match &self.0 {
             Repr::Json(json) => Some(json),
             Repr::Parsed(parsed) => parsed.json.as_ref().ok(),
-            Repr::Empty | Repr::Text(_) | Repr::Bytes(_) => None,
+            Repr::Empty | Repr::Text(_) | Repr::Bytes(_) | Repr::File(_) => None,
         }
     }
 
-    /// What is written where this body goes out: a JSON value as its text.
-    #[must_use]
-    pub fn to_bytes(&self) -> Bytes {
-        match self.written() {
+    /// What is written where this body goes out: a JSON value as its text. That of a file is read now, which blocks:
+    /// [`load`](Self::load) does not.
+    ///
+    /// # Errors
+    /// When a file cannot be read, was changed, or is too large for the memory.
+    pub fn to_bytes(&self) -> io::Result<Bytes> {
+        Ok(match self.written() {
             Repr::Text(text) => Bytes::copy_from_slice(text.as_bytes()),
             Repr::Bytes(bytes) => bytes.clone(),
             Repr::Json(json) => json.to_string().into(),
             Repr::Empty | Repr::Parsed(_) => Bytes::new(),
+            Repr::File(region) => region.read_all()?,
+        })
+    }
+
+    /// Reads the content of a file into memory, where this body is one: text, or bytes where it is not UTF-8. It is done
+    /// before each step that does not take files as they are.
+    ///
+    /// # Errors
+    /// When it cannot be read, was changed, or is too large for the memory.
+    pub async fn load(&mut self) -> io::Result<()> {
+        if let Repr::File(region) = &self.0 {
+            let region = region.clone();
+            let read = tokio::task::spawn_blocking(move || region.read_all());
+            let content = read.await.map_err(io::Error::other)??;
+            *self = Self::read(content);
+        }
+        Ok(())
+    }
+
+    /// What was read from somewhere.
+    fn read(content: Bytes) -> Self {
+        match std::str::from_utf8(&content) {
+            Ok(text) => Self::text(text),
+            Err(_) => Self::bytes(content),
         }
     }
 
@@ -172,6 +224,7 @@ impl Body {
             Repr::Bytes(bytes) => Json::parse(bytes),
             Repr::Json(json) => Ok(json.clone()),
             Repr::Parsed(parsed) => parsed.json.clone(),
+            Repr::File(region) => Json::parse(region.read_all().map_err(JsonError::new)?),
         }
     }
 
@@ -195,15 +248,23 @@ impl Body {
         self.to_json()?.deserialize()
     }
 
-    /// This body as a value of the expression language.
-    #[must_use]
-    pub fn to_value(&self) -> Value {
-        match self.written() {
+    /// This body as a value of the expression language. That of a file is read as by [`to_bytes`](Self::to_bytes).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn to_value(&self) -> io::Result<Value> {
+        Ok(match self.written() {
             Repr::Empty | Repr::Parsed(_) => Value::Null,
             Repr::Text(text) => Value::Text(text.clone()),
             Repr::Bytes(bytes) => Value::Bytes(bytes.clone()),
             Repr::Json(json) => Value::Json(json.clone()),
-        }
+            Repr::File(region) => return Self::read(region.read_all()?).to_value(),
+        })
+    }
+
+    /// Whether a step that needs this must wait until the content of a file is in memory.
+    pub(crate) fn must_load(&self, needs: Needs) -> bool {
+        needs > Needs::Nothing && matches!(self.0, Repr::File(_))
     }
 
     /// Makes ready what expressions need, and keeps it with the body: its text is parsed once, whatever number of steps
@@ -225,7 +286,7 @@ impl Body {
         match &self.0 {
             Repr::Json(json) => Ok(reach(json)),
             Repr::Parsed(parsed) => parsed.json.as_ref().map(reach).map_err(Clone::clone),
-            Repr::Empty | Repr::Text(_) | Repr::Bytes(_) => {
+            Repr::Empty | Repr::Text(_) | Repr::Bytes(_) | Repr::File(_) => {
                 self.to_json().as_ref().map(reach).map_err(Clone::clone)
             }
         }
@@ -240,9 +301,16 @@ impl Body {
     }
 }
 
+/// The text of a body in memory. A file is not read for it: its length is shown.
 impl fmt::Display for Body {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.to_value().fmt(formatter)
+        match self.written() {
+            Repr::Empty | Repr::Parsed(_) => Ok(()),
+            Repr::Text(text) => text.fmt(formatter),
+            Repr::Bytes(bytes) => String::from_utf8_lossy(bytes).fmt(formatter),
+            Repr::Json(json) => Value::Json(json.clone()).fmt(formatter),
+            Repr::File(region) => write!(formatter, "[a file of {} bytes]", region.length()),
+        }
     }
 }
 
@@ -253,11 +321,13 @@ impl fmt::Debug for Body {
             Repr::Text(text) => formatter.debug_tuple("Text").field(text).finish(),
             Repr::Bytes(bytes) => formatter.debug_tuple("Bytes").field(bytes).finish(),
             Repr::Json(json) => formatter.debug_tuple("Json").field(json).finish(),
+            Repr::File(region) => formatter.debug_tuple("File").field(&region.length()).finish(),
         }
     }
 }
 
-/// Two bodies are equal if they are of one kind and were written in the same way; of JSON, if the values are.
+/// Two bodies are equal if they are of one kind and were written in the same way; of JSON, if the values are. Files are
+/// not read for it: none equals another body.
 impl PartialEq for Body {
     fn eq(&self, other: &Self) -> bool {
         match (self.written(), other.written()) {
@@ -351,7 +421,7 @@ mod tests {
                 parsed.prepare(Needs::Json);
                 assert_eq!((&parsed, parsed.kind(), parsed.len()), (&body, body.kind(), text.len()));
                 assert_eq!((parsed.as_str(), parsed.to_string()), (Some(text), text.to_owned()));
-                assert_eq!(parsed.to_value(), body.to_value());
+                assert_eq!(parsed.to_value().unwrap(), body.to_value().unwrap());
                 assert_eq!(parsed.as_json().is_some(), text != "no json");
             }
         }
@@ -380,7 +450,7 @@ mod tests {
             Body::bytes(vec![0, 1, 2]),
             Json::parse("[1, 2.50]").unwrap().into(),
         ] {
-            assert_eq!(body.len(), body.to_bytes().len());
+            assert_eq!(body.len(), body.to_bytes().unwrap().len());
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::error::{ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::failure::{ErrorKind, Failure};
 use crate::outcome::{Exception, RouteError};
-use crate::processor::Processor;
+use crate::processor::{Processor, process};
 use crate::source::SourceText;
 use crate::written::{EndpointDefinition, IntoEndpoint};
 
@@ -118,7 +118,7 @@ impl ErrorHandler {
         let Some(dead_letter) = dead_letter.filter(|_| !error.is_leadership_lost()) else { return Ok(false) };
         exchange.check_terms()?;
         let handled = exchange.handle(Exception::of(error));
-        dead_letter.process(handled.exchange).await.map_err(Failure::of)?;
+        process(&**dead_letter, handled.exchange).await.map_err(Failure::of)?;
         Ok(true)
     }
 }

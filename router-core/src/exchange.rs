@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::Duration;
 
-pub use crate::body::{Body, BodyKind};
+pub use crate::body::{Body, BodyKind, Region};
 use crate::cluster::{LeadershipLost, Term};
 use crate::outcome::Exception;
 use crate::value::ValueMap;

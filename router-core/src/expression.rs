@@ -181,7 +181,7 @@ impl Variable {
 
     pub(crate) fn evaluate(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<Value, BoxError> {
         Ok(match self {
-            Self::Body => exchange.message.body.to_value(),
+            Self::Body => exchange.message.body.to_value()?,
             Self::BodyField(path) => {
                 let field = exchange.message.body.field(path);
                 field.map_err(|error| {

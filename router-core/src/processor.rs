@@ -20,6 +20,24 @@ pub trait Processor: Send + Sync {
     /// # Cancellation
     /// The future may be dropped at any await when the route is aborted.
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError>;
+
+    /// Whether it takes a body that is [the content of a file](crate::exchange::Body::as_file) as it is, of any size.
+    /// For others, the content is read into memory before; a file that is too large for that is an error.
+    fn takes_files(&self) -> bool {
+        false
+    }
+}
+
+/// Has a processor work on an exchange whose body it takes. The future is that of the processor, unless a file is read
+/// before.
+pub(crate) fn process<'a>(processor: &'a dyn Processor, exchange: &'a mut Exchange) -> ProcessFuture<'a> {
+    if exchange.message.body.as_file().is_none() || processor.takes_files() {
+        return processor.process(exchange);
+    }
+    Box::pin(async move {
+        exchange.message.body.load().await?;
+        processor.process(exchange).await
+    })
 }
 
 /// A function that works on an exchange.

@@ -341,8 +341,8 @@ fn of_two_processes_in_one_pod_one_leads_and_the_other_says_why_it_does_not() {
         "the leader was disturbed"
     );
     assert_eq!(stage.wait_for_work().member, first.id());
-    // Both write into one log.
-    let said = second.log().matches("it is alive, so this one stands by").count();
+    // Both write into one log. The line that says who leads has the reason, too.
+    let said = second.log().matches("it is alive, so this one stands by; Camel").count();
     assert_eq!(said, 1, "{}", second.log());
     // A killed one does not answer.
     first.kill();

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use router_core::component::Consumer;
 use router_core::error::BoxError;
-use router_core::exchange::{Body, Exchange};
+use router_core::exchange::{Body, Exchange, Region};
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use tokio::time::sleep;
@@ -239,15 +239,20 @@ impl FileConsumer {
     /// Sends one file through the route, and settles what becomes of it.
     async fn consume(&self, file: Found, pipeline: &Pipeline) -> Result<(), BoxError> {
         let unsettled = self.memory().unsettled(&file.path, &file.identity);
-        let done = match unsettled {
-            Some(done) => done,
+        let (done, region) = match unsettled {
+            Some(done) => (done, None),
             None => match self.work(&file, pipeline).await? {
-                Some(done) => done,
+                Some(worked) => worked,
                 None => return Ok(()),
             },
         };
         let (consumer, settled) = (self.clone(), file.clone());
-        let settled = changing(pipeline.term(), move || Ok(consumer.settle(&settled, done))).await?;
+        let settle = move || match region {
+            // Others may read it still.
+            Some(region) => region.moving(|| consumer.settle(&settled, done)),
+            None => consumer.settle(&settled, done),
+        };
+        let settled = changing(pipeline.term(), move || Ok(settle())).await?;
         match settled {
             Settled::Yes => {
                 if self.memory().knows(&file.path) {
@@ -269,10 +274,15 @@ impl FileConsumer {
         Ok(())
     }
 
-    /// Sends one file through the route; tells whether it was done. `None`: it was not begun with, or is left
-    /// as it is for the next leader.
-    async fn work(&self, file: &Found, pipeline: &Pipeline) -> Result<Option<bool>, BoxError> {
+    /// Sends one file through the route; tells whether it was done, and where its content is in no memory, what is read
+    /// of it. `None`: it was not begun with, or is left as it is for the next leader.
+    async fn work(
+        &self,
+        file: &Found,
+        pipeline: &Pipeline,
+    ) -> Result<Option<(bool, Option<Region>)>, BoxError> {
         let Some(mut exchange) = self.read(file).await? else { return Ok(None) };
+        let region = exchange.message.body.as_file().cloned();
         let (consumer, path) = (self.clone(), file.path.clone());
         let checked = blocking(move || Ok(consumer.check_settling(&path))).await?;
         if let Err(error) = checked {
@@ -281,9 +291,9 @@ impl FileConsumer {
             return Ok(None);
         }
         match pipeline.process(&mut exchange).await {
-            Ok(_) => Ok(Some(true)),
+            Ok(_) => Ok(Some((true, region))),
             Err(error) if error.is_leadership_lost() => Ok(None),
-            Err(_) => Ok(Some(false)),
+            Err(_) => Ok(Some((false, region))),
         }
     }
 
@@ -316,10 +326,7 @@ impl FileConsumer {
                 return Ok(None);
             }
         };
-        let mut exchange = Exchange::new(match String::from_utf8(content) {
-            Ok(text) => Body::text(text),
-            Err(error) => Body::bytes(error.into_bytes()),
-        });
+        let mut exchange = Exchange::new(content);
         let modified = file.modified.duration_since(UNIX_EPOCH).unwrap_or_default();
         let headers = &mut exchange.message.headers;
         headers.set("file.name", file.path.to_string_lossy().into_owned());
@@ -389,15 +396,26 @@ impl FileConsumer {
     }
 }
 
-/// The content of a file, if it is the one of that identity, and still is when it has been read.
-fn read(place: &Path, identity: &Identity) -> io::Result<Option<Vec<u8>>> {
+/// The content of a file, if it is the one of that identity, and still is when it has been read. A large one is not read:
+/// the body is the file itself.
+fn read(place: &Path, identity: &Identity) -> io::Result<Option<Body>> {
+    /// A file beyond it is no part of the memory.
+    const LARGEST_IN_MEMORY: u64 = 1 << 20;
     let mut file = jail::open_to_read(place)?;
-    let mut content = Vec::new();
-    if Identity::of(&file.metadata()?) != *identity {
+    let metadata = file.metadata()?;
+    if Identity::of(&metadata) != *identity {
         return Ok(None);
     }
+    if metadata.len() > LARGEST_IN_MEMORY {
+        let region = Region::of(file.try_clone()?)?;
+        return Ok((Identity::of(&file.metadata()?) == *identity).then(|| Body::file(region)));
+    }
+    let mut content = Vec::new();
     file.read_to_end(&mut content)?;
-    Ok((Identity::of(&file.metadata()?) == *identity).then_some(content))
+    Ok((Identity::of(&file.metadata()?) == *identity).then(|| match String::from_utf8(content) {
+        Ok(text) => Body::text(text),
+        Err(error) => Body::bytes(error.into_bytes()),
+    }))
 }
 
 /// The place of a file in a directory beside it.

@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use router_core::component::Processor;
 use router_core::error::BoxError;
-use router_core::exchange::Exchange;
+use router_core::exchange::{Exchange, Region};
 use router_core::failure::Failure;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, RenameFlags, copy_file_range, renameat_with};
 use rustix::io::Errno;
 use tracing::debug;
 
@@ -35,7 +35,10 @@ impl Processor for FileProducer {
             let error = "an empty body makes no file, unless `allow_null_body=true`";
             return Err(Failure::data(error).into());
         }
-        let content = exchange.message.body.to_bytes();
+        let content = match exchange.message.body.as_file() {
+            Some(region) => Content::File(region.clone()),
+            None => Content::Memory(exchange.message.body.to_bytes()?),
+        };
         let place = if self.settings.exist == Exist::Append {
             let producer = self.clone();
             changing(exchange.term.as_ref(), move || producer.append(&relative, &content)).await?
@@ -45,6 +48,48 @@ impl Processor for FileProducer {
         exchange.message.headers.set("file.name_produced", place.to_string_lossy().into_owned());
         Ok(())
     }
+
+    fn takes_files(&self) -> bool {
+        true
+    }
+}
+
+/// What is written.
+enum Content {
+    Memory(Bytes),
+    /// Of another file, which the kernel copies.
+    File(Region),
+}
+
+impl Content {
+    fn write_to(&self, file: &mut File) -> io::Result<()> {
+        match self {
+            Self::Memory(bytes) => file.write_all(bytes),
+            Self::File(region) => copy(region, file),
+        }
+    }
+}
+
+/// Copies a file. Where both are on one file system that can share their content, nothing is copied at all.
+fn copy(region: &Region, to: &mut File) -> io::Result<()> {
+    /// As much as the kernel takes at once.
+    const MOST: usize = 1 << 30;
+    /// What is in memory where the kernel cannot do it.
+    const CHUNK_BYTES: usize = 1 << 20;
+    let mut offset = 0;
+    while offset < region.length() {
+        match copy_file_range(region, Some(&mut offset), &*to, None, MOST) {
+            Ok(copied) if copied > 0 => {}
+            // Between some file systems, and at the end of a file that is only appended to. An error that is not of
+            // that kind comes again.
+            _ => {
+                let chunk = region.read(offset, CHUNK_BYTES)?;
+                to.write_all(&chunk)?;
+                offset += chunk.len() as u64;
+            }
+        }
+    }
+    region.check()
 }
 
 /// A file with a temporary name, which is deleted unless it has got its place.
@@ -62,7 +107,7 @@ impl FileProducer {
     async fn replace(
         &self,
         relative: &Path,
-        content: Bytes,
+        content: Content,
         exchange: &Exchange,
     ) -> Result<PathBuf, BoxError> {
         let temporary = format!("{}{}", self.settings.temp_prefix, exchange.id);
@@ -156,20 +201,20 @@ impl FileProducer {
         self.sync(kept)
     }
 
-    fn append(&self, relative: &Path, content: &[u8]) -> Result<PathBuf, BoxError> {
+    fn append(&self, relative: &Path, content: &Content) -> Result<PathBuf, BoxError> {
         let place = self.jail.make_parent(relative)?;
         self.write(&place, OpenOptions::new().append(true).create(true), content)?;
         self.finish(&place)?;
         Ok(place)
     }
 
-    fn write(&self, place: &Path, options: &mut OpenOptions, content: &[u8]) -> Result<(), BoxError> {
+    fn write(&self, place: &Path, options: &mut OpenOptions, content: &Content) -> Result<(), BoxError> {
         let written = jail::open(place, options).and_then(|mut file| self.fill(&mut file, content));
         written.map_err(|error| failure("writing", place, &error))
     }
 
-    fn fill(&self, file: &mut File, content: &[u8]) -> io::Result<()> {
-        file.write_all(content)?;
+    fn fill(&self, file: &mut File, content: &Content) -> io::Result<()> {
+        content.write_to(file)?;
         if self.settings.force_writes { file.sync_all() } else { Ok(()) }
     }
 
@@ -179,7 +224,11 @@ impl FileProducer {
         if let Some(done) = &self.settings.done_file {
             let name = place.file_name().unwrap_or_default().to_string_lossy();
             let done_file = place.with_file_name(done.name(&name));
-            self.write(&done_file, OpenOptions::new().write(true).create(true).truncate(true), b"")?;
+            self.write(
+                &done_file,
+                OpenOptions::new().write(true).create(true).truncate(true),
+                &Content::Memory(Bytes::new()),
+            )?;
             self.sync(place)?;
         }
         Ok(())

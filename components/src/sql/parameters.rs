@@ -47,7 +47,7 @@ impl Parameters<'_> {
         let found = match &self.source {
             Source::Nothing => None,
             Source::Row(row) => field(row, name).map(Value::from),
-            Source::Message(message) if name == "body" => Some(match message.body.to_value() {
+            Source::Message(message) if name == "body" => Some(match message.body.to_value()? {
                 // As the fields of a text are those of the JSON in it.
                 text @ (Value::Text(_) | Value::Bytes(_)) if parameter.place == Place::InList => {
                     let json = parsed.get_or_insert_with(|| message.body.to_json().unwrap_or_default());

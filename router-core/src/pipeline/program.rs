@@ -20,6 +20,7 @@ use crate::flight::{Dropped, Flight};
 use crate::metrics::{self, RouteMetrics};
 use crate::outcome::{Cause, Outcome, RouteError, StepError, failure};
 use crate::panic::{Panicked, contain_panic, panic_message};
+use crate::processor::process;
 use crate::state::MemoryState;
 
 /// What a route does, compiled. Frozen: nothing changes it while it runs.
@@ -162,6 +163,9 @@ impl Program {
         let reached = catch_unwind(AssertUnwindSafe(|| {
             while let Some(step) = position.next() {
                 let Action::Inline(inline) = &step.action else { return Reached::Waiting(step) };
+                if exchange.message.body.must_load(step.needs) {
+                    return Reached::Waiting(step);
+                }
                 present = Some(step);
                 exchange.message.body.prepare(step.needs);
                 match inline.run(exchange, scope) {
@@ -258,12 +262,16 @@ impl Program {
         exchange: &mut Exchange,
         runner: Runner<'_>,
     ) -> Result<Flow<'a>, Cause> {
+        if exchange.message.body.must_load(step.needs) {
+            // Boxed, because it is rare.
+            Box::pin(exchange.message.body.load()).await.map_err(failure)?;
+        }
         exchange.message.body.prepare(step.needs);
         match &step.action {
             Action::Inline(inline) => inline.run(exchange, self.scope()),
             Action::Send(processor) => {
                 exchange.check_terms()?;
-                processor.process(exchange).await.map_err(failure)?;
+                process(&**processor, exchange).await.map_err(failure)?;
                 Ok(Flow::Next)
             }
             Action::Scope(scope) => scope.run(exchange, runner).await,

@@ -130,6 +130,11 @@ impl<'a> Compiler<'a> {
         self.errors.push(error);
     }
 
+    /// Says that the present step needs this of the body, beside what its expressions need.
+    pub(crate) fn needs(&mut self, needs: Needs) {
+        self.needs = self.needs.max(needs);
+    }
+
     /// Reports an error in what was written for an expression.
     pub(crate) fn error_in(&mut self, written: &ExpressionDefinition, message: String) {
         self.error(match written {
@@ -141,14 +146,14 @@ impl<'a> Compiler<'a> {
     /// An expression.
     pub(crate) fn expression(&mut self, definition: &ExpressionDefinition) -> Option<Expression> {
         let expression = self.errors.collect(Expression::compile(definition))?;
-        self.needs = self.needs.max(expression.needs());
+        self.needs(expression.needs());
         Some(expression)
     }
 
     /// A predicate.
     pub(crate) fn predicate(&mut self, definition: &PredicateDefinition) -> Option<Predicate> {
         let predicate = self.errors.collect(Predicate::compile(definition))?;
-        self.needs = self.needs.max(predicate.needs());
+        self.needs(predicate.needs());
         Some(predicate)
     }
 

@@ -15,6 +15,7 @@
 
 use std::sync::Arc;
 
+use crate::body::Needs;
 use crate::exchange::Exchange;
 use crate::expression::Scope;
 use crate::outcome::{Cause, failure};
@@ -50,7 +51,10 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
             Action::Send(compiler.errors.collect(processor)?)
         }
         ProcessDefinition::Processor(processor) => Action::Send(Arc::clone(processor)),
-        ProcessDefinition::Function(function) => Action::inline(Call(Arc::clone(function))),
+        ProcessDefinition::Function(function) => {
+            compiler.needs(Needs::Whole);
+            Action::inline(Call(Arc::clone(function)))
+        }
     })
 }
 

@@ -35,6 +35,7 @@ use crate::expression::{Expression, Piece, Scope, pieces};
 use crate::failure::Failure;
 use crate::links::CallKind;
 use crate::options::PathKind;
+use crate::processor::process;
 use crate::source::SourceText;
 use crate::step::{Action, Compiler, KeyKind, StepDefinition, StepDescription, optional, required};
 use crate::surroundings::Surroundings;
@@ -239,8 +240,17 @@ impl DynamicTarget {
 #[async_trait]
 impl Processor for DynamicTarget {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
-        exchange.message.body.prepare(self.needs());
-        self.resolve(exchange).map_err(Failure::data)?.process(exchange).await
+        let needs = self.needs();
+        if exchange.message.body.must_load(needs) {
+            exchange.message.body.load().await?;
+        }
+        exchange.message.body.prepare(needs);
+        let processor = self.resolve(exchange).map_err(Failure::data)?;
+        process(&*processor, exchange).await
+    }
+
+    fn takes_files(&self) -> bool {
+        true
     }
 }
 

@@ -20,7 +20,7 @@ pub struct JsonError {
 }
 
 impl JsonError {
-    pub(super) fn new(message: impl ToString) -> Self {
+    pub(crate) fn new(message: impl ToString) -> Self {
         Self { message: message.to_string(), place: None }
     }
 }

@@ -1,0 +1,195 @@
+//! [`Region`]: the content of a file, which is not read before it is needed.
+
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+
+/// The content of a file, by an open descriptor: it can be read after the file was moved or deleted, as often as wanted.
+/// Clones share it.
+///
+/// Every read compares the file with what it was in the beginning. A file that was written to since then is an error of
+/// the kind [`InvalidData`](ErrorKind::InvalidData), and never other or less data.
+#[derive(Clone)]
+pub struct Region(Arc<Inner>);
+
+struct Inner {
+    file: File,
+    length: u64,
+    /// Held to read while the file is compared, and to write while its owner moves it, which changes a time of it.
+    state: RwLock<State>,
+}
+
+/// What shows that a file was written to. Its device and inode are those of the descriptor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct State {
+    length: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl State {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+impl Region {
+    /// How much is read into memory at most, where a step needs all of a body.
+    pub const MEMORY_LIMIT: u64 = 64 << 20;
+
+    /// The whole content of a file, as it is now.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub fn of(file: File) -> io::Result<Self> {
+        let state = State::of(&file.metadata()?);
+        Ok(Self(Arc::new(Inner { file, length: state.length, state: RwLock::new(state) })))
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.0.length
+    }
+
+    /// Reads at most `most` bytes from `offset` on; none only at the end. This blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read, or was changed.
+    pub fn read(&self, offset: u64, most: usize) -> io::Result<Bytes> {
+        let left = self.0.length.saturating_sub(offset);
+        let mut chunk = vec![0; usize::try_from(left).unwrap_or(most).min(most)];
+        let read = self.0.file.read_exact_at(&mut chunk, offset);
+        // A file that was cut off has changed, which says more than that its end came early.
+        self.check()?;
+        read.map(|()| chunk.into())
+    }
+
+    /// All of it. This blocks.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and when it is larger than [`MEMORY_LIMIT`](Self::MEMORY_LIMIT).
+    pub fn read_all(&self) -> io::Result<Bytes> {
+        if self.0.length > Self::MEMORY_LIMIT {
+            let (length, limit) = (self.0.length, Self::MEMORY_LIMIT);
+            let text =
+                format!("the body has {length} bytes, and a step that needs all of it takes at most {limit}");
+            return Err(io::Error::new(ErrorKind::InvalidData, text));
+        }
+        self.read(0, usize::try_from(self.0.length).unwrap_or(usize::MAX))
+    }
+
+    /// Whether it is still what it was in the beginning.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn check(&self) -> io::Result<()> {
+        let state = self.0.state.read().unwrap_or_else(PoisonError::into_inner);
+        if State::of(&self.0.file.metadata()?) == *state {
+            return Ok(());
+        }
+        Err(io::Error::new(ErrorKind::InvalidData, "the file of the body was changed while it was read"))
+    }
+
+    /// Has its owner move or delete the file, which changes it, but not what is in it.
+    pub fn moving<T>(&self, work: impl FnOnce() -> T) -> T {
+        let mut state = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        let now = || self.0.file.metadata().map(|metadata| State::of(&metadata));
+        let unchanged = now().is_ok_and(|now| now == *state);
+        let done = work();
+        if let Ok(after) = now()
+            && unchanged
+            && (State { changed: state.changed, ..after }) == *state
+        {
+            *state = after;
+        }
+        done
+    }
+}
+
+/// For what the kernel does with files. Call [`check`](Region::check) afterwards.
+impl AsFd for Region {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.file.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Deletes its file.
+    struct Place(PathBuf);
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    fn region(name: &str) -> (Place, Region) {
+        let place = std::env::temp_dir().join(format!("bactrian-region-{name}-{}", std::process::id()));
+        fs::write(&place, "0123456789").unwrap();
+        let region = Region::of(File::open(&place).unwrap()).unwrap();
+        // File systems note times in ticks.
+        std::thread::park_timeout(Duration::from_millis(20));
+        (Place(place), region)
+    }
+
+    #[test]
+    fn a_region_is_read_from_the_beginning_as_often_as_wanted() {
+        let (_place, region) = region("read");
+        for _ in 0..2 {
+            assert_eq!(region.read(0, 4).unwrap(), "0123");
+            assert_eq!(region.read(4, 400).unwrap(), "456789");
+            assert!(region.read(10, 4).unwrap().is_empty());
+            assert_eq!(region.read_all().unwrap(), "0123456789");
+        }
+    }
+
+    #[test]
+    fn a_region_outlives_its_file() {
+        let (place, region) = region("deleted");
+        let clone = region.clone();
+        region.moving(|| fs::remove_file(&place.0).unwrap());
+        drop(region);
+        assert_eq!(clone.read_all().unwrap(), "0123456789");
+    }
+
+    #[test]
+    fn a_file_that_was_written_to_is_an_error_and_never_other_data() {
+        let changes: [fn(&PathBuf); 3] = [
+            |place| fs::write(place, "x").unwrap(),
+            |place| fs::write(place, "0123456789more").unwrap(),
+            |place| {
+                // As `cp -p` does: the time of modification is that of before.
+                let modified = fs::metadata(place).unwrap().modified().unwrap();
+                fs::write(place, "abcdefghij").unwrap();
+                File::options().append(true).open(place).unwrap().set_modified(modified).unwrap();
+            },
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let (place, region) = region(&format!("changed-{index}"));
+            change(&place.0);
+            for error in [region.read(0, 4).unwrap_err(), region.read_all().unwrap_err()] {
+                assert_eq!(error.kind(), ErrorKind::InvalidData);
+                assert!(error.to_string().contains("was changed"), "{error}");
+            }
+            // Moving it does not make it good.
+            region.moving(|| fs::remove_file(&place.0).unwrap());
+            assert!(region.check().is_err());
+        }
+    }
+}
