@@ -51,6 +51,7 @@ impl<'a> Position<'a> {
         Self { rest: block.0.iter(), outer: SmallVec::new() }
     }
 
+    #[inline]
     fn next(&mut self) -> Option<&'a Step> {
         loop {
             match self.rest.next() {
@@ -61,6 +62,7 @@ impl<'a> Position<'a> {
     }
 
     /// Goes where a step said; the result is the end of the exchange, or of the outermost block.
+    #[inline]
     fn follow(&mut self, flow: Flow<'a>) -> Option<Outcome> {
         match flow {
             Flow::Next => return None,
@@ -199,9 +201,9 @@ impl Program {
             let failure = match cause {
                 Cause::Failed(failure) => failure,
                 // A step of a block has failed: it was tried again and handled there.
-                Cause::Ended(error) => return Err(*error),
+                Cause::Ended(error) => return Err(error),
                 Cause::Uncaught(error) => {
-                    return self.handle(*error, exchange, handling).await.map(Flow::End);
+                    return self.handle(error, exchange, handling).await.map(Flow::End);
                 }
             };
             let pause = match handling {
@@ -248,7 +250,7 @@ impl Program {
     /// Logs an error, if that was not done: a route that was called through `direct:` has done it. The loss of
     /// leadership is told by others.
     pub(super) fn log_error(&self, error: &mut RouteError, exchange: &Exchange) {
-        if std::mem::replace(&mut error.is_logged, true) || error.is_leadership_lost() {
+        if error.set_logged() || error.is_leadership_lost() {
             return;
         }
         let (route, kind) = (&self.route_id, error.kind());
