@@ -37,7 +37,7 @@ pub use components;
 #[cfg(feature = "logging")]
 pub use logging::init_logging;
 pub use router_core as core;
-pub use shutdown::{listen_for_signals, run, shutdown_signal};
+pub use shutdown::{Hangups, listen_for_signals, run, shutdown_signal};
 
 use router_core::component::Registry;
 use router_core::router::RouterBuilder;

@@ -59,8 +59,8 @@ pub async fn shutdown_signal() {
 /// container, never gets a signal that nothing has asked for.
 ///
 /// SIGINT and SIGTERM end the process at once while neither [`run`] nor [`shutdown_signal`] waits for them: with
-/// exit code 0 when it is the first one, because nothing was dropped, else with 1. SIGHUP is ignored, so a
-/// process survives its terminal.
+/// exit code 0 when it is the first one, because nothing was dropped, else with 1. SIGHUP is ignored while no
+/// [`Hangups`] wait for it, so a process survives its terminal.
 ///
 /// # Errors
 /// When the operating system refuses.
@@ -98,12 +98,17 @@ fn start() -> io::Result<Handle> {
 struct Signals {
     /// How often the process was asked to stop.
     requests: watch::Sender<u32>,
+    /// How many SIGHUPs there were.
+    hangups: watch::Sender<u32>,
     /// How many wait. Held while a request is counted, so that each is either waited for or ends the process.
     waiters: Mutex<usize>,
 }
 
-static SIGNALS: LazyLock<Signals> =
-    LazyLock::new(|| Signals { requests: watch::Sender::new(0), waiters: Mutex::new(0) });
+static SIGNALS: LazyLock<Signals> = LazyLock::new(|| Signals {
+    requests: watch::Sender::new(0),
+    hangups: watch::Sender::new(0),
+    waiters: Mutex::new(0),
+});
 
 impl Signals {
     fn waiters(&self) -> MutexGuard<'_, usize> {
@@ -233,7 +238,33 @@ impl Source {
     }
 }
 
-/// Has SIGHUP do nothing but be logged. Asked for once, it is so for the rest of the life of the process.
+/// The SIGHUPs from now on, by which an operator asks a process to read its files again. Several that come while one is
+/// worked on are one.
+pub struct Hangups {
+    count: watch::Receiver<u32>,
+}
+
+impl Hangups {
+    /// Those that come from now on; see [`listen_for_signals`].
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn listen() -> io::Result<Self> {
+        listen_for_signals()?;
+        Ok(Self { count: SIGNALS.hangups.subscribe() })
+    }
+
+    /// Completes at the next one.
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub async fn next(&mut self) {
+        // The sender lives as long as the process.
+        let _ = self.count.changed().await;
+    }
+}
+
+/// Has SIGHUP do nothing but be told to those that wait for it, or be logged. Asked for once, it is so for the rest of the life of the process.
 #[cfg(unix)]
 fn ignore_hangups(handle: &Handle) -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -245,7 +276,10 @@ fn ignore_hangups(handle: &Handle) -> io::Result<()> {
         drop(context);
         handle.spawn(async move {
             while hangups.recv().await.is_some() {
-                report(|| info!("SIGHUP is ignored: there is nothing to load again"));
+                if SIGNALS.hangups.receiver_count() == 0 {
+                    report(|| info!("SIGHUP is ignored: there is nothing to load again"));
+                }
+                SIGNALS.hangups.send_modify(|count| *count = count.wrapping_add(1));
             }
         });
         *ignored = true;

@@ -5,10 +5,9 @@
 
 use std::sync::Mutex;
 
-use bactrian::core::component::{BuildContext, Component, Consumer, Endpoint};
+use bactrian::core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use bactrian::core::options::{ComponentDescription, PathKind, path};
 use bactrian::core::pipeline::Pipeline;
-use bactrian::core::stop::Stop;
 use bactrian::core::uri::EndpointUri;
 use bactrian::prelude::*;
 use tokio::sync::mpsc;
@@ -44,9 +43,10 @@ impl Endpoint for Lend {
 
 #[async_trait::async_trait]
 impl Consumer for Lend {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
-        self.0.send(pipeline).await?;
-        stop.requested().await;
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+        self.0.send(route.pipeline.clone()).await?;
+        route.ready();
+        route.stop.requested().await;
         Ok(())
     }
 }

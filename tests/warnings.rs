@@ -121,8 +121,9 @@ fn a_secret_that_is_not_there_is_a_warning_of_check_and_an_error_of_run() {
 
 #[test]
 fn a_position_in_a_file_below_a_lock_is_an_error_at_the_option() {
-    let text =
-        |from: &str| format!("[cluster]\nservice = 'memory'\n[[route]]\nfrom = '{from}'\nsteps = []\n");
+    let text = |from: &str| {
+        format!("[cluster]\nservice = 'memory'\n[[route]]\nid = 'a'\nfrom = '{from}'\nsteps = []\n")
+    };
     for from in [
         "cron:a?schedule=*+*+*+*+*&state=x",
         "timer:a?period=1m&fixed_rate=true&missed=once&state=x",

@@ -14,13 +14,11 @@ use cluster_lease::{LeaseCluster, LeaseClusterSettings, MemoryHandle, MemoryStor
 use components::MasterComponent;
 use router_core::builder::{Steps, from};
 use router_core::cluster::{ClusterService, LockName, Member};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::options::{ComponentDescription, PathKind, path};
-use router_core::pipeline::Pipeline;
 use router_core::router::{Router, RouterBuilder};
-use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -108,7 +106,9 @@ impl Endpoint for Source {
 
 #[async_trait]
 impl Consumer for Source {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+        route.ready();
+        let (pipeline, stop) = (&route.pipeline, &route.stop);
         while !(self.polite && stop.is_requested()) {
             match pipeline.process(&mut Exchange::new("work")).await {
                 Ok(_) => self.journal.note(self.member, "acknowledged", 0),

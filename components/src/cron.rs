@@ -58,13 +58,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use router_core::cluster::Term;
-use router_core::component::{BuildContext, Component, Consumer, Endpoint};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::state::{RouteState, StateError};
-use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use smol_str::SmolStr;
 
@@ -188,6 +187,10 @@ impl Endpoint for Cron {
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
         Some(Box::new(self.clone()))
     }
+
+    fn keeps_state(&self, below_lock: bool) -> bool {
+        below_lock || self.state.is_some()
+    }
 }
 
 /// How long a wait goes on without a look at the wall clock, which may be set at any time.
@@ -195,10 +198,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 #[async_trait]
 impl Consumer for Cron {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+        let (pipeline, stop) = (&route.pipeline, &route.stop);
         // Counted where they are reported; from now on, none is counted.
         let _ = MISSED_TICKS.counter(&[pipeline.route_id()]);
-        let mut position = self.position(&pipeline).await?;
+        let mut position = self.position(pipeline).await?;
+        route.ready();
         let mut why = "at which nobody led or no process ran";
         loop {
             let overdue = self.schedule.overdue(position.settled, self.clock.now(), self.missed);
@@ -209,7 +214,7 @@ impl Consumer for Cron {
                 if stop.is_requested() {
                     return Ok(());
                 }
-                self.fire(&pipeline, &mut position, due, true).await?;
+                self.fire(pipeline, &mut position, due, true).await?;
             }
             if let Some(last) = overdue.last {
                 position.settle(last).await?;
@@ -227,7 +232,7 @@ impl Consumer for Cron {
             let on_time = late.is_ok_and(|late| !is_too_late(late, next_has_passed));
             why = "which were noticed too late";
             if on_time {
-                self.fire(&pipeline, &mut position, due, false).await?;
+                self.fire(pipeline, &mut position, due, false).await?;
                 why = "which passed while it worked";
             }
         }

@@ -5,6 +5,8 @@
 //! | `block` | boolean | `true` | whether a caller waits for the called route while that is stopped |
 //! | `timeout` | duration | `30s` | how long it waits |
 //!
+//! While the called route is replaced by a new version, callers wait in any case, and longer.
+//!
 //! The caller's exchange travels through the called route and comes back changed; so does a failure. A
 //! `direct:` name that no route consumes is a configuration error.
 
@@ -14,16 +16,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, Hold, Processor, RouteHandle};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::failure::Failure;
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
 use router_core::pipeline::Pipeline;
-use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use smol_str::{SmolStr, format_smolstr};
 use tokio::sync::{Notify, oneshot};
+
+use crate::patience::Places;
 
 /// The component. Clones share their names: a route can be called through any of them.
 #[derive(Clone, Default)]
@@ -81,6 +84,8 @@ struct Slot {
     open: ArcSwapOption<Open>,
     /// Notified when the slot opens.
     opened: Notify,
+    /// Held while the consumer is replaced.
+    places: Places,
 }
 
 /// A pipeline that can be called. A call keeps it alive: when the last one drops it, `_drained` tells
@@ -98,6 +103,7 @@ struct Direct {
     patience: Duration,
 }
 
+#[async_trait]
 impl Endpoint for Direct {
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
         Some(Box::new(self.clone()))
@@ -114,16 +120,23 @@ impl Endpoint for Direct {
     fn is_synchronous(&self, _: bool) -> bool {
         true
     }
+
+    async fn hold(&self) -> Option<Hold> {
+        Some(self.slot.places.hold())
+    }
 }
 
 #[async_trait]
 impl Consumer for Direct {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
         let (drained_sender, drained) = oneshot::channel();
         let closing = CloseOnDrop(&self.slot);
-        self.slot.open.store(Some(Arc::new(Open { pipeline, _drained: drained_sender })));
+        self.slot
+            .open
+            .store(Some(Arc::new(Open { pipeline: route.pipeline.clone(), _drained: drained_sender })));
         self.slot.opened.notify_waiters();
-        stop.requested().await;
+        route.ready();
+        route.stop.requested().await;
         drop(closing);
         // The sender is never used: the channel closes when the last call is done.
         let _ = drained.await;
@@ -172,6 +185,6 @@ impl Direct {
                 opened.await;
             }
         };
-        tokio::time::timeout(self.patience, opened).await.ok()
+        self.slot.places.within(self.patience, opened).await
     }
 }

@@ -58,11 +58,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use reqwest::{Method, Request, StatusCode, Url};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use router_core::error::{BoxError, Chain, ConfigError, ConfigErrors};
 use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, option, path};
-use router_core::pipeline::Pipeline;
-use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use tracing::warn;
 
@@ -289,6 +287,10 @@ impl Endpoint for HttpPoll {
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
         Some(Box::new(Self(Arc::clone(&self.0))))
     }
+
+    fn keeps_state(&self, below_lock: bool) -> bool {
+        below_lock || self.0.state.is_some()
+    }
 }
 
 struct Poller {
@@ -336,12 +338,15 @@ const SHORTEST_BACKOFF: Duration = Duration::from_secs(1);
 
 #[async_trait]
 impl Consumer for HttpPoll {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+        let (pipeline, stop) = (&route.pipeline, &route.stop);
         let poller = &*self.0;
         let needed = poller.cursor.is_some() || poller.dedupe.is_some();
         let state = pipeline.state(poller.state.as_deref());
         let (state, stored) = missed::load_if_kept(state, needed).await?;
-        let mut batch = Batch { poller, pipeline: &pipeline, state, position: Position::read(&stored) };
+        // A server that does not answer is no failure of this consumer: it polls again.
+        route.ready();
+        let mut batch = Batch { poller, pipeline, state, position: Position::read(&stored) };
         let mut backoff = Backoff::new(SHORTEST_BACKOFF, poller.max_backoff);
         loop {
             // A poll that is dropped has changed nothing: the position moves below.
@@ -351,7 +356,7 @@ impl Consumer for HttpPoll {
                 answer = poller.poll(&batch.position) => answer,
             };
             let done = match answer {
-                Ok(Some(answer)) => batch.process(answer, &stop).await?,
+                Ok(Some(answer)) => batch.process(answer, stop).await?,
                 Ok(None) => Ok(()),
                 Err(failure) => Err(failure),
             };

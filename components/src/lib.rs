@@ -18,6 +18,7 @@ mod metrics;
 #[cfg(feature = "state")]
 mod missed;
 pub mod mock;
+mod patience;
 pub mod seda;
 #[cfg(feature = "sql")]
 pub mod sql;

@@ -20,14 +20,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use router_core::cluster::{ClusterService, ClusterView, LeaderScope, LockName};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, Waiting, run_contained};
+use router_core::component::{
+    BuildContext, Component, Consumer, Endpoint, Hold, RouteHandle, Waiting, run_contained,
+};
 use router_core::definition::EndpointDefinition;
 use router_core::error::{BoxError, Chain, ConfigError, ConfigErrors};
 use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
-use tokio::time::Instant;
+use smol_str::SmolStr;
 use tracing::{info, warn};
 
 /// The component.
@@ -152,6 +154,7 @@ struct Master {
     settings: Settings,
 }
 
+#[async_trait]
 impl Endpoint for Master {
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
         Some(Box::new(self.clone()))
@@ -159,6 +162,21 @@ impl Endpoint for Master {
 
     fn local_address(&self) -> Option<&str> {
         self.delegate.local_address()
+    }
+
+    fn shared_option(&self) -> Option<(&'static str, SmolStr)> {
+        self.delegate.shared_option()
+    }
+
+    fn keeps_state(&self, _: bool) -> bool {
+        self.delegate.keeps_state(true)
+    }
+
+    /// Takes part in the election, so that it stays in it when its consumer has ended: the next one works in the term
+    /// that it finds.
+    async fn hold(&self) -> Option<Hold> {
+        let view = self.cluster.view(&self.lock).await.ok();
+        Some(Box::new((view, self.delegate.hold().await)))
     }
 
     fn has_term(&self) -> bool {
@@ -172,8 +190,11 @@ impl Endpoint for Master {
 
 #[async_trait]
 impl Consumer for Master {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+        let (pipeline, stop) = (&route.pipeline, &route.stop);
         let view = self.cluster.view(&self.lock).await?;
+        // Also where another member leads, or none: a standby is ready to lead.
+        route.ready();
         let mut resignations = 0;
         loop {
             let scope = tokio::select! {
@@ -181,7 +202,7 @@ impl Consumer for Master {
                 () = stop.requested() => return Ok(()),
                 scope = view.lead() => scope?,
             };
-            match self.lead(&view, scope, &pipeline, &stop, resignations).await {
+            match self.lead(&view, scope, pipeline, stop, resignations).await {
                 Outcome::Worked => resignations = 0,
                 Outcome::Resigned => resignations += 1,
             }
@@ -204,9 +225,6 @@ enum Run {
     Failed(BoxError),
 }
 
-/// A delegate that ran this long before it failed had started.
-const STARTED: Duration = Duration::from_secs(60);
-
 impl Master {
     /// Runs the delegate for one term. The scope is dropped last, when nothing runs any more: only then
     /// can the lock be released.
@@ -221,9 +239,10 @@ impl Master {
         let route = pipeline.route_id();
         let mut failures = 0;
         loop {
-            let started = Instant::now();
             let pipeline = pipeline.guarded_by(&scope);
-            let failed = match self.run_delegate(&scope, &pipeline, stop).await {
+            let delegate = RouteHandle::new(pipeline.clone(), stop.child());
+            let readiness = delegate.readiness();
+            let failed = match self.run_delegate(&scope, delegate, stop).await {
                 Run::Over => return Outcome::Worked,
                 Run::Finished => {
                     info!(route, lock = %self.lock, "route `{route}` has finished for this term");
@@ -232,8 +251,7 @@ impl Master {
                 }
                 Run::Failed(error) => error,
             };
-            let had_started = pipeline.was_used() || started.elapsed() > STARTED;
-            failures = if had_started { 1 } else { failures + 1 };
+            failures = if readiness.is_ready() { 1 } else { failures + 1 };
             let Settings { attempts, backoff } = self.settings;
             let why = Chain(&*failed).to_string();
             if failures >= attempts {
@@ -267,15 +285,15 @@ impl Master {
 
     /// Runs one consumer of the delegate until it ends or must end. When this returns, nothing of it
     /// runs any more.
-    async fn run_delegate(&self, scope: &LeaderScope, pipeline: &Pipeline, stop: &Stop) -> Run {
+    async fn run_delegate(&self, scope: &LeaderScope, route: RouteHandle, stop: &Stop) -> Run {
         let Some(consumer) = self.delegate.consumer() else {
             return Run::Failed("the delegate cannot be consumed any more".into());
         };
-        let drain = stop.child();
+        let (pipeline, drain) = (route.pipeline.clone(), route.stop.clone());
         // Also when the route is aborted, and this future with it: callers and tasks of the consumer would
         // go on with their exchanges.
         let _abort = pipeline.abort_on_drop();
-        let mut work = Box::pin(run_contained(consumer, pipeline.clone(), drain.clone()));
+        let mut work = Box::pin(run_contained(consumer, route));
         let run = tokio::select! {
             biased;
             () = self.over(scope, stop) => {

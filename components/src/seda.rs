@@ -10,7 +10,8 @@
 //! | `timeout` | duration | `30s` | how long it waits for that; `0` means without end |
 //!
 //! The queue is in memory and belongs to the component: exchanges stay in it while the consuming route is
-//! stopped. When that route stops, it first works off what was accepted. When it consumes
+//! stopped. When that route stops, it first works off what was accepted. When a new version replaces it, what
+//! is queued is for that, and senders wait meanwhile, also for room. When it consumes
 //! `master:lock:seda:name` and the term ends, what is still queued stays for the next term, and an
 //! exchange in hand whose work was aborted is put back in front, as it was when it was sent: it may be
 //! worked on twice, it is not lost. What is in the queue when the process ends is dropped: each exchange with a
@@ -28,12 +29,14 @@
 //! when the term ends is not run, and a line in the log says so.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use router_core::cluster::Term;
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor, Waiting};
+use router_core::component::{
+    BuildContext, Component, Consumer, Endpoint, Hold, Processor, RouteHandle, Waiting,
+};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::failure::Failure;
@@ -42,11 +45,12 @@ use router_core::outcome::RouteError;
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
-use smol_str::{SmolStr, format_smolstr};
+use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tracing::warn;
+
+use crate::patience::Places;
 
 /// The component. Clones share their queues: an exchange can be sent through any of them.
 #[derive(Clone, Default)]
@@ -128,14 +132,16 @@ impl Component for SedaComponent {
             let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(queues.entry(name).or_default())
         };
-        if let Some(size) = options.integer("size") {
-            let size = usize::try_from(size).unwrap_or(usize::MAX);
-            queue.set_size(size).map_err(|problem| uri.error_at_option("size", problem))?;
+        let size = options.integer("size").map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+        if size == Some(0) {
+            return Err(uri.error_at_option("size", "option `size` takes a number greater than 0").into());
         }
+        let size = size.map(|size| queue.set_size(size));
         let offer_timeout = options.optional_duration("offer_timeout").unwrap_or(Duration::MAX);
         Ok(Box::new(Seda {
             address,
             queue,
+            size,
             consumers,
             room_patience: if options.boolean("block_when_full") { offer_timeout } else { Duration::ZERO },
             wait: match options.text("wait_for_task_to_complete").as_deref() {
@@ -155,6 +161,8 @@ impl Component for SedaComponent {
 struct Seda {
     address: SmolStr,
     queue: Arc<Queue>,
+    /// The size that this URI gives to the queue, as long as it is used.
+    size: Option<Arc<usize>>,
     consumers: u64,
     /// How long a sender waits for room.
     room_patience: Duration,
@@ -181,6 +189,7 @@ impl Wait {
     }
 }
 
+#[async_trait]
 impl Endpoint for Seda {
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
         Some(Box::new(self.clone()))
@@ -192,6 +201,14 @@ impl Endpoint for Seda {
 
     fn local_address(&self) -> Option<&str> {
         Some(&self.address)
+    }
+
+    fn shared_option(&self) -> Option<(&'static str, SmolStr)> {
+        self.size.as_deref().map(|size| ("size", size.to_smolstr()))
+    }
+
+    async fn hold(&self) -> Option<Hold> {
+        Some(self.queue.places.hold())
     }
 
     /// A sender that waits for its own route waits for ever.
@@ -217,12 +234,12 @@ impl Processor for Seda {
             (None, None)
         };
         let entry = Entry { exchange: exchange.fork(), reply, since: Instant::now(), told: false };
-        let offered = timeout(self.room_patience, self.queue.offer(entry));
-        if offered.await.is_err() {
+        let offered = self.queue.places.within(self.room_patience, self.queue.offer(entry));
+        if offered.await.is_none() {
             return Err(Failure::unavailable(format!("the queue `{}` is full", self.address)).into());
         }
         let Some(done) = done else { return Ok(()) };
-        let Ok(reply) = timeout(self.reply_patience, done).await else {
+        let Some(reply) = self.queue.places.within(self.reply_patience, done).await else {
             let patience = self.reply_patience;
             let error = format!("`{}` has not done it within {patience:?}", self.address);
             return Err(Failure::timeout(error).into());
@@ -241,12 +258,13 @@ impl Processor for Seda {
 
 #[async_trait]
 impl Consumer for Seda {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
         // The tasks are aborted when this future is dropped.
         let mut workers = JoinSet::new();
         for _ in 0..self.consumers {
-            workers.spawn(work(Arc::clone(&self.queue), pipeline.clone(), stop.clone()));
+            workers.spawn(work(Arc::clone(&self.queue), route.pipeline.clone(), route.stop.clone()));
         }
+        route.ready();
         while let Some(result) = workers.join_next().await {
             result?;
         }
@@ -282,18 +300,21 @@ struct Queue {
     filled: Notify,
     /// Notified when there is room, in the same manner.
     freed: Notify,
+    /// Held while the consumer is replaced.
+    places: Places,
 }
 
 #[derive(Default)]
 struct State {
     entries: VecDeque<Entry>,
-    /// `None` while no URI has said it.
-    size: Option<usize>,
+    /// What the URIs say that are used. They agree: those that will replace others count when the others are gone.
+    sizes: Vec<Weak<usize>>,
 }
 
 impl State {
     fn has_room(&self) -> bool {
-        self.entries.len() < self.size.unwrap_or(DEFAULT_SIZE)
+        let size = self.sizes.iter().find_map(Weak::upgrade);
+        self.entries.len() < size.map_or(DEFAULT_SIZE, |size| *size)
     }
 }
 
@@ -316,7 +337,12 @@ impl Entry {
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { state: Mutex::default(), filled: Notify::new(), freed: Notify::new() }
+        Self {
+            state: Mutex::default(),
+            filled: Notify::new(),
+            freed: Notify::new(),
+            places: Places::default(),
+        }
     }
 }
 
@@ -325,14 +351,13 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_size(&self, size: usize) -> Result<(), String> {
-        if size == 0 {
-            return Err("option `size` takes a number greater than 0".into());
-        }
-        match *self.state().size.get_or_insert(size) {
-            present if present == size => Ok(()),
-            other => Err(format!("another URI gives this queue the size {other}")),
-        }
+    /// Gives the queue a size, for as long as the returned value exists.
+    fn set_size(&self, size: usize) -> Arc<usize> {
+        let size = Arc::new(size);
+        let mut state = self.state();
+        state.sizes.retain(|size| size.strong_count() > 0);
+        state.sizes.push(Arc::downgrade(&size));
+        size
     }
 
     /// Appends an entry as soon as there is room.
@@ -362,6 +387,10 @@ impl Queue {
             if has_ended(pipeline.term()) {
                 // What is queued is left for the next term. Who ended this one asks to stop.
                 stop.requested().await;
+                return None;
+            }
+            // What is queued is for the next version of the route.
+            if stop.is_requested() && self.places.is_held() {
                 return None;
             }
             if let Some(entry) = self.pop() {

@@ -237,4 +237,9 @@ impl Endpoint for Telegram {
     fn processor(&self) -> Option<Arc<dyn Processor>> {
         Some(Arc::clone(&self.sender) as _)
     }
+
+    fn keeps_state(&self, below_lock: bool) -> bool {
+        let Poller { dedupe, drop_pending, state, .. } = &self.poller;
+        (*dedupe || *drop_pending) && (below_lock || state.is_some())
+    }
 }

@@ -37,12 +37,10 @@ mod grid;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use router_core::component::{BuildContext, Component, Consumer, Endpoint};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
-use router_core::pipeline::Pipeline;
-use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use smol_str::SmolStr;
 use tokio::time::{Instant, sleep_until};
@@ -143,16 +141,23 @@ impl Endpoint for Timer {
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
         Some(Box::new(self.clone()))
     }
+
+    #[cfg(feature = "state")]
+    fn keeps_state(&self, below_lock: bool) -> bool {
+        self.catch_up.as_ref().is_some_and(|catch_up| below_lock || catch_up.has_file())
+    }
 }
 
 #[async_trait]
 impl Consumer for Timer {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+        let (pipeline, stop) = (&route.pipeline, &route.stop);
         let missed_ticks = MISSED_TICKS.counter(&[pipeline.route_id()]);
         #[cfg(feature = "state")]
         if let Some(catch_up) = &self.catch_up {
-            return catch_up.run(&self, &pipeline, &stop).await;
+            return catch_up.run(&self, &route).await;
         }
+        route.ready();
         let (mut due, mut counter) = (Instant::now() + self.delay, 1);
         loop {
             tokio::select! {

@@ -161,7 +161,7 @@ async fn two_members_fire_each_time_once_and_times_without_a_leader_are_skipped(
     let (second, third) = (first.join("b"), first.join("c"));
     let run = |cluster: &Arc<MemoryCluster>| {
         let cluster = Arc::clone(cluster) as Arc<dyn ClusterService>;
-        let route = from("master:lock1:cron:c?schedule=*/10+*+*+*+*+*").to("mock:out");
+        let route = from("master:lock1:cron:c?schedule=*/10+*+*+*+*+*").id("c").to("mock:out");
         builder(&clock, &mock).cluster(cluster).route(route).build().unwrap()
     };
     let (one, other) = (run(&first), run(&second));

@@ -12,15 +12,13 @@ use std::time::Duration;
 
 use components::{DirectComponent, LogComponent, MockComponent, SedaComponent, TimerComponent};
 use router_core::builder::{RouteBuilder, Steps, dynamic, from};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use router_core::definition::ErrorHandlerDefinition;
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::failure::ErrorKind;
 use router_core::options::{ComponentDescription, PathKind, path};
-use router_core::pipeline::Pipeline;
 use router_core::router::{RouteStatus, Router, RouterBuilder, RouterError, Shutdown};
-use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use router_core::value::Value;
 use tokio::time::{Instant, sleep};
@@ -214,29 +212,17 @@ async fn draining_ends_at_the_timeout_or_when_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn routes_are_started_stopped_added_replaced_and_removed_at_run_time() {
+async fn routes_are_started_and_stopped_at_run_time() {
     let mock = MockComponent::default();
-    let tick = |body: &str| from("timer:t?delay=0&period=10ms").id("tick").set_body(body).to("mock:out");
-    let router = build(&mock, [tick("old").auto_startup(false)]);
+    let tick = from("timer:t?delay=0&period=10ms").id("tick").to("mock:out");
+    let router = build(&mock, [tick.auto_startup(false)]);
     let out = mock.endpoint("out");
     let changes = async {
         let status = |router: &Router| router.routes().iter().map(|route| route.status).collect::<Vec<_>>();
         assert_eq!(status(&router), [RouteStatus::Stopped]);
         router.start_route("tick").await.unwrap();
-        out.wait_for(1).await;
-        router.replace_route(tick("new")).await.unwrap();
-        out.wait_for(out.received().len() + 2).await;
-        assert_eq!(bodies(&out.received()).last().unwrap(), "new");
-        let mistake = router.replace_route(tick("newer").to("direct:nobody")).await;
-        assert!(matches!(mistake, Err(RouterError::Config(_))), "{mistake:?}");
-        assert_eq!(status(&router), [RouteStatus::Started], "the old one runs on");
-        let duplicate = router.add_route(tick("twice")).await;
-        assert!(matches!(duplicate, Err(RouterError::Config(_))), "{duplicate:?}");
-        router.add_route(from(ONCE).id("second").to("mock:second")).await.unwrap();
-        mock.endpoint("second").wait_for(1).await;
-        sleep(Duration::from_millis(5)).await;
-        assert_eq!(status(&router), [RouteStatus::Started, RouteStatus::Finished]);
-        router.remove_route("second").await.unwrap();
+        out.wait_for(2).await;
+        assert_eq!(status(&router), [RouteStatus::Started]);
         router.stop_route("tick").await.unwrap();
         assert_eq!(status(&router), [RouteStatus::Stopped]);
         assert!(matches!(router.stop_route("second").await, Err(RouterError::UnknownRoute(_))));
@@ -278,54 +264,28 @@ async fn nothing_starts_before_the_router_runs_or_after_it_drains() {
     let mock = MockComponent::default();
     let tick = |id: &str| from("timer:t?delay=0&period=10ms").id(id).to("mock:out");
     let router = build(&mock, [tick("first")]);
-    router.add_route(tick("second")).await.unwrap();
     assert!(matches!(router.start_route("first").await, Err(RouterError::NotRunning)));
     sleep(Duration::from_secs(1)).await;
     assert!(mock.endpoint("out").received().is_empty());
     assert_eq!(router.run_until(mock.endpoint("out").wait_for(4)).await, Shutdown::Drained);
-    assert!(matches!(router.add_route(tick("third")).await, Err(RouterError::NotRunning)));
+    assert!(matches!(router.start_route("first").await, Err(RouterError::NotRunning)));
     let count = mock.endpoint("out").received().len();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(mock.endpoint("out").received().len(), count);
 }
 
 #[tokio::test(start_paused = true)]
-async fn changes_of_one_route_come_one_after_the_other() {
+async fn a_start_comes_after_a_stop_that_the_caller_did_not_wait_for() {
     let mock = MockComponent::default();
-    let route =
-        |body: &str| from("timer:t?delay=0&period=10ms").id("a").set_body(body).delay("50ms").to("mock:out");
-    let router = build(&mock, [route("first")]);
+    let router = build(&mock, [from("timer:t?delay=0&period=10ms").id("a").delay("50ms").to("mock:out")]);
     let changes = async {
         mock.endpoint("out").wait_for(1).await;
-        let (second, third) =
-            tokio::join!(router.replace_route(route("second")), router.replace_route(route("third")));
-        second.and(third).unwrap();
-        mock.endpoint("out").wait_for(mock.endpoint("out").received().len() + 2).await;
-        assert_eq!(bodies(&mock.endpoint("out").received()).last().unwrap(), "third");
-        // Whoever asked for the stop has gone away; the start comes after the stop all the same.
         let impatient = tokio::time::timeout(Duration::from_millis(1), router.stop_route("a"));
         assert!(impatient.await.is_err());
         router.start_route("a").await.unwrap();
         mock.endpoint("out").wait_for(mock.endpoint("out").received().len() + 2).await;
-        let (removed, replaced) =
-            tokio::join!(router.remove_route("a"), router.replace_route(route("fourth")));
-        removed.unwrap();
-        assert!(matches!(replaced, Err(RouterError::UnknownRoute(_))));
-        assert!(router.routes().is_empty());
     };
     assert_eq!(router.run_until(changes).await, Shutdown::Drained);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_route_without_an_id_gets_a_free_one_and_missing_calls_of_others_are_not_its_mistake() {
-    let mock = MockComponent::default();
-    let idle = || from("timer:t?delay=1h").to("mock:out");
-    let router = build(&mock, [idle(), idle(), from("direct:a").id("a"), idle().to("direct:a")]);
-    router.remove_route("route1").await.unwrap();
-    router.remove_route("a").await.unwrap();
-    router.add_route(idle()).await.unwrap();
-    let ids = router.routes().iter().map(|route| route.id.to_string()).collect::<Vec<_>>();
-    assert_eq!(ids, ["route2", "route4", "route1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -469,14 +429,15 @@ impl Endpoint for Troubled {
 
 #[async_trait::async_trait]
 impl Consumer for Troubled {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
         if self.0.fetch_add(1, Ordering::Relaxed) == 0 {
             return Err("the door is shut".into());
         }
+        let pipeline = &route.pipeline;
         pipeline.leave_note("the room is cold");
         sleep(Duration::from_secs(60)).await;
         pipeline.withdraw_note();
-        stop.requested().await;
+        route.stop.requested().await;
         Ok(())
     }
 }

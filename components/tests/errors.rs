@@ -14,16 +14,14 @@ use async_trait::async_trait;
 use components::{DirectComponent, MasterComponent, MockComponent, SedaComponent};
 use router_core::builder::{RouteBuilder, Steps, from};
 use router_core::cluster::{ClusterService, LeadershipLost, MemoryCluster};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use router_core::definition::ErrorHandlerDefinition;
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::failure::{ErrorKind, Failure};
 use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::outcome::{Outcome, RouteError};
-use router_core::pipeline::Pipeline;
 use router_core::router::{Router, RouterBuilder};
-use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use router_core::value::Value;
 use tokio::time::Instant;
@@ -62,11 +60,12 @@ impl Endpoint for Probe {
 
 #[async_trait]
 impl Consumer for Probe {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
-        let ended = pipeline.process(&mut Exchange::new("x")).await;
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+        route.ready();
+        let ended = route.pipeline.process(&mut Exchange::new("x")).await;
         *self.0.lock().unwrap() = Some(ended);
         self.1.notify_one();
-        stop.requested().await;
+        route.stop.requested().await;
         Ok(())
     }
 }
@@ -312,4 +311,38 @@ async fn a_failure_after_the_end_of_the_term_is_the_loss_of_leadership() {
     let router = stage.builder().cluster(cluster.clone() as Arc<dyn ClusterService>);
     let router = router.route(route).build().unwrap();
     assert_eq!(stage.run_in(&router).await, "leadership_lost");
+}
+
+/// What was put there runs under no term: not even a handler may have a side effect with it.
+#[tokio::test(start_paused = true)]
+async fn an_exchange_that_was_put_in_the_place_of_another_ends_it() {
+    let replacements: [fn(&mut Exchange); 3] = [
+        |exchange| *exchange = Exchange::new("y"),
+        |exchange| *exchange = exchange.fork(),
+        |exchange| *exchange = exchange.clone(),
+    ];
+    for replace in replacements {
+        for is_failing in [false, true] {
+            let stage = Stage::new();
+            let ended = move || if is_failing { Err("no".into()) } else { Ok(()) };
+            let caller = source().error_handler(handler().dead_letter("mock:dead")).to("direct:called");
+            let called = from("direct:called").error_handler(handler().dead_letter("mock:dead"));
+            let at_once = called.id("called").process(move |exchange| {
+                replace(exchange);
+                ended()
+            });
+            assert_eq!(stage.run([caller.to("mock:out"), at_once.to("mock:out")]).await, "rejected");
+            assert!(stage.got("out").is_empty() && stage.got("dead").is_empty());
+        }
+        let stage = Stage::new();
+        let later =
+            source().error_handler(handler().dead_letter("mock:dead")).process_async(move |exchange| {
+                Box::pin(async move {
+                    replace(exchange);
+                    Err("no".into())
+                })
+            });
+        assert_eq!(stage.run([later.to("mock:out")]).await, "rejected");
+        assert!(stage.got("out").is_empty() && stage.got("dead").is_empty());
+    }
 }

@@ -15,13 +15,12 @@ use async_trait::async_trait;
 use components::{DirectComponent, MasterComponent, MockComponent, TimerComponent};
 use router_core::builder::{Steps, from};
 use router_core::cluster::{ClusterService, LockName, MemoryCluster};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::router::{Router, RouterBuilder};
-use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -90,7 +89,7 @@ impl Drop for Gone {
 
 #[async_trait]
 impl Consumer for Probe {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
         let _gone = Gone((*self).clone());
         self.note("start");
         sleep(self.start_takes).await;
@@ -98,6 +97,8 @@ impl Consumer for Probe {
             return Err("no connection".into());
         }
         self.note("started");
+        route.ready();
+        let RouteHandle { pipeline, stop, .. } = route;
         if !self.exchange_takes.is_zero() {
             let mut tasks = tokio::task::JoinSet::new();
             let exchange = async move { pipeline.process(&mut Exchange::new("work")).await };
@@ -396,9 +397,10 @@ impl Endpoint for Leak {
 
 #[async_trait]
 impl Consumer for Leak {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
-        self.0.send(pipeline).await?;
-        stop.requested().await;
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+        self.0.send(route.pipeline.clone()).await?;
+        route.ready();
+        route.stop.requested().await;
         Ok(())
     }
 }
@@ -483,7 +485,7 @@ impl Endpoint for Broken {
 
 #[async_trait]
 impl Consumer for Broken {
-    async fn run(self: Box<Self>, _: Pipeline, _: Stop) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, _: RouteHandle) -> Result<(), BoxError> {
         self.0.note("start");
         panic!("out of paper");
     }

@@ -224,7 +224,7 @@ async fn after_a_suspension_the_missed_times_are_all_treated_alike() {
 #[test]
 fn what_was_missed_is_known_at_a_fixed_rate_only() {
     let build = |uri: &'static str| {
-        let built = RouterBuilder::new().component(TimerComponent).route(from(uri)).build();
+        let built = RouterBuilder::new().component(TimerComponent).route(from(uri).id("c")).build();
         built.err().map(|errors| errors.to_string()).unwrap_or_default()
     };
     assert!(build("timer:c?missed=once").contains("needs `fixed_rate=true` and a period"));

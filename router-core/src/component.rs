@@ -6,16 +6,19 @@
 mod registry;
 mod uses;
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use smol_str::SmolStr;
 
 use crate::cluster::ClusterService;
 use crate::error::{BoxError, ConfigError, ConfigErrors, Severity};
 use crate::options::ComponentDescription;
 use crate::panic::contain_panic;
 use crate::pipeline::Pipeline;
+use crate::readiness::Readiness;
 use crate::stop::Stop;
 use crate::uri::EndpointUri;
 
@@ -42,6 +45,7 @@ pub trait Component: Send + Sync {
 }
 
 /// What a URI stands for: a factory that can be asked any number of times.
+#[async_trait]
 pub trait Endpoint: Send + Sync {
     /// A new source of exchanges, or `None` when this endpoint cannot be used in `from`.
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
@@ -68,6 +72,28 @@ pub trait Endpoint: Send + Sync {
         false
     }
 
+    /// What all endpoints with this local address must agree on, where this one says it: an option, and its value. A
+    /// disagreement is a configuration error.
+    fn shared_option(&self) -> Option<(&'static str, SmolStr)> {
+        None
+    }
+
+    /// Whether its consumer leaves a position that outlives the process: in a file, or with the lock where it consumes
+    /// `below_lock`. The position is kept by the id of the route, so such a route needs one.
+    fn keeps_state(&self, below_lock: bool) -> bool {
+        let _ = below_lock;
+        false
+    }
+
+    /// Keeps the place of its consumer while one version of a route takes over from another: until the returned value is
+    /// dropped, those who call it wait instead of failing, and a lock stays with this member.
+    ///
+    /// # Cancellation
+    /// Safe.
+    async fn hold(&self) -> Option<Hold> {
+        None
+    }
+
     /// Whether each exchange of its consumer has a term, as with `master:`.
     fn has_term(&self) -> bool {
         false
@@ -80,15 +106,18 @@ pub trait Endpoint: Send + Sync {
     }
 }
 
+/// What keeps a place as long as it exists; see [`Endpoint::hold`].
+pub type Hold = Box<dyn Any + Send>;
+
 /// A source of exchanges.
 ///
 /// The future is the lifetime: the consumer starts when `run` is first polled, and has stopped when it
 /// returns or is dropped.
 #[async_trait]
 pub trait Consumer: Send {
-    /// Sends exchanges into `pipeline` until `stop` is requested, and returns only after the exchange
-    /// in hand is finished. Awaiting the pipeline is the back-pressure, its result the
-    /// acknowledgement. May return early when there will be no more exchanges.
+    /// Says [`ready`](RouteHandle::ready) when it has started, sends exchanges into the pipeline until the stop is
+    /// requested, and returns only after the exchange in hand is finished. Awaiting the pipeline is the back-pressure,
+    /// its result the acknowledgement. May return early when there will be no more exchanges.
     ///
     /// # Errors
     /// When it cannot go on. The router then makes a new consumer, after a pause.
@@ -96,7 +125,46 @@ pub trait Consumer: Send {
     /// # Cancellation
     /// The future is dropped when draining took too long. Tasks that it has spawned must end with it:
     /// keep them in a `JoinSet` of its own.
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError>;
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError>;
+}
+
+/// What a consumer has of its route.
+pub struct RouteHandle {
+    /// Where it sends exchanges.
+    pub pipeline: Pipeline,
+    /// The request to stop.
+    pub stop: Stop,
+    readiness: Readiness,
+}
+
+impl RouteHandle {
+    /// A handle for a consumer that another one runs: it is ready, or not, for itself.
+    #[must_use]
+    pub fn new(pipeline: Pipeline, stop: Stop) -> Self {
+        Self::with_readiness(pipeline, stop, Readiness::default())
+    }
+
+    pub(crate) fn with_readiness(pipeline: Pipeline, stop: Stop, readiness: Readiness) -> Self {
+        Self { pipeline, stop, readiness }
+    }
+
+    /// Says that the consumer has started: what had to go well for that has gone well. A server has bound its port; a
+    /// poller knows where to go on, and has reached what it cannot work without. Every consumer must say it, once is
+    /// enough. Until then its route counts as not ready, for probes and for [`Router::apply`].
+    ///
+    /// It also tells two kinds of failures apart: the pauses before restarts grow as long as consumers fail before they
+    /// were ready, and below `master:` the member resigns after so many of them.
+    ///
+    /// [`Router::apply`]: crate::router::Router::apply
+    pub fn ready(&self) {
+        self.readiness.set();
+    }
+
+    /// What the consumer says by [`ready`](Self::ready), for who runs it.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
 }
 
 /// Runs a consumer as [`Consumer::run`] does, and turns a panic of it into an error.
@@ -106,12 +174,8 @@ pub trait Consumer: Send {
 ///
 /// # Cancellation
 /// As [`Consumer::run`].
-pub async fn run_contained(
-    consumer: Box<dyn Consumer>,
-    pipeline: Pipeline,
-    stop: Stop,
-) -> Result<(), BoxError> {
-    contain_panic(consumer.run(pipeline, stop)).await
+pub async fn run_contained(consumer: Box<dyn Consumer>, route: RouteHandle) -> Result<(), BoxError> {
+    contain_panic(consumer.run(route)).await
 }
 
 /// What a component may use to build an endpoint.

@@ -34,6 +34,9 @@ use call::CallContext;
 /// | what was [lent](Self::lend), a transaction for example | no | no | until the lender takes it back |
 /// | how deep in calls of routes it is | not at all | not at all | as before |
 ///
+/// A processor changes the exchange that it is given. One that puts another in its place, also a clone, ends it with an
+/// error that nothing handles: it would have lost its terms.
+///
 /// No copy counts as work under a term, and none is waited for at a shutdown: that is for those who run it.
 #[derive(Clone, Debug)]
 pub struct Exchange {

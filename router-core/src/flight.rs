@@ -35,7 +35,7 @@ pub struct Waiting {
 /// How many exchanges of one queue have a line each; of more there is one line with their number.
 const MOST_LINES: usize = 100;
 
-/// Tells of the exchanges that wait for a route in `queue` when the router ends, and counts them.
+/// Tells of the exchanges that wait for a route in `queue` when that ends, and counts them.
 pub(crate) fn abandon(route: &SmolStr, queue: &str, waiting: &[Waiting], dropped: &Dropped) {
     dropped.0.fetch_add(waiting.len() as u64, Ordering::AcqRel);
     let (told, more) = waiting.split_at(waiting.len().min(MOST_LINES));
@@ -47,7 +47,7 @@ pub(crate) fn abandon(route: &SmolStr, queue: &str, waiting: &[Waiting], dropped
             queue,
             seconds = waited.as_secs_f64(),
             "route `{route}` dropped the exchange {exchange}, which had waited in `{queue}` for {waited:.1?}: the \
-             router ends"
+             route ends"
         );
     }
     if let Some(longest) = more.iter().map(|waiting| waiting.since.elapsed()).max() {
@@ -57,7 +57,7 @@ pub(crate) fn abandon(route: &SmolStr, queue: &str, waiting: &[Waiting], dropped
             queue,
             count,
             "route `{route}` dropped {count} more exchanges, which had waited in `{queue}` for up to {longest:.1?}: \
-             the router ends"
+             the route ends"
         );
     }
 }

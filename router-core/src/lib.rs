@@ -28,6 +28,7 @@ pub mod outcome;
 mod panic;
 pub mod pipeline;
 pub mod processor;
+pub mod readiness;
 mod route;
 pub mod router;
 pub mod secret;

@@ -16,6 +16,8 @@ pub(crate) struct Links {
     pub(crate) source: Result<(EndpointUri, Option<SmolStr>), SourceText>,
     /// The calls of other routes.
     pub(crate) calls: Vec<LocalCall>,
+    /// What others with the same address must agree on.
+    pub(crate) shared: Vec<SharedOption>,
 }
 
 impl Links {
@@ -30,6 +32,14 @@ pub(crate) struct LocalCall {
     pub(crate) address: SmolStr,
     pub(crate) uri: EndpointUri,
     pub(crate) kind: CallKind,
+}
+
+/// An option whose value is one for all endpoints with an address.
+pub(crate) struct SharedOption {
+    pub(crate) address: SmolStr,
+    pub(crate) uri: EndpointUri,
+    pub(crate) option: &'static str,
+    pub(crate) value: SmolStr,
 }
 
 /// When a call happens, and whether the caller waits for its end.
@@ -82,6 +92,7 @@ pub(crate) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete
             Ok(_) => {}
         }
     }
+    errors.extend(disagreements(links.clone()));
     if !complete {
         return errors;
     }
@@ -93,6 +104,22 @@ pub(crate) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete
     errors
 }
 
+/// Endpoints with one address that say different things about it.
+fn disagreements<'a>(links: impl Iterator<Item = &'a Links>) -> ConfigErrors {
+    let mut errors = ConfigErrors::default();
+    let mut first = HashMap::new();
+    for Links { route, shared, .. } in links {
+        for SharedOption { address, uri, option, value } in shared {
+            let first = *first.entry((address, option)).or_insert(value);
+            if first != value {
+                let message = format!("another URI gives `{address}` the {option} {first}");
+                errors.push(uri.error_at_option(option, message).in_route(route));
+            }
+        }
+    }
+    errors
+}
+
 /// For so many errors the most similar address is looked for, which looks at all of them.
 const MAX_SUGGESTIONS: usize = 100;
 
@@ -100,24 +127,6 @@ const MAX_SUGGESTIONS: usize = 100;
 fn names(uri: &str) -> impl Iterator<Item = &str> {
     let path = uri.split('?').next().unwrap_or_default();
     path.match_indices(':').map(|(colon, _)| path[colon + 1..].trim_start_matches('/'))
-}
-
-/// Reports what is wrong between a route and the others that it joins. What is wrong among the others,
-/// because one of them was removed, is not the fault of this one.
-pub(crate) fn check_joining<'a>(
-    new: &'a Links,
-    others: impl Iterator<Item = &'a Links> + Clone,
-) -> ConfigErrors {
-    let mut errors = circles(others.clone().chain([new]));
-    let mut addresses = others.filter_map(Links::address).collect::<HashSet<_>>();
-    if let Ok((from, Some(address))) = &new.source
-        && !addresses.insert(address)
-    {
-        let message = format!("another route consumes `{address}` already");
-        errors.push(from.error_in_whole(message).in_route(&new.route));
-    }
-    errors.extend(missing(&new.route, &new.calls, &addresses, &HashSet::new(), &mut 1));
-    errors
 }
 
 /// Calls of routes that do not exist.

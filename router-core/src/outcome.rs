@@ -208,6 +208,13 @@ pub(crate) enum Cause {
     Uncaught(RouteError),
 }
 
+/// A step has put another exchange in the place of the one that it was given.
+pub(crate) fn replaced() -> Failure {
+    let text =
+        "another exchange was put in the place of this one: set its `message` and `properties` instead";
+    Failure::rejected(text)
+}
+
 /// Any error of a step, with what is known of it.
 pub(crate) fn failure(error: impl Into<BoxError>) -> Cause {
     Cause::Failed(Failure::of(error.into()))

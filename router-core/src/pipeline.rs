@@ -8,7 +8,6 @@ mod runner;
 mod tests;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -44,8 +43,6 @@ struct Guard {
     in_flight: TaskTracker,
     /// Cancelled when the run for which this guard was made is over.
     over: CancellationToken,
-    /// Set by the first exchange.
-    used: Arc<AtomicBool>,
 }
 
 impl Pipeline {
@@ -64,14 +61,8 @@ impl Pipeline {
     /// given away before the last of them has ended, whoever polls it.
     #[must_use]
     pub fn guarded_by(&self, scope: &LeaderScope) -> Self {
-        let in_flight = TaskTracker::new();
-        in_flight.close();
-        let guard = Guard {
-            term: scope.term().clone(),
-            in_flight,
-            over: CancellationToken::new(),
-            used: Arc::default(),
-        };
+        let in_flight = self.program.in_flight.clone();
+        let guard = Guard { term: scope.term().clone(), in_flight, over: CancellationToken::new() };
         Self { program: Arc::clone(&self.program), guard: Some(guard) }
     }
 
@@ -120,7 +111,7 @@ impl Pipeline {
         self.program.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Tells of exchanges that wait for this route in `queue`, and counts them: the router ends.
+    /// Tells of exchanges that wait for this route in `queue`, and counts them: the route ends.
     pub(crate) fn abandon(&self, queue: &str, waiting: &[Waiting]) {
         flight::abandon(&self.program.route_id, queue, waiting, &self.program.dropped);
         if let Some(metrics) = self.program.metrics() {
@@ -133,19 +124,19 @@ impl Pipeline {
         let _ = self.program.metrics();
     }
 
-    /// Whether an exchange was sent into this guarded pipeline. `false` for others.
-    #[must_use]
-    pub fn was_used(&self) -> bool {
-        self.guard.as_ref().is_some_and(|guard| guard.used.load(Ordering::Relaxed))
-    }
-
-    /// Completes when no exchange of this guarded pipeline is in flight. At once for others.
+    /// Completes when no exchange of this route is in flight in a guarded pipeline.
     ///
     /// # Cancellation
     /// Safe.
     pub async fn idle(&self) {
-        if let Some(guard) = &self.guard {
-            guard.in_flight.wait().await;
+        self.program.in_flight.wait().await;
+    }
+
+    /// Shares the state in memory of an earlier version of this route.
+    pub(crate) fn adopt_state(&self, earlier: &Self) {
+        if let Some(state) = earlier.program.state.get() {
+            // Nothing has asked for it yet: this version has not started.
+            let _ = self.program.state.set(Arc::clone(state));
         }
     }
 
@@ -172,7 +163,6 @@ impl Pipeline {
 
     async fn process_guarded(&self, guard: &Guard, exchange: &mut Exchange) -> Result<Outcome, RouteError> {
         let _in_flight = guard.in_flight.token();
-        guard.used.store(true, Ordering::Relaxed);
         // Held until this exchange has ended, also when whoever made the guard is gone by then.
         let _work = guard.term.enter().map_err(|lost| self.not_started(lost))?;
         let stamped = exchange.stamp(guard.term.clone());

@@ -11,7 +11,7 @@ use crate::exchange::Exchange;
 /// A step or sink that works on an exchange.
 #[async_trait]
 pub trait Processor: Send + Sync {
-    /// Works on the exchange.
+    /// Works on the exchange. It may change all of it, but not put another in its place.
     ///
     /// # Errors
     /// Any error; the route's error handler takes it from there. [`Failure`](crate::failure::Failure) says of which

@@ -33,16 +33,12 @@ pub(crate) struct Mistaken {
     pub(crate) links: Links,
 }
 
-/// Compiles a route, and returns it with the warnings about it; `number` names it when it has no id.
+/// Compiles a route of this id, and returns it with the warnings about it.
 pub(crate) fn compile(
     surroundings: &Surroundings,
     definition: &RouteDefinition,
-    number: usize,
+    id: SmolStr,
 ) -> Result<(Route, ConfigErrors), Box<Mistaken>> {
-    let id = match &definition.id {
-        Some(id) => id.as_str().to_smolstr(),
-        None => smol_str::format_smolstr!("route{number}"),
-    };
     let mut compiler = Compiler::new(surroundings, id.clone(), definition.id.is_some());
     if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().trim().is_empty()) {
         compiler.errors.push(ConfigError::at(text, 0..text.as_str().len(), "a route id cannot be empty"));
@@ -54,10 +50,16 @@ pub(crate) fn compile(
         compiler.errors.push(error.help("a route has one id: no message chooses it"));
     }
     let source = definition.from.as_ref().and_then(|from| source(from, &mut compiler));
+    if let (Some((from, endpoint)), None) = (&source, &definition.id)
+        && endpoint.keeps_state(false)
+    {
+        let error = from.error_in_whole("this route keeps a position, so it needs an `id`");
+        compiler.error(error.help("by its id it finds the position again, whatever other routes there are"));
+    }
     compiler.under_term = source.as_ref().is_some_and(|(_, endpoint)| endpoint.has_term());
     let steps = compiler.steps(&definition.steps);
     let error_handler = error_handler(definition.error_handler.as_ref(), &mut compiler);
-    let Compiled { errors, calls } = compiler.finish();
+    let Compiled { errors, calls, shared } = compiler.finish();
     let errors = errors.in_route(&id);
     let linked = source
         .as_ref()
@@ -66,7 +68,7 @@ pub(crate) fn compile(
             let from = definition.from.as_ref().map(|from| from.uri.clone());
             from.unwrap_or_else(|| SourceText::computed(""))
         });
-    let links = Links { route: id.clone(), source: linked, calls };
+    let links = Links { route: id.clone(), source: linked, calls, shared };
     let (false, Some((from, endpoint))) = (errors.has_errors(), source) else {
         return Err(Box::new(Mistaken { errors, links }));
     };
@@ -91,7 +93,9 @@ fn source(
 ) -> Option<(EndpointUri, Box<dyn Endpoint>)> {
     let uri = compiler.errors.collect(EndpointUri::new(from))?;
     let endpoint = compiler.surroundings.context(&compiler.warnings).source(&uri);
-    Some((uri, compiler.errors.collect(endpoint)?))
+    let endpoint = compiler.errors.collect(endpoint)?;
+    compiler.agree(&uri, &*endpoint);
+    Some((uri, endpoint))
 }
 
 fn error_handler(definition: Option<&ErrorHandlerDefinition>, compiler: &mut Compiler<'_>) -> ErrorHandler {

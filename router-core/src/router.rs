@@ -1,31 +1,35 @@
 //! [`Router`]: runs routes, each under a supervisor of its own, and changes them while it runs.
 
+mod apply;
 mod build;
 mod entry;
 mod gauges;
 mod order;
+mod plan;
 mod supervisor;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use smol_str::SmolStr;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub use apply::Changes;
 pub use build::RouterBuilder;
 
 use crate::cluster::{ClusterService, LockName};
 use crate::definition::RouteDefinition;
 use crate::error::ConfigErrors;
-use crate::links;
 use crate::processor::Processor;
-use crate::route::{self, Route};
 use crate::surroundings::Surroundings;
 use crate::uri::EndpointUri;
 use crate::written::IntoEndpoint;
 use entry::Entry;
+use plan::Plan;
 
 /// A set of routes that runs. Cheap to clone: clones are handles of the same router, for starting,
 /// stopping and changing routes while [`run_until`](Self::run_until) runs.
@@ -37,14 +41,19 @@ pub struct Router {
 struct Shared {
     surroundings: Surroundings,
     shutdown_timeout: Duration,
+    /// How long a route that was changed may take to become ready.
+    ready_timeout: Duration,
     /// In the order of definition.
     routes: Mutex<Vec<Arc<Entry>>>,
     phase: Mutex<Phase>,
+    has_run: AtomicBool,
     /// The locks whose gauges were set, which keep their value until they are set again.
     shown: Mutex<BTreeSet<LockName>>,
-    /// Held by whoever starts, stops, adds, replaces or removes a route: such changes come one after the
-    /// other. Shutdown does not wait for it.
-    changes: tokio::sync::Mutex<()>,
+    /// Held by what starts, stops or changes routes: such changes come one after the other. Shutdown does not wait for
+    /// it.
+    changes: Arc<tokio::sync::Mutex<()>>,
+    /// Cancelled when nothing may take its time to stop any more.
+    aborted: CancellationToken,
 }
 
 /// Where a router is in its life. It lives once.
@@ -52,9 +61,9 @@ struct Shared {
 pub enum Phase {
     /// Nothing runs yet.
     Built,
-    /// The routes that start by themselves are being started.
+    /// The routes that start by themselves are being started: not all of them have been ready yet.
     Starting,
-    /// All of them were started.
+    /// All of them have been ready.
     Running,
     /// It drains or has ended: nothing is started any more.
     Closed,
@@ -71,6 +80,11 @@ pub struct RouteInfo {
     pub from: String,
     /// Whether it runs.
     pub status: RouteStatus,
+    /// For how long its consumer has not been ready: since the route was started, or since a consumer failed that was.
+    /// `None`: it is ready, or the route was not started. See [`RouteHandle::ready`].
+    ///
+    /// [`RouteHandle::ready`]: crate::component::RouteHandle::ready
+    pub unready_for: Option<Duration>,
     /// What keeps it from its work, where something does; see [`Pipeline::leave_note`].
     ///
     /// [`Pipeline::leave_note`]: crate::pipeline::Pipeline::leave_note
@@ -102,7 +116,7 @@ pub enum Shutdown {
     Aborted,
 }
 
-/// Why a route could not be started, stopped, replaced or removed.
+/// Why routes could not be started, stopped or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RouterError {
     /// There is no route of that id.
@@ -111,8 +125,8 @@ pub enum RouterError {
     /// The router does not run yet, or has ended.
     #[error("the router is not running")]
     NotRunning,
-    /// The new definition has mistakes; what ran before runs on.
-    #[error("the route has mistakes")]
+    /// The new definitions have errors; what ran before runs on.
+    #[error("the routes have errors")]
     Config(#[source] ConfigErrors),
 }
 
@@ -161,12 +175,22 @@ impl Router {
 
     /// Starts the routes that start by themselves, one after the other, and waits for ever.
     async fn start_all(&self) {
+        // A change that was made before is a change of what is started.
+        let change = self.shared.changes.lock().await;
+        self.shared.set_phase(Phase::Starting);
         let order = self.startup_order();
         let starting = order.iter().filter(|entry| entry.route.auto_startup).collect::<Vec<_>>();
         info!("starting {} of {} routes", starting.len(), order.len());
-        for entry in starting {
+        for entry in &starting {
             // Only a router that was closed meanwhile refuses, and that one is about to stop.
             let _ = entry.start(&self.shared).await;
+        }
+        drop(change);
+        let unready =
+            starting.iter().filter_map(|entry| entry.readiness()).map(|readiness| readiness.watch());
+        for mut unready in unready.collect::<Vec<_>>() {
+            // An error: it was stopped meanwhile.
+            let _ = unready.wait_for(|state| state.is_ready()).await;
         }
         self.shared.set_phase(Phase::Running);
         std::future::pending().await
@@ -175,8 +199,7 @@ impl Router {
     /// Begins the life of the router; what is returned ends it, also when the future that runs it is
     /// dropped.
     fn begin(&self) -> AbortOnDrop<'_> {
-        assert!(self.shared.phase() == Phase::Built, "a router runs once: build another one");
-        self.shared.set_phase(Phase::Starting);
+        assert!(!self.shared.has_run.swap(true, Ordering::Relaxed), "a router runs once: build another one");
         AbortOnDrop(self)
     }
 
@@ -203,13 +226,13 @@ impl Router {
     /// Drops what still waits for a route in a queue: no route runs any more.
     fn abandon_waiting(&self) {
         for entry in self.startup_order() {
-            let Route { endpoint, pipeline, .. } = &*entry.route;
-            pipeline.abandon(endpoint.local_address().unwrap_or_default(), &endpoint.abandon());
+            entry.abandon_waiting();
         }
     }
 
     async fn abort_all(&self, why: &str) -> Shutdown {
         warn!("aborting what is still in flight: {why}");
+        self.shared.aborted.cancel();
         for entry in self.startup_order().iter().rev() {
             entry.abort().await;
         }
@@ -287,99 +310,96 @@ impl Router {
         Ok(())
     }
 
-    /// Adds a route. In a router that runs it is started, if it starts by itself.
+    /// Makes these definitions the routes of this router. Compiles what is new or differs, and checks all together. Then
+    /// it stops what is gone, replaces what differs, starts what is new, and leaves alone what is equal. It returns when
+    /// all of that is done, and the consumers of what it has started are ready.
+    ///
+    /// A route is the same by its id. One without an id is the same by its source, never by its place.
+    ///
+    /// Exchanges in flight end in the version in which they began, within the shutdown timeout. Callers of a replaced
+    /// `direct:` and senders to a `seda:` wait meanwhile. Below `master:` a route keeps its lock and its term, and its old
+    /// version has ended before the new one starts. A version that is not ready within
+    /// [`RouterBuilder::ready_timeout`] gives way to the old one again. A route that an operator has stopped stays so,
+    /// unless [`auto_startup`](RouteDefinition::auto_startup) differs.
+    ///
+    /// Before the router runs, this only exchanges the definitions. Changes come one after the other. An exchange of a
+    /// route that is changed must not wait for it.
+    ///
+    /// ```
+    /// # use router_core::builder::{Steps, from};
+    /// # use router_core::router::{Router, RouterError};
+    /// # async fn example(router: Router) -> Result<(), RouterError> {
+    /// // One route more than before.
+    /// let mut routes = router.definitions();
+    /// routes.push(from("timer:clock").id("clock").log("tick").into());
+    /// let changes = router.apply(routes).await?;
+    /// assert_eq!(changes.added, ["clock"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`RouterError::Config`]: every mistake in it, a duplicate id among them;
-    /// [`RouterError::NotRunning`] when the router has ended.
+    /// [`RouterError::Config`]: every error of every route, and nothing is changed; [`RouterError::NotRunning`] when the
+    /// router has ended.
     ///
     /// # Cancellation
-    /// The route may have been added without being started.
-    pub async fn add_route(&self, definition: impl Into<RouteDefinition>) -> Result<(), RouterError> {
-        let _change = self.shared.changes.lock().await;
-        let phase = self.shared.phase();
-        if phase == Phase::Closed {
+    /// Once the definitions are checked, the change goes on to its end, also when the future is dropped.
+    pub async fn apply(
+        &self,
+        definitions: impl IntoIterator<Item = impl Into<RouteDefinition>>,
+    ) -> Result<Changes, RouterError> {
+        let definitions = definitions.into_iter().map(Into::into).collect();
+        let change = Arc::clone(&self.shared.changes).lock_owned().await;
+        if self.shared.phase() == Phase::Closed {
             return Err(RouterError::NotRunning);
         }
-        let entry = Arc::new(Entry::new(self.compile(&definition.into(), None)?));
-        self.change_entries(|entries| entries.push(Arc::clone(&entry)));
-        match phase {
-            Phase::Starting | Phase::Running if entry.route.auto_startup => entry.start(&self.shared).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// Replaces the route of the definition's id: the old one drains, then the new one starts if the old
-    /// one ran.
-    ///
-    /// # Errors
-    /// [`RouterError::UnknownRoute`], and [`RouterError::Config`] with every mistake in the new route;
-    /// the old one runs on then.
-    ///
-    /// # Cancellation
-    /// The old route may have been asked to stop without being replaced.
-    pub async fn replace_route(&self, definition: impl Into<RouteDefinition>) -> Result<(), RouterError> {
-        let _change = self.shared.changes.lock().await;
-        let definition = definition.into();
-        let old = self.entry(definition.id.as_ref().map_or("", |id| id.as_str()))?;
-        let new = Arc::new(Entry::new(self.compile(&definition, Some(&old))?));
-        let ran = self.stop_or_abort(&old).await;
-        self.change_entries(|entries| {
-            for entry in entries.iter_mut().filter(|entry| Arc::ptr_eq(entry, &old)) {
-                *entry = Arc::clone(&new);
-            }
-        });
-        if ran { new.start(&self.shared).await } else { Ok(()) }
-    }
-
-    /// Stops a route and forgets it. Routes that call it fail until another one takes its place.
-    ///
-    /// # Errors
-    /// [`RouterError::UnknownRoute`].
-    ///
-    /// # Cancellation
-    /// The route may have been asked to stop without being removed.
-    pub async fn remove_route(&self, id: &str) -> Result<(), RouterError> {
-        let _change = self.shared.changes.lock().await;
-        let entry = self.entry(id)?;
-        self.stop_or_abort(&entry).await;
-        self.change_entries(|entries| entries.retain(|other| !Arc::ptr_eq(other, &entry)));
-        Ok(())
-    }
-
-    /// Compiles a route that joins the others, or takes the place of `old`.
-    fn compile(&self, definition: &RouteDefinition, old: Option<&Arc<Entry>>) -> Result<Route, ConfigErrors> {
-        let entries = self.entries();
-        let others = entries.iter().filter(|entry| old.is_none_or(|old| !Arc::ptr_eq(entry, old)));
-        let others = others.map(|entry| &*entry.route).collect::<Vec<_>>();
-        let taken = |id: &str| others.iter().any(|other| other.id == id);
-        let number = (1..).find(|number| !taken(&format!("route{number}"))).unwrap_or_default();
-        let (route, warnings) = route::compile(&self.shared.surroundings, definition, number).map_err(
-            |mistaken| match mistaken.errors {
-                errors if !errors.has_errors() => links::no_source(&mistaken.links.route).into(),
-                errors => errors,
-            },
+        let plan = Plan::new(
+            &self.shared.surroundings,
+            &self.entries(),
+            definitions,
+            ConfigErrors::default(),
+            true,
         )?;
-        let mut errors = links::check_joining(&route.links, others.iter().map(|other| &other.links));
-        if taken(&route.id) {
-            errors.push(links::duplicate_id(definition.id.as_ref(), &route.id, None));
-        }
-        errors.into_result()?;
-        warnings.log_warnings();
-        Ok(route)
+        plan.warnings.log_warnings();
+        let router = self.clone();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it ends by itself, within the times to stop and to become ready"
+        )]
+        let applying = tokio::spawn(async move {
+            let changes = router.carry_out(plan).await;
+            drop(change);
+            changes
+        });
+        applying.await.map_err(|error| match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends.
+            Err(_) => RouterError::NotRunning,
+        })
+    }
+
+    /// The definitions of all routes, in their order.
+    #[must_use]
+    pub fn definitions(&self) -> Vec<RouteDefinition> {
+        self.entries().iter().map(|entry| entry.definition.clone()).collect()
     }
 
     /// Stops an entry within the shutdown timeout; tells whether it ran.
     async fn stop_or_abort(&self, entry: &Entry) -> bool {
-        let stopped = tokio::time::timeout(self.shared.shutdown_timeout, entry.stop()).await;
-        match stopped {
-            Ok(ran) => ran,
-            Err(_) => {
-                warn!(route = %entry.route.id, "aborting what is still in flight: draining took too long");
-                entry.abort().await;
-                true
-            }
+        tokio::select! {
+            biased;
+            () = self.shared.aborted.cancelled() => {}
+            stopped = tokio::time::timeout(self.shared.shutdown_timeout, entry.stop()) => match stopped {
+                Ok(ran) => return ran,
+                Err(_) => {
+                    warn!(route = %entry.route.id, "aborting what is still in flight: draining took too long");
+                }
+            },
         }
+        entry.abort().await;
+        // Under a term, callers end their exchanges a moment later.
+        entry.route.pipeline.idle().await;
+        true
     }
 
     fn entry(&self, id: &str) -> Result<Arc<Entry>, RouterError> {
@@ -427,6 +447,7 @@ struct AbortOnDrop<'a>(&'a Router);
 impl Drop for AbortOnDrop<'_> {
     fn drop(&mut self) {
         self.0.shared.set_phase(Phase::Closed);
+        self.0.shared.aborted.cancel();
         for entry in self.0.entries() {
             entry.abort_now();
         }

@@ -3,8 +3,8 @@
 //! | path | answer |
 //! |---|---|
 //! | `/livez` | 200 while the loops of this process run, whatever the servers do that it talks to; else 503 |
-//! | `/readyz` | 200 when all routes were started, also on a standby; 503 before, and while the process stops |
-//! | `/startupz` | 200 from when all routes were started |
+//! | `/readyz` | 200 while the consumers of all started routes are ready, also on a standby; 503 otherwise, and while the process stops |
+//! | `/startupz` | 200 from when all of them have been ready |
 //! | `/leaderz/LOCK` | 200 where this process leads, else 503 with the leader's name; 404 where the lock is not wanted |
 //! | `/metrics` | the metrics in the text format of Prometheus |
 //!

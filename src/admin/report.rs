@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use router_core::cluster::Leadership;
-use router_core::router::{Phase, RouteStatus, Router};
+use router_core::router::{Phase, RouteInfo, RouteStatus, Router};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -79,27 +79,21 @@ async fn run_a_task(runtime: &Handle) -> Result<(), String> {
     ran.await.map_err(|_| "it has ended".into())
 }
 
-/// Whether all routes were started. A standby is ready, and so is a route that an operator has stopped.
+/// Whether all routes that were started are ready. A standby is, and so is a route that an operator has stopped.
 pub(super) fn ready(router: &Router) -> Report {
     let mut report = Report { probe: "readyz", checks: Vec::new() };
     report.check(
         "router",
         match router.phase() {
             Phase::Built => Err("it does not run yet".into()),
+            // If that lasts, one of the routes below says why.
             Phase::Starting => Err("its routes are being started".into()),
             Phase::Running => Ok(String::new()),
             Phase::Closed => Err("it is being stopped, or has ended".into()),
         },
     );
     for route in router.routes() {
-        let status = match route.status {
-            RouteStatus::Started => "started",
-            RouteStatus::Finished => "finished",
-            RouteStatus::Stopped => "stopped",
-            RouteStatus::Changing => "starting or stopping",
-        };
-        let note = route.note.map(|note| format!(", but {note}")).unwrap_or_default();
-        report.check(format!("route {}", route.id), Ok(format!("{status}{note}")));
+        report.check(format!("route {}", route.id), readiness(&route));
     }
     if router.cluster().is_some_and(|cluster| *cluster.drained().borrow()) {
         report.check("member", Ok("drained, so it takes no lock".into()));
@@ -112,14 +106,39 @@ pub(super) fn ready(router: &Router) -> Report {
     report
 }
 
-/// Whether all routes were started, whatever became of them.
-pub(super) fn startup(router: &Router) -> Report {
-    let started = match router.phase() {
-        Phase::Running | Phase::Closed => Ok(String::new()),
-        Phase::Built | Phase::Starting => Err("its routes are still to be started".into()),
+/// Whether a route is ready; both sides say more about it.
+fn readiness(route: &RouteInfo) -> Result<String, String> {
+    let but = |text: &str| match &route.note {
+        Some(note) => format!("{text}, but {note}"),
+        None => text.into(),
     };
+    match (route.status, route.unready_for) {
+        (RouteStatus::Started, Some(time)) => {
+            let seconds = time.as_secs();
+            Err(match &route.note {
+                Some(note) => format!("not ready for {seconds} s: {note}"),
+                None => format!("its consumer has not said that it is ready for {seconds} s"),
+            })
+        }
+        (RouteStatus::Finished, Some(_)) => Err("its consumer ended before it was ready".into()),
+        (RouteStatus::Started, None) => Ok(but("started")),
+        (RouteStatus::Finished, None) => Ok(but("finished")),
+        (RouteStatus::Stopped, _) => Ok(but("stopped")),
+        (RouteStatus::Changing, _) => Ok(but("starting or stopping")),
+    }
+}
+
+/// Whether all routes have been ready, whatever became of them.
+pub(super) fn startup(router: &Router) -> Report {
     let mut report = Report { probe: "startupz", checks: Vec::new() };
-    report.check("router", started);
+    if let Phase::Running | Phase::Closed = router.phase() {
+        report.check("router", Ok(String::new()));
+        return report;
+    }
+    report.check("router", Err("its routes have not all been ready yet".into()));
+    for route in router.routes() {
+        report.check(format!("route {}", route.id), readiness(&route));
+    }
     report
 }
 

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use bactrian::load::{Loaded, load};
 use bactrian::settings::Environment;
 use clap::{Args, Parser, Subcommand};
-use router_core::error::Severity;
+use router_core::error::{ConfigErrors, Severity};
 
 /// Routes that exactly one replica runs.
 #[derive(Parser)]
@@ -56,7 +56,7 @@ enum Verb {
 
 /// Run the routes of files until SIGINT or SIGTERM.
 ///
-/// The first signal lets exchanges in flight finish, the second drops them.
+/// The first signal lets exchanges in flight finish, the second drops them. SIGHUP reads the routes again.
 #[derive(Args)]
 #[command(after_help = "Example:\n  bactrian run examples/clock.toml --set router.shutdown_timeout=10s")]
 struct RunArguments {
@@ -97,6 +97,12 @@ impl Sources {
     ) -> Result<Loaded, ExitCode> {
         load(&self.paths, pairs, environment, bactrian::registry(), missing_secrets)
             .map_err(|errors| output::config_errors(&errors))
+    }
+
+    /// As [`load`](Self::load), and nothing is printed.
+    fn try_load(&self, missing_secrets: Severity) -> Result<Loaded, ConfigErrors> {
+        let pairs = plugin::pairs(&self.set, None);
+        load(&self.paths, &pairs, &Environment::of_process(), bactrian::registry(), missing_secrets)
     }
 }
 

@@ -3,13 +3,15 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bactrian::Hangups;
 use bactrian::cluster;
 use bactrian::load::Loaded;
 use bactrian::logging::{self, init_logging_as};
 #[cfg(feature = "admin")]
 use bactrian::settings::Environment;
-use router_core::error::{BoxError, Chain, Severity};
-use router_core::router::Shutdown;
+use router_core::error::{BoxError, Chain, ConfigErrors, Severity};
+use router_core::router::{Router, RouterError, Shutdown};
+use tracing::{error, info, warn};
 
 use super::Sources;
 
@@ -30,7 +32,7 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
     let ended =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(BoxError::from).and_then(
             |runtime| {
-                let ended = runtime.block_on(route(&loaded));
+                let ended = runtime.block_on(route(sources, &loaded));
                 // Dropping it would wait for calls that block, for as long as they do.
                 runtime.shutdown_timeout(END_TIMEOUT);
                 ended
@@ -61,7 +63,7 @@ fn allow_many_files() {
     }
 }
 
-async fn route(loaded: &Loaded) -> Result<Shutdown, BoxError> {
+async fn route(sources: &Sources, loaded: &Loaded) -> Result<Shutdown, BoxError> {
     // Before this process takes part in anything.
     #[cfg(feature = "admin")]
     let admin = bactrian::admin::listen(&loaded.settings.admin, &Environment::of_process())?;
@@ -73,5 +75,39 @@ async fn route(loaded: &Loaded) -> Result<Shutdown, BoxError> {
     let (router, _) = builder.build_with_warnings()?;
     #[cfg(feature = "admin")]
     let _admin = admin.map(|listener| listener.serve(&router)).transpose()?;
-    Ok(bactrian::run(&router).await)
+    let mut hangups = Hangups::listen()?;
+    let reloading = async {
+        loop {
+            hangups.next().await;
+            reload(sources, &router, loaded).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        ended = bactrian::run(&router) => Ok(ended),
+        () = reloading => unreachable!("it waits for the next signal"),
+    }
+}
+
+/// Reads the files again, and makes their routes those of the router. After an error, everything stays as it is.
+async fn reload(sources: &Sources, router: &Router, running: &Loaded) {
+    info!("SIGHUP: reading the routes again");
+    let loaded = match tokio::task::block_in_place(|| sources.try_load(Severity::Error)) {
+        Ok(loaded) => loaded,
+        Err(errors) => return refuse(&errors),
+    };
+    loaded.warnings.log_warnings();
+    if loaded.settings != running.settings {
+        warn!("settings have changed, which are read at the start alone: restart the process for them");
+    }
+    let routes = loaded.files.iter().flat_map(|file| file.routes.iter().cloned());
+    match router.apply(routes).await {
+        Ok(changes) => info!("the routes were read again: {changes}"),
+        Err(RouterError::Config(errors)) => refuse(&errors),
+        Err(error) => warn!("the routes were not changed: {}", Chain(&error)),
+    }
+}
+
+fn refuse(errors: &ConfigErrors) {
+    error!(multiline = true, "the routes were not changed, because the files have errors. {errors}");
 }

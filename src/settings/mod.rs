@@ -30,7 +30,7 @@ pub use list::{SETTINGS, SettingDescription, UsedBy, VARIABLE_PREFIX, settings_t
 use layer::Layers;
 
 /// The settings of a process.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Who decides which member leads.
@@ -47,7 +47,7 @@ pub struct Settings {
 }
 
 /// Who decides which member leads.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterSettings {
     /// The cluster service; `None`: there is none, and `master:` is a mistake.
@@ -117,7 +117,7 @@ pub enum Service {
 }
 
 /// The router.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RouterSettings {
     /// How long exchanges in flight may take at shutdown.
@@ -126,7 +126,7 @@ pub struct RouterSettings {
 }
 
 /// The `master:` component.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MasterSettings {
     /// How often a delegate that cannot start is tried.
@@ -137,7 +137,7 @@ pub struct MasterSettings {
 }
 
 /// The log.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogSettings {
     /// Its form.
@@ -145,7 +145,7 @@ pub struct LogSettings {
 }
 
 /// The admin listener.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdminSettings {
     /// Where it listens; `None`: nobody said so.

@@ -7,6 +7,7 @@ mod crowd;
 mod expiry;
 mod metrics;
 mod process;
+mod reload;
 mod sickness;
 mod vacancy;
 
@@ -60,6 +61,37 @@ async fn a_leader_and_a_standby_are_ready_and_only_one_leads() {
     assert_eq!(metrics::value(standby_at, "bactrian_leader_term{lock=\"lock1\"}").await, Some(2.0));
     let elected = "bactrian_leader_transitions_total{lock=\"lock1\",reason=\"elected\"}";
     assert_eq!(metrics::value(standby_at, elected).await, Some(1.0));
+}
+
+#[tokio::test]
+async fn a_route_whose_database_is_away_is_not_ready_and_says_why_until_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let away = folder.path().join("away");
+    let routes = [
+        ("clock", CLOCK, "{ log = 'tick' }"),
+        ("queue", "seda:work", "{ log = 'work' }"),
+        ("called", "direct:called", "{ log = 'called' }"),
+        (
+            "orders",
+            &*format!("sql:select 1 as id?data_source=sqlite:{}/orders.db", away.display()),
+            "{ log = 'row' }",
+        ),
+    ];
+    let mut process = Process::start(&folder, &routes, &["admin.listen=127.0.0.1:0"]);
+    let at = process.address();
+    process.wait_for("the consumer of route `orders` failed");
+    let (code, why) = get_with(at, "readyz", "no connection to the database").await;
+    assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(why.contains("[-]route orders failed: not ready for "), "{why}");
+    for ready in ["clock", "queue", "called"] {
+        assert!(why.contains(&format!("[+]route {ready} ok: started")), "{why}");
+    }
+    assert_eq!(get(at, "startupz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    std::fs::create_dir(&away).unwrap();
+    process.wait_for("row");
+    for path in ["readyz", "startupz"] {
+        assert_eq!(get_with(at, path, "ok").await, (StatusCode::OK, "ok".into()), "{path}");
+    }
 }
 
 #[tokio::test]

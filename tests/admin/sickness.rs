@@ -6,10 +6,8 @@ use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use bactrian::admin::AdminListener;
-use bactrian::core::component::{BuildContext, Component, Consumer, Endpoint};
+use bactrian::core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use bactrian::core::options::{ComponentDescription, PathKind, path};
-use bactrian::core::pipeline::Pipeline;
-use bactrian::core::stop::Stop;
 use bactrian::core::uri::EndpointUri;
 use bactrian::prelude::*;
 use http::StatusCode;
@@ -93,7 +91,7 @@ impl Endpoint for Unspeakable {
 
 #[async_trait::async_trait]
 impl Consumer for Unspeakable {
-    async fn run(self: Box<Self>, _: Pipeline, _: Stop) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, _: RouteHandle) -> Result<(), BoxError> {
         RUNS.fetch_add(1, Ordering::Relaxed);
         Err(UnspeakableError.into())
     }
@@ -113,8 +111,9 @@ async fn a_route_whose_failure_cannot_be_told_is_started_again() {
         assert_eq!(router.routes()[0].status, RouteStatus::Started);
         assert_eq!(status(at, "livez").await, StatusCode::OK);
         let (code, why) = get(at, "readyz?verbose").await;
-        assert_eq!(code, StatusCode::OK);
-        assert!(why.contains("[+]route victim ok: started"), "{why}");
+        assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(why.contains("[-]route victim failed: not ready for "), "{why}");
+        assert!(why.contains("its error has no text"), "{why}");
     };
     let asking = async { tokio::time::timeout(Duration::from_secs(30), asking).await.unwrap() };
     assert_eq!(router.run_until(asking).await, Shutdown::Drained);

@@ -190,7 +190,7 @@ impl Objects<'_> {
                 vec![ContainerPort { name, container_port: port.into(), ..ContainerPort::default() }]
             }),
             // Half a minute to start, then out of service after 15 s, and started anew after 30 s.
-            startup_probe: manifest.probes.map(|_| probe("/startupz", 1, 30)),
+            startup_probe: manifest.probes.map(|_| probe("/startupz", 1, 300)),
             readiness_probe: manifest.probes.map(|_| probe("/readyz", 5, 3)),
             liveness_probe: manifest.probes.map(|_| probe("/livez", 10, 3)),
             resources: Some(ResourceRequirements {

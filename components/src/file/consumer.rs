@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use router_core::component::Consumer;
+use router_core::component::{Consumer, RouteHandle};
 use router_core::error::BoxError;
 use router_core::exchange::{Body, Exchange, Region};
 use router_core::pipeline::Pipeline;
@@ -53,7 +53,11 @@ enum Settled {
 
 #[async_trait]
 impl Consumer for FileConsumer {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+        let (pipeline, stop) = (&route.pipeline, &route.stop);
+        let consumer = self.clone();
+        blocking(move || consumer.check_root()).await?;
+        route.ready();
         let mut pause = self.settings.initial_delay;
         loop {
             tokio::select! {
@@ -62,11 +66,11 @@ impl Consumer for FileConsumer {
                 () = sleep(pause) => {}
             }
             pause = self.settings.delay;
-            for file in self.poll(&stop).await? {
+            for file in self.poll(stop).await? {
                 if stop.is_requested() {
                     return Ok(());
                 }
-                self.consume(file, &pipeline).await?;
+                self.consume(file, pipeline).await?;
             }
         }
     }
@@ -95,6 +99,13 @@ impl FileConsumer {
             files.truncate(self.settings.max_messages_per_poll);
         }
         Ok(files)
+    }
+
+    /// Whether the directory can be read.
+    fn check_root(&self) -> Result<(), BoxError> {
+        self.jail.make_root()?;
+        let root = self.jail.place(Path::new(""));
+        fs::read_dir(&root).map(drop).map_err(|error| failure("reading the directory", &root, &error))
     }
 
     fn scan(&self) -> Result<Vec<Found>, BoxError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use router_core::component::Consumer;
+use router_core::component::{Consumer, RouteHandle};
 use router_core::error::BoxError;
 use router_core::exchange::Exchange;
 use router_core::pipeline::Pipeline;
@@ -31,7 +31,14 @@ enum Consumed {
 
 #[async_trait]
 impl Consumer for SqlConsumer {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+        let (pipeline, stop) = (&route.pipeline, &route.stop);
+        tokio::select! {
+            biased;
+            () = stop.requested() => return Ok(()),
+            checked = self.check(pipeline) => checked?,
+        }
+        route.ready();
         let mut pause = self.settings.initial_delay;
         loop {
             tokio::select! {
@@ -44,14 +51,22 @@ impl Consumer for SqlConsumer {
             let (transaction, rows) = tokio::select! {
                 biased;
                 () = stop.requested() => return Ok(()),
-                read = self.read(&pipeline) => read?,
+                read = self.read(pipeline) => read?,
             };
-            self.poll(transaction, rows, &pipeline, &stop).await?;
+            self.poll(transaction, rows, pipeline, stop).await?;
         }
     }
 }
 
 impl SqlConsumer {
+    /// Whether the database is there, and takes the statement.
+    async fn check(&self, pipeline: &Pipeline) -> Result<(), BoxError> {
+        let settings = &self.settings;
+        let parameters = Parameters { term: pipeline.term(), source: Source::Nothing };
+        let values = parameters.of(&settings.statement)?;
+        self.databases.connection(&settings.data_source).await?.check(&settings.statement, &values).await
+    }
+
     /// The rows of this poll, and the transaction that has read them.
     async fn read(&self, pipeline: &Pipeline) -> Result<(Transaction, Vec<Row>), BoxError> {
         let settings = &self.settings;

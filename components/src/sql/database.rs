@@ -160,6 +160,15 @@ pub(super) enum Connection {
 }
 
 impl Connection {
+    /// Has the database look at a statement, without running it.
+    pub(super) async fn check(&mut self, statement: &Statement, values: &[Value]) -> Result<(), BoxError> {
+        match self {
+            Self::Sqlite(connection) => sqlite::prepare(connection, statement, values).await.map(drop),
+            Self::Postgres(connection) => postgres::prepare(connection, statement, values).await.map(drop),
+        }
+        .map_err(failed)
+    }
+
     /// Runs a statement, and reads at most `limit` rows.
     pub(super) async fn run(
         &mut self,

@@ -106,7 +106,7 @@ pub(super) async fn query(
 }
 
 /// A statement with the types of its parameters.
-struct Prepared {
+pub(super) struct Prepared {
     text: String,
     values: Vec<Option<String>>,
     yields_rows: bool,
@@ -114,7 +114,7 @@ struct Prepared {
 
 /// Asks the server which type each parameter has where it stands. Each value is then sent as text and cast
 /// to that type, so that there is no type, also of an extension, that a value cannot be given to.
-async fn prepare(
+pub(super) async fn prepare(
     connection: &mut PgConnection,
     statement: &Statement,
     values: &[Value],

@@ -7,7 +7,8 @@ use router_core::error::BoxError;
 use router_core::value::{Json, Number, Value};
 use sqlx::query::Query;
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqlitePoolOptions, SqliteRow, SqliteValueRef,
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqlitePoolOptions, SqliteRow, SqliteStatement,
+    SqliteValueRef,
 };
 use sqlx::{
     AssertSqlSafe, Column, Connection as _, Decode, Executor, Row as _, SqlSafeStr, Sqlite, SqlitePool,
@@ -40,6 +41,19 @@ pub(super) fn pool(url: &str, options: SqliteConnectOptions) -> SqlitePool {
     pool.connect_lazy_with(options)
 }
 
+/// Has the database look at a statement, without running it.
+pub(super) async fn prepare(
+    connection: &mut SqliteConnection,
+    statement: &Statement,
+    values: &[Value],
+) -> Result<SqliteStatement, BoxError> {
+    let text = statement.text(|index, parameter| placeholder(index + 1, parameter, &values[index]));
+    sqlx::raw_sql("select 0 from sqlite_schema limit 0").execute(&mut *connection).await?;
+    let prepared = connection.prepare(AssertSqlSafe(text).into_sql_str()).await?;
+    check_names(prepared.columns().iter().map(Column::name))?;
+    Ok(prepared)
+}
+
 /// Runs a statement, and reads at most `limit` rows that can be read.
 ///
 /// When a table was changed after its statement was prepared, also by another connection, the driver loses
@@ -51,11 +65,8 @@ pub(super) async fn run(
     values: &[Value],
     limit: usize,
 ) -> Result<Outcome, BoxError> {
-    let text = statement.text(|index, parameter| placeholder(index + 1, parameter, &values[index]));
-    sqlx::raw_sql("select 0 from sqlite_schema limit 0").execute(&mut *connection).await?;
+    let prepared = prepare(connection, statement, values).await?;
     let columns = Columns::read(connection, statement, values).await?;
-    let prepared = (&mut *connection).prepare(AssertSqlSafe(text).into_sql_str()).await?;
-    check_names(prepared.columns().iter().map(Column::name))?;
     let mut query = prepared.query();
     for (parameter, value) in statement.parameters.iter().zip(values) {
         columns.check(parameter, value)?;

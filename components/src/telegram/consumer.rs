@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use router_core::component::Consumer;
+use router_core::component::{Consumer, RouteHandle};
 use router_core::error::BoxError;
 use router_core::exchange::Exchange;
 use router_core::failure::ErrorKind;
@@ -48,9 +48,9 @@ pub(super) struct Poller {
 
 #[async_trait]
 impl Consumer for Poller {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
-        let mut session = Session::start(&self, &pipeline).await?;
-        let result = session.poll_until(&stop).await;
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+        let mut session = Session::start(&self, &route).await?;
+        let result = session.poll_until(&route.stop).await;
         // Also after a failure: what is done is done.
         session.say_last_word().await;
         result
@@ -60,6 +60,7 @@ impl Consumer for Poller {
 /// One run of a poller.
 struct Session<'a> {
     poller: &'a Poller,
+    route: &'a RouteHandle,
     pipeline: &'a Pipeline,
     bot_id: String,
     /// `None`: nothing is to be stored.
@@ -84,7 +85,8 @@ enum Polled {
 }
 
 impl<'a> Session<'a> {
-    async fn start(poller: &'a Poller, pipeline: &'a Pipeline) -> Result<Self, BoxError> {
+    async fn start(poller: &'a Poller, route: &'a RouteHandle) -> Result<Self, BoxError> {
+        let pipeline = &route.pipeline;
         let bot_id = poller.bot.id()?;
         let stores = poller.dedupe || poller.drop_pending;
         let state = stores.then(|| pipeline.state(poller.state.as_deref()));
@@ -95,6 +97,7 @@ impl<'a> Session<'a> {
         let position = Position::read(&stored, &bot_id, wall_clock());
         Ok(Self {
             poller,
+            route,
             pipeline,
             bot_id,
             state,
@@ -137,6 +140,8 @@ impl<'a> Session<'a> {
                 }
                 Err(error) => Some(self.pause_after(error).await?),
             };
+            // Whatever it was, it was nothing that ends this.
+            self.route.ready();
             match pause {
                 None => self.pauses.reset(),
                 Some(pause) => tokio::select! {
@@ -333,6 +338,7 @@ impl<'a> Session<'a> {
                 }
                 Err(error) => self.pause_after(error).await?,
             };
+            self.route.ready();
             tokio::select! {
                 biased;
                 () = stop.requested() => return Ok(()),

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use router_core::cluster::Term;
+use router_core::component::RouteHandle;
 use router_core::error::{BoxError, ConfigError};
 use router_core::options::Options;
 use router_core::pipeline::Pipeline;
 use router_core::state::{RouteState, StateError};
-use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use smol_str::SmolStr;
 use tokio::time::{Instant, sleep_until};
@@ -73,10 +73,17 @@ impl CatchUp {
         Ok(Some(Self { policy, state: options.text("state").map(PathBuf::from) }))
     }
 
+    /// Whether the position is in a file, where no lock carries it.
+    pub(super) fn has_file(&self) -> bool {
+        self.state.is_some()
+    }
+
     /// Runs the timer, with times that outlive it.
-    pub(super) async fn run(&self, timer: &Timer, pipeline: &Pipeline, stop: &Stop) -> Result<(), BoxError> {
+    pub(super) async fn run(&self, timer: &Timer, route: &RouteHandle) -> Result<(), BoxError> {
+        let RouteHandle { pipeline, stop, .. } = route;
         let policy = self.policy;
         let (mut grid, mut is_new) = self.grid(timer, pipeline).await?;
+        route.ready();
         // Missed, reported, and about to fire one after the other.
         let mut pending = 0;
         let mut counter = 1;

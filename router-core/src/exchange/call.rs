@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-use super::Exchange;
+use super::{Exchange, ExchangeId};
 
 /// The part of an exchange that belongs to the present calls. A clone and a fork have none of it.
 #[derive(Default)]
@@ -41,6 +41,12 @@ impl Exchange {
         self.call.lent.iter().filter_map(Weak::upgrade).filter_map(|resource| resource.downcast().ok())
     }
 
+    /// By this it is known that no other exchange was put in the place of this one: it would run under no term of this
+    /// one, and could call routes in a circle for ever.
+    pub(crate) fn identity(&self) -> (ExchangeId, u16) {
+        (self.id, self.call.depth)
+    }
+
     /// How many routes this exchange is in, one calling the other.
     pub(crate) fn depth(&self) -> u16 {
         self.call.depth
@@ -62,6 +68,9 @@ pub(crate) struct Entered<'a> {
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.exchange.call.depth = self.outside;
+        // Another exchange that was put in the place of this one stays known as that.
+        if self.exchange.call.depth == self.outside + 1 {
+            self.exchange.call.depth = self.outside;
+        }
     }
 }

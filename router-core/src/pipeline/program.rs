@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use smallvec::SmallVec;
 use smol_str::SmolStr;
+use tokio_util::task::TaskTracker;
 use tracing::error;
 use tracing::field::display;
 
@@ -18,7 +19,7 @@ use crate::exchange::Exchange;
 use crate::expression::Scope;
 use crate::flight::{Dropped, Flight};
 use crate::metrics::{self, RouteMetrics};
-use crate::outcome::{Cause, Outcome, RouteError, StepError, failure};
+use crate::outcome::{Cause, Outcome, RouteError, StepError, failure, replaced};
 use crate::panic::{Panicked, contain_panic, panic_message};
 use crate::processor::process;
 use crate::state::MemoryState;
@@ -32,6 +33,8 @@ pub(crate) struct Program {
     pub(crate) error_handler: ErrorHandler,
     /// The state of a route without a lock, made when it is first asked for: most routes have none.
     pub(super) state: OnceLock<Arc<MemoryState>>,
+    /// Counts the exchanges in flight of guarded pipelines. Closed, so that it can be waited for.
+    pub(super) in_flight: TaskTracker,
     /// What the route's consumer has to say, for whoever looks at the route.
     pub(super) note: Mutex<Option<String>>,
     /// `None` inside: nothing is measured in this process.
@@ -95,6 +98,8 @@ impl Program {
         steps: Block,
         error_handler: ErrorHandler,
     ) -> Self {
+        let in_flight = TaskTracker::new();
+        in_flight.close();
         Self {
             route_id,
             node,
@@ -102,6 +107,7 @@ impl Program {
             steps,
             error_handler,
             state: OnceLock::new(),
+            in_flight,
             note: Mutex::new(None),
             metrics: OnceLock::new(),
             detached: OnceLock::new(),
@@ -131,9 +137,9 @@ impl Program {
         // Set while a block of the present step is on its way with this exchange, and tells of it if it is dropped.
         let inside = AtomicBool::new(false);
         let mut flight = Flight::new(&self.route_id, &self.dropped, exchange.id, pipeline.term(), &inside);
-        let mut position = Position::before(block);
+        let (mut position, identity) = (Position::before(block), exchange.identity());
         loop {
-            let runner = Runner { pipeline, exchange: exchange.id, inside: &inside, handling };
+            let runner = Runner { pipeline, exchange: identity, inside: &inside, handling };
             let (step, result) = match self.run_inline(&mut position, exchange) {
                 Reached::Waiting(step) => {
                     let work = contain_panic(self.execute(step, exchange, runner));
@@ -143,10 +149,10 @@ impl Program {
                 Reached::End(end) => return Ok(end),
             };
             let flow = match result {
-                Ok(flow) => flow,
+                Ok(flow) if exchange.identity() == identity => flow,
                 // Boxed, because it is large and rare.
-                Err(cause) => {
-                    let recovery = Box::pin(self.recover(step, cause, exchange, runner));
+                result => {
+                    let recovery = Box::pin(self.recover(step, result, exchange, runner));
                     flight.through(&step.place, recovery).await?
                 }
             };
@@ -192,12 +198,22 @@ impl Program {
     async fn recover<'a>(
         &'a self,
         step: &'a Step,
-        mut cause: Cause,
+        mut result: Result<Flow<'a>, Cause>,
         exchange: &mut Exchange,
         runner: Runner<'_>,
     ) -> Result<Flow<'a>, RouteError> {
         let (mut redeliveries, handling) = (0, runner.handling);
         loop {
+            // Nothing is done with an exchange that runs under no authority, also by no handler, here and in callers.
+            if exchange.identity() != runner.exchange {
+                let mut error = RouteError::of(&self.route_id, StepError::new(&*step.place, replaced()));
+                self.log_error(&mut error, exchange);
+                return Err(error);
+            }
+            let cause = match result {
+                Ok(flow) => return Ok(flow),
+                Err(cause) => cause,
+            };
             let failure = match cause {
                 Cause::Failed(failure) => failure,
                 // A step of a block has failed: it was tried again and handled there.
@@ -216,10 +232,7 @@ impl Program {
             };
             redeliveries += 1;
             exchange.pause(pause).await;
-            match contain_panic(self.execute(step, exchange, runner)).await {
-                Ok(flow) => return Ok(flow),
-                Err(again) => cause = again,
-            }
+            result = contain_panic(self.execute(step, exchange, runner)).await;
         }
     }
 

@@ -12,13 +12,12 @@ use tokio::sync::{Notify, mpsc};
 use super::{Action, Block, Flow, Runner, ScopeStep};
 use crate::builder::{RouteBuilder, Steps, from};
 use crate::cluster::{Member, TermControl};
-use crate::component::{BuildContext, Component, Consumer, Endpoint};
+use crate::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use crate::error::{BoxError, ConfigErrors};
 use crate::error_handler::ErrorHandlerDefinition;
 use crate::exchange::{Body, Exchange};
 use crate::options::{ComponentDescription, PathKind, path};
 use crate::outcome::{Cause, Outcome, failure};
-use crate::pipeline::Pipeline;
 use crate::router::{RouterBuilder, Shutdown};
 use crate::source::SourceText;
 use crate::state::StateSlot;
@@ -26,7 +25,6 @@ use crate::step::{
     Argument, Compiler, KeyDescription, KeyKind, Runs, StepDefinition, StepDescription, optional, required,
 };
 use crate::steps::tests::{compile, header, run};
-use crate::stop::Stop;
 use crate::uri::EndpointUri;
 
 const KEYS: &[KeyDescription] = &[optional("id", KeyKind::Name, ""), required("steps", KeyKind::Steps, "")];
@@ -218,7 +216,9 @@ impl Endpoint for Begin {
 
 #[async_trait]
 impl Consumer for Begin {
-    async fn run(self: Box<Self>, pipeline: Pipeline, stop: Stop) -> Result<(), BoxError> {
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+        route.ready();
+        let (pipeline, stop) = (&route.pipeline, &route.stop);
         let receiver = self.0.0.lock().unwrap().take();
         let Some(mut receiver) = receiver else { return Ok(()) };
         loop {

@@ -1,21 +1,20 @@
 //! [`RouterBuilder`].
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as MapEntry;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use smol_str::SmolStr;
+use tokio_util::sync::CancellationToken;
 
-use super::{Entry, Phase, Router, Shared};
+use super::plan::Plan;
+use super::{Phase, Router, Shared};
 use crate::cluster::ClusterService;
 use crate::component::{Component, Registry};
 use crate::definition::RouteDefinition;
 use crate::error::{ConfigErrors, Severity};
 use crate::flight::Dropped;
-use crate::links;
 use crate::processor::Processor;
-use crate::route;
 use crate::surroundings::Surroundings;
 
 /// Everything that a [`Router`] is made of.
@@ -26,6 +25,7 @@ pub struct RouterBuilder {
     cluster: Option<Arc<dyn ClusterService>>,
     node: Option<SmolStr>,
     shutdown_timeout: Duration,
+    ready_timeout: Duration,
     missing_secrets: Severity,
     mistakes: ConfigErrors,
     routes_missing: bool,
@@ -39,6 +39,7 @@ impl Default for RouterBuilder {
             cluster: None,
             node: None,
             shutdown_timeout: Self::DEFAULT_SHUTDOWN_TIMEOUT,
+            ready_timeout: Self::DEFAULT_READY_TIMEOUT,
             missing_secrets: Severity::Error,
             mistakes: ConfigErrors::default(),
             routes_missing: false,
@@ -49,6 +50,9 @@ impl Default for RouterBuilder {
 impl RouterBuilder {
     /// How long exchanges in flight may take at shutdown where nothing is said, as in Camel.
     pub const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(45);
+
+    /// How long a route that [`Router::apply`] has started may take to become ready, by default.
+    pub const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(30);
 
     /// A builder without components and routes.
     pub fn new() -> Self {
@@ -102,6 +106,13 @@ impl RouterBuilder {
         self
     }
 
+    /// How long a route that [`Router::apply`] has started may take to become ready, before its old version takes its
+    /// place again. Defaults to 30 s.
+    pub fn ready_timeout(mut self, timeout: Duration) -> Self {
+        self.ready_timeout = timeout;
+        self
+    }
+
     /// What it is when the environment variable or the file of a secret is not there. Defaults to an error; a
     /// warning is for a check on a host that has no secrets.
     pub fn missing_secrets(mut self, severity: Severity) -> Self {
@@ -142,55 +153,23 @@ impl RouterBuilder {
             missing_secrets: self.missing_secrets,
             consumed: Arc::default(),
         };
-        let count = self.routes.len();
-        let (mut errors, mut routes) = (self.mistakes, Vec::with_capacity(count));
-        let (mut mistaken, mut ids) = (Vec::new(), HashMap::with_capacity(count));
-        for (index, definition) in self.routes.into_iter().enumerate() {
-            let (id, route) = match route::compile(&surroundings, &definition, index + 1) {
-                Ok((route, warnings)) => {
-                    errors.extend(warnings);
-                    (route.id.clone(), Some(route))
-                }
-                Err(found) => {
-                    let id = found.links.route.clone();
-                    errors.extend(found.errors);
-                    if definition.from.is_none() && !errors.has_errors() {
-                        errors.push(links::no_source(&id));
-                    }
-                    mistaken.push(found.links);
-                    (id, None)
-                }
-            };
-            routes.extend(route);
-            match ids.entry(id) {
-                MapEntry::Vacant(entry) => {
-                    entry.insert(definition.id);
-                }
-                MapEntry::Occupied(first) => {
-                    errors.push(links::duplicate_id(
-                        definition.id.as_ref(),
-                        first.key(),
-                        first.get().as_ref(),
-                    ));
-                }
-            }
-        }
-        let all = routes.iter().map(|route| &route.links).chain(&mistaken);
-        errors.extend(links::check(all, !self.routes_missing));
-        let warnings = errors.into_warnings()?;
-        let shutdown_timeout = self.shutdown_timeout;
+        let mut plan = Plan::new(&surroundings, &[], self.routes, self.mistakes, !self.routes_missing)?;
+        let warnings = std::mem::take(&mut plan.warnings);
         let router = Router {
             shared: Arc::new(Shared {
                 surroundings,
-                shutdown_timeout,
+                shutdown_timeout: self.shutdown_timeout,
+                ready_timeout: self.ready_timeout,
                 routes: Mutex::default(),
                 phase: Mutex::new(Phase::Built),
+                has_run: AtomicBool::new(false),
                 shown: Mutex::default(),
-                changes: tokio::sync::Mutex::default(),
+                changes: Arc::default(),
+                aborted: CancellationToken::new(),
             }),
         };
         router.change_entries(|entries| {
-            entries.extend(routes.into_iter().map(|route| Arc::new(Entry::new(route))));
+            *entries = plan.routes.iter().map(|planned| Arc::clone(planned.entry())).collect();
         });
         Ok((router, warnings))
     }

@@ -1,21 +1,28 @@
 //! [`Entry`]: a route of a router, and whatever runs it now.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::supervisor::Supervisor;
 use super::{Phase, RouteInfo, RouteStatus, RouterError, Shared};
+use crate::definition::RouteDefinition;
+use crate::readiness::Readiness;
 use crate::route::Route;
 
 pub(super) struct Entry {
+    /// What it was compiled from.
+    pub(super) definition: RouteDefinition,
     pub(super) route: Arc<Route>,
+    /// Why it runs again although another version was to take its place.
+    reverted: Mutex<Option<String>>,
     /// `Some` from when the route is started until it has stopped. An asynchronous mutex: it is held
     /// while the route drains, so that starting and stopping one route come one after the other.
     running: tokio::sync::Mutex<Option<Supervisor>>,
 }
 
 impl Entry {
-    pub(super) fn new(route: Route) -> Self {
-        Self { route: Arc::new(route), running: tokio::sync::Mutex::new(None) }
+    pub(super) fn new(definition: RouteDefinition, route: Route) -> Self {
+        let running = tokio::sync::Mutex::new(None);
+        Self { definition, route: Arc::new(route), reverted: Mutex::default(), running }
     }
 
     pub(super) async fn start(&self, shared: &Shared) -> Result<(), RouterError> {
@@ -61,6 +68,35 @@ impl Entry {
         }
     }
 
+    /// Says that another version could not take its place.
+    pub(super) fn set_reverted(&self, why: &str) {
+        *self.reverted() = Some(format!("its old version runs again: {why}"));
+    }
+
+    fn reverted(&self) -> MutexGuard<'_, Option<String>> {
+        self.reverted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Completes with `true` when it is ready, and with `false` when its consumer has ended before. Where none runs,
+    /// another one has stopped it, and there is nothing to wait for.
+    pub(super) async fn ready(&self) -> bool {
+        let Some(mut state) = self.readiness().map(|readiness| readiness.watch()) else { return true };
+        let state = state.wait_for(|state| state.is_ready() || state.has_ended()).await;
+        state.map_or(true, |state| state.is_ready())
+    }
+
+    /// Whether the present consumer is ready; `None` where none runs.
+    pub(super) fn readiness(&self) -> Option<Readiness> {
+        let running = self.running.try_lock().ok()?;
+        running.as_ref().filter(|supervisor| !supervisor.is_stopping()).map(|it| it.readiness().clone())
+    }
+
+    /// Drops what still waits for this route in a queue, when none comes to consume it.
+    pub(super) fn abandon_waiting(&self) {
+        let Route { endpoint, pipeline, .. } = &*self.route;
+        pipeline.abandon(endpoint.local_address().unwrap_or_default(), &endpoint.abandon());
+    }
+
     pub(super) fn info(&self) -> RouteInfo {
         let status = match self.running.try_lock() {
             Err(_) => RouteStatus::Changing,
@@ -74,8 +110,10 @@ impl Entry {
                 },
             },
         };
+        let unready_for = self.readiness().and_then(|readiness| readiness.unready_for());
         let Route { id, description, from, pipeline, .. } = &*self.route;
-        let (description, note) = (description.clone(), pipeline.note());
-        RouteInfo { id: id.clone(), description, from: from.to_string(), status, note }
+        let notes = self.reverted().clone().into_iter().chain(pipeline.note()).collect::<Vec<_>>();
+        let (description, note) = (description.clone(), (!notes.is_empty()).then(|| notes.join("; ")));
+        RouteInfo { id: id.clone(), description, from: from.to_string(), status, unready_for, note }
     }
 }

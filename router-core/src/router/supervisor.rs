@@ -6,32 +6,36 @@ use std::time::Duration;
 
 use backon::BackoffBuilder;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::component::RouteHandle;
 use crate::error::{BoxError, Chain};
 use crate::panic::contain_panic;
 use crate::pipeline::Pipeline;
+use crate::readiness::Readiness;
 use crate::route::Route;
 use crate::stop::Stop;
 
 /// The task of one route.
 pub(super) struct Supervisor {
     stop: Stop,
+    /// Whether its present consumer is ready.
+    readiness: Readiness,
     pipeline: Pipeline,
     task: JoinHandle<()>,
 }
 
-/// A consumer that ran this long before it failed is taken to have worked: the pauses start anew.
-const HEALTHY: Duration = Duration::from_secs(60);
-
 impl Supervisor {
     pub(super) fn start(route: Arc<Route>) -> Self {
-        let stop = Stop::new();
+        let (stop, readiness) = (Stop::new(), Readiness::default());
         route.pipeline.show_metrics();
         #[expect(clippy::disallowed_methods, reason = "this is the supervisor: it owns and joins the task")]
-        let task = tokio::spawn(supervise(Arc::clone(&route), stop.clone()));
-        Self { stop, pipeline: route.pipeline.clone(), task }
+        let task = tokio::spawn(supervise(Arc::clone(&route), stop.clone(), readiness.clone()));
+        Self { stop, readiness, pipeline: route.pipeline.clone(), task }
+    }
+
+    pub(super) fn readiness(&self) -> &Readiness {
+        &self.readiness
     }
 
     /// Whether it was asked to stop.
@@ -78,13 +82,13 @@ impl Drop for Supervisor {
 /// Everything in here that is not this crate's contains its panics, the making of a consumer, the text of its error
 /// and the log among them: a route whose supervisor has gone would never run again, while this member stays
 /// a candidate for its lock.
-async fn supervise(route: Arc<Route>, stop: Stop) {
-    consume(&route, &stop).await;
+async fn supervise(route: Arc<Route>, stop: Stop, readiness: Readiness) {
+    consume(&route, &stop, &readiness).await;
     // What steps have let go belongs to the route: it has stopped when that has ended.
     route.pipeline.detached_ended().await;
 }
 
-async fn consume(route: &Route, stop: &Stop) {
+async fn consume(route: &Route, stop: &Stop, readiness: &Readiness) {
     let id = &route.id;
     let backoff = backon::ExponentialBuilder::default()
         .with_jitter()
@@ -93,15 +97,16 @@ async fn consume(route: &Route, stop: &Stop) {
         .without_max_times();
     let mut pauses = backoff.build();
     while !stop.is_requested() {
-        let started = Instant::now();
         route.pipeline.withdraw_note();
-        let Err(error) = contain_panic(run_once(route, stop)).await else {
+        let Err(error) = contain_panic(run_once(route, stop, readiness)).await else {
             let how = if stop.is_requested() { "stopped" } else { "finished" };
+            readiness.end();
             contained(|| info!(route = %id, "route `{id}` {how}"));
             return;
         };
-        if started.elapsed() > HEALTHY {
+        if readiness.is_ready() {
             pauses = backoff.build();
+            readiness.unset();
         }
         let pause = pauses.next().unwrap_or(Duration::from_secs(30));
         let why = contained(|| Chain(&*error).to_string()).unwrap_or_else(|| "its error has no text".into());
@@ -120,10 +125,11 @@ async fn consume(route: &Route, stop: &Stop) {
     }
 }
 
-async fn run_once(route: &Route, stop: &Stop) -> Result<(), BoxError> {
+async fn run_once(route: &Route, stop: &Stop, readiness: &Readiness) -> Result<(), BoxError> {
     let consumer = route.endpoint.consumer();
     let consumer = consumer.ok_or("the endpoint cannot be consumed any more")?;
-    consumer.run(route.pipeline.clone(), stop.clone()).await
+    let handle = RouteHandle::with_readiness(route.pipeline.clone(), stop.clone(), readiness.clone());
+    consumer.run(handle).await
 }
 
 /// Reports something; `None`: that panicked, which the hook of panics has said.

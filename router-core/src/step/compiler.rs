@@ -7,9 +7,10 @@ use smol_str::SmolStr;
 
 use super::StepDefinition;
 use crate::body::Needs;
+use crate::component::Endpoint;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::expression::{Expression, Predicate};
-use crate::links::{CallKind, LocalCall};
+use crate::links::{CallKind, LocalCall, SharedOption};
 use crate::pipeline::{Block, Step};
 use crate::processor::Processor;
 use crate::source::SourceText;
@@ -29,6 +30,7 @@ pub(crate) struct Compiler<'a> {
     pub(crate) errors: ConfigErrors,
     pub(crate) warnings: RefCell<ConfigErrors>,
     calls: Vec<LocalCall>,
+    shared: Vec<SharedOption>,
     /// The ids of steps with a state.
     ids: Vec<SourceText>,
     /// How the present step is named: `step 2, when 1, step 1`.
@@ -55,6 +57,7 @@ pub(crate) enum Runs {
 pub(crate) struct Compiled {
     pub(crate) errors: ConfigErrors,
     pub(crate) calls: Vec<LocalCall>,
+    pub(crate) shared: Vec<SharedOption>,
 }
 
 impl<'a> Compiler<'a> {
@@ -67,6 +70,7 @@ impl<'a> Compiler<'a> {
             errors: ConfigErrors::default(),
             warnings: RefCell::default(),
             calls: Vec::new(),
+            shared: Vec::new(),
             ids: Vec::new(),
             place: String::new(),
             conditions: 0,
@@ -78,7 +82,7 @@ impl<'a> Compiler<'a> {
     /// The errors and warnings, and the calls of other routes.
     pub(crate) fn finish(mut self) -> Compiled {
         self.errors.extend(self.warnings.into_inner());
-        Compiled { errors: self.errors, calls: self.calls }
+        Compiled { errors: self.errors, calls: self.calls, shared: self.shared }
     }
 
     /// The steps of the route itself.
@@ -168,11 +172,19 @@ impl<'a> Compiler<'a> {
         let uri = self.errors.collect(EndpointUri::new(to))?;
         let (endpoint, processor) =
             self.errors.collect(self.surroundings.context(&self.warnings).sink(&uri))?;
+        self.agree(&uri, &*endpoint);
         if let Some(address) = endpoint.local_address() {
             let kind = if endpoint.is_synchronous(self.under_term) { kind } else { CallKind::Queued };
             self.calls.push(LocalCall { address: address.into(), uri, kind });
         }
         Some(processor)
+    }
+
+    /// Notes what other endpoints with the same address must agree on.
+    pub(crate) fn agree(&mut self, uri: &EndpointUri, endpoint: &dyn Endpoint) {
+        if let (Some(address), Some((option, value))) = (endpoint.local_address(), endpoint.shared_option()) {
+            self.shared.push(SharedOption { address: address.into(), uri: uri.clone(), option, value });
+        }
     }
 
     /// A name of a header or the like, which is the same for every exchange.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use crate::body::Needs;
 use crate::exchange::Exchange;
 use crate::expression::Scope;
-use crate::outcome::{Cause, failure};
+use crate::outcome::{Cause, failure, replaced};
 use crate::processor::ProcessFunction;
 use crate::step::{
     Action, Argument, Compiler, Flow, InlineStep, KeyKind, StepDefinition, StepDescription, required,
@@ -61,7 +61,12 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
 impl InlineStep for Call {
     fn run(&self, exchange: &mut Exchange, _: Scope<'_>) -> Result<Flow<'_>, Cause> {
         exchange.check_terms()?;
-        (self.0)(exchange).map_err(failure)?;
-        Ok(Flow::Next)
+        let identity = exchange.identity();
+        let result = (self.0)(exchange);
+        // Before a step behind it runs.
+        if exchange.identity() != identity {
+            return Err(replaced().into());
+        }
+        result.map(|()| Flow::Next).map_err(failure)
     }
 }

@@ -57,6 +57,14 @@ fn every_key_of_a_route_is_read() {
 }
 
 #[test]
+fn a_comment_makes_no_other_route() {
+    let text =
+        "[[route]]\nid = 'a'\nfrom = 'timer:t'\nsteps = [{ log = 'x' }, { filter = \"${body} == 'y'\" }]\n";
+    assert_eq!(read(text).routes, read(&format!("# A comment.\n\n{text}")).routes);
+    assert_ne!(read(text).routes, read(&text.replace("'y'", "'z'")).routes);
+}
+
+#[test]
 fn every_step_is_read() {
     let read = read(
         r#"

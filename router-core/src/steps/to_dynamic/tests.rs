@@ -5,15 +5,13 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 
 use crate::builder::{IntoDynamic, Steps, dynamic, from};
-use crate::component::{BuildContext, Component, Consumer, Endpoint, Processor};
+use crate::component::{BuildContext, Component, Consumer, Endpoint, Processor, RouteHandle};
 use crate::error::{BoxError, Chain, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::options::{
     ComponentDescription, OptionDescription, OptionKind, PathDescription, PathKind, option, path,
 };
-use crate::pipeline::Pipeline;
 use crate::router::{Router, RouterBuilder};
-use crate::stop::Stop;
 use crate::uri::EndpointUri;
 
 const OPTIONS: &[OptionDescription] = &[
@@ -96,8 +94,9 @@ impl Endpoint for Recording {
 
 #[async_trait]
 impl Consumer for Recording {
-    async fn run(self: Box<Self>, _: Pipeline, stop: Stop) -> Result<(), BoxError> {
-        stop.requested().await;
+    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+        route.ready();
+        route.stop.requested().await;
         Ok(())
     }
 }
@@ -312,7 +311,11 @@ fn names_that_no_route_consumes_never_reach_the_component() {
     let mut exchange = Exchange::new(());
     exchange.message.headers.set("x", "x");
     runtime.block_on(pipeline.process(&mut exchange)).unwrap();
-    runtime.block_on(router.remove_route("order-x")).unwrap();
+    let rest = router
+        .definitions()
+        .into_iter()
+        .filter(|route| route.id.as_ref().is_none_or(|id| id.as_str() != "order-x"));
+    runtime.block_on(router.apply(rest.collect::<Vec<_>>())).unwrap();
     assert!(runtime.block_on(pipeline.process(&mut exchange)).is_err());
 }
 
