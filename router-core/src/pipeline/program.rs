@@ -139,7 +139,7 @@ impl Program {
         let mut flight = Flight::new(&self.route_id, &self.dropped, exchange.id, pipeline.term(), &inside);
         let (mut position, identity) = (Position::before(block), exchange.identity());
         loop {
-            let runner = Runner { pipeline, exchange: identity, inside: &inside, handling };
+            let runner = Runner { pipeline, exchange: &identity, inside: &inside, handling };
             let (step, result) = match self.run_inline(&mut position, exchange) {
                 Reached::Waiting(step) => {
                     let work = contain_panic(self.execute(step, exchange, runner));
@@ -205,7 +205,7 @@ impl Program {
         let (mut redeliveries, handling) = (0, runner.handling);
         loop {
             // Nothing is done with an exchange that runs under no authority, also by no handler, here and in callers.
-            if exchange.identity() != runner.exchange {
+            if exchange.identity() != *runner.exchange {
                 let mut error = RouteError::of(&self.route_id, StepError::new(&*step.place, replaced()));
                 self.log_error(&mut error, exchange);
                 return Err(error);
@@ -271,6 +271,17 @@ impl Program {
         error!(%route, exchange = %exchange.id, parent, %kind, "{}", Chain(error));
     }
 
+    /// Reads the content of a file into memory before a step that needs it.
+    async fn load_and_execute<'a>(
+        &'a self,
+        step: &'a Step,
+        exchange: &mut Exchange,
+        runner: Runner<'_>,
+    ) -> Result<Flow<'a>, Cause> {
+        exchange.message.body.load().await.map_err(failure)?;
+        self.execute(step, exchange, runner).await
+    }
+
     async fn execute<'a>(
         &'a self,
         step: &'a Step,
@@ -279,7 +290,7 @@ impl Program {
     ) -> Result<Flow<'a>, Cause> {
         if exchange.message.body.must_load(step.needs) {
             // Boxed, because it is rare.
-            Box::pin(exchange.message.body.load()).await.map_err(failure)?;
+            return Box::pin(self.load_and_execute(step, exchange, runner)).await;
         }
         exchange.message.body.prepare(step.needs);
         match &step.action {
