@@ -111,7 +111,7 @@ impl Program {
                 Reached::Failed(step, cause) => (step, Some(cause)),
                 Reached::End(end) => return Ok(end),
             };
-            let runner = Runner { pipeline, exchange: identity, inside: &inside, handling };
+            let runner = Runner { pipeline, exchange: &identity, inside: &inside, handling };
             let flow = flight.through(&step.place, self.attempt(step, failed, exchange, runner)).await?;
             if let Some(end) = follow(flow, &mut blocks) {
                 return Ok(end);
@@ -170,7 +170,7 @@ impl Program {
                 None => contain_panic(self.execute(step, exchange, runner)).await,
             };
             // Nothing is done with an exchange that runs under no authority, also by no handler, here and in callers.
-            if exchange.identity() != runner.exchange {
+            if exchange.identity() != *runner.exchange {
                 let mut error = RouteError::of(&self.route_id, StepError::new(&*step.place, replaced()));
                 self.log_error(&mut error, exchange);
                 return Err(error);

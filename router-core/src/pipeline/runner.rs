@@ -16,7 +16,7 @@ use crate::state::{RouteState, StateSlot, StepState};
 pub(crate) struct Runner<'a> {
     pub(super) pipeline: &'a Pipeline,
     /// The exchange that is in the step.
-    pub(super) exchange: (ExchangeId, u16),
+    pub(super) exchange: &'a (ExchangeId, u16),
     /// Whether that exchange is in a block of the step.
     pub(super) inside: &'a AtomicBool,
     /// Who handles what fails in the step.
@@ -67,7 +67,7 @@ impl<'a> Runner<'a> {
         exchange: &mut Exchange,
         handling: Handling,
     ) -> Result<Outcome, RouteError> {
-        let is_own = exchange.identity() == self.exchange;
+        let is_own = exchange.identity() == *self.exchange;
         self.inside.store(is_own, Ordering::Relaxed);
         let result = self.pipeline.program.run(block, exchange, self.pipeline, handling).await;
         self.inside.store(false, Ordering::Relaxed);
