@@ -40,7 +40,7 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// When a step of the block failed, and the error handler did not help: for the step to return.
     pub(crate) async fn block(&self, block: &Block, exchange: &mut Exchange) -> Result<Outcome, Cause> {
-        self.run(block, exchange, self.handling).await.map_err(|error| Cause::Ended(Box::new(error)))
+        self.run(block, exchange, self.handling).await.map_err(Cause::Ended)
     }
 
     /// Runs a block as [`block`](Self::block) does, but the step handles what fails in it: nothing was tried again,
@@ -54,8 +54,8 @@ impl<'a> Runner<'a> {
         &self,
         block: &Block,
         exchange: &mut Exchange,
-    ) -> Result<Result<Outcome, Box<RouteError>>, Cause> {
-        match self.run(block, exchange, Handling::ByStep).await.map_err(Box::new) {
+    ) -> Result<Result<Outcome, RouteError>, Cause> {
+        match self.run(block, exchange, Handling::ByStep).await {
             Err(lost) if lost.is_leadership_lost() => Err(Cause::Ended(lost)),
             result => Ok(result),
         }
