@@ -16,12 +16,12 @@ fn cargo(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Builds a package for release and returns its program.
+/// Builds a package as it is shipped and returns its program.
 fn build(package: &str) -> PathBuf {
-    cargo(&["build", "--release", "--quiet", "--package", package]);
+    cargo(&["build", "--profile", "dist", "--quiet", "--package", package]);
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from);
-    target.join("release").join(package)
+    target.join("dist").join(package)
 }
 
 fn crates(package: &str) -> usize {

@@ -179,7 +179,7 @@ fn blocks(language: &str) -> Vec<String> {
 fn the_commands_of_the_readme_are_the_ones_that_are_tested() {
     let commands = blocks("sh");
     let commands = commands.iter().flat_map(|block| block.lines()).collect::<Vec<_>>();
-    assert_eq!(commands, ["cargo run --release -- run examples/clock.toml", "tests/run"]);
+    assert_eq!(commands, ["cargo run -- run examples/clock.toml", "tests/run"]);
     let ci = std::fs::read_to_string(root().join(".ci/run")).unwrap();
     for command in commands {
         assert!(ci.contains(command), ".ci/run does not run `{command}`");

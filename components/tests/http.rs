@@ -23,7 +23,7 @@ use router_core::builder::{Steps, from};
 use router_core::cluster::{ClusterService, MemoryCluster};
 use router_core::component::Processor;
 use router_core::error::{BoxError, Chain, Severity};
-use router_core::exchange::{Body, BodyKind, Exchange};
+use router_core::exchange::{Body, BodyKind, Exchange, Region};
 use router_core::failure::{ErrorKind, Failure};
 use router_core::router::RouterBuilder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -489,4 +489,17 @@ async fn https_does_not_fall_back_to_plain_text() {
     let server = serve().await;
     let error = call(format!("https:{server}/"), &mut Exchange::new(())).await.unwrap_err();
     assert!(error.to_string().contains("error sending request"), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_that_was_changed_fails_its_upload_as_data() {
+    let (server, folder) = (serve().await, tempfile::tempdir().unwrap());
+    let place = folder.path().join("f");
+    std::fs::write(&place, vec![b'x'; 1 << 20]).unwrap();
+    let region = Region::of(std::fs::File::open(&place).unwrap()).unwrap();
+    std::fs::write(&place, b"short").unwrap();
+    let mut exchange = Exchange::new(Body::file(region));
+    let failure = Failure::of(call(format!("http:{server}/"), &mut exchange).await.unwrap_err());
+    assert_eq!(failure.kind, ErrorKind::Data, "{}", Chain(&*failure));
+    assert!(Chain(&*failure).to_string().contains("was changed while it was read"));
 }

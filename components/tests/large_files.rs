@@ -16,8 +16,10 @@ use std::time::Duration;
 use axum::extract::{DefaultBodyLimit, Request};
 use components::{FileComponent, HttpComponent, LogComponent, MockComponent, SedaComponent};
 use router_core::builder::{RouteBuilder, Steps, from};
+use router_core::component::Processor;
 use router_core::definition::ErrorHandlerDefinition;
-use router_core::exchange::BodyKind;
+use router_core::error::BoxError;
+use router_core::exchange::{BodyKind, Exchange};
 use router_core::router::RouterBuilder;
 use tempfile::TempDir;
 
@@ -128,6 +130,27 @@ async fn a_step_that_needs_all_of_a_file_gets_it_in_memory() {
 }
 
 #[tokio::test]
+async fn a_processor_that_does_not_take_files_gets_the_content() {
+    let (content, mock) = (content(), MockComponent::default());
+    let inbox = inbox(&content);
+    let lengths = Arc::new(Mutex::new(Vec::new()));
+    let seen = Length(Arc::clone(&lengths));
+    run([poll(inbox.path()).process_with(seen).to("mock:out")], &mock, 1).await;
+    assert_eq!(*lengths.lock().unwrap(), [Some(content.len())]);
+}
+
+/// Looks at the text of a body, and knows nothing of files.
+struct Length(Arc<Mutex<Vec<Option<usize>>>>);
+
+#[async_trait::async_trait]
+impl Processor for Length {
+    async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
+        self.0.lock().unwrap().push(exchange.message.body.as_str().map(str::len));
+        Ok(())
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_is_too_large_for_the_memory_fails_the_step_that_needs_all_of_it() {
     let mock = MockComponent::default();
     let inbox = inbox(b"");
@@ -173,11 +196,8 @@ async fn a_file_that_is_written_to_while_it_is_worked_on_is_an_error_and_makes_n
 struct Write<F>(F);
 
 #[async_trait::async_trait]
-impl<F: Fn() + Send + Sync> router_core::component::Processor for Write<F> {
-    async fn process(
-        &self,
-        _: &mut router_core::exchange::Exchange,
-    ) -> Result<(), router_core::error::BoxError> {
+impl<F: Fn() + Send + Sync> Processor for Write<F> {
+    async fn process(&self, _: &mut Exchange) -> Result<(), BoxError> {
         (self.0)();
         Ok(())
     }

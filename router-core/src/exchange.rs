@@ -105,15 +105,9 @@ impl Exchange {
 
     /// Waits, but not beyond the end of a term: there is nothing to wait for then.
     pub(crate) async fn pause(&self, pause: Duration) {
-        let mut ends = self.terms().map(|term| Box::pin(term.expired())).collect::<Vec<_>>();
-        let is_over =
-            poll_fn(|context| match ends.iter_mut().any(|end| end.as_mut().poll(context).is_ready()) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            });
         tokio::select! {
             biased;
-            () = is_over => {}
+            () = any_expired(self.terms()) => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
@@ -149,6 +143,16 @@ impl Drop for Handled<'_> {
     fn drop(&mut self) {
         self.exchange.exception = self.before.take();
     }
+}
+
+/// Completes when one of the terms has expired.
+pub(crate) async fn any_expired(terms: impl Iterator<Item = &Term>) {
+    let mut expired = terms.map(|term| Box::pin(term.expired())).collect::<Vec<_>>();
+    poll_fn(|context| {
+        let any = expired.iter_mut().any(|expired| expired.as_mut().poll(context).is_ready());
+        if any { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// Headers and body of an exchange.

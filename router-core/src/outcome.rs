@@ -96,10 +96,16 @@ impl Error for StepError {
 /// Why an exchange ended without success, and where: the innermost route and step, if routes call each other.
 #[derive(Debug)]
 pub struct RouteError {
-    pub(crate) route_id: SmolStr,
-    pub(crate) error: StepError,
+    /// Boxed, so that the result of an exchange is as small where nothing fails.
+    details: Box<Details>,
+}
+
+#[derive(Debug)]
+struct Details {
+    route_id: SmolStr,
+    error: StepError,
     /// Whether it stands in the log.
-    pub(crate) is_logged: bool,
+    is_logged: bool,
 }
 
 impl RouteError {
@@ -111,25 +117,31 @@ impl RouteError {
                 Err(error) => failure.error = error,
             }
         }
-        Self { route_id: route_id.clone(), error: StepError { place, failure }, is_logged: false }
+        let error = StepError { place, failure };
+        Self { details: Box::new(Details { route_id: route_id.clone(), error, is_logged: false }) }
+    }
+
+    /// Notes that it stands in the log; whether it did already.
+    pub(crate) fn set_logged(&mut self) -> bool {
+        std::mem::replace(&mut self.details.is_logged, true)
     }
 
     /// The route in which the exchange failed.
     #[must_use]
     pub fn route_id(&self) -> &str {
-        &self.route_id
+        &self.details.route_id
     }
 
     /// The step in which it failed, and why.
     #[must_use]
     pub fn step(&self) -> &StepError {
-        &self.error
+        &self.details.error
     }
 
     /// Of which kind the error is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
-        self.error.kind()
+        self.step().kind()
     }
 
     /// Whether the exchange was ended because its member no longer leads. Its source must not be told
@@ -142,13 +154,13 @@ impl RouteError {
 
 impl fmt::Display for RouteError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "route `{}`, {}", self.route_id, self.error)
+        write!(formatter, "route `{}`, {}", self.route_id(), self.step())
     }
 }
 
 impl Error for RouteError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.error.source()
+        self.step().source()
     }
 }
 
@@ -170,8 +182,8 @@ pub struct Exception {
 }
 
 impl Exception {
-    pub(crate) fn of(RouteError { route_id, error, .. }: &RouteError) -> Self {
-        let StepError { place, failure } = error;
+    pub(crate) fn of(RouteError { details }: &RouteError) -> Self {
+        let Details { route_id, error: StepError { place, failure }, .. } = &**details;
         Self {
             message: Chain(&**failure).to_smolstr(),
             kind: failure.kind,
@@ -189,11 +201,11 @@ pub(crate) enum Cause {
     /// It failed.
     Failed(Box<Failure>),
     /// A step of a block in it has failed: its error was logged, and the error handler was asked.
-    Ended(Box<RouteError>),
+    Ended(RouteError),
     /// A step of a block in it has failed, and the step did not handle that: the error handler was not asked, and
     /// nothing is tried again.
     #[cfg_attr(not(test), allow(dead_code, reason = "not every kind of step has been written"))]
-    Uncaught(Box<RouteError>),
+    Uncaught(RouteError),
 }
 
 /// A step has put another exchange in the place of the one that it was given.

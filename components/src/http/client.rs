@@ -1,6 +1,7 @@
 //! [`Clients`]: one pool of connections for each distinct set of connection options.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -71,7 +72,11 @@ impl ClientSettings {
 
 /// An error of a request, without its URL: there may be a secret in it.
 pub(crate) fn failed(error: reqwest::Error) -> Failure {
+    // What the body of the request says.
+    let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+    let said = causes.find_map(|cause| cause.downcast_ref::<Failure>());
     let kind = match &error {
+        _ if said.is_some() => said.map_or(ErrorKind::Other, |said| said.kind),
         // Nothing was asked for yet.
         error if error.is_connect() => ErrorKind::Unavailable,
         error if error.is_timeout() => ErrorKind::Timeout,

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use router_core::exchange::Region;
+use router_core::failure::{ErrorKind, Failure};
 use tokio::task::JoinHandle;
 
 /// The body of a request.
@@ -26,12 +27,12 @@ impl Upload {
 
 impl http_body::Body for Upload {
     type Data = Bytes;
-    type Error = io::Error;
+    type Error = Failure;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         /// One of them is in memory at a time.
         const CHUNK_BYTES: usize = 256 << 10;
         let this = self.get_mut();
@@ -45,10 +46,11 @@ impl http_body::Body for Upload {
         });
         let read = ready!(Pin::new(reading).poll(context));
         this.reading = None;
-        Poll::Ready(Some(read.map_err(io::Error::other).flatten().map(|chunk| {
+        let chunk = read.map_err(io::Error::other).flatten().map(|chunk| {
             this.offset += chunk.len() as u64;
             Frame::data(chunk)
-        })))
+        });
+        Poll::Ready(Some(chunk.map_err(|error| Failure::new(ErrorKind::of(&error), error))))
     }
 
     fn is_end_stream(&self) -> bool {

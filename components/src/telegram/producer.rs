@@ -47,7 +47,7 @@ impl Sender {
         let body = &exchange.message.body;
         let mut parameters = match (body.kind(), body.as_json()) {
             (BodyKind::Json, Some(Json::Object(parameters))) => parameters.clone(),
-            _ if method == "sendMessage" => text(body.to_string()),
+            _ if method == "sendMessage" => text(body.to_value()?.to_string()),
             (BodyKind::Empty, _) => Object::default(),
             _ => {
                 let error = format!("the body for `{method}` is to be a JSON object with its parameters");

@@ -1,8 +1,6 @@
 //! [`Detached`]: blocks that run on their own, without the exchange that began them.
 
-use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -10,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use super::runner::Handling;
 use super::{Block, Pipeline};
 use crate::cluster::{LeadershipLost, Term};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, any_expired};
 
 /// The blocks of a route that run on their own.
 pub(super) struct Detached {
@@ -48,7 +46,7 @@ impl Pipeline {
                 biased;
                 () = aborted.cancelled() => {}
                 () = over => {}
-                () = any_expired(&terms) => {}
+                () = any_expired(terms.iter()) => {}
                 // How it ended is logged, as for any exchange. It was no part of the one that began it.
                 _ = pipeline.program.run(&block, &mut exchange, &pipeline, Handling::ByRoute) => {}
             }
@@ -71,14 +69,4 @@ impl Pipeline {
             std::mem::take(&mut *abort).cancel();
         }
     }
-}
-
-/// Completes when one of the terms has expired.
-async fn any_expired(terms: &[Term]) {
-    let mut expired = terms.iter().map(|term| Box::pin(term.expired())).collect::<Vec<_>>();
-    poll_fn(|context| {
-        let any = expired.iter_mut().any(|expired| expired.as_mut().poll(context).is_ready());
-        if any { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
 }

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 use smol_str::SmolStr;
 use tokio_util::task::TaskTracker;
 use tracing::error;
@@ -43,8 +43,42 @@ pub(crate) struct Program {
     pub(super) detached: OnceLock<Detached>,
 }
 
-/// The blocks that an exchange is in, innermost last: the steps that are left of each.
-type Blocks<'a> = SmallVec<[std::slice::Iter<'a, Step>; 4]>;
+/// Where an exchange is: the steps that are left of the block that it is in, and of those around it.
+struct Position<'a> {
+    rest: std::slice::Iter<'a, Step>,
+    outer: SmallVec<[std::slice::Iter<'a, Step>; 3]>,
+}
+
+impl<'a> Position<'a> {
+    fn before(block: &'a Block) -> Self {
+        Self { rest: block.0.iter(), outer: SmallVec::new() }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a Step> {
+        loop {
+            match self.rest.next() {
+                Some(step) => return Some(step),
+                None => self.rest = self.outer.pop()?,
+            }
+        }
+    }
+
+    /// Goes where a step said; the result is the end of the exchange, or of the outermost block.
+    #[inline]
+    fn follow(&mut self, flow: Flow<'a>) -> Option<Outcome> {
+        match flow {
+            Flow::Next => return None,
+            Flow::Enter(block) => self.outer.push(std::mem::replace(&mut self.rest, block.0.iter())),
+            Flow::LeaveBlock => match self.outer.pop() {
+                Some(rest) => self.rest = rest,
+                None => return Some(Outcome::Filtered),
+            },
+            Flow::End(end) => return Some(end),
+        }
+        None
+    }
+}
 
 /// Where the steps that work at once have come to.
 enum Reached<'a> {
@@ -103,17 +137,26 @@ impl Program {
         // Set while a block of the present step is on its way with this exchange, and tells of it if it is dropped.
         let inside = AtomicBool::new(false);
         let mut flight = Flight::new(&self.route_id, &self.dropped, exchange.id, pipeline.term(), &inside);
-        let mut blocks: Blocks<'_> = smallvec![block.0.iter()];
-        let identity = exchange.identity();
+        let (mut position, identity) = (Position::before(block), exchange.identity());
         loop {
-            let (step, failed) = match self.run_inline(&mut blocks, exchange) {
-                Reached::Waiting(step) => (step, None),
-                Reached::Failed(step, cause) => (step, Some(cause)),
+            let runner = Runner { pipeline, exchange: &identity, inside: &inside, handling };
+            let (step, result) = match self.run_inline(&mut position, exchange) {
+                Reached::Waiting(step) => {
+                    let work = contain_panic(self.execute(step, exchange, runner));
+                    (step, flight.through(&step.place, work).await)
+                }
+                Reached::Failed(step, cause) => (step, Err(cause)),
                 Reached::End(end) => return Ok(end),
             };
-            let runner = Runner { pipeline, exchange: identity, inside: &inside, handling };
-            let flow = flight.through(&step.place, self.attempt(step, failed, exchange, runner)).await?;
-            if let Some(end) = follow(flow, &mut blocks) {
+            let flow = match result {
+                Ok(flow) if exchange.identity() == identity => flow,
+                // Boxed, because it is large and rare.
+                result => {
+                    let recovery = Box::pin(self.recover(step, result, exchange, runner));
+                    flight.through(&step.place, recovery).await?
+                }
+            };
+            if let Some(end) = position.follow(flow) {
                 return Ok(end);
             }
         }
@@ -121,16 +164,12 @@ impl Program {
 
     /// Runs steps until one may await. One guard against panics for all of them, and no future: that is what makes
     /// them cheap.
-    fn run_inline<'a>(&'a self, blocks: &mut Blocks<'a>, exchange: &mut Exchange) -> Reached<'a> {
+    fn run_inline<'a>(&'a self, position: &mut Position<'a>, exchange: &mut Exchange) -> Reached<'a> {
         let scope = self.scope();
         let mut present = None;
-        // Unwind safety: the fields of an exchange are valid in any combination, and blocks are changed between steps.
+        // Unwind safety: the fields of an exchange are valid in any combination, and the position changes between steps.
         let reached = catch_unwind(AssertUnwindSafe(|| {
-            while let Some(block) = blocks.last_mut() {
-                let Some(step) = block.next() else {
-                    blocks.pop();
-                    continue;
-                };
+            while let Some(step) = position.next() {
                 let Action::Inline(inline) = &step.action else { return Reached::Waiting(step) };
                 if exchange.message.body.must_load(step.needs) {
                     return Reached::Waiting(step);
@@ -139,7 +178,7 @@ impl Program {
                 exchange.message.body.prepare(step.needs);
                 match inline.run(exchange, scope) {
                     Ok(flow) => {
-                        if let Some(end) = follow(flow, blocks) {
+                        if let Some(end) = position.follow(flow) {
                             return Reached::End(end);
                         }
                     }
@@ -155,22 +194,18 @@ impl Program {
         }
     }
 
-    /// Runs a step, one that has `failed` already once more, as often as the error handler asks for.
-    async fn attempt<'a>(
+    /// Runs a step that has failed once more, as often as the error handler asks for.
+    async fn recover<'a>(
         &'a self,
         step: &'a Step,
-        mut failed: Option<Cause>,
+        mut result: Result<Flow<'a>, Cause>,
         exchange: &mut Exchange,
         runner: Runner<'_>,
     ) -> Result<Flow<'a>, RouteError> {
         let (mut redeliveries, handling) = (0, runner.handling);
         loop {
-            let result = match failed.take() {
-                Some(cause) => Err(cause),
-                None => contain_panic(self.execute(step, exchange, runner)).await,
-            };
             // Nothing is done with an exchange that runs under no authority, also by no handler, here and in callers.
-            if exchange.identity() != runner.exchange {
+            if exchange.identity() != *runner.exchange {
                 let mut error = RouteError::of(&self.route_id, StepError::new(&*step.place, replaced()));
                 self.log_error(&mut error, exchange);
                 return Err(error);
@@ -182,21 +217,22 @@ impl Program {
             let failure = match cause {
                 Cause::Failed(failure) => failure,
                 // A step of a block has failed: it was tried again and handled there.
-                Cause::Ended(error) => return Err(*error),
+                Cause::Ended(error) => return Err(error),
                 Cause::Uncaught(error) => {
-                    return Box::pin(self.handle(*error, exchange, handling)).await.map(Flow::End);
+                    return self.handle(error, exchange, handling).await.map(Flow::End);
                 }
             };
-            // What is large and rare is boxed.
-            if handling == Handling::ByRoute
-                && let Some(delay) = self.error_handler.delay_before_retry(&failure, redeliveries)
-            {
-                redeliveries += 1;
-                Box::pin(exchange.pause(delay)).await;
-                continue;
-            }
-            let error = RouteError::of(&self.route_id, StepError::new(&*step.place, failure));
-            return Box::pin(self.handle(error, exchange, handling)).await.map(Flow::End);
+            let pause = match handling {
+                Handling::ByRoute => self.error_handler.delay_before_retry(&failure, redeliveries),
+                Handling::ByStep => None,
+            };
+            let Some(pause) = pause else {
+                let error = RouteError::of(&self.route_id, StepError::new(&*step.place, failure));
+                return self.handle(error, exchange, handling).await.map(Flow::End);
+            };
+            redeliveries += 1;
+            exchange.pause(pause).await;
+            result = contain_panic(self.execute(step, exchange, runner)).await;
         }
     }
 
@@ -227,12 +263,23 @@ impl Program {
     /// Logs an error, if that was not done: a route that was called through `direct:` has done it. The loss of
     /// leadership is told by others.
     pub(super) fn log_error(&self, error: &mut RouteError, exchange: &Exchange) {
-        if std::mem::replace(&mut error.is_logged, true) || error.is_leadership_lost() {
+        if error.set_logged() || error.is_leadership_lost() {
             return;
         }
         let (route, kind) = (&self.route_id, error.kind());
         let parent = exchange.parent_id.map(display);
         error!(%route, exchange = %exchange.id, parent, %kind, "{}", Chain(error));
+    }
+
+    /// Reads the content of a file into memory before a step that needs it.
+    async fn load_and_execute<'a>(
+        &'a self,
+        step: &'a Step,
+        exchange: &mut Exchange,
+        runner: Runner<'_>,
+    ) -> Result<Flow<'a>, Cause> {
+        exchange.message.body.load().await.map_err(failure)?;
+        self.execute(step, exchange, runner).await
     }
 
     async fn execute<'a>(
@@ -243,7 +290,7 @@ impl Program {
     ) -> Result<Flow<'a>, Cause> {
         if exchange.message.body.must_load(step.needs) {
             // Boxed, because it is rare.
-            Box::pin(exchange.message.body.load()).await.map_err(failure)?;
+            return Box::pin(self.load_and_execute(step, exchange, runner)).await;
         }
         exchange.message.body.prepare(step.needs);
         match &step.action {
@@ -255,21 +302,5 @@ impl Program {
             }
             Action::Scope(scope) => scope.run(exchange, runner).await,
         }
-    }
-}
-
-/// Goes where a step said; the result is the end of the exchange, or of the outermost block.
-fn follow<'a>(flow: Flow<'a>, blocks: &mut Blocks<'a>) -> Option<Outcome> {
-    match flow {
-        Flow::Next => None,
-        Flow::Enter(block) => {
-            blocks.push(block.0.iter());
-            None
-        }
-        Flow::LeaveBlock => {
-            blocks.pop();
-            blocks.is_empty().then_some(Outcome::Filtered)
-        }
-        Flow::End(end) => Some(end),
     }
 }

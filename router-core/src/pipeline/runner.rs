@@ -16,7 +16,7 @@ use crate::state::{RouteState, StateSlot, StepState};
 pub(crate) struct Runner<'a> {
     pub(super) pipeline: &'a Pipeline,
     /// The exchange that is in the step.
-    pub(super) exchange: (ExchangeId, u16),
+    pub(super) exchange: &'a (ExchangeId, u16),
     /// Whether that exchange is in a block of the step.
     pub(super) inside: &'a AtomicBool,
     /// Who handles what fails in the step.
@@ -40,7 +40,7 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// When a step of the block failed, and the error handler did not help: for the step to return.
     pub(crate) async fn block(&self, block: &Block, exchange: &mut Exchange) -> Result<Outcome, Cause> {
-        self.run(block, exchange, self.handling).await.map_err(|error| Cause::Ended(Box::new(error)))
+        self.run(block, exchange, self.handling).await.map_err(Cause::Ended)
     }
 
     /// Runs a block as [`block`](Self::block) does, but the step handles what fails in it: nothing was tried again,
@@ -54,8 +54,8 @@ impl<'a> Runner<'a> {
         &self,
         block: &Block,
         exchange: &mut Exchange,
-    ) -> Result<Result<Outcome, Box<RouteError>>, Cause> {
-        match self.run(block, exchange, Handling::ByStep).await.map_err(Box::new) {
+    ) -> Result<Result<Outcome, RouteError>, Cause> {
+        match self.run(block, exchange, Handling::ByStep).await {
             Err(lost) if lost.is_leadership_lost() => Err(Cause::Ended(lost)),
             result => Ok(result),
         }
@@ -67,7 +67,7 @@ impl<'a> Runner<'a> {
         exchange: &mut Exchange,
         handling: Handling,
     ) -> Result<Outcome, RouteError> {
-        let is_own = exchange.identity() == self.exchange;
+        let is_own = exchange.identity() == *self.exchange;
         self.inside.store(is_own, Ordering::Relaxed);
         let result = self.pipeline.program.run(block, exchange, self.pipeline, handling).await;
         self.inside.store(false, Ordering::Relaxed);
