@@ -19,7 +19,7 @@ use crate::lock_file::{FileVersion, Held};
 use crate::lock_table::{LockState, LockTable};
 use crate::members::{self, Ends};
 use crate::obstacles::{Obstacles, Reminder, keep_ready};
-use crate::record::{LeaderRecord, newer};
+use crate::record::LeaderRecord;
 use crate::root::{Root, cannot_use};
 use crate::seat::{Joining, Seat};
 use crate::states::{self, TermStates};
@@ -153,12 +153,11 @@ impl FileArbiter {
                 let why = format!("`{path}` is new or was replaced, and an earlier file may have a leader");
                 return Ok(Attempt::Unsettled(rest, why));
             }
-            History::Newer(format) => {
-                return Err(ClusterError::Unusable(newer(&state.path, format), None));
+            History::Refused(refusal) => {
+                return Err(ClusterError::Unusable(refusal.about(&state.path), None));
             }
         };
-        let stored = states::term_of(seat.root.path(), &state.lock);
-        let stored = stored.map_err(|newer| ClusterError::Unusable(newer, None))?;
+        let stored = states::term_of(seat.root.path(), &state.lock)?;
         let last = last.and_above(stored.max(state.highest_term()));
         // A number that is not at hand may take its time. The lock is not held meanwhile: its file would name the
         // last leader as if that one lived, and a member that has a number can lead at once. Where numbers do come,

@@ -31,6 +31,19 @@ pub(crate) fn escape(name: &str) -> String {
     escaped
 }
 
+/// The name whose file name is `escaped`; where that was cut, the file name.
+pub(crate) fn unescape(escaped: &str) -> String {
+    let mut pieces = escaped.split('%');
+    let mut name = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let byte = piece.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let Some(byte) = byte else { return escaped.to_owned() };
+        name.push(byte);
+        name.extend(&piece.as_bytes()[2..]);
+    }
+    String::from_utf8(name).unwrap_or_else(|_| escaped.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -44,6 +57,11 @@ mod tests {
         assert_eq!(escape("ü"), "%C3%BC");
         assert_eq!(escape(".hidden"), "%2Ehidden");
         assert_eq!([escape("."), escape("..")], ["%2E", "%2E."]);
+        for name in ["lock-1.a_b", "Lock/1", "ü", ".hidden", "50%"] {
+            assert_eq!(unescape(&escape(name)), name);
+        }
+        let cut = escape(&"x".repeat(300));
+        assert_eq!(unescape(&cut), cut);
     }
 
     #[test]

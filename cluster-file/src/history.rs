@@ -36,7 +36,7 @@ use tokio::time::Instant;
 
 use crate::lock_file::{FileVersion, Held};
 use crate::lock_table::{LOCK_SUFFIX, LockState, LockTable};
-use crate::record::{Found, LeaderRecord, was_touched};
+use crate::record::{Found, LeaderRecord, Refusal, was_touched};
 #[cfg(doc)]
 use crate::timing::Timing;
 use crate::watch::Watch;
@@ -52,8 +52,8 @@ pub(crate) enum History {
     Unknown,
     /// An earlier file may still have a leader, for this long.
     Unsettled(Duration),
-    /// A program of a newer version led last: this is its format.
-    Newer(u32),
+    /// What the file says cannot be gone by.
+    Refused(Refusal),
 }
 
 /// What a member found when it joined.
@@ -91,7 +91,7 @@ impl Witness<'_> {
     pub(crate) fn history(&self, state: &LockState, held: &Held) -> io::Result<History> {
         let metadata = held.metadata()?;
         let record = match held.record()? {
-            Found::Newer(format) => return Ok(History::Newer(format)),
+            Found::Refused(refusal) => return Ok(History::Refused(refusal)),
             found => found.record(),
         };
         if let Some(record) = &record {

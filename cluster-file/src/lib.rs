@@ -42,6 +42,7 @@ mod requests;
 mod root;
 mod seat;
 mod states;
+mod survey;
 mod terms;
 mod timing;
 mod watch;
@@ -50,8 +51,9 @@ pub use cluster::{FileCluster, FileClusterSettings};
 pub use file_system::check as check_file_system;
 pub use members::members;
 pub use operator::FileOperator;
-pub use record::{LeaderRecord, leaders, locks};
+pub use record::LeaderRecord;
 pub use requests::drained;
+pub use survey::{Survey, Unreadable, leaders, locks, survey};
 #[doc(hidden)]
 pub use timing::Timing;
 

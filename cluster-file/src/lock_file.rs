@@ -1,9 +1,11 @@
 //! [`Held`]: the lock of the kernel on the file of one lock.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use crate::record::{Found, LeaderRecord};
 
@@ -67,7 +69,7 @@ impl Held {
 
     /// Opens the handle whose end wakes the standbys.
     pub(crate) fn signal(&mut self, path: &Path) -> io::Result<()> {
-        let signal = OpenOptions::new().write(true).open(path)?;
+        let signal = open_to_write(path)?;
         if identity(&signal.metadata()?) != self.identity {
             return Err(io::Error::other("the file was replaced"));
         }
@@ -98,7 +100,7 @@ impl Held {
 
 /// The file that is at `path` now; `None`: there is none. A lock on another one protects nothing.
 pub(crate) fn present(path: &Path) -> io::Result<Option<FileVersion>> {
-    match std::fs::metadata(path) {
+    match path.symlink_metadata() {
         Ok(present) => Ok(Some(FileVersion::of(&present))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -107,14 +109,45 @@ pub(crate) fn present(path: &Path) -> io::Result<Option<FileVersion>> {
 
 /// Whether `file` is the one that is at `path` now.
 pub(crate) fn is_at(file: &File, path: &Path) -> bool {
-    let same = || Ok::<_, io::Error>(identity(&file.metadata()?) == identity(&std::fs::metadata(path)?));
+    let same = || Ok::<_, io::Error>(identity(&file.metadata()?) == identity(&path.symlink_metadata()?));
     same().unwrap_or(false)
 }
 
-/// Opens a file to read or lock it. Something that is no file, like a pipe, does not keep us waiting.
+/// Opens a file to read or lock it.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
+    open_file(path, OpenOptions::new().read(true))
+}
+
+/// Opens a file to write to it.
+pub(crate) fn open_to_write(path: &Path) -> io::Result<File> {
+    open_file(path, OpenOptions::new().write(true))
+}
+
+/// What is in the file at `path`.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    open(path)?.read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Opens what is a file. Anything else is an error: a pipe or a device would keep us waiting, and a link leads to
+/// a file that others replace or lock by another name.
+fn open_file(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let opened = options.custom_flags(i32::try_from(flags.bits()).unwrap_or_default()).open(path);
+    let metadata = match &opened {
+        Ok(file) => file.metadata(),
+        Err(_) => path.symlink_metadata(),
+    };
+    let kind = match metadata.map(|metadata| metadata.file_type()) {
+        Ok(kind) if kind.is_dir() => "a directory",
+        Ok(kind) if kind.is_symlink() => "a symbolic link",
+        Ok(kind) if kind.is_fifo() => "a FIFO",
+        Ok(kind) if kind.is_socket() => "a socket",
+        Ok(kind) if kind.is_char_device() || kind.is_block_device() => "a device",
+        _ => return opened,
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {kind}, and no regular file")))
 }
 
 /// Makes a folder in the root directory, with the rights of that one, unless it is there.
@@ -137,4 +170,37 @@ pub(crate) fn create(path: &Path) -> io::Result<()> {
     let shared =
         path.parent().map(std::fs::metadata).transpose()?.is_some_and(|folder| folder.mode() & 0o020 != 0);
     if shared { file.set_permissions(PermissionsExt::from_mode(0o660)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_an_error_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("file"), "text").unwrap();
+        mknodat(CWD, at("FIFO"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        std::fs::create_dir(at("directory")).unwrap();
+        std::os::unix::fs::symlink(at("file"), at("symbolic link")).unwrap();
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        for kind in ["FIFO", "directory", "symbolic link", "socket"] {
+            let opened =
+                [open(&at(kind)).map(drop), open_to_write(&at(kind)).map(drop), read(&at(kind)).map(drop)];
+            for result in opened {
+                assert_eq!(result.unwrap_err().to_string(), format!("it is a {kind}, and no regular file"));
+            }
+        }
+        assert_eq!(
+            open(Path::new("/dev/null")).unwrap_err().to_string(),
+            "it is a device, and no regular file"
+        );
+        assert_eq!(read(&at("file")).unwrap(), b"text");
+        assert_eq!(read(&at("missing")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 }

@@ -1,7 +1,6 @@
 //! [`LockTable`]: what this process has seen of each lock, for candidates, leaders and views.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +15,7 @@ use tracing::info;
 use crate::escape::escape;
 use crate::inotify::Change;
 use crate::kernel_locks::{self, Snapshot};
-use crate::lock_file::FileVersion;
+use crate::lock_file::{FileVersion, open};
 use crate::record::{Found, LeaderRecord};
 use crate::requests;
 
@@ -354,7 +353,7 @@ impl LockState {
             return;
         }
         let look = || {
-            let file = File::open(&self.path).ok()?;
+            let file = open(&self.path).ok()?;
             let record = LeaderRecord::read(&file).ok().and_then(Found::record)?;
             self.remember(&record);
             let leader = record.leader().filter(|leader| leader.term >= self.highest_term())?;

@@ -1,6 +1,6 @@
 //! [`Membership`]: the file that shows that a member lives.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::escape::escape;
-use crate::lock_file::{FileVersion, create, is_at, make_folder, open, present};
+use crate::lock_file::{FileVersion, create, is_at, make_folder, open, open_to_write, present};
 use crate::record::{FORMAT, first_format, is_locked, millis, timestamp};
 use crate::root::{cannot_use, remove};
 
@@ -126,7 +126,7 @@ impl Drop for Membership {
 /// Locks the file at `path` and writes `text` into it; `None`: another process has it, or it was removed.
 fn claim(path: &Path, text: &[u8]) -> io::Result<Option<Claimed>> {
     create(path)?;
-    let file = match OpenOptions::new().write(true).open(path) {
+    let file = match open_to_write(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };

@@ -1,6 +1,5 @@
 //! [`FileOperator`]: what can be asked of the processes that share a directory.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,11 +15,13 @@ use tokio::time::{Instant, sleep};
 use crate::arbiter::why_released;
 use crate::escape::escape;
 use crate::kernel_locks;
+use crate::lock_file::open;
 use crate::lock_table::LOCK_SUFFIX;
 use crate::members;
-use crate::record::{Found, LeaderRecord, leaders};
+use crate::record::{Found, LeaderRecord};
 use crate::requests;
 use crate::root::cannot_use;
+use crate::survey::leaders;
 
 /// How often to look what has become of a request. It is read, not locked: that would be in the way of those
 /// who try to lead.
@@ -135,7 +136,7 @@ impl FileOperator {
 }
 
 fn read(path: &Path) -> io::Result<Option<LeaderRecord>> {
-    match File::open(path) {
+    match open(path) {
         Ok(file) => LeaderRecord::read(&file).map(Found::record),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -151,7 +152,7 @@ impl Operator for FileOperator {
     async fn hand_over(&self, lock: &LockName, patience: Duration) -> Result<Handover, OperatorError> {
         let held = || {
             let Some(record) = self.record(lock)?.filter(|record| record.leading) else { return Ok(None) };
-            let file = File::open(self.lock_file(lock))?;
+            let file = open(&self.lock_file(lock))?;
             Ok(record.is_led(&file, || Arc::new(kernel_locks::snapshot()))?.then_some(record))
         };
         let Some(before) = held().map_err(|error| self.failed(error))? else {

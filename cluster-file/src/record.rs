@@ -1,18 +1,17 @@
 //! [`LeaderRecord`]: who leads a lock, as written in its file.
 
-use std::fs::{self, File, Metadata, TryLockError};
+use std::fs::{File, Metadata, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use router_core::cluster::{Leader, LockName, Member};
+use router_core::cluster::{HIGHEST_TERM, Leader, LockName, Member};
 use serde::{Deserialize, Serialize};
+use serde_json::Number;
 
 use crate::kernel_locks::{self, Snapshot};
-use crate::lock_table::LOCK_SUFFIX;
-use crate::terms;
 
 /// The format of what this program writes: records of leaders and members, and states.
 ///
@@ -78,37 +77,60 @@ pub(crate) enum Found {
     /// Nothing that is a record.
     Nothing,
     Record(Box<LeaderRecord>),
-    /// A record in a format of a newer program.
+    /// A record that this program cannot go by.
+    Refused(Refusal),
+}
+
+/// Why a record, or the states of a lock, can neither be used nor be taken for nothing.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It has a format of a newer program.
     Newer(u32),
+    /// This is no number of a term, as far as any program has written them.
+    Term(Number),
 }
 
 impl Found {
     pub(crate) fn record(self) -> Option<LeaderRecord> {
         match self {
             Self::Record(record) => Some(*record),
-            Self::Nothing | Self::Newer(_) => None,
+            Self::Nothing | Self::Refused(_) => None,
         }
     }
 }
 
-/// The format of a record, whatever else is in it; `None`: it is no record.
-pub(crate) fn format_of(record: &[u8]) -> Option<u32> {
-    #[derive(Deserialize)]
-    struct Format {
-        #[serde(default = "first_format")]
-        format: u32,
+impl Refusal {
+    /// Why `record` is refused, whatever else is in it; `None`: it is not, and may be no record at all.
+    pub(crate) fn of(record: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Signs {
+            #[serde(default = "first_format")]
+            format: u32,
+            term: Option<Number>,
+        }
+        let Signs { format, term } = serde_json::from_slice(record).ok()?;
+        if format > FORMAT {
+            return Some(Self::Newer(format));
+        }
+        let is_usual = |term: &Number| term.as_u64().is_some_and(|term| term <= HIGHEST_TERM);
+        term.filter(|term| !is_usual(term)).map(Self::Term)
     }
-    serde_json::from_slice(record).ok().map(|Format { format }| format)
-}
 
-/// A sentence about a record of a newer program.
-pub(crate) fn newer(path: &Path, format: u32) -> String {
-    format!(
-        "`{}` was written by a newer version of this program (format {format}; this one knows {FORMAT}), whose \
-         members may live: this member stands by. Update it; or, if no member of that version lives, delete the \
-         file while no member lives at all",
-        path.display()
-    )
+    /// A sentence about the file at `path`.
+    pub(crate) fn about(&self, path: &Path) -> String {
+        let path = path.display();
+        match self {
+            Self::Newer(format) => format!(
+                "`{path}` was written by a newer version of this program (format {format}; this one knows {FORMAT}), \
+                 whose members may live: this member stands by. Update it; or, if no member of that version lives, \
+                 delete the file while no member lives at all"
+            ),
+            Self::Term(term) => format!(
+                "`{path}` says that its term is {term}, which no member has written: terms have numbers from 0 to \
+                 {HIGHEST_TERM}. Write the number of its last term there, or delete the file"
+            ),
+        }
+    }
 }
 
 impl LeaderRecord {
@@ -128,9 +150,9 @@ impl LeaderRecord {
         let length = file.read_at(&mut buffer, 0)?;
         // A shorter line may be followed by the rest of a longer one whose writer was killed.
         let line = buffer[..length].split(|byte| *byte == b'\n').next().unwrap_or_default();
-        Ok(match format_of(line) {
-            Some(format) if format > FORMAT => Found::Newer(format),
-            _ => {
+        Ok(match Refusal::of(line) {
+            Some(refusal) => Found::Refused(refusal),
+            None => {
                 serde_json::from_slice(line).map_or(Found::Nothing, |record| Found::Record(Box::new(record)))
             }
         })
@@ -219,51 +241,6 @@ pub(crate) fn is_locked(file: &File) -> io::Result<bool> {
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
     }
-}
-
-/// Who leads which lock under `root` now, sorted by lock; for tools. It takes no part in any election.
-///
-/// # Errors
-/// When the directory or a file in it cannot be read.
-pub fn leaders(root: impl AsRef<Path>) -> io::Result<Vec<LeaderRecord>> {
-    Ok(locks(root)?.into_iter().filter(|record| record.leading).collect())
-}
-
-/// The locks under `root` that were ever led, sorted by lock; for tools. `leading` is true of those that are
-/// led now, and `obstacle` tells of the others what is in the way.
-///
-/// # Errors
-/// As [`leaders`].
-pub fn locks(root: impl AsRef<Path>) -> io::Result<Vec<LeaderRecord>> {
-    let root = root.as_ref();
-    let mut records = Vec::new();
-    let snapshot = Arc::new(kernel_locks::snapshot());
-    let numbers = terms::locked_by(root, &snapshot);
-    for entry in fs::read_dir(root)? {
-        let path = entry?.path();
-        if !path.to_string_lossy().ends_with(LOCK_SUFFIX) {
-            continue;
-        }
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        if let Some(record) = LeaderRecord::read(&file)?.record() {
-            let leading = record.is_led(&file, || Arc::clone(&snapshot))?;
-            let holders = snapshot.of(&file.metadata()?);
-            let stopped = leading && holders.iter().any(|holder| kernel_locks::is_stopped(*holder));
-            let locked = || format!("its file is locked by {}", kernel_locks::named(&holders));
-            let obstacle = match &holders[..] {
-                _ if leading => None,
-                [] => numbers.clone(),
-                _ => Some(locked()),
-            };
-            records.push(LeaderRecord { leading, stopped, obstacle, ..record });
-        }
-    }
-    records.sort_by(|one, other| one.lock.cmp(&other.lock));
-    Ok(records)
 }
 
 #[cfg(test)]

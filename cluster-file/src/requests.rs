@@ -12,6 +12,7 @@ use router_core::state::replace_file;
 use serde_json::{Value, json};
 
 use crate::escape::escape;
+use crate::lock_file;
 
 const HAND_OVER: &str = ".handover";
 const DRAIN: &str = ".drain";
@@ -85,5 +86,5 @@ pub(crate) fn withdraw(path: &Path) -> io::Result<()> {
 }
 
 fn read(path: &Path) -> Option<Value> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    serde_json::from_slice(&lock_file::read(path).ok()?).ok()
 }

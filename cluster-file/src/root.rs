@@ -153,6 +153,7 @@ pub(crate) fn cannot_use(path: &Path, error: io::Error) -> ClusterError {
         io::ErrorKind::PermissionDenied => "give this user the right to write there, or set another `root`",
         io::ErrorKind::ReadOnlyFilesystem => "it cannot be written; set another `root`",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room there, or set another `root`",
+        io::ErrorKind::InvalidInput => "move it away",
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
             "a part of the path is a file; set another `root`"
         }

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use router_core::cluster::{LeadershipLost, LockName};
+use router_core::cluster::{ClusterError, LeadershipLost, LockName};
 use router_core::state::{StateError, StateKeeper, replace_file};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -33,9 +33,10 @@ use tracing::warn;
 
 use crate::escape::escape;
 use crate::kernel_locks;
-use crate::lock_file::{create, is_at, make_folder, open};
+use crate::lock_file::{create, is_at, make_folder, open, read};
 use crate::lock_table::LockState;
-use crate::record::{FORMAT, LeaderRecord, first_format, format_of, newer};
+use crate::record::{FORMAT, LeaderRecord, Refusal, first_format};
+use crate::root::cannot_use;
 
 /// The folder of the states in the root directory.
 pub(crate) const FOLDER: &str = "states";
@@ -77,36 +78,39 @@ impl Default for States {
     }
 }
 
-/// The number of the term that stored the states of `lock`; 0 where there are none, or none that can be read.
+/// The number of the term that stored the states of `lock`; 0 where there are none, or none that have one.
 ///
 /// # Errors
-/// When a newer program stored them, with a sentence that says so.
-pub(crate) fn term_of(root: &Path, lock: &LockName) -> Result<u64, String> {
-    let path = root.join(FOLDER).join(escape(lock.as_str()) + SUFFIX);
-    let text = fs::read(&path).unwrap_or_default();
-    match format_of(&text) {
-        Some(format) if format > FORMAT => Err(newer(&path, format)),
-        _ => Ok(term_in(&text)),
-    }
+/// When they cannot be read, or a newer program stored them, or their number is none of a term.
+pub(crate) fn term_of(root: &Path, lock: &LockName) -> Result<u64, ClusterError> {
+    term_in(&root.join(FOLDER).join(escape(lock.as_str()) + SUFFIX))
 }
 
 /// The highest of these numbers.
-pub(crate) fn highest_term(root: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(root.join(FOLDER)) else { return 0 };
+///
+/// # Errors
+/// As [`term_of`].
+pub(crate) fn highest_term(root: &Path) -> Result<u64, ClusterError> {
+    let Ok(entries) = fs::read_dir(root.join(FOLDER)) else { return Ok(0) };
     let paths = entries.flatten().map(|entry| entry.path());
-    paths
-        .filter(|path| path.to_string_lossy().ends_with(SUFFIX))
-        .map(|path| term_in(&fs::read(path).unwrap_or_default()))
-        .max()
-        .unwrap_or(0)
+    let states = paths.filter(|path| path.to_string_lossy().ends_with(SUFFIX));
+    states.map(|path| term_in(&path)).try_fold(0, |highest, term| Ok(highest.max(term?)))
 }
 
-fn term_in(text: &[u8]) -> u64 {
+fn term_in(path: &Path) -> Result<u64, ClusterError> {
     #[derive(Deserialize)]
     struct Term {
         term: u64,
     }
-    serde_json::from_slice(text).map_or(0, |Term { term }| term)
+    let text = match read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(cannot_use(path, error)),
+    };
+    match Refusal::of(&text) {
+        Some(refusal) => Err(ClusterError::Unusable(refusal.about(path), None)),
+        None => Ok(serde_json::from_slice(&text).map_or(0, |Term { term }| term)),
+    }
 }
 
 impl TermStates {
@@ -236,14 +240,14 @@ impl Places {
     }
 
     fn read(&self) -> Result<States, StateError> {
-        let text = match fs::read(&self.states) {
+        let text = match read(&self.states) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(States::default()),
             Err(error) => return Err(self.unusable(error)),
         };
-        match format_of(&text) {
-            Some(format) if format > FORMAT => Err(StateError::Unusable(newer(&self.states, format), None)),
-            _ => serde_json::from_slice(&text).map_err(|error| self.unusable(error)),
+        match Refusal::of(&text) {
+            Some(refusal) => Err(StateError::Unusable(refusal.about(&self.states), None)),
+            None => serde_json::from_slice(&text).map_err(|error| self.unusable(error)),
         }
     }
 

@@ -5,15 +5,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use router_core::cluster::ClusterError;
+use router_core::cluster::{ClusterError, HIGHEST_TERM};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::kernel_locks::{self, Snapshot};
-use crate::lock_file::{create, is_at, open};
+use crate::lock_file::{create, is_at, open, read};
 use crate::lock_table::LOCK_SUFFIX;
-use crate::record::LeaderRecord;
+use crate::record::{Found, LeaderRecord};
 use crate::root::{cannot_use, remove};
 use crate::states;
 
@@ -65,9 +65,15 @@ struct Block {
 
 impl Block {
     fn take(&mut self, last: Last) -> u64 {
-        let number = self.next.max(last.floor() + 1);
+        let number = self.above(last.floor());
         self.next = number + 1;
         number
+    }
+
+    /// The lowest number that is not used, also above `floor`. Numbers that come from files are far below the end
+    /// of what a `u64` can be, see [`HIGHEST_TERM`].
+    fn above(&self, floor: u64) -> u64 {
+        self.next.max(floor.saturating_add(1))
     }
 }
 
@@ -135,7 +141,7 @@ impl TermNumbers {
     }
 
     fn is_good(&self, block: &Block, last: Last) -> Result<bool, ClusterError> {
-        let enough = block.next.max(last.floor() + 1) <= block.end;
+        let enough = block.above(last.floor()) <= block.end;
         Ok(enough
             && match last {
                 Last::Known(_) => true,
@@ -150,7 +156,7 @@ impl TermNumbers {
     /// Safe, as [`take`](Self::take).
     pub(crate) async fn prepare(&self, floor: u64, locks: usize) -> Result<(), ClusterError> {
         let mut block = self.block.lock().await;
-        let left = (block.end + 1).saturating_sub(block.next.max(floor + 1));
+        let left = (block.end + 1).saturating_sub(block.above(floor));
         if left < (locks as u64).min(MAX_BLOCK) { self.renew(&mut block, floor, locks).await } else { Ok(()) }
     }
 
@@ -228,9 +234,13 @@ fn try_reserve(root: &Path, floor: u64, size: u64) -> Result<Option<u64>, Cluste
     let before = read_mark(root)?;
     let mark = match before {
         Some(mark) => mark,
-        None => highest_on_disk(root).map_err(|error| cannot_use(root, error))?,
+        None => highest_on_disk(root)?,
     };
-    let mark = mark.max(floor) + size;
+    let highest = mark.max(floor);
+    let Some(mark) = highest.checked_add(size).filter(|mark| *mark <= HIGHEST_TERM) else {
+        let text = format!("there is no number for a term above {highest}: {}", damaged(&mark_file));
+        return Err(ClusterError::Unusable(text, None));
+    };
     let prepared = Prepared::new(root, mark).map_err(|error| cannot_use(&mark_file, error))?;
     let lock = || {
         create(&path)?;
@@ -282,33 +292,44 @@ pub(crate) fn remove_leftovers(root: &Path) {
 /// The mark; `None` when there is no file.
 fn read_mark(root: &Path) -> Result<Option<u64>, ClusterError> {
     let path = root.join(MARK);
-    match fs::read_to_string(&path) {
-        Ok(text) => match text.trim().parse() {
-            Ok(mark) => Ok(Some(mark)),
-            Err(_) => Err(ClusterError::Unusable(
-                format!(
-                    "`{}` is damaged, or was written by a newer version of this program: it should hold one number. \
-                     Write a number into it that is greater than every term so far",
-                    path.display()
-                ),
-                None,
-            )),
-        },
+    match read(&path) {
+        Ok(text) => {
+            let number = str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
+            match number.filter(|mark| *mark <= HIGHEST_TERM) {
+                Some(mark) => Ok(Some(mark)),
+                None => Err(ClusterError::Unusable(damaged(&path), None)),
+            }
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(cannot_use(&path, error)),
     }
 }
 
+fn damaged(mark_file: &Path) -> String {
+    format!(
+        "`{}` is damaged, or was written by a newer version of this program: it should hold one number, of at most \
+         {HIGHEST_TERM}. Write a number into it that is greater than every term so far",
+        mark_file.display()
+    )
+}
+
 /// The highest term in any record, and in any state that a route has stored: where to begin when there is no
 /// mark.
-fn highest_on_disk(root: &Path) -> io::Result<u64> {
-    let mut highest = states::highest_term(root);
-    for entry in fs::read_dir(root)? {
-        let path = entry?.path();
-        if path.to_string_lossy().ends_with(LOCK_SUFFIX)
-            && let Some(record) = LeaderRecord::read(&open(&path)?)?.record()
-        {
-            highest = highest.max(record.term);
+fn highest_on_disk(root: &Path) -> Result<u64, ClusterError> {
+    let mut highest = states::highest_term(root)?;
+    let entries = fs::read_dir(root).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    for entry in entries.map_err(|error| cannot_use(root, error))? {
+        let path = entry.path();
+        if !path.to_string_lossy().ends_with(LOCK_SUFFIX) {
+            continue;
+        }
+        match open(&path).and_then(|file| LeaderRecord::read(&file)) {
+            Ok(Found::Record(record)) => highest = highest.max(record.term),
+            Ok(Found::Nothing) => {}
+            Ok(Found::Refused(refusal)) => {
+                return Err(ClusterError::Unusable(refusal.about(&path), None));
+            }
+            Err(error) => return Err(cannot_use(&path, error)),
         }
     }
     if highest > 0 {
@@ -378,8 +399,45 @@ mod tests {
     #[tokio::test]
     async fn a_damaged_mark_is_an_error_and_not_a_new_beginning() {
         let root = tempfile::tempdir().unwrap();
-        fs::write(root.path().join(MARK), "").unwrap();
-        let error = TermNumbers::new(root.path()).take(Last::Known(7), 1).await.unwrap_err();
-        assert!(error.to_string().contains("damaged"), "{error}");
+        let mark = root.path().join(MARK);
+        let numbers =
+            [HIGHEST_TERM, HIGHEST_TERM + 1, u64::MAX - 1, u64::MAX].map(|number| number.to_string());
+        let texts = numbers.iter().map(String::as_bytes);
+        for text in texts.chain([&b""[..], b"-1", b"18446744073709551616", b"\xff"]) {
+            fs::write(&mark, text).unwrap();
+            let numbers = TermNumbers::new(root.path());
+            for done in [
+                numbers.take(Last::Known(7), 1).await.map(drop),
+                numbers.fetch(Last::AtLeast(0), 1).await,
+                numbers.prepare(7, 1).await,
+            ] {
+                let error = done.unwrap_err().to_string();
+                let way_out = "Write a number into it that is greater than every term so far";
+                assert!(
+                    error.contains(way_out) && error.contains(mark.to_str().unwrap()),
+                    "{text:?}: {error}"
+                );
+            }
+            assert_eq!(fs::read(&mark).unwrap(), text, "left as it is");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_number_that_no_member_wrote_is_no_place_to_begin() {
+        for number in [HIGHEST_TERM + 1, u64::MAX] {
+            let last = TermNumbers::new(tempfile::tempdir().unwrap().path());
+            assert!(last.at_hand(Last::Known(number)).unwrap().is_none());
+            let (states, record) = (r#"{"term":N,"routes":{}}"#, r#"{"lock":"l1","term":N}"#);
+            for (file, text) in [("states/l1.json", states), ("l1.lock", record)] {
+                let root = tempfile::tempdir().unwrap();
+                fs::create_dir(root.path().join("states")).unwrap();
+                let path = root.path().join(file);
+                fs::write(&path, text.replace('N', &number.to_string())).unwrap();
+                let error =
+                    TermNumbers::new(root.path()).take(Last::Known(0), 1).await.unwrap_err().to_string();
+                assert!(error.contains(path.to_str().unwrap()), "{error}");
+                assert!(error.contains(&format!("term is {number}")), "{error}");
+            }
+        }
     }
 }

@@ -296,3 +296,49 @@ async fn a_standby_is_never_told_a_term_below_one_that_it_has_seen() {
         }
     }
 }
+
+/// Each is told with its file, no member leads with a lower term meanwhile, and one does once it is mended.
+#[tokio::test(start_paused = true)]
+async fn a_file_that_no_member_wrote_is_named_and_leaves_the_others_at_work() {
+    let highest = u64::MAX.to_string();
+    for (name, content) in [
+        ("terms", Some(highest.clone())),
+        ("terms", Some((u64::MAX - 1).to_string())),
+        ("terms", None),
+        (".terms-lock", None),
+        ("l0.lock", Some(format!(r#"{{"format":2,"lock":"l0","term":{highest},"leading":false}}"#))),
+        ("l0.lock", None),
+        ("states/l0.json", Some(format!(r#"{{"term":{highest},"routes":{{}}}}"#))),
+        ("states/l0.json", None),
+        ("members/a", None),
+        ("l0.handover", None),
+    ] {
+        let stage = Stage::new(false);
+        let before = stage.was_led_by("killed", None).await;
+        fs::create_dir_all(stage.root.join("states")).unwrap();
+        let (path, aside) = (stage.root.join(name), stage.root.join("aside"));
+        let _ = fs::rename(&path, &aside);
+        match &content {
+            Some(content) => fs::write(&path, content).unwrap(),
+            // What is opened without a second process waits for one.
+            None => assert!(Command::new("mkfifo").arg(&path).status().unwrap().success()),
+        }
+        locks(&stage.root).unwrap();
+        if name == "members/a" {
+            let opened = FileCluster::open(FileClusterSettings::new(&stage.root).member("a")).await;
+            let error = opened.err().unwrap().to_string();
+            assert!(error.contains("members/a") && error.contains("move it away"), "{error}");
+            continue;
+        }
+        let a = stage.open("a").await;
+        let view = a.view(&lock()).await.unwrap();
+        if name != "l0.handover" {
+            assert!(timeout(Duration::from_secs(30), view.lead()).await.is_err(), "{name} {content:?}");
+            assert!(why(&view).contains(path.to_str().unwrap()), "{}", why(&view));
+            fs::remove_file(&path).unwrap();
+            let _ = fs::rename(&aside, &path);
+        }
+        let led = timeout(Duration::from_secs(120), view.lead()).await.unwrap().unwrap();
+        assert!(led.term().number() > before, "{name} {content:?}");
+    }
+}

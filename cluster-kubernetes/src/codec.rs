@@ -20,7 +20,7 @@ use cluster_lease::{
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
-use router_core::cluster::Member;
+use router_core::cluster::{HIGHEST_TERM, Member};
 use smol_str::SmolStr;
 
 use crate::names::{
@@ -158,7 +158,7 @@ impl Codec {
         let Some(lock) = self.group.lock_of(name, annotation(LOCK_ANNOTATION)) else { return Ok(None) };
         let sealed = sealed.filter(|text| is_of_this_object(text, lease.metadata.uid.as_deref()));
         let record = sealed.and_then(parse_lock_record).unwrap_or(LockRecord::UNKNOWN);
-        let term = record.holder.and(annotation(TERM_ANNOTATION)).and_then(|term| term.parse().ok());
+        let term = record.holder.and(annotation(TERM_ANNOTATION)).and_then(parse_number);
         let record = newer.unwrap_or(StoreRecord::Lock { record, holder: holder.map(Into::into), term });
         Ok(Some(Decoded { version, key: StoreKey::Lock(lock), record: Some(record) }))
     }
@@ -243,7 +243,8 @@ pub(crate) fn version(metadata: &ObjectMeta) -> Result<Version, StoreError> {
 }
 
 pub(crate) fn parse_version(text: &str) -> Result<Version, StoreError> {
-    text.parse().map_err(|_| StoreError::unknown(format!("the resourceVersion {text:?} is not a number")))
+    parse_number(text)
+        .ok_or_else(|| StoreError::unknown(format!("the resourceVersion {text:?} is not a number")))
 }
 
 /// The version that a write expects; `None`: that there is no record.
@@ -288,7 +289,7 @@ fn parse_session_record(text: &str) -> Option<SessionRecord> {
         Some(&"proof") => Some(Death::Proof),
         Some(_) => return None,
     };
-    Some(SessionRecord { seq: fields.get("seq")?.parse().ok()?, dead, limits: parse_limits(&fields)? })
+    Some(SessionRecord { seq: parse_number(fields.get("seq")?)?, dead, limits: parse_limits(&fields)? })
 }
 
 pub(crate) fn lock_text(record: LockRecord) -> String {
@@ -314,7 +315,7 @@ pub(crate) fn parse_lock_record(text: &str) -> Option<LockRecord> {
     };
     Some(LockRecord {
         holder,
-        epoch: fields.get("epoch")?.parse().ok()?,
+        epoch: parse_number(fields.get("epoch")?)?,
         claim: fields.get("claim")?.parse().ok()?,
         settled: fields.get("settled")?.parse().ok()?,
         limits: parse_limits(&fields)?,
@@ -343,6 +344,11 @@ fn parse_limits(fields: &BTreeMap<&str, &str>) -> Option<Option<Limits>> {
 /// Rounded up: what is waited for may only become longer.
 fn millis(span: Duration) -> u128 {
     span.as_nanos().div_ceil(1_000_000)
+}
+
+/// A number that is counted on from: at the end of what a `u64` can be there would be none above it.
+pub(crate) fn parse_number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number| *number <= HIGHEST_TERM)
 }
 
 pub(crate) fn fields(text: &str) -> BTreeMap<&str, &str> {

@@ -262,3 +262,18 @@ fn a_record_that_was_saved_and_applied_again_says_nothing() {
     lease.metadata.uid = Some("two".into());
     assert_eq!(said(&lease), LockRecord::UNKNOWN, "its seal fits, but it is of another object");
 }
+
+#[test]
+fn a_number_above_which_there_is_none_was_not_written_by_a_member() {
+    for epoch in [HIGHEST_TERM + 1, u64::MAX] {
+        let lease = stored(&lock_write(LockRecord { epoch, ..LED }, None), None, 9);
+        let Some(StoreRecord::Lock { record, .. }) = codec().decode(&lease).unwrap().unwrap().record else {
+            panic!("it is a lock")
+        };
+        assert_eq!(record, LockRecord::UNKNOWN);
+        let error = codec().decode(&stored(&lock_write(LED, None), None, epoch)).unwrap_err();
+        assert!(error.to_string().contains(&format!("{epoch}")), "{error}");
+    }
+    let lease = stored(&lock_write(LockRecord { epoch: HIGHEST_TERM, ..LED }, None), None, HIGHEST_TERM);
+    assert!(codec().decode(&lease).unwrap().is_some());
+}

@@ -26,7 +26,7 @@ use router_core::cluster::{ClusterError, LockName};
 use smol_str::SmolStr;
 
 use super::rivals::Question;
-use crate::codec::{fields, is_of_this_object, lock_text, newer_format, parse_lock_record};
+use crate::codec::{fields, is_of_this_object, lock_text, newer_format, parse_lock_record, parse_number};
 use crate::names::{hash, parse_session};
 
 /// The name of the ConfigMap when nobody has said otherwise; as in Camel.
@@ -116,7 +116,7 @@ impl Words {
     fn claim(&self, lock: &LockName) -> Option<Claim> {
         let text = self.claim_text(lock)?;
         let (record, fields) = (parse_lock_record(text)?, fields(text));
-        let term = fields.get("term").and_then(|term| term.parse().ok());
+        let term = fields.get("term").and_then(|term| parse_number(term));
         let is_of_this_object = is_of_this_object(text, self.uid.as_deref());
         let is_copy = fields.get("uid").is_some_and(|uid| Some(*uid) != self.uid.as_deref());
         Some(Claim { record, term, is_of_this_object, is_copy })
@@ -196,7 +196,7 @@ pub(crate) fn question(config_map: &ConfigMap, lock: &LockName, of: SessionId) -
     let text = || {
         let text = config_map.metadata.annotations.as_ref()?.get(&key_of(ASKED, lock))?;
         let fields = fields(text);
-        let number = |key: &str| fields.get(key)?.parse().ok();
+        let number = |key: &str| parse_number(fields.get(key)?);
         (*fields.get("lock")? == lock.as_str() && parse_session(fields.get("of")?)? == of)
             .then_some(Question { of, number: number("number")?, answered: number("answered")? })
     };

@@ -96,6 +96,10 @@ impl fmt::Display for Member {
     }
 }
 
+/// The highest number that a term can have. No cluster comes near it: a higher one was not written by a member, and
+/// a cluster service refuses it, because there would be none above it.
+pub const HIGHEST_TERM: u64 = u64::MAX >> 1;
+
 /// Who leads a lock, as another member sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leader {

@@ -59,7 +59,12 @@ impl Directory {
         let members = Members { standbys, drained };
         let now = jiff::Timestamp::now();
         let mut locks = BTreeMap::new();
-        for record in bactrian::cluster_file::locks(&self.root)? {
+        let survey = bactrian::cluster_file::survey(&self.root)?;
+        for unreadable in survey.unreadable {
+            let lock = Lock::free(&unreadable.lock, &members, "").unknown(&unreadable.why);
+            locks.insert(unreadable.lock, lock);
+        }
+        for record in survey.locks {
             let why = record.obstacle.clone().unwrap_or_else(|| members.why_free());
             let why = format!("{} led it in term {}; {why}", record.member, record.term);
             let mut lock = Lock::free(&record.lock, &members, &why);

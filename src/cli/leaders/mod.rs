@@ -70,7 +70,7 @@ enum State {
     Silent,
     /// No member holds it.
     Free,
-    /// With `--watch`: it cannot be seen at present.
+    /// It cannot be seen at present: the server or the file does not tell.
     Unknown,
 }
 

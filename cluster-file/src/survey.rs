@@ -1,0 +1,106 @@
+//! [`Survey`]: how the locks in a directory stand, for tools.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::escape::unescape;
+use crate::kernel_locks::{self, Snapshot};
+use crate::lock_file::open;
+use crate::lock_table::LOCK_SUFFIX;
+use crate::record::{Found, LeaderRecord};
+use crate::terms;
+
+/// What the files of locks say.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// The locks that were ever led, sorted by lock. `leading` is true of those that are led now, and `obstacle`
+    /// tells of the others what is in the way.
+    pub locks: Vec<LeaderRecord>,
+    /// The locks whose files cannot be read.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A lock of which it is not known who leads it.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// The lock; of one with a long name, the name of its file.
+    pub lock: String,
+    /// A sentence that names the file and, where the kernel tells, who has it locked.
+    pub why: String,
+}
+
+/// Who leads which lock under `root` now, sorted by lock; for tools. It takes no part in any election.
+///
+/// # Errors
+/// As [`survey`].
+pub fn leaders(root: impl AsRef<Path>) -> io::Result<Vec<LeaderRecord>> {
+    Ok(locks(root)?.into_iter().filter(|record| record.leading).collect())
+}
+
+/// The locks of a [`survey`].
+///
+/// # Errors
+/// As [`survey`].
+pub fn locks(root: impl AsRef<Path>) -> io::Result<Vec<LeaderRecord>> {
+    Ok(survey(root)?.locks)
+}
+
+/// How the locks under `root` stand; for tools. One that cannot be read is in nobody's way.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn survey(root: impl AsRef<Path>) -> io::Result<Survey> {
+    let root = root.as_ref();
+    let snapshot = Arc::new(kernel_locks::snapshot());
+    let numbers = terms::locked_by(root, &snapshot);
+    let mut survey = Survey::default();
+    for entry in fs::read_dir(root)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(name) = name.strip_suffix(LOCK_SUFFIX).filter(|name| !name.starts_with('.')) else {
+            continue;
+        };
+        match look(&path, &snapshot, numbers.as_deref()) {
+            Ok(Ok(record)) => survey.locks.extend(record),
+            Ok(Err(why)) => survey.unreadable.push(Unreadable { lock: unescape(name), why }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let holders =
+                    path.symlink_metadata().map(|metadata| snapshot.of(&metadata)).unwrap_or_default();
+                let locked = match &holders[..] {
+                    [] => String::new(),
+                    holders => format!("; it is locked by {}", kernel_locks::named(holders)),
+                };
+                let why = format!("its file `{}` cannot be read: {error}{locked}", path.display());
+                survey.unreadable.push(Unreadable { lock: unescape(name), why });
+            }
+        }
+    }
+    survey.locks.sort_by(|one, other| one.lock.cmp(&other.lock));
+    Ok(survey)
+}
+
+/// What the file of a lock says; a sentence if that is nothing to go by.
+fn look(
+    path: &Path,
+    locks: &Arc<Snapshot>,
+    numbers: Option<&str>,
+) -> io::Result<Result<Option<LeaderRecord>, String>> {
+    let file = open(path)?;
+    let record = match LeaderRecord::read(&file)? {
+        Found::Record(record) => *record,
+        Found::Nothing => return Ok(Ok(None)),
+        Found::Refused(refusal) => return Ok(Err(refusal.about(path))),
+    };
+    let leading = record.is_led(&file, || Arc::clone(locks))?;
+    let holders = locks.of(&file.metadata()?);
+    let stopped = leading && holders.iter().any(|holder| kernel_locks::is_stopped(*holder));
+    let obstacle = match &holders[..] {
+        _ if leading => None,
+        [] => numbers.map(str::to_owned),
+        holders => Some(format!("its file is locked by {}", kernel_locks::named(holders))),
+    };
+    Ok(Ok(Some(LeaderRecord { leading, stopped, obstacle, ..record })))
+}
