@@ -264,6 +264,10 @@ impl Hangups {
     }
 }
 
+/// Its number on Linux, but for MIPS, on macOS and on the BSDs.
+#[cfg(unix)]
+const SIGXFSZ: i32 = 25;
+
 /// Has SIGHUP do nothing but be told to those that wait for it, or be logged. Asked for once, it is so for the rest of the life of the process.
 #[cfg(unix)]
 fn ignore_hangups(handle: &Handle) -> io::Result<()> {
@@ -273,6 +277,8 @@ fn ignore_hangups(handle: &Handle) -> io::Result<()> {
     if !*ignored {
         let context = handle.enter();
         let mut hangups = signal(SignalKind::hangup())?;
+        // A file beyond the limit of the process is an error of the write then, and does not end the process.
+        drop(signal(SignalKind::from_raw(SIGXFSZ))?);
         drop(context);
         handle.spawn(async move {
             while hangups.recv().await.is_some() {

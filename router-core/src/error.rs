@@ -91,7 +91,7 @@ impl ConfigError {
         self
     }
 
-    fn is_warning(&self) -> bool {
+    pub(crate) fn is_warning(&self) -> bool {
         self.severity == Severity::Warning
     }
 

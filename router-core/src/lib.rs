@@ -9,6 +9,7 @@
 //! [`Pipeline`](pipeline::Pipeline) to [`Processor`](processor::Processor)s.
 
 mod body;
+mod bounded_file;
 pub mod builder;
 pub mod cluster;
 pub mod component;

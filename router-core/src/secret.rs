@@ -3,7 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::bounded_file;
 use crate::error::BoxError;
+
+/// A password or token has a few hundred bytes.
+const MAX_BYTES: u64 = 64 << 10;
 
 /// Where a password or token is kept: `env:NAME` or `file:/path`.
 ///
@@ -41,10 +45,14 @@ impl Secret {
             // The error of the standard library for a value that is not text would print the value.
             Self::Environment(name) => std::env::var(name)
                 .map_err(|_| format!("the environment variable `{name}` is not set, or not text"))?,
-            Self::File(path) => std::fs::read_to_string(path)
-                .map_err(|error| format!("the file `{}` cannot be read: {error}", path.display()))?
-                .trim()
-                .to_owned(),
+            Self::File(path) => {
+                let unreadable = |error: &dyn fmt::Display| {
+                    format!("the file `{}` cannot be read: {error}", path.display())
+                };
+                let content = bounded_file::read(path, MAX_BYTES).map_err(|error| unreadable(&error))?;
+                let text = std::str::from_utf8(&content).map_err(|_| unreadable(&"it is not UTF-8"))?;
+                text.trim().to_owned()
+            }
         };
         if value.is_empty() {
             return Err(format!("the secret in the {self} is empty").into());
@@ -84,6 +92,27 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         assert_eq!(error, format!("the secret in the file {} is empty", file.display()));
         assert_eq!(Secret::Environment("BOT_TOKEN".into()).to_string(), "environment variable BOT_TOKEN");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_file_of_a_secret_is_a_regular_one_of_bounded_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let reveal =
+            |path: &std::path::Path| Secret::File(path.into()).reveal().map_err(|error| error.to_string());
+        let socket = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for path in [std::path::Path::new("/dev/zero"), folder.path(), &socket] {
+            assert!(reveal(path).unwrap_err().ends_with("it is no regular file"), "{}", path.display());
+        }
+        let large = folder.path().join("large");
+        std::fs::write(&large, "x".repeat(65_537)).unwrap();
+        assert!(reveal(&large).unwrap_err().ends_with("it has more than 64 KiB"));
+        std::fs::write(&large, "x".repeat(65_536)).unwrap();
+        // As Kubernetes mounts them.
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&large, &link).unwrap();
+        assert_eq!(reveal(&link).unwrap().len(), 65_536);
     }
 
     #[test]

@@ -14,21 +14,49 @@ pub struct SourceFile {
     pub text: String,
     /// Where each line begins. A file may have thousands of errors, and each has a place.
     line_starts: OnceLock<Vec<usize>>,
+    /// How many characters begin in front of each block of bytes: all the errors may be in one line.
+    characters: OnceLock<Vec<usize>>,
 }
+
+/// The size of a block of bytes of which the characters are counted once.
+const BLOCK: usize = 1024;
 
 impl SourceFile {
     /// A file of this name with this text.
     #[must_use]
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { name: name.into(), text: text.into(), line_starts: OnceLock::new() }
+        Self {
+            name: name.into(),
+            text: text.into(),
+            line_starts: OnceLock::new(),
+            characters: OnceLock::new(),
+        }
     }
 
     /// `name:line:column` of a byte, both counted from 1, the column in characters.
     #[must_use]
     pub fn position(&self, byte: usize) -> String {
-        let (line, range) = self.lines_of(&(byte..byte));
-        let before = self.text.get(range.start..byte).unwrap_or_default();
-        format!("{}:{line}:{}", self.name, before.chars().count() + 1)
+        let (line, _) = self.lines_of(&(byte..byte));
+        format!("{}:{line}:{}", self.name, self.column(byte))
+    }
+
+    /// The column of a byte in its line, in characters from 1.
+    pub(crate) fn column(&self, byte: usize) -> usize {
+        let (_, line) = self.lines_of(&(byte..byte));
+        self.characters_before(byte) - self.characters_before(line.start) + 1
+    }
+
+    fn characters_before(&self, byte: usize) -> usize {
+        let count = |bytes: &[u8]| bytes.iter().filter(|byte| (**byte & 0xc0) != 0x80).count();
+        let blocks = self.characters.get_or_init(|| {
+            let sums = self.text.as_bytes().chunks(BLOCK).scan(0, |sum, block| {
+                *sum += count(block);
+                Some(*sum)
+            });
+            std::iter::once(0).chain(sums).collect()
+        });
+        let byte = byte.min(self.text.len());
+        blocks[byte / BLOCK] + count(&self.text.as_bytes()[byte / BLOCK * BLOCK..byte])
     }
 
     /// The number of the first line of a range, counted from 1, and the bytes of all of its lines.

@@ -8,6 +8,15 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet}
 
 use super::{ConfigError, Place, Severity};
 
+/// How many bytes of a line are shown in front of an error, and behind it.
+const AROUND: usize = 200;
+
+/// How many bytes of an error are marked at most.
+const MARKED: usize = 2_000;
+
+/// Stands for what is not shown of a line.
+const CUT: &str = "...";
+
 /// Prints errors. What one of them hides is shown by none.
 pub(super) fn render(errors: &[ConfigError], renderer: &Renderer) -> String {
     let hidden = errors.iter().filter_map(|error| error.hidden.as_deref()).collect::<Vec<_>>();
@@ -21,16 +30,30 @@ fn render_one(error: &ConfigError, hidden: &[&Place], renderer: &Renderer) -> St
         Severity::Warning => Level::WARNING,
     };
     let mut group = Group::with_title(level.primary_title(&error.message));
+    // The renderer counts the column in what is left of a line that is cut.
+    let mut moved = None;
     let caret = |range| AnnotationKind::Primary.span(range).label(&*error.label);
     match &error.place {
         Some(Place::File { file, range }) => {
-            let (number, shown) = file.lines_of(range);
+            let (number, lines) = file.lines_of(range);
+            let start = range.start;
+            let (shown, range) = part(&file.text, &lines, range);
             let hidden = hidden.iter().filter_map(|place| match place {
                 Place::File { file: other, range } if Arc::ptr_eq(file, other) => Some(range),
                 _ => None,
             });
-            let text = without(&file.text, &shown, hidden);
-            let range = range.start - shown.start..range.end - shown.start;
+            let mut text = without(&file.text, &shown, hidden);
+            let mut range = range.start - shown.start..range.end - shown.start;
+            if shown.start > lines.start {
+                text = Cow::Owned(format!("{CUT}{text}"));
+                range = range.start + CUT.len()..range.end + CUT.len();
+                let position = |column| format!("{}:{number}:{column}", file.name);
+                let counted = text[..range.start].chars().count() + 1;
+                moved = Some((position(counted), position(file.column(start))));
+            }
+            if shown.end < lines.end {
+                text.to_mut().push_str(CUT);
+            }
             let snippet = Snippet::source(text).line_start(number).path(&file.name);
             group = group.element(snippet.annotation(caret(range)));
         }
@@ -54,7 +77,22 @@ fn render_one(error: &ConfigError, hidden: &[&Place], renderer: &Renderer) -> St
     if let Some(help) = &error.help {
         group = group.element(Level::HELP.message(help));
     }
-    renderer.render(&[group])
+    let printed = renderer.render(&[group]);
+    match (printed.find("-->"), moved) {
+        (Some(arrow), Some((counted, position))) => {
+            printed[..arrow].to_owned() + &printed[arrow..].replacen(&counted, &position, 1)
+        }
+        _ => printed,
+    }
+}
+
+/// The part of `lines` that is shown for an error at `range`, and the part of `range` in it. The renderer looks at all
+/// that it is given, and a line may be as long as the file, and full of errors.
+fn part(text: &str, lines: &Range<usize>, range: &Range<usize>) -> (Range<usize>, Range<usize>) {
+    let range = range.start..range.end.min(text.floor_char_boundary(range.start + MARKED));
+    let start = text.floor_char_boundary(range.start.saturating_sub(AROUND)).max(lines.start);
+    let end = text.ceil_char_boundary(range.end.saturating_add(AROUND)).min(lines.end);
+    (start..end, range)
 }
 
 /// Some bytes of a text, with asterisks for what is hidden.
@@ -73,4 +111,44 @@ fn without<'t, 'r>(
         }
     }
     shown_text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The error at `bad` in a file of one line, as it is printed.
+    fn printed(before: &str, after: &str) -> String {
+        let text = format!("{before}bad{after}");
+        let file = Arc::new(crate::source::SourceFile::new("r.toml", text));
+        ConfigError::in_file(&file, before.len()..before.len() + 3, "wrong").to_string()
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_the_error_and_keeps_its_column() {
+        for (before, after) in [(0, 5_000), (5_000, 0), (5_000, 5_000), (201, 0), (0, 0), (3, 300)] {
+            let printed = printed(&"ä".repeat(before), &"ö".repeat(after));
+            assert!(printed.contains(&format!(" --> r.toml:1:{}\n", before + 1)), "{printed}");
+            assert!(printed.contains("bad") && printed.contains("^^^"), "{printed}");
+            assert!(printed.len() < 1_500, "{} bytes: {printed}", printed.len());
+            let (marked, caret) = (printed.lines().nth(3).unwrap(), printed.lines().nth(4).unwrap());
+            let column = |line: &str, what| line[..line.find(what).unwrap()].chars().count();
+            assert_eq!(column(marked, "bad"), column(caret, "^^^"), "{printed}");
+        }
+    }
+
+    #[test]
+    fn all_errors_of_one_long_line_are_printed_in_linear_time() {
+        let text = "bad ".repeat(20_000);
+        let file = Arc::new(crate::source::SourceFile::new("r.toml", text.as_str()));
+        let mut errors = super::super::ConfigErrors::default();
+        for (start, _) in text.match_indices("bad") {
+            errors.push(ConfigError::in_file(&file, start..start + 3, "wrong"));
+        }
+        let started = std::time::Instant::now();
+        let printed = errors.to_string();
+        assert_eq!(printed.matches("error: wrong").count(), 20_000);
+        assert!(printed.contains("r.toml:1:79997\n"));
+        assert!(started.elapsed() < std::time::Duration::from_secs(30), "{:?}", started.elapsed());
+    }
 }

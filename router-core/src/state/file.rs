@@ -10,7 +10,11 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use super::{StateError, StateKeeper};
+use crate::bounded_file;
 use crate::error::BoxError;
+
+/// Far more than any position has.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// Keeps the state of one route in a file, which is replaced as a whole.
 ///
@@ -81,7 +85,7 @@ impl StateKeeper for FileState {
     async fn load(&self, route: &str) -> Result<Option<Value>, StateError> {
         let route = route.to_owned();
         self.locked(move |path| {
-            let text = match fs::read(path) {
+            let text = match bounded_file::read(path, MAX_BYTES) {
                 Ok(text) => text,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(error.into()),

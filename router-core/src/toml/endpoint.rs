@@ -9,22 +9,22 @@ const TAKES: &str = "a URI, or a table with `uri` and options";
 
 impl Reader<'_> {
     pub(super) fn endpoint(&mut self, name: &str, node: &Node) -> Option<EndpointDefinition> {
-        match &node.value {
+        self.or_error(name, &node.place, |reader| match &node.value {
             NodeValue::Text(uri) => Some(uri.clone().into()),
             NodeValue::Table(table) => {
-                let uri = self.uri(name, table, node);
-                let options = self.options_beside(name, table, &["uri"]);
+                let uri = reader.uri(name, table, node);
+                let options = reader.options_beside(name, table, &["uri"]);
                 Some(EndpointDefinition { uri: uri?, options: options? })
             }
             _ => {
-                self.wrong_type(name, TAKES, node);
+                reader.wrong_type(name, TAKES, node);
                 None
             }
-        }
+        })
     }
 
     fn uri(&mut self, name: &str, table: &Table, node: &Node) -> Option<SourceText> {
-        let entry = self.required(table, "uri", name, &node.place)?;
+        let entry = self.required_uri(table, name, &node.place)?;
         self.text("uri", &entry.node)
     }
 

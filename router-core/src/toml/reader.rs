@@ -42,20 +42,59 @@ impl Reader<'_> {
         Some(table)
     }
 
-    /// An entry that must be there. Where it is missing, the caret is at `place`; a misspelt one was
-    /// reported already.
+    /// What `read` makes of what stands at `place`. Whatever is left out has an error: where `read` gives no reason,
+    /// that is an error itself, so that nothing that is written is dropped in silence.
+    pub(super) fn or_error<T>(
+        &mut self,
+        name: &str,
+        place: &Range<usize>,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<T> {
+        let before = self.errors.iter().len();
+        let found = read(self);
+        if found.is_none() && self.errors.iter().skip(before).all(ConfigError::is_warning) {
+            let error = self.error(place, format!("`{name}` is not understood"));
+            self.errors.push(error);
+        }
+        found
+    }
+
+    /// An entry that must be there. Where it is missing, the caret is at `place`, unless a misspelt one was reported
+    /// as an unknown key.
     pub(super) fn required<'t>(
         &mut self,
         table: &'t Table,
-        key: &str,
+        (key, known): (&str, &[&str]),
         name: &str,
         place: &Range<usize>,
     ) -> Option<&'t Entry> {
         let entry = table.get(key);
-        let misspelt = || table.entries.iter().any(|entry| closest(&entry.name, [key]).is_some());
-        if entry.is_none() && !misspelt() {
+        let unknown = || table.entries.iter().filter(|entry| !known.contains(&entry.name.as_str()));
+        if entry.is_none() && !unknown().any(|entry| closest(&entry.name, [key]).is_some()) {
             let error = self.error(place, format!("`{name}` needs the key `{key}`"));
             self.errors.push(error);
+        }
+        entry
+    }
+
+    /// The `uri` of a table whose other keys are options: a misspelt one is an unknown key nowhere else.
+    pub(super) fn required_uri<'t>(
+        &mut self,
+        table: &'t Table,
+        name: &str,
+        place: &Range<usize>,
+    ) -> Option<&'t Entry> {
+        let entry = table.get("uri");
+        if entry.is_none() {
+            let misspelt =
+                |entry: &&Entry| entry.name == "endpoint" || closest(&entry.name, ["uri"]).is_some();
+            let misspelt = table.entries.iter().find(misspelt);
+            let place = misspelt.map_or(place, |entry| &entry.place);
+            let error = self.error(place, format!("`{name}` needs the key `uri`"));
+            self.errors.push(match misspelt {
+                Some(_) => error.label("did you mean `uri`?"),
+                None => error,
+            });
         }
         entry
     }

@@ -39,7 +39,7 @@ impl Reader<'_> {
             }
         };
         for node in nodes {
-            match self.route(node) {
+            match self.or_error("route", &node.place, |reader| reader.route(node)) {
                 Some(route) => {
                     read.routes_missing |= route.from.is_none();
                     read.routes.push(route);
@@ -51,7 +51,7 @@ impl Reader<'_> {
 
     fn route(&mut self, node: &Node) -> Option<RouteDefinition> {
         let table = self.table("route", node, ROUTE_KEYS)?;
-        let from = self.required(table, "from", "route", &node.place);
+        let from = self.required(table, ("from", ROUTE_KEYS), "route", &node.place);
         let from = from.and_then(|entry| self.endpoint("from", &entry.node));
         let mut route = RouteDefinition { from, ..RouteDefinition::default() };
         for Entry { name, node, .. } in &table.entries {
@@ -63,7 +63,10 @@ impl Reader<'_> {
                     route.startup_order = self.integer(name, "a whole number of 32 bits", node)
                 }
                 "steps" => route.steps = self.steps(name, node),
-                "error_handler" => route.error_handler = self.error_handler(node),
+                "error_handler" => {
+                    route.error_handler =
+                        self.or_error(name, &node.place, |reader| reader.error_handler(node));
+                }
                 _ => {}
             }
         }
@@ -86,7 +89,8 @@ impl Reader<'_> {
             match name.as_str() {
                 "maximum_redeliveries" => {
                     let number = self.integer(name, "a whole number, not negative", node);
-                    handler.maximum_redeliveries = number.unwrap_or_default();
+                    // With none, `retry_on` would be an error as well.
+                    handler.maximum_redeliveries = number.unwrap_or(1);
                 }
                 "redelivery_delay" => {
                     handler.redelivery_delay = self.duration(name, node).unwrap_or_default();

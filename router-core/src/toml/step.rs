@@ -18,7 +18,8 @@ impl Reader<'_> {
     /// An array of steps; those with errors are left out.
     pub(super) fn steps(&mut self, name: &str, node: &Node) -> Vec<StepDefinition> {
         let nodes = self.array(name, "an array of steps", node).unwrap_or_default();
-        nodes.iter().filter_map(|node| self.step(node)).collect()
+        let step = |node: &Node| self.or_error(name, &node.place, |reader| reader.step(node));
+        nodes.iter().filter_map(step).collect()
     }
 
     fn step(&mut self, node: &Node) -> Option<StepDefinition> {
@@ -31,7 +32,10 @@ impl Reader<'_> {
                     return None;
                 };
                 // A second key is a mistake, but not a reason to overlook those in its argument.
-                let mut steps = table.entries.iter().map(|entry| self.step_of_key(entry)).collect::<Vec<_>>();
+                let step = |entry: &Entry| {
+                    self.or_error(&entry.name, &entry.place, |reader| reader.step_of_key(entry))
+                };
+                let mut steps = table.entries.iter().map(step).collect::<Vec<_>>();
                 if let Some(second) = table.entries.get(1) {
                     let message = format!("a step has one key, found `{}` and `{}`", first.name, second.name);
                     let error = self.error(&second.place, message);
@@ -100,11 +104,16 @@ impl Reader<'_> {
         let (mut arguments, mut whole) = (Arguments::default(), true);
         for key in keys {
             let entry = match key.need {
-                Need::Required => self.required(table, key.name, name, &node.place),
+                Need::Required if is_endpoint(key.kind) => self.required_uri(table, name, &node.place),
+                Need::Required => self.required(table, (key.name, &known), name, &node.place),
                 Need::Optional | Need::OneOf(_) | Need::Default(_) => table.get(key.name),
             };
             let options = is_endpoint(key.kind).then(|| self.options_beside(name, table, &known));
-            let argument = entry.and_then(|entry| self.argument(key.kind, key.name, &entry.node));
+            let argument = entry.and_then(|entry| {
+                self.or_error(key.name, &entry.node.place, |reader| {
+                    reader.argument(key.kind, key.name, &entry.node)
+                })
+            });
             match (argument, options) {
                 (Some(Argument::Endpoint(endpoint)), Some(options)) => match options {
                     Some(options) => {
@@ -129,18 +138,24 @@ impl Reader<'_> {
             _ => None,
         });
         for group in groups {
-            self.one_of(name, group, table, &node.place);
+            self.one_of(name, (group, &known), table, &node.place);
         }
         whole.then_some(arguments)
     }
 
     /// Reports keys of which exactly one must be there, if that is not so. The step is compiled all the same, for the
     /// errors in its blocks.
-    fn one_of(&mut self, name: &str, group: &[&str], table: &Table, place: &Range<usize>) {
+    fn one_of(
+        &mut self,
+        name: &str,
+        (group, known): (&[&str], &[&str]),
+        table: &Table,
+        place: &Range<usize>,
+    ) {
         let given =
             table.entries.iter().filter(|entry| group.contains(&entry.name.as_str())).collect::<Vec<_>>();
-        let misspelt =
-            || table.entries.iter().any(|entry| closest(&entry.name, group.iter().copied()).is_some());
+        let unknown = || table.entries.iter().filter(|entry| !known.contains(&entry.name.as_str()));
+        let misspelt = || unknown().any(|entry| closest(&entry.name, group.iter().copied()).is_some());
         let error = match given.as_slice() {
             [_] => return,
             [first, second, ..] => self.error(
@@ -180,7 +195,10 @@ impl Reader<'_> {
                     let error = self.error(&node.place, format!("`{name}` needs at least one {form}"));
                     self.errors.push(error);
                 }
-                Argument::Tables(nodes.iter().filter_map(|node| self.arguments(name, keys, node)).collect())
+                let arguments = |node: &Node| {
+                    self.or_error(name, &node.place, |reader| reader.arguments(name, keys, node))
+                };
+                Argument::Tables(nodes.iter().filter_map(arguments).collect())
             }
         })
     }

@@ -2,6 +2,7 @@
 
 mod examples;
 mod mistakes;
+mod whole;
 
 use std::sync::Arc;
 
