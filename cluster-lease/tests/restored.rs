@@ -258,9 +258,11 @@ async fn a_record_of_the_former_history_names_no_leader_and_the_vacancy_goes_on(
     let backup = store.backup();
     drop(before);
     first.close().await;
-    let (one, two) = (member(&store, "one", 2), member(&store, "two", 3));
-    let (view, standby) = (one.view(&lock()).await.unwrap(), two.view(&lock()).await.unwrap());
+    let one = member(&store, "one", 2);
+    let view = one.view(&lock()).await.unwrap();
     let term = led(&view).await;
+    let two = member(&store, "two", 3);
+    let standby = two.view(&lock()).await.unwrap();
     sleep(Duration::from_secs(60)).await;
     store.restore(&backup);
     while term.is_valid() {
