@@ -181,6 +181,22 @@ async fn pauses_grow_until_a_consumer_was_ready() {
     assert!(pauses.len() > 20 && pauses[3..].iter().all(|pause| *pause < 1.01), "{pauses:?}");
 }
 
+/// Failures before it was ready count as attempts to start, after which the member resigns; others do not.
+#[tokio::test(start_paused = true)]
+async fn a_delegate_that_fails_after_it_was_ready_does_not_cost_the_lock() {
+    let cluster = MemoryCluster::new("a");
+    let case = Case::default();
+    let router = builder(&case).cluster(Arc::clone(&cluster) as _).route(from("master:lock1:case:flaps"));
+    let router = router.build().unwrap();
+    let leads = async {
+        sleep(Duration::from_secs(1)).await;
+        let other = cluster.join("b").view(&"lock1".parse().unwrap()).await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_secs(600), other.lead()).await.is_err(), "it resigned");
+    };
+    let _ = router.run_until(leads).await;
+    assert!(case.runs.lock().unwrap().len() > 100);
+}
+
 #[tokio::test]
 async fn a_server_is_ready_when_its_port_is_bound() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
