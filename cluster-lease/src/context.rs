@@ -260,6 +260,18 @@ impl Context {
         self.back.is_some()
     }
 
+    /// How long until the doubt is believed; zero: it is.
+    pub(crate) fn doubts_for(&self) -> Option<Duration> {
+        let waited = self.now.standby_since(self.back?.since);
+        Some(self.settings.takeover_wait().saturating_sub(waited))
+    }
+
+    /// The rest of the wait that every lock owes in a new history.
+    pub(crate) fn rests_for(&self) -> Option<Duration> {
+        let waited = self.now.standby_since(self.new_history?);
+        remaining(self.settings.wait_for(self.longest), waited)
+    }
+
     pub(crate) fn awaits_new_history(&self) -> bool {
         self.back.is_some_and(|back| back.certain)
     }

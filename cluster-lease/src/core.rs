@@ -225,6 +225,22 @@ impl Core {
         self.context.awaits_new_history()
     }
 
+    /// While it is suspected that the store's history has gone back: how long until that is believed.
+    pub fn doubts_for(&self) -> Option<Duration> {
+        self.context.doubts_for()
+    }
+
+    /// How long this process leads nothing because the store's history went back; `None`: it did not, or long ago.
+    pub fn rests_for(&self) -> Option<Duration> {
+        self.context.rests_for()
+    }
+
+    /// Whether a list of this version, with which a new watch begins, is the first of a new history.
+    pub fn begins_new_history(&self, version: Version) -> bool {
+        let stale = self.context.synced && version < self.context.oldest_view();
+        stale && self.context.awaits_new_history()
+    }
+
     /// The timing.
     pub fn settings(&self) -> &Settings {
         &self.context.settings
@@ -232,10 +248,15 @@ impl Core {
 
     /// Whether anything is held, claimed, or still running. When not, a drained process may exit.
     pub fn is_idle(&self) -> bool {
+        self.unreleased().next().is_none()
+    }
+
+    /// The locks that are held, or may be: claimed, or named as held by the present session.
+    pub fn unreleased(&self) -> impl Iterator<Item = LockId> {
         let own = Some(self.context.session.id);
-        self.locks
-            .values()
-            .all(|lock| lock.hold == Hold::None && lock.pending.is_none() && lock.holder() != own)
+        let is_released =
+            move |lock: &Lock| lock.hold == Hold::None && lock.pending.is_none() && lock.holder() != own;
+        self.locks.iter().filter(move |(_, lock)| !is_released(lock)).map(|(id, _)| *id)
     }
 
     /// Whether the core has asked for the end by force of this work.
@@ -387,7 +408,7 @@ impl Core {
     /// seen, and with it the order on which R3 rests, so it is ignored, unless all lists are.
     fn snapshot(&mut self, version: Version, entries: &[Entry]) -> Touched {
         let stale = self.context.synced && version < self.context.oldest_view();
-        if stale && self.context.awaits_new_history() {
+        if self.begins_new_history(version) {
             self.begin_new_history();
         } else if stale && !mutated!(self.context, StaleSnapshot) {
             return Touched::None;

@@ -245,3 +245,59 @@ fn those_who_remember_write_the_terms_down_also_while_another_leads() {
     assert!(group.lock().epoch >= term, "{:?}", group.lock());
     assert_eq!((group.lock().holder, group.lock().claim, group.lock().settled), (Some(other), 1, true));
 }
+
+/// What a view says, for as long as there is no leader after a restore: one vacancy, and nothing of the former history.
+#[tokio::test(start_paused = true)]
+async fn a_record_of_the_former_history_names_no_leader_and_the_vacancy_goes_on() {
+    let store = MemoryStore::new();
+    store.create_free(&lock());
+    let first = member(&store, "first", 1);
+    let before = first.view(&lock()).await.unwrap();
+    let former = led(&before).await.number();
+    sleep(Duration::from_secs(10)).await;
+    let backup = store.backup();
+    drop(before);
+    first.close().await;
+    let one = member(&store, "one", 2);
+    let view = one.view(&lock()).await.unwrap();
+    let term = led(&view).await;
+    let two = member(&store, "two", 3);
+    let standby = two.view(&lock()).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    store.restore(&backup);
+    while term.is_valid() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let (mut said, mut longest) = (Vec::<String>::new(), Duration::ZERO);
+    loop {
+        sleep(Duration::from_millis(50)).await;
+        match (view.leadership(), standby.leadership()) {
+            (Leadership::Leader(next), _) | (_, Leadership::Leader(next)) => {
+                assert!(next.number() > term.number());
+                break;
+            }
+            (now, on_standby) => {
+                for leadership in [&now, &on_standby] {
+                    if let Leadership::Follower { leader } = leadership {
+                        assert_eq!(
+                            (leader.member.id.as_str(), leader.term),
+                            ("one", term.number()),
+                            "{said:#?}"
+                        );
+                        assert_ne!(leader.term, former);
+                    }
+                }
+                let Leadership::Vacant(vacancy) = now else { continue };
+                assert!(vacancy.lasts() >= longest, "the vacancy began anew: {said:#?}");
+                longest = vacancy.lasts();
+                if said.last().is_none_or(|last| *last != vacancy.why()) {
+                    said.push(vacancy.why().to_string());
+                }
+            }
+        }
+    }
+    let told = |text: &str| said.iter().any(|why| why.contains(text));
+    assert!(told("are older than what this member knows of them"), "{said:#?}");
+    let old = format!("first led it in term {former} says nothing about now; this member waits until 2");
+    assert!(told(&old), "{said:#?}");
+}

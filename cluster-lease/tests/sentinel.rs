@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may panic, and blocks on purpose")]
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -97,6 +98,51 @@ fn child_that_blocks_its_runtime_under_a_term() {
         thread::sleep(X * 2);
         assert!(!scope.term().is_valid());
     });
+}
+
+/// Not a test of its own: what another one suspends.
+#[test]
+fn child_that_works_under_a_term_until_it_is_dropped() {
+    if std::env::var("SUSPENDED_CHILD").is_err() {
+        return;
+    }
+    let store = MemoryStore::new();
+    store.create_free(&lock());
+    let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let cluster = LeaseCluster::start(store.handle(1), settings("a")).unwrap();
+        let view = cluster.view(&lock()).await.unwrap();
+        let scope = view.lead().await.unwrap();
+        eprintln!("leading");
+        scope.term().expired().await;
+        eprintln!("the work was dropped");
+        drop(scope);
+        tokio::time::sleep(X * 20).await;
+    });
+}
+
+#[test]
+fn a_process_that_was_suspended_past_its_time_says_so_and_what_it_dropped_before_it_ends() {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "child_that_works_under_a_term_until_it_is_dropped", "--nocapture"])
+        .env("SUSPENDED_CHILD", "1");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("leading")));
+    let signal = |name: &str| {
+        let status = Command::new("kill").args([name, &child.id().to_string()]).status();
+        assert!(status.unwrap().success());
+    };
+    signal("-STOP");
+    thread::sleep(X * 2);
+    signal("-CONT");
+    let said = lines.collect::<Vec<_>>();
+    assert_eq!(child.wait().unwrap().signal(), Some(6), "{said:?}");
+    let [dropped, last] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(dropped, "the work was dropped");
+    assert!(last.contains("this process did not run from before the end of term "), "{last}");
+    assert!(last.ends_with("work under `lock1` may not be finished: this process ends now"), "{last}");
 }
 
 /// The clock of this machine, which panics three times in the sentinel, early in a term.

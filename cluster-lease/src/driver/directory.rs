@@ -34,6 +34,8 @@ pub(crate) struct Directory {
     waits: HashMap<LockId, (SmolStr, bool)>,
     /// Members with another timing, which were named in the log.
     different: HashSet<SmolStr>,
+    /// The greatest terms that were told before the store's history went back.
+    former_terms: HashMap<LockId, u64>,
     /// The formats of records that this program cannot read; they were named in the log.
     newer: HashMap<StoreKey, SmolStr>,
 }
@@ -49,6 +51,8 @@ struct Peer {
     buried: bool,
     /// When it was last heard of, by the standby's clock.
     heard: Duration,
+    /// It is of a history that went back, and was not heard of since: it says nothing about the present.
+    former: bool,
 }
 
 impl Peer {
@@ -99,6 +103,7 @@ impl Directory {
             claims: HashMap::new(),
             waits: HashMap::new(),
             different: HashSet::new(),
+            former_terms: HashMap::new(),
             newer: HashMap::new(),
         }
     }
@@ -138,7 +143,7 @@ impl Directory {
         // A list says what there is, not that it has just been heard of.
         for (session, peer) in &mut self.sessions {
             if let Some(former) = former.get(session).filter(|former| former.record == peer.record) {
-                peer.heard = former.heard;
+                (peer.heard, peer.former) = (former.heard, former.former);
             }
         }
         // Nor does it say why: what came in between was missed.
@@ -154,6 +159,20 @@ impl Directory {
             }
         }
         Event::Snapshot { version: listing.version, entries }
+    }
+
+    /// Takes the first list of a new history into account: what it shows was written before that began.
+    pub(crate) fn listed_anew(&mut self, listing: Listing, now: Clocks) -> Event {
+        for (id, known) in self.locks.drain() {
+            let greatest = self.former_terms.entry(id).or_default();
+            *greatest = known.term.max(*greatest);
+        }
+        self.sessions.clear();
+        let event = self.listed(listing, now);
+        for peer in self.sessions.values_mut() {
+            peer.former = true;
+        }
+        event
     }
 
     /// Takes a change into account and translates it for the core.
@@ -209,7 +228,14 @@ impl Directory {
                         self.compare_timing(&member, record);
                         self.sessions.insert(
                             session,
-                            Peer { member, record, version, buried: false, heard: now.standby },
+                            Peer {
+                                member,
+                                record,
+                                version,
+                                buried: false,
+                                heard: now.standby,
+                                former: false,
+                            },
                         );
                         Some(Record::Session(record))
                     }
@@ -358,8 +384,31 @@ impl Directory {
     pub(crate) fn leader(&self, lock: LockId, now: Clocks) -> Option<Leader> {
         let (known, peer) = self.holder(lock)?;
         let heard = peer.silence(now) < peer.wait(&self.timing);
-        let leads = known.record.settled && peer.record.dead.is_none() && heard;
+        let alive = peer.record.dead.is_none() && heard && !peer.former;
+        let leads = known.record.settled && alive && !self.is_below_former(lock, known.term);
         leads.then(|| Leader { member: peer.member.clone(), term: known.term, why: known.why.clone() })
+    }
+
+    fn is_below_former(&self, lock: LockId, term: u64) -> bool {
+        self.former_terms.get(&lock).is_some_and(|former| term <= *former)
+    }
+
+    /// Why the record of a lock does not tell who leads it, where it is of a history that went back.
+    pub(crate) fn why_former(&self, lock: LockId) -> Option<String> {
+        let (known, peer) = self.holder(lock).filter(|(_, peer)| peer.record.dead.is_none())?;
+        let Peer { member, former, .. } = peer;
+        if *former {
+            return Some(format!(
+                "the store was restored from a backup, so that {member} led it in term {} says nothing about now",
+                known.term
+            ));
+        }
+        let greatest = self.former_terms.get(&lock).filter(|_| self.is_below_former(lock, known.term))?;
+        Some(format!(
+            "{member} has it in term {}, which is not above term {greatest} of before the store was restored from a \
+             backup",
+            known.term
+        ))
     }
 
     fn holder(&self, lock: LockId) -> Option<(&Known, &Peer)> {
@@ -483,7 +532,8 @@ impl Directory {
     pub(crate) fn members(&self, now: Clocks, others: &[Member]) -> Vec<Member> {
         let mut members = vec![self.local.clone()];
         for peer in self.sessions.values() {
-            let live = peer.record.dead.is_none() && peer.silence(now) < peer.wait(&self.timing);
+            let live =
+                peer.record.dead.is_none() && !peer.former && peer.silence(now) < peer.wait(&self.timing);
             if live && !members.contains(&peer.member) {
                 members.push(peer.member.clone());
             }

@@ -275,11 +275,11 @@ impl<'a> Election<'a> {
         if present != Some(generation) {
             return;
         }
-        self.wishes.participations.remove(lock);
         let id = self.directory.id(lock);
         if self.wanted.remove(&id).is_some() {
             self.step(Event::Unview { lock: id });
         }
+        self.wishes.participations.remove(lock);
     }
 
     fn resign(&mut self, lock: &LockName, stay_out: Duration) {
@@ -332,7 +332,9 @@ impl<'a> Election<'a> {
             Seen::Listed(listing, asked) => {
                 let version = listing.version;
                 self.delivered = version;
-                let event = if self.core.takes(version, asked, true) {
+                let event = if self.core.begins_new_history(version) {
+                    self.directory.listed_anew(listing, now)
+                } else if self.core.takes(version, asked, true) {
                     self.directory.listed(listing, now)
                 } else {
                     Event::OldList { version, asked }
@@ -442,6 +444,7 @@ impl<'a> Election<'a> {
         if !quiet && !self.is_forsaken() {
             return false;
         }
+        self.tell_unreleased();
         for waiting in self.wishes.waiting.drain(..) {
             let _ = waiting.send(());
         }

@@ -157,7 +157,8 @@ impl Holds {
             let now = self.clock.leader();
             let deadline = hold.authority.deadline.get();
             let abort_at = deadline + self.timing.stop();
-            if now >= deadline && !hold.lapsed.swap(true, Ordering::AcqRel) {
+            let lapses = now >= deadline && !hold.lapsed.swap(true, Ordering::AcqRel);
+            if lapses {
                 hold.control.expire(hold.authority.until_abort());
                 // The loop may be gone, and then nobody needs to know.
                 let _ = self.inbox.send(Input::Lapsed { lock: hold.lock.clone(), epoch: hold.epoch });
@@ -165,20 +166,27 @@ impl Holds {
             let due = if now < deadline { deadline } else { abort_at };
             match due.checked_sub(now).filter(|left| !left.is_zero()) {
                 Some(left) => next = Some(next.map_or(left, |other| other.min(left))),
-                None => self.overdue(&hold),
+                // Who comes to see the deadline only now did not run in between.
+                None => self.overdue(&hold, lapses),
             }
         }
         next
     }
 
-    fn overdue(&self, hold: &Hold) {
+    fn overdue(&self, hold: &Hold, suspended: bool) {
         if !hold.control.has_work() || hold.overdue.swap(true, Ordering::AcqRel) {
             return;
         }
-        let said = report(hold.lock.clone(), hold.epoch, self.strict);
+        let mut patience = self.timing.slack().min(LAST_WORDS);
+        if suspended && self.strict {
+            // The work has heard only now that its time is over, and says what it was.
+            await_end_of_work(hold, patience / 2);
+            patience /= 2;
+        }
+        let said = report(overrun(hold, suspended, self.strict), hold, self.strict);
         if self.strict {
             // Whether it could be said or not: this process has no time left.
-            let _ = said.recv_timeout(self.timing.slack().min(LAST_WORDS));
+            let _ = said.recv_timeout(patience);
             std::process::abort();
         }
     }
@@ -197,22 +205,45 @@ impl Holds {
 /// How long the end of the process waits for the words that explain it.
 const LAST_WORDS: Duration = Duration::from_millis(20);
 
+/// Gives the work of a term that has ended so much time to be dropped.
+fn await_end_of_work(hold: &Hold, patience: Duration) {
+    let began = std::time::Instant::now();
+    while hold.control.has_work() && began.elapsed() < patience {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the sentinel's thread, right before the end of the process"
+        )]
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What is to be said of work under a term that is over.
+fn overrun(hold: &Hold, suspended: bool, aborting: bool) -> String {
+    let Hold { lock, epoch, .. } = hold;
+    let next = if aborting { "this process ends now" } else { "another member may work now" };
+    if suspended {
+        format!(
+            "this process did not run from before the end of term {epoch} of `{lock}` until after the time in which its \
+             work has to end, as when it is suspended; work under `{lock}` may not be finished: {next}"
+        )
+    } else {
+        format!("work under `{lock}`, term {epoch}, outlives its leadership: {next}")
+    }
+}
+
 /// Reports work that outlives its term, on a thread of its own: the log and the standard error may block
 /// for as long as they like, or fail, and neither may keep the sentinel from its work. The receiver hears
 /// when it is said, or that it cannot be.
-fn report(lock: LockName, term: u64, aborting: bool) -> Receiver<()> {
+fn report(text: String, hold: &Hold, aborting: bool) -> Receiver<()> {
+    let (lock, term) = (hold.lock.clone(), hold.epoch);
     let (said, heard) = sync_channel(1);
     let speaker = thread::Builder::new().name("lease-report".into());
     // Without a thread, nothing is said.
     let _ = speaker.spawn(move || {
-        let next = if aborting { "this process ends now" } else { "another member may work now" };
-        error!(%lock, term, "work under `{lock}`, term {term}, outlives its leadership: {next}");
+        error!(%lock, term, "{text}");
         if aborting && !tracing::dispatcher::has_been_set() {
             // There is no log. A standard error that is closed is no reason to panic.
-            let _ = writeln!(
-                std::io::stderr(),
-                "work under `{lock}`, term {term}, outlives its leadership: {next}"
-            );
+            let _ = writeln!(std::io::stderr(), "{text}");
         }
         let _ = said.send(());
     });

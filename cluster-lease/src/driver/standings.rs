@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use router_core::cluster::{Leader, time_of_day_after};
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::election::Election;
 use crate::outlook::Outlook;
@@ -61,6 +62,21 @@ impl Election<'_> {
         }
     }
 
+    /// Says of each lock that stays behind, because the store does not answer, when others take it.
+    pub(super) fn tell_unreleased(&self) {
+        for id in self.core.unreleased() {
+            let Some(lock) = self.directory.name(id) else { continue };
+            let trouble = self.around.complaints.trouble(id);
+            let trouble = trouble.unwrap_or_else(|| "the store has not confirmed it".into());
+            let until = time_of_day_after(self.around.timing.takeover_wait());
+            warn!(
+                %lock,
+                "`{lock}` could not be released: {trouble}; another member that reaches the store takes it at {until} at \
+                 the latest"
+            );
+        }
+    }
+
     fn why_vacant(&self, lock: LockId) -> String {
         let now = self.around.holds.clock.now();
         if let Some(guard) = self.core.guard(lock) {
@@ -71,6 +87,13 @@ impl Election<'_> {
         }
         if self.wishes.is_draining() {
             return "this member is drained, so another one must take it".into();
+        }
+        if let Some(left) = self.core.doubts_for() {
+            let until = time_of_day_after(left);
+            return format!(
+                "the store's records are older than what this member knows of them, as after a restore from a backup: \
+                 it waits until {until} for newer ones before it believes that"
+            );
         }
         if let Some(trouble) = self.around.complaints.trouble(lock) {
             return trouble;
@@ -90,7 +113,16 @@ impl Election<'_> {
             Outlook::Watches if self.core.holder(lock) == Some(self.core.session()) => {
                 "this member gives it up".into()
             }
+            Outlook::Watches if self.directory.why_former(lock).is_some() => self.why_former(lock),
             Outlook::Watches => self.remark(lock).unwrap_or_else(|| self.directory.why_vacant(lock, now)),
+        }
+    }
+
+    fn why_former(&self, lock: LockId) -> String {
+        let why = self.directory.why_former(lock).unwrap_or_default();
+        match self.core.rests_for() {
+            Some(left) => format!("{why}; this member waits until {}", time_of_day_after(left)),
+            None => why,
         }
     }
 
