@@ -196,6 +196,7 @@ impl StepDefinition {
     }
 
     /// The same step with these arguments.
+    #[cfg(feature = "toml")]
     #[must_use]
     pub(crate) fn with_all(self, arguments: Arguments) -> Self {
         Self { arguments, ..self }
