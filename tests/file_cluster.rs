@@ -246,7 +246,8 @@ fn the_second_signal_ends_the_process_whatever_blocks() {
     member.says(&["Exchange["]);
     member.signal(Signal::TERM);
     member.says(&["draining"]);
-    member.signal(Signal::TERM);
+    // Of another kind: a second one of the same within a moment is the same request.
+    member.signal(Signal::INT);
     member.ends();
 }
 

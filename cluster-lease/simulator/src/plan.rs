@@ -149,6 +149,8 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// When everything that is wrong ends.
     pub heal: Time,
+    /// How many happenings are too many: a member that begins one with each that it has seen never ends.
+    pub most_happenings: u64,
 }
 
 impl Plan {
@@ -195,6 +197,7 @@ impl Plan {
             timings,
             rate_error,
             breakage,
+            most_happenings: 1_000_000,
             prepared,
             reuse,
             clocks,

@@ -16,9 +16,6 @@ use crate::plan::{Breakage, Plan, SECOND};
 use crate::process::Process;
 use crate::store::{State, Store};
 
-/// More happenings in one schedule are an error of it. The busiest of 30,000 sound ones had 16,831.
-const MOST_HAPPENINGS: u64 = 1_000_000;
-
 /// What is due at some moment.
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
@@ -127,7 +124,7 @@ impl<'a> World<'a> {
             if at > plan.end() || enough(&world.judge) {
                 break;
             }
-            if happened == MOST_HAPPENINGS {
+            if happened == plan.most_happenings {
                 world.report_endless(at);
                 break;
             }
@@ -365,9 +362,8 @@ impl<'a> World<'a> {
     }
 
     fn report_endless(&mut self, at: Time) {
-        let seconds = at as f64 / 1e9;
-        let text =
-            format!("more than {MOST_HAPPENINGS} happenings by {seconds:.3} s, and the schedule goes on");
+        let (seconds, most) = (at as f64 / 1e9, self.plan.most_happenings);
+        let text = format!("more than {most} happenings by {seconds:.3} s, and the schedule goes on");
         self.judge.report(Invariant::End, at, text);
     }
 

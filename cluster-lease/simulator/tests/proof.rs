@@ -2,6 +2,7 @@
 
 use cluster_lease::Mutant;
 use lease_simulator::exhaustive::{self, Faults, Scope};
+use lease_simulator::judge::Invariant;
 use lease_simulator::plan::{Breakage, Plan};
 use lease_simulator::runs::{self, ALL, Batch};
 use lease_simulator::shrink::shrink;
@@ -42,6 +43,16 @@ fn a_seed_gives_the_same_schedule_and_the_same_verdict_every_time() {
     for seed in 1..20 {
         assert_eq!(run(seed), run(seed));
     }
+}
+
+/// As one of the mutant `StaleSnapshot`, which asks for a list with each list that it gets.
+#[test]
+fn a_schedule_that_does_not_end_is_an_error_of_its_seed() {
+    let mut plan = Plan::new(1, None);
+    assert!(World::run(&plan, false, ALL).violations.is_empty());
+    plan.most_happenings = 100;
+    let violations = World::run(&plan, false, ALL).violations;
+    assert!(violations.iter().any(|violation| violation.invariant == Invariant::End), "{violations:?}");
 }
 
 #[test]
