@@ -3,7 +3,7 @@
 //! Each step is one file in `steps/`. It describes itself once; from that come the TOML grammar, `bactrian doc` and the
 //! table of the guide. A [`StepDefinition`] is a description and its arguments: inert, and the same for all steps, so
 //! whoever looks into definitions (for blocks, to compare or print them) needs no list of steps. Compiling one gives an
-//! [`Action`], which is all that the interpreter knows.
+//! `Action`, which is all that the interpreter knows.
 
 mod compiler;
 

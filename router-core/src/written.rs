@@ -176,7 +176,7 @@ impl fmt::Debug for PredicateDefinition {
     }
 }
 
-/// What the builder takes where an endpoint stands: its URI, or an [`endpoint`] with options beside it.
+/// What the builder takes where an endpoint stands: its URI, or an `endpoint` with options beside it.
 pub trait IntoEndpoint {
     /// The endpoint.
     #[track_caller]
@@ -197,7 +197,7 @@ impl<T: Into<Arc<str>>> IntoEndpoint for T {
 }
 
 /// What the builder takes where an endpoint depends on the exchange: a URI with placeholders, or a
-/// [`dynamic`] target.
+/// `dynamic` target.
 pub trait IntoDynamic {
     /// The target.
     #[track_caller]
