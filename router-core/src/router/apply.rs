@@ -64,22 +64,15 @@ impl Router {
     /// that stop have stopped: what one of them has given up, as an address or a port, another one may take.
     pub(super) async fn carry_out(&self, plan: Plan) -> Changes {
         let holds = hold(&plan).await;
-        let stopping = plan.routes.iter().filter_map(|planned| match planned {
-            Planned::Replaced { old, .. } => Some(old),
-            _ => None,
-        });
-        let stopping = stopping.chain(&plan.gone).map(id).collect::<HashSet<_>>();
+        let replaced = plan.replaced().map(|(old, _)| old);
+        let stopping = replaced.chain(&plan.gone).map(id).collect::<HashSet<_>>();
         let in_order = self.startup_order();
         let in_order = in_order.iter().filter(|entry| stopping.contains(&entry.route.id));
         let ran = self.stop_in_order(in_order.rev()).await;
-        for planned in &plan.routes {
-            if let Planned::Replaced { old, new } = planned {
-                new.route.pipeline.adopt_state(&old.route.pipeline);
-            }
+        for (old, new) in plan.replaced() {
+            new.route.pipeline.adopt_state(&old.route.pipeline);
         }
-        self.change_entries(|entries| {
-            *entries = plan.routes.iter().map(|planned| Arc::clone(planned.entry())).collect();
-        });
+        self.change_entries(|entries| *entries = plan.entries().cloned().collect());
         let addresses = addresses(&plan);
         let consumed = |entry: &Entry| entry.route.links.address().is_some_and(|it| addresses.contains(it));
         for gone in plan.gone.iter().filter(|gone| !consumed(gone)) {
@@ -193,10 +186,7 @@ impl Router {
 /// callers wait meanwhile, and their locks are kept.
 async fn hold(plan: &Plan) -> Vec<Hold> {
     let addresses = addresses(plan);
-    let replaced = plan.routes.iter().filter_map(|planned| match planned {
-        Planned::Replaced { old, .. } => Some(old),
-        _ => None,
-    });
+    let replaced = plan.replaced().map(|(old, _)| old);
     let moved = plan.gone.iter();
     let moved = moved.filter(|gone| gone.route.links.address().is_some_and(|it| addresses.contains(it)));
     let mut holds = Vec::new();
@@ -209,7 +199,7 @@ async fn hold(plan: &Plan) -> Vec<Hold> {
 
 /// What the routes of the set consume that others call.
 fn addresses(plan: &Plan) -> HashSet<&str> {
-    plan.routes.iter().filter_map(|planned| planned.entry().route.links.address()).collect()
+    plan.entries().filter_map(|entry| entry.route.links.address()).collect()
 }
 
 /// The key of a route among those of one set: old ones, or new ones.

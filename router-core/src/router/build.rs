@@ -168,9 +168,7 @@ impl RouterBuilder {
                 aborted: CancellationToken::new(),
             }),
         };
-        router.change_entries(|entries| {
-            *entries = plan.routes.iter().map(|planned| Arc::clone(planned.entry())).collect();
-        });
+        router.change_entries(|entries| *entries = plan.entries().cloned().collect());
         Ok((router, warnings))
     }
 }

@@ -86,6 +86,19 @@ impl Plan {
         errors.extend(links::check(links_of(&routes).chain(&mistaken), complete));
         Ok(Self { routes, gone, warnings: errors.into_warnings()? })
     }
+
+    /// The routes of the set, as they will be.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.routes.iter().map(Planned::entry)
+    }
+
+    /// The old and the new version of each route that is replaced.
+    pub(super) fn replaced(&self) -> impl Iterator<Item = (&Arc<Entry>, &Arc<Entry>)> {
+        self.routes.iter().filter_map(|planned| match planned {
+            Planned::Replaced { old, new } => Some((old, new)),
+            Planned::Equal(_) | Planned::New(_) => None,
+        })
+    }
 }
 
 fn links_of(routes: &[Planned]) -> impl Iterator<Item = &Links> + Clone {
