@@ -78,6 +78,12 @@ impl ConfigError {
         Self { place: Some(Place::of(text, range)), ..Self::new(message) }
     }
 
+    /// An error in the whole of `text`.
+    #[must_use]
+    pub fn in_text(text: &SourceText, message: impl Into<String>) -> Self {
+        Self::at(text, 0..text.as_str().len(), message)
+    }
+
     /// A mistake in the given bytes of a file.
     #[must_use]
     pub fn in_file(file: &Arc<SourceFile>, range: Range<usize>, message: impl Into<String>) -> Self {

@@ -130,8 +130,7 @@ fn retried(definition: &ErrorHandlerDefinition) -> Result<Vec<ErrorKind>, Config
     };
     let (mut kinds, mut errors) = (Vec::new(), ConfigErrors::default());
     if let (Some(first), 0) = (named.first(), definition.maximum_redeliveries) {
-        let range = 0..first.as_str().len();
-        let error = ConfigError::at(first, range, "`retry_on` without redeliveries: nothing is tried again");
+        let error = ConfigError::in_text(first, "`retry_on` without redeliveries: nothing is tried again");
         errors.push(error.help("say how often: `maximum_redeliveries = 3`"));
     }
     if named.is_empty() {
@@ -153,7 +152,7 @@ pub(crate) fn handleable(name: &SourceText) -> Result<ErrorKind, ConfigError> {
     if let Some(kind) = ErrorKind::from_name(written) {
         return Ok(kind);
     }
-    let error = |message: String| ConfigError::at(name, 0..written.len(), message);
+    let error = |message: String| ConfigError::in_text(name, message);
     if written == ErrorKind::LeadershipLost.name() {
         let error = error(format!("`{written}` cannot be handled"));
         return Err(error.help(

@@ -68,7 +68,7 @@ pub(crate) fn duplicate_id(
 ) -> ConfigError {
     let message = format!("there is already a route `{id}`");
     let error = match written {
-        Some(text) => ConfigError::at(text, 0..text.as_str().len(), message),
+        Some(text) => ConfigError::in_text(text, message),
         None => ConfigError::new(message).help("give the route an id of its own"),
     };
     match first.and_then(SourceText::position) {

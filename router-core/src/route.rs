@@ -41,7 +41,7 @@ pub(crate) fn compile(
 ) -> Result<(Route, ConfigErrors), Box<Mistaken>> {
     let mut compiler = Compiler::new(surroundings, id.clone(), definition.id.is_some());
     if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().trim().is_empty()) {
-        compiler.errors.push(ConfigError::at(text, 0..text.as_str().len(), "a route id cannot be empty"));
+        compiler.errors.push(ConfigError::in_text(text, "a route id cannot be empty"));
     }
     if let Some(text) = &definition.id
         && let Some(range) = text.placeholder()

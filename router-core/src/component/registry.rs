@@ -73,7 +73,7 @@ impl Registry {
 
     pub(crate) fn processor(&self, name: &SourceText) -> Result<Arc<dyn Processor>, ConfigError> {
         self.processors.get(name.as_str()).cloned().ok_or_else(|| {
-            ConfigError::at(name, 0..name.as_str().len(), format!("unknown processor `{name}`"))
+            ConfigError::in_text(name, format!("unknown processor `{name}`"))
                 .suggest(name.as_str(), self.processors.keys().map(String::as_str))
                 .help("processors are Rust code: register it with `RouterBuilder::processor`")
         })

@@ -87,10 +87,10 @@ impl<'a> Compiler<'a> {
 
     /// The steps of the route itself.
     pub(crate) fn steps(&mut self, definitions: &[StepDefinition]) -> Block {
-        let (block, prefix) = (std::mem::take(&mut self.place), "step ");
+        let block = std::mem::take(&mut self.place);
         let mut steps = Vec::with_capacity(definitions.len());
         for (index, definition) in definitions.iter().enumerate() {
-            let number = format!("{block}{prefix}{}", index + 1);
+            let number = format!("{block}step {}", index + 1);
             let what = match definition.arguments().get("uri") {
                 Some(super::Argument::Endpoint(to)) => format!("{} `{}`", definition.name(), to.uri),
                 _ => definition.name().to_owned(),
@@ -142,7 +142,7 @@ impl<'a> Compiler<'a> {
     /// Reports an error in what was written for an expression.
     pub(crate) fn error_in(&mut self, written: &ExpressionDefinition, message: String) {
         self.error(match written {
-            ExpressionDefinition::Text(text) => ConfigError::at(text, 0..text.as_str().len(), message),
+            ExpressionDefinition::Text(text) => ConfigError::in_text(text, message),
             _ => ConfigError::new(message),
         });
     }
@@ -209,23 +209,22 @@ impl<'a> Compiler<'a> {
     pub(crate) fn state(&mut self, step: &StepDefinition) -> Option<Arc<StateSlot>> {
         let Some(id) = step.arguments().text("id") else {
             let message = format!("`{}` keeps a state, and needs an id of its own", step.name());
-            let error = ConfigError::at(&step.place, 0..step.place.as_str().len(), message);
+            let error = ConfigError::in_text(&step.place, message);
             self.error(error.help("write `id = \"...\"`: the state is found again under it"));
             return None;
         };
-        let whole = 0..id.as_str().len();
         if id.as_str().trim().is_empty() || id.as_str().contains(char::is_control) {
             let message = "the id of a step cannot be empty, and has no control characters";
-            self.error(ConfigError::at(id, whole, message));
+            self.error(ConfigError::in_text(id, message));
             return None;
         }
         if self.ids.contains(id) {
-            self.error(ConfigError::at(id, whole, format!("another step of this route has the id `{id}`")));
+            self.error(ConfigError::in_text(id, format!("another step of this route has the id `{id}`")));
             return None;
         }
         if !self.is_named {
             let message = format!("a route in which `{}` keeps a state needs an id", step.name());
-            let error = ConfigError::at(&step.place, 0..step.place.as_str().len(), message);
+            let error = ConfigError::in_text(&step.place, message);
             self.error(error.help("the state is found again under it, and numbers of routes move"));
             return None;
         }

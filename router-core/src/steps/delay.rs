@@ -49,7 +49,7 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
         return None;
     }
     if let ExpressionDefinition::Text(text) = duration {
-        let found = |message| ConfigError::at(text, 0..text.as_str().len(), format!("`delay`: {message}"));
+        let found = |message| ConfigError::in_text(text, format!("`delay`: {message}"));
         if let Some(warning) = without_unit(text.as_str(), found) {
             compiler.error(warning);
         }

@@ -281,7 +281,7 @@ fn whole(
     let mut errors = ConfigErrors::default();
     let expression = errors.collect(Expression::compile(uri));
     let error = |message: &str| match uri {
-        ExpressionDefinition::Text(text) => ConfigError::at(text, 0..text.as_str().len(), message),
+        ExpressionDefinition::Text(text) => ConfigError::in_text(text, message),
         _ => ConfigError::new(message),
     };
     if allowed.is_empty() {
@@ -293,7 +293,7 @@ fn whole(
     }
     if let Some((name, _)) = definition.options.first() {
         let message = "an option beside a URI that a message gives as a whole";
-        let error = ConfigError::at(name, 0..name.as_str().len(), message);
+        let error = ConfigError::in_text(name, message);
         errors.push(error.help("write the options into the URIs of `allow`"));
     }
     errors.into_result()?;

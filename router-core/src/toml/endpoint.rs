@@ -5,7 +5,8 @@ use super::tree::{Entry, Node, NodeValue, Table};
 use crate::definition::EndpointDefinition;
 use crate::source::SourceText;
 
-const TAKES: &str = "a URI, or a table with `uri` and options";
+/// What stands where an endpoint is wanted.
+pub(super) const TAKES: &str = "a URI, or a table with `uri` and options";
 
 impl Reader<'_> {
     pub(super) fn endpoint(&mut self, name: &str, node: &Node) -> Option<EndpointDefinition> {
@@ -36,14 +37,8 @@ impl Reader<'_> {
         others: &[&str],
     ) -> Option<Vec<(SourceText, SourceText)>> {
         let entries = table.entries.iter().filter(|entry| !others.contains(&entry.name.as_str()));
-        let options = entries.map(|entry| {
-            let key = SourceText::from_file(
-                entry.name.as_str(),
-                self.file.clone(),
-                vec![(entry.name.len(), entry.place.clone())],
-            );
-            Some((key, self.option_value(name, entry)?))
-        });
+        let options = entries
+            .map(|entry| Some((self.source(&entry.name, &entry.place), self.option_value(name, entry)?)));
         options.collect::<Vec<_>>().into_iter().collect()
     }
 
@@ -65,6 +60,6 @@ impl Reader<'_> {
             }
         };
         // A piece as long as its place would be taken for a copy of it, which it is then.
-        Some(SourceText::from_file(text.as_str(), self.file.clone(), vec![(text.len(), node.place.clone())]))
+        Some(self.source(&text, &node.place))
     }
 }

@@ -21,6 +21,11 @@ impl Reader<'_> {
         ConfigError::in_file(self.file, place.clone(), message)
     }
 
+    /// A text that stands at `place` as it is.
+    pub(super) fn source(&self, text: &str, place: &Range<usize>) -> SourceText {
+        SourceText::from_file(text, self.file.clone(), vec![(text.len(), place.clone())])
+    }
+
     /// Reports that `name` takes something else.
     pub(super) fn wrong_type(&mut self, name: &str, takes: &str, node: &Node) {
         let found = node.value.kind();

@@ -5,9 +5,12 @@ use std::ops::Range;
 
 use smol_str::ToSmolStr;
 
+use super::endpoint::TAKES;
 use super::reader::{Reader, list};
 use super::tree::{Entry, Node, NodeValue, Table};
-use crate::definition::{EndpointDefinition, ExpressionDefinition, PredicateDefinition, ProcessDefinition};
+use crate::definition::{
+    DynamicDefinition, EndpointDefinition, ExpressionDefinition, PredicateDefinition, ProcessDefinition,
+};
 use crate::error::{ConfigError, closest};
 use crate::source::SourceText;
 use crate::step::{Argument, Arguments, KeyDescription, KeyKind, Need, StepDefinition, StepDescription};
@@ -52,7 +55,7 @@ impl Reader<'_> {
 
     fn bare_step(&mut self, text: &SourceText) -> Option<StepDefinition> {
         let name = text.as_str();
-        let error = |message| ConfigError::at(text, 0..name.len(), message);
+        let error = |message| ConfigError::in_text(text, message);
         self.errors.push(match steps::find(name) {
             Some(step) if step.keys.is_empty() => return Some(StepDefinition::new(step, text.clone())),
             Some(_) => {
@@ -88,9 +91,7 @@ impl Reader<'_> {
                 arguments
             }
         };
-        let written =
-            SourceText::from_file(name.as_str(), self.file.clone(), vec![(name.len(), place.clone())]);
-        Some(StepDefinition::new(step, written).with_all(arguments))
+        Some(StepDefinition::new(step, self.source(name, place)).with_all(arguments))
     }
 
     /// The keys of a step, or of a table in one. An error in one of them does not hide those in the others.
@@ -114,23 +115,19 @@ impl Reader<'_> {
                     reader.argument(key.kind, key.name, &entry.node)
                 })
             });
-            match (argument, options) {
-                (Some(Argument::Endpoint(endpoint)), Some(options)) => match options {
-                    Some(options) => {
-                        arguments
-                            .set(key.name, Argument::Endpoint(EndpointDefinition { options, ..endpoint }));
-                    }
-                    None => whole = false,
-                },
-                (Some(Argument::Dynamic(mut dynamic)), Some(options)) => match options {
-                    Some(options) => {
-                        dynamic.options = options;
-                        arguments.set(key.name, Argument::Dynamic(dynamic));
-                    }
-                    None => whole = false,
-                },
-                (Some(argument), _) => arguments.set(key.name, argument),
-                (None, _) => whole &= entry.is_none() && key.need != Need::Required,
+            let argument = match (argument, options) {
+                (argument, None) => argument,
+                (Some(Argument::Endpoint(endpoint)), Some(Some(options))) => {
+                    Some(Argument::Endpoint(EndpointDefinition { options, ..endpoint }))
+                }
+                (Some(Argument::Dynamic(dynamic)), Some(Some(options))) => {
+                    Some(Argument::Dynamic(DynamicDefinition { options, ..dynamic }))
+                }
+                _ => None,
+            };
+            match argument {
+                Some(argument) => arguments.set(key.name, argument),
+                None => whole &= entry.is_none() && key.need != Need::Required,
             }
         }
         let groups = keys.iter().filter_map(|key| match key.need {
@@ -208,7 +205,7 @@ impl Reader<'_> {
         let word = words.iter().find(|word| word.eq_ignore_ascii_case(text.as_str()));
         if word.is_none() {
             let message = format!("`{name}` takes one of {}", words.join(", "));
-            let error = ConfigError::at(&text, 0..text.as_str().len(), message);
+            let error = ConfigError::in_text(&text, message);
             self.errors.push(error.suggest(text.as_str(), words.iter().copied()));
         }
         word.copied()
@@ -311,7 +308,7 @@ fn fits(kind: KeyKind, value: &NodeValue) -> bool {
 fn takes(step: &StepDescription, first: &KeyDescription) -> String {
     let keys = step.keys.iter().map(|key| key.name).collect::<Vec<_>>();
     match first.kind {
-        KeyKind::Endpoint | KeyKind::DynamicEndpoint => "a URI, or a table with `uri` and options".into(),
+        KeyKind::Endpoint | KeyKind::DynamicEndpoint => TAKES.into(),
         KeyKind::Count => format!("a whole number, text or a table with {}", list(&keys)),
         _ => format!("text or a table with {}", list(&keys)),
     }

@@ -108,7 +108,7 @@ pub(crate) fn prefix(
     if !written.ends_with('*') {
         return Ok(None);
     }
-    let whole = |message: &str| ConfigError::at(text, 0..written.len(), message);
+    let whole = |message: &str| ConfigError::in_text(text, message);
     let uri = EndpointUri::parse(text)?;
     let kind = registry.component(&uri)?.description().path.kind;
     if !uri.options().is_empty() {
