@@ -283,12 +283,9 @@ impl Body {
             let field = path.iter().try_fold(json, |value, name| value.field(name));
             field.map_or(Value::Null, Value::from)
         };
-        match &self.0 {
-            Repr::Json(json) => Ok(reach(json)),
-            Repr::Parsed(parsed) => parsed.json.as_ref().map(reach).map_err(Clone::clone),
-            Repr::Empty | Repr::Text(_) | Repr::Bytes(_) | Repr::File(_) => {
-                self.to_json().as_ref().map(reach).map_err(Clone::clone)
-            }
+        match self.as_json() {
+            Some(json) => Ok(reach(json)),
+            None => self.to_json().map(|json| reach(&json)),
         }
     }
 
