@@ -34,15 +34,16 @@ impl Class {
         let declared = declared.trim().to_ascii_uppercase();
         let has = |parts: &[&str]| parts.iter().any(|part| declared.contains(part));
         let begins = |parts: &[&str]| parts.iter().any(|part| declared.starts_with(part));
-        match () {
-            () if declared.is_empty() || strict && declared == "ANY" => Self::Untyped,
-            () if has(&["INT"]) => Self::Number,
-            () if has(&["CHAR", "CLOB", "TEXT"]) => Self::Text,
-            () if has(&["BLOB"]) => Self::Untyped,
-            () if has(&["REAL", "FLOA", "DOUB"]) => Self::Number,
-            () if has(&["DATE", "TIME"]) => Self::Time,
-            () if begins(&["BOOL", "NUMERIC", "NUMBER", "DECIMAL", "DEC", "MONEY"]) => Self::Number,
-            () => Self::Other,
+        match Affinity::of(&declared) {
+            _ if strict && declared == "ANY" => Self::Untyped,
+            Affinity::Blob => Self::Untyped,
+            Affinity::Text => Self::Text,
+            Affinity::Integer | Affinity::Real => Self::Number,
+            Affinity::Numeric if has(&["DATE", "TIME"]) => Self::Time,
+            Affinity::Numeric if begins(&["BOOL", "NUMERIC", "NUMBER", "DECIMAL", "DEC", "MONEY"]) => {
+                Self::Number
+            }
+            Affinity::Numeric => Self::Other,
         }
     }
 
@@ -219,37 +220,46 @@ fn loses_digits(text: &str) -> bool {
     is_number(text) && text.parse::<i64>().is_err() && Number::exact_f64(text).is_none()
 }
 
-/// What a cast of `SQLite` makes of each value.
+/// What `SQLite` stores in a column, and what a cast makes of a value, by the name of the type (its documentation,
+/// "Determination Of Column Affinity").
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Cast {
+enum Affinity {
     Integer,
+    Text,
+    /// Nothing is converted.
+    Blob,
     Real,
     /// An integer where it is one, a float otherwise. All types that are not known are this one, also `date`.
     Numeric,
 }
 
-impl Cast {
-    /// `None`: no number.
-    fn of(kind: &str) -> Option<Self> {
+impl Affinity {
+    fn of(kind: &str) -> Self {
         let kind = kind.to_ascii_uppercase();
         let has = |parts: &[&str]| parts.iter().any(|part| kind.contains(part));
         match () {
-            () if has(&["INT"]) => Some(Self::Integer),
-            () if kind.is_empty() || has(&["CHAR", "CLOB", "TEXT", "BLOB"]) => None,
-            () if has(&["REAL", "FLOA", "DOUB"]) => Some(Self::Real),
-            () => Some(Self::Numeric),
+            () if has(&["INT"]) => Self::Integer,
+            () if has(&["CHAR", "CLOB", "TEXT"]) => Self::Text,
+            () if kind.is_empty() || has(&["BLOB"]) => Self::Blob,
+            () if has(&["REAL", "FLOA", "DOUB"]) => Self::Real,
+            () => Self::Numeric,
         }
     }
 
-    /// Whether it makes this number of the text of one.
+    fn is_number(self) -> bool {
+        matches!(self, Self::Integer | Self::Real | Self::Numeric)
+    }
+
+    /// Whether a cast makes this number of the text of one.
     fn keeps(self, text: &str) -> bool {
         let text = text.trim_ascii();
-        let whole = text.parse::<i64>().is_ok();
+        let whole = || text.parse::<i64>().is_ok();
         let exact = || is_number(text) && Number::exact_f64(text).is_some();
         match self {
-            Self::Integer => whole,
+            Self::Text | Self::Blob => true,
+            Self::Integer => whole(),
             Self::Real => exact(),
-            Self::Numeric => whole || exact(),
+            Self::Numeric => whole() || exact(),
         }
     }
 }
@@ -257,26 +267,32 @@ impl Cast {
 /// `SQLite` makes 0 of a text that is no number, the beginning of one that begins with a number, and the greatest
 /// integer of one that is beyond it.
 fn check_cast(name: &str, value: &Value, kind: &str) -> Result<(), BoxError> {
-    let Some(cast) = Cast::of(kind) else { return Ok(()) };
+    let affinity = Affinity::of(kind);
+    if !affinity.is_number() {
+        return Ok(());
+    }
     let keeps = match value {
         Value::Null | Value::Boolean(_) | Value::Json(Json::Null | Json::Boolean(_)) => true,
-        Value::Integer(number) => cast.keeps(&number.to_string()),
-        Value::Float(number) if cast == Cast::Integer => {
+        Value::Integer(number) => affinity.keeps(&number.to_string()),
+        Value::Float(number) if affinity == Affinity::Integer => {
             Number::from_f64(*number).is_some_and(|number| whole(&number).is_some())
         }
         Value::Float(number) => number.is_finite(),
-        Value::Text(text) => cast.keeps(text),
-        Value::Bytes(bytes) => std::str::from_utf8(bytes).is_ok_and(|text| cast.keeps(text)),
-        Value::Json(Json::Number(number)) if cast == Cast::Real => number.as_f64().is_some(),
-        Value::Json(Json::Number(number)) => whole(number).is_some() || cast.keeps(number.as_str()),
-        Value::Json(Json::Text(text)) => cast.keeps(text),
+        Value::Text(text) => affinity.keeps(text),
+        Value::Bytes(bytes) => std::str::from_utf8(bytes).is_ok_and(|text| affinity.keeps(text)),
+        Value::Json(Json::Number(number)) if affinity == Affinity::Real => number.as_f64().is_some(),
+        Value::Json(Json::Number(number)) => whole(number).is_some() || affinity.keeps(number.as_str()),
+        Value::Json(Json::Text(text)) => affinity.keeps(text),
         Value::Json(Json::List(_) | Json::Object(_)) => false,
     };
     if keeps {
         return Ok(());
     }
-    let wanted =
-        if cast == Cast::Integer { "a whole number of 64 bits" } else { "a number that SQLite keeps" };
+    let wanted = if affinity == Affinity::Integer {
+        "a whole number of 64 bits"
+    } else {
+        "a number that SQLite keeps"
+    };
     Err(format!("`:{name}` is not {wanted}, and `cast(:{name} as {kind})` would make another one of it")
         .into())
 }
@@ -284,7 +300,7 @@ fn check_cast(name: &str, value: &Value, kind: &str) -> Result<(), BoxError> {
 /// The whole number that a cast to a number is given for one of JSON: it would read `1E2` as 1.
 pub(super) fn whole_to_cast(parameter: &Parameter, number: &Number) -> Option<i64> {
     let Position::Cast(kind) = &parameter.position else { return None };
-    Cast::of(kind).and_then(|_| whole(number))
+    whole(number).filter(|_| Affinity::of(kind).is_number())
 }
 
 fn whole(number: &Number) -> Option<i64> {
