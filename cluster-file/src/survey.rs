@@ -47,7 +47,7 @@ pub fn locks(root: impl AsRef<Path>) -> io::Result<Vec<LeaderRecord>> {
     Ok(survey(root)?.locks)
 }
 
-/// How the locks under `root` stand; for tools. One that cannot be read is in nobody's way.
+/// How the locks under `root` stand; for tools. One that cannot be read does not hide the others.
 ///
 /// # Errors
 /// When the directory cannot be read.

@@ -81,10 +81,10 @@ impl Rivals {
     /// has changed, and the question that is to be asked now.
     pub(crate) fn look(&mut self, lock: &LockName, said: Question) -> (Option<Sign>, Option<Question>) {
         let now = Instant::now();
+        let key = (lock.clone(), said.of);
+        let before = self.known.get(&key).map(|rival| rival.sign);
         let new = || Rival { sign: Sign::Unknown, since: None, answered: said.answered };
-        let first = !self.known.contains_key(&(lock.clone(), said.of));
-        let rival = self.known.entry((lock.clone(), said.of)).or_insert_with(new);
-        let before = (!first).then_some(rival.sign);
+        let rival = self.known.entry(key).or_insert_with(new);
         let has_passed = |since: Instant, looks: u32| now - since >= self.period * looks;
         if said.answered > rival.answered {
             (rival.sign, rival.since, rival.answered) = (Sign::Alive, Some(now), said.answered);

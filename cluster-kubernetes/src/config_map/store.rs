@@ -214,7 +214,7 @@ impl ConfigMapStore {
             Ok(Ok(written)) => {
                 let _ = self.state().written(written);
             }
-            // Somebody else has changed it meanwhile, or nobody is heard: at the next look.
+            // Another member has changed it meanwhile, or there is no response: at the next look.
             Ok(Err(error)) => debug!("nothing was asked or answered in the ConfigMap: {error}"),
             Err(_) => debug!("nothing was asked or answered in the ConfigMap in time"),
         }
