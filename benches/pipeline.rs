@@ -103,9 +103,25 @@ fn caller(runtime: &Runtime, route: RouteBuilder, uri: &str) -> Arc<dyn Processo
     producer
 }
 
-fn pipeline(criterion: &mut Criterion) {
+/// Calls the route as often as asked, one call after the other.
+fn calls(route: &Arc<dyn Processor>, count: u64) -> impl Future<Output = ()> + Send + use<> {
+    let route = Arc::clone(route);
+    async move {
+        for _ in 0..count {
+            let mut exchange = Exchange::new("order 7");
+            route.process(&mut exchange).await.expect("it cannot fail");
+            black_box(&exchange);
+        }
+    }
+}
+
+fn runtime() -> Runtime {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.expect("a runtime");
+    runtime.expect("a runtime")
+}
+
+fn pipeline(criterion: &mut Criterion) {
+    let runtime = runtime();
     let route = caller(&runtime, six_steps(), "direct:work");
 
     let mut group = criterion.benchmark_group("six_steps");
@@ -119,16 +135,7 @@ fn pipeline(criterion: &mut Criterion) {
     group.bench_function("by_hand", |bencher| {
         bencher.iter_custom(|count| time(&runtime, 1, || by_hand(count)));
     });
-    let calls = |count: u64| {
-        let route = Arc::clone(&route);
-        async move {
-            for _ in 0..count {
-                let mut exchange = Exchange::new("order 7");
-                route.process(&mut exchange).await.expect("it cannot fail");
-                black_box(&exchange);
-            }
-        }
-    };
+    let calls = |count: u64| calls(&route, count);
     group.bench_function("route", |bencher| {
         bencher.iter_custom(|count| time(&runtime, 1, || calls(count)));
     });
@@ -155,8 +162,7 @@ fn pipeline(criterion: &mut Criterion) {
 }
 
 fn chain(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.expect("a runtime");
+    let runtime = runtime();
     let steps = from("direct:chain").set_header("kind", "order").set_body("done");
     let route = steps.filter("${header.kind} == 'order'").process_with(Sink);
     let route = caller(&runtime, route, "direct:chain");
@@ -170,16 +176,7 @@ fn chain(criterion: &mut Criterion) {
     group.bench_function("by_hand", |bencher| {
         bencher.iter_custom(|count| time(&runtime, 1, || by_hand(count)));
     });
-    let calls = |count: u64| {
-        let route = Arc::clone(&route);
-        async move {
-            for _ in 0..count {
-                let mut exchange = Exchange::new("order 7");
-                route.process(&mut exchange).await.expect("it cannot fail");
-                black_box(&exchange);
-            }
-        }
-    };
+    let calls = |count: u64| calls(&route, count);
     group.bench_function("route", |bencher| {
         bencher.iter_custom(|count| time(&runtime, 1, || calls(count)));
     });
@@ -187,20 +184,10 @@ fn chain(criterion: &mut Criterion) {
 }
 
 fn measured(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.expect("a runtime");
+    let runtime = runtime();
     let mut group = criterion.benchmark_group("measured");
     let mut bench = |name, route: Arc<dyn Processor>| {
-        let calls = |count: u64| {
-            let route = Arc::clone(&route);
-            async move {
-                for _ in 0..count {
-                    let mut exchange = Exchange::new("order 7");
-                    route.process(&mut exchange).await.expect("it cannot fail");
-                    black_box(&exchange);
-                }
-            }
-        };
+        let calls = |count: u64| calls(&route, count);
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|count| time(&runtime, 1, || calls(count)));
         });
