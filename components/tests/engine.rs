@@ -6,20 +6,20 @@
     reason = "a test may panic, and ends with its tasks"
 )]
 
+mod source;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use components::{DirectComponent, LogComponent, MockComponent, SedaComponent, TimerComponent};
 use router_core::builder::{RouteBuilder, Steps, dynamic, from};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
+use router_core::component::{Consumer, RouteHandle};
 use router_core::definition::ErrorHandlerDefinition;
-use router_core::error::{BoxError, ConfigError, ConfigErrors};
+use router_core::error::{BoxError, ConfigError};
 use router_core::exchange::Exchange;
 use router_core::failure::ErrorKind;
-use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::router::{RouteStatus, Router, RouterBuilder, RouterError, Shutdown};
-use router_core::uri::EndpointUri;
 use router_core::value::Value;
 use tokio::time::{Instant, sleep};
 
@@ -401,32 +401,6 @@ fn calls_that_would_never_end_are_reported_where_one_closes_the_circle() {
 #[derive(Clone, Default)]
 struct Troubled(Arc<AtomicUsize>);
 
-static TROUBLED: ComponentDescription = ComponentDescription {
-    scheme: "troubled",
-    summary: "",
-    syntax: "troubled:name",
-    path: path("", PathKind::Name),
-    consumes: true,
-    produces: false,
-    options: &[],
-};
-
-impl Component for Troubled {
-    fn description(&self) -> &'static ComponentDescription {
-        &TROUBLED
-    }
-
-    fn endpoint(&self, _: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Endpoint for Troubled {
-    fn consumer(&self) -> Option<Box<dyn Consumer>> {
-        Some(Box::new(self.clone()))
-    }
-}
-
 #[async_trait::async_trait]
 impl Consumer for Troubled {
     async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
@@ -444,7 +418,9 @@ impl Consumer for Troubled {
 
 #[tokio::test(start_paused = true)]
 async fn a_route_tells_what_keeps_it_from_its_work_as_long_as_that_lasts() {
-    let router = RouterBuilder::new().component(Troubled::default()).route(from("troubled:x")).build();
+    let troubled = Troubled::default();
+    let troubled = source::source("troubled", move |_| troubled.clone());
+    let router = RouterBuilder::new().component(troubled).route(from("troubled:x")).build();
     let router = router.unwrap();
     let looks = async {
         let note = || router.routes()[0].note.clone().unwrap_or_default();

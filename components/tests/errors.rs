@@ -6,6 +6,8 @@
     reason = "a test may panic, and ends with its tasks"
 )]
 
+mod source;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,15 +16,13 @@ use async_trait::async_trait;
 use components::{DirectComponent, MasterComponent, MockComponent, SedaComponent};
 use router_core::builder::{RouteBuilder, Steps, from};
 use router_core::cluster::{ClusterService, LeadershipLost, MemoryCluster};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
+use router_core::component::{Consumer, RouteHandle};
 use router_core::definition::ErrorHandlerDefinition;
-use router_core::error::{BoxError, ConfigErrors};
+use router_core::error::BoxError;
 use router_core::exchange::Exchange;
 use router_core::failure::{ErrorKind, Failure};
-use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::outcome::{Outcome, RouteError};
 use router_core::router::{Router, RouterBuilder};
-use router_core::uri::EndpointUri;
 use router_core::value::Value;
 use tokio::time::Instant;
 
@@ -31,32 +31,6 @@ type Ended = Result<Outcome, RouteError>;
 /// `probe:x` sends one exchange, and keeps what became of it.
 #[derive(Clone, Default)]
 struct Probe(Arc<Mutex<Option<Ended>>>, Arc<tokio::sync::Notify>);
-
-static DESCRIPTION: ComponentDescription = ComponentDescription {
-    scheme: "probe",
-    summary: "sends one exchange, and keeps what became of it",
-    syntax: "probe:x",
-    path: path("name", PathKind::Name),
-    consumes: true,
-    produces: false,
-    options: &[],
-};
-
-impl Component for Probe {
-    fn description(&self) -> &'static ComponentDescription {
-        &DESCRIPTION
-    }
-
-    fn endpoint(&self, _: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Endpoint for Probe {
-    fn consumer(&self) -> Option<Box<dyn Consumer>> {
-        Some(Box::new(self.clone()))
-    }
-}
 
 #[async_trait]
 impl Consumer for Probe {
@@ -81,12 +55,13 @@ impl Stage {
     }
 
     fn builder(&self) -> RouterBuilder {
+        let probe = self.probe.clone();
         RouterBuilder::new()
             .component(DirectComponent::default())
             .component(MasterComponent::default())
             .component(SedaComponent::default())
             .component(self.mock.clone())
-            .component(self.probe.clone())
+            .component(source::source("probe", move |_| probe.clone()))
     }
 
     /// What became of the exchange of the first route, as the name of the outcome or of the kind of the error.

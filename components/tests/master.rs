@@ -7,6 +7,8 @@
     reason = "a test may panic, and ends with its tasks"
 )]
 
+mod source;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,13 +17,11 @@ use async_trait::async_trait;
 use components::{DirectComponent, MasterComponent, MockComponent, TimerComponent};
 use router_core::builder::{Steps, from};
 use router_core::cluster::{ClusterService, LockName, MemoryCluster};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
-use router_core::error::{BoxError, ConfigErrors};
+use router_core::component::{Consumer, RouteHandle};
+use router_core::error::BoxError;
 use router_core::exchange::Exchange;
-use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::pipeline::Pipeline;
 use router_core::router::{Router, RouterBuilder};
-use router_core::uri::EndpointUri;
 use tokio::time::{Instant, sleep, timeout};
 
 /// A delegate that notes what happens to it, and takes as long and fails as often as a test wants.
@@ -49,32 +49,6 @@ impl Probe {
 
     fn count(&self, event: &str) -> usize {
         self.events().iter().filter(|noted| *noted == event).count()
-    }
-}
-
-static DESCRIPTION: ComponentDescription = ComponentDescription {
-    scheme: "probe",
-    summary: "",
-    syntax: "probe:name",
-    path: path("", PathKind::Name),
-    consumes: true,
-    produces: false,
-    options: &[],
-};
-
-impl Component for Probe {
-    fn description(&self) -> &'static ComponentDescription {
-        &DESCRIPTION
-    }
-
-    fn endpoint(&self, _: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Endpoint for Probe {
-    fn consumer(&self) -> Option<Box<dyn Consumer>> {
-        Some(Box::new(self.clone()))
     }
 }
 
@@ -122,10 +96,10 @@ fn lock() -> LockName {
 
 /// A started router on `cluster` with one `master:` route over the probe.
 fn start(cluster: &Arc<MemoryCluster>, probe: &Probe) -> Router {
-    let takes = probe.exchange_takes;
+    let (takes, delegate) = (probe.exchange_takes, probe.clone());
     let router = RouterBuilder::new()
         .component(MasterComponent::default())
-        .component(probe.clone())
+        .component(source::source("probe", move |_| delegate.clone()))
         .cluster(Arc::clone(cluster) as Arc<dyn ClusterService>)
         .route(from("master:lock1:probe:x").id("probe").process_async(move |_| {
             Box::pin(async move {
@@ -379,22 +353,6 @@ async fn each_exchange_carries_the_term_and_a_new_term_has_a_greater_number() {
 /// A consumer that gives its pipeline away.
 struct Leak(tokio::sync::mpsc::Sender<Pipeline>);
 
-impl Component for Leak {
-    fn description(&self) -> &'static ComponentDescription {
-        &DESCRIPTION
-    }
-
-    fn endpoint(&self, _: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        Ok(Box::new(Self(self.0.clone())))
-    }
-}
-
-impl Endpoint for Leak {
-    fn consumer(&self) -> Option<Box<dyn Consumer>> {
-        Some(Box::new(Self(self.0.clone())))
-    }
-}
-
 #[async_trait]
 impl Consumer for Leak {
     async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
@@ -412,7 +370,7 @@ async fn a_pipeline_starts_nothing_after_the_term_was_lost() {
     let mock = MockComponent::default();
     let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
     let router = RouterBuilder::new()
-        .component(Leak(sender))
+        .component(source::source("probe", move |_| Leak(sender.clone())))
         .component(mock.clone())
         .route(from("probe:x").to("mock:sink"))
         .build()
@@ -467,22 +425,6 @@ async fn an_aborted_route_gives_the_lock_away_only_after_its_callers_have_stoppe
 #[derive(Clone)]
 struct Broken(Probe);
 
-impl Component for Broken {
-    fn description(&self) -> &'static ComponentDescription {
-        &DESCRIPTION
-    }
-
-    fn endpoint(&self, _: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Endpoint for Broken {
-    fn consumer(&self) -> Option<Box<dyn Consumer>> {
-        Some(Box::new(self.clone()))
-    }
-}
-
 #[async_trait]
 impl Consumer for Broken {
     async fn run(self: Box<Self>, _: RouteHandle) -> Result<(), BoxError> {
@@ -494,9 +436,10 @@ impl Consumer for Broken {
 #[tokio::test(start_paused = true)]
 async fn a_delegate_that_panics_has_its_attempts_like_one_that_fails() {
     let (cluster, broken) = (MemoryCluster::new("a"), Broken(Probe::default()));
+    let delegate = broken.clone();
     let router = RouterBuilder::new()
         .component(MasterComponent::default())
-        .component(broken.clone())
+        .component(source::source("probe", move |_| delegate.clone()))
         .cluster(Arc::clone(&cluster) as Arc<dyn ClusterService>)
         .route(from("master:lock1:probe:x"))
         .build()

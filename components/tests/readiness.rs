@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod source;
+
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,12 +15,10 @@ use components::{
 };
 use router_core::builder::{Steps, from};
 use router_core::cluster::{ClusterService, MemoryCluster};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
-use router_core::error::{BoxError, ConfigErrors};
+use router_core::component::{Consumer, RouteHandle};
+use router_core::error::BoxError;
 use router_core::exchange::Exchange;
-use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::router::{Phase, RouteInfo, RouteStatus, Router, RouterBuilder};
-use router_core::uri::EndpointUri;
 use tokio::time::{Instant, sleep};
 
 /// What the consumer `case:NAME` does.
@@ -29,32 +29,6 @@ struct Case {
     runs: Arc<Mutex<Vec<Instant>>>,
     /// The port of `case:server`.
     port: Arc<AtomicU32>,
-}
-
-static DESCRIPTION: ComponentDescription = ComponentDescription {
-    scheme: "case",
-    summary: "",
-    syntax: "case:name",
-    path: path("", PathKind::Name),
-    consumes: true,
-    produces: false,
-    options: &[],
-};
-
-impl Component for Case {
-    fn description(&self) -> &'static ComponentDescription {
-        &DESCRIPTION
-    }
-
-    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        Ok(Box::new(Self { name: uri.path().into(), ..self.clone() }))
-    }
-}
-
-impl Endpoint for Case {
-    fn consumer(&self) -> Option<Box<dyn Consumer>> {
-        Some(Box::new(self.clone()))
-    }
 }
 
 #[async_trait]
@@ -86,8 +60,10 @@ impl Consumer for Case {
 }
 
 fn builder(case: &Case) -> RouterBuilder {
+    let case = case.clone();
+    let of_name = move |name: &str| Case { name: name.into(), ..case.clone() };
     RouterBuilder::new()
-        .component(case.clone())
+        .component(source::source("case", of_name))
         .component(DirectComponent::default())
         .component(SedaComponent::default())
         .component(TimerComponent)

@@ -11,4 +11,6 @@ mod callers;
 mod changes;
 mod model;
 mod readiness;
+#[path = "../source/mod.rs"]
+mod source;
 mod support;

@@ -6,13 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use components::{DirectComponent, MasterComponent, MockComponent, SedaComponent, TimerComponent};
 use router_core::cluster::{ClusterService, MemoryCluster};
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
+use router_core::component::{Consumer, RouteHandle};
 use router_core::definition::RouteDefinition;
-use router_core::error::{BoxError, ConfigErrors};
+use router_core::error::BoxError;
 use router_core::exchange::Exchange;
-use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::router::{Changes, Router, RouterBuilder, RouterError};
-use router_core::uri::EndpointUri;
+
+use crate::source::source;
 
 pub(crate) struct Setup {
     pub(crate) router: Router,
@@ -28,7 +28,7 @@ pub(crate) fn setup<R: Into<RouteDefinition>>(routes: impl IntoIterator<Item = R
         .component(SedaComponent::default())
         .component(MasterComponent::default())
         .component(mock.clone())
-        .component(Case(""))
+        .component(source("case", Case::of_name))
         .cluster(Arc::clone(&cluster) as Arc<dyn ClusterService>)
         .ready_timeout(Duration::from_secs(10))
         .routes(routes)
@@ -67,30 +67,10 @@ impl Setup {
 /// `case:NAME`: a consumer that never is ready, that ends before it is, or that counts its runs in its state.
 struct Case(&'static str);
 
-static DESCRIPTION: ComponentDescription = ComponentDescription {
-    scheme: "case",
-    summary: "",
-    syntax: "case:name",
-    path: path("", PathKind::Name),
-    consumes: true,
-    produces: false,
-    options: &[],
-};
-
-impl Component for Case {
-    fn description(&self) -> &'static ComponentDescription {
-        &DESCRIPTION
-    }
-
-    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+impl Case {
+    fn of_name(name: &str) -> Self {
         let names = ["ready", "never", "ends", "fails", "counts"];
-        Ok(Box::new(Self(names.into_iter().find(|name| *name == uri.path()).unwrap())))
-    }
-}
-
-impl Endpoint for Case {
-    fn consumer(&self) -> Option<Box<dyn Consumer>> {
-        Some(Box::new(Self(self.0)))
+        Self(names.into_iter().find(|known| *known == name).unwrap())
     }
 }
 
