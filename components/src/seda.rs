@@ -262,7 +262,8 @@ impl Consumer for Seda {
         // The tasks are aborted when this future is dropped.
         let mut workers = JoinSet::new();
         for _ in 0..self.consumers {
-            workers.spawn(work(Arc::clone(&self.queue), route.pipeline.clone(), route.stop.clone()));
+            let work = work(Arc::clone(&self.queue), route.pipeline.clone(), route.stop.clone());
+            workers.spawn(route.pipeline.track(work));
         }
         route.ready();
         while let Some(result) = workers.join_next().await {

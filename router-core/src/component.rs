@@ -124,7 +124,8 @@ pub trait Consumer: Send {
     ///
     /// # Cancellation
     /// The future is dropped when draining took too long. Tasks that it has spawned must end with it:
-    /// keep them in a `JoinSet` of its own.
+    /// keep them in a `JoinSet` of its own, each
+    /// [tracked](Pipeline::track).
     async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError>;
 }
 

@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TrackedFuture;
 
 use super::runner::Handling;
 use super::{Block, Pipeline};
 use crate::cluster::{LeadershipLost, Term};
 use crate::exchange::{Exchange, any_expired};
 
-/// The blocks of a route that run on their own.
+/// The blocks of a route that run on their own, and the tasks of its consumer.
 pub(super) struct Detached {
     tasks: TaskTracker,
     /// Drops those that run. Replaced each time: the route may be started again.
@@ -55,7 +56,13 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Completes when no block of this route runs on its own.
+    /// A task of the route's consumer: a route that is aborted has ended when that has, and what it had in flight was
+    /// told. Whoever spawns it still aborts it.
+    pub fn track<F: Future>(&self, task: F) -> TrackedFuture<F> {
+        self.program.detached.get_or_init(Detached::default).tasks.track_future(task)
+    }
+
+    /// Completes when no block or tracked task of this route runs on its own.
     pub(crate) async fn detached_ended(&self) {
         if let Some(detached) = self.program.detached.get() {
             detached.tasks.wait().await;
