@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster_lease::{
-    Clock, Clocks, Death, Faults, LeaseCluster, LeaseClusterSettings, MemoryStore, Span, StoreKey, TokioClock,
+    Attempt, Clock, Clocks, Death, Faults, LeaseCluster, LeaseClusterSettings, LeaseStore, MemoryStore,
+    Precondition, Span, StoreKey, StoreRecord, TokioClock, Write,
 };
 use process::{Process, lock, seconds, store};
 use router_core::cluster::{ClusterError, ClusterService, Leader, Leadership, LockName, Member};
@@ -62,8 +63,18 @@ async fn members_that_start_later_tell_the_number_of_the_term_as_its_leader_does
         sleep(seconds(1)).await;
         let (_b, seen) = number_for_a_newcomer(&store, "b").await;
         assert_eq!(seen, number, "after the wait, if there was one: {waits}");
-        scope.term().states().store("poll", &serde_json::json!(1)).await.unwrap();
+        // Somebody changes something else about the record, in which the number stands only if the leader has settled.
+        let hand = store.handle(9);
+        let entry = hand.read(&lock()).await.unwrap().unwrap();
+        let term = waits.then_some(number);
+        let record = StoreRecord::Lock { record: entry.record, holder: Some("a".into()), term };
+        let edit = Write::new(StoreKey::Lock(lock()), Precondition::Version(entry.version), record);
+        hand.write(edit, Attempt::default()).await.unwrap();
+        sleep(seconds(1)).await;
         let (_c, seen) = number_for_a_newcomer(&store, "c").await;
+        assert_eq!(seen, number, "after a change in passing; it waited: {waits}");
+        scope.term().states().store("poll", &serde_json::json!(1)).await.unwrap();
+        let (_d, seen) = number_for_a_newcomer(&store, "d").await;
         assert_eq!(seen, number, "after a state; it waited: {waits}");
     }
 }
