@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use router_core::error::BoxError;
-use router_core::value::{Json, Value};
+use router_core::value::{Json, Number, Value};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Executor, Row as _};
 
@@ -56,6 +56,9 @@ impl Class {
             (_, Kind::Bytes) => Some("is not compared with bytes"),
             (Self::Number, Kind::Text(text)) if !is_number(text) => {
                 Some("is declared to have numbers, and this text is none")
+            }
+            (Self::Number | Self::Other, Kind::Text(text)) if loses_digits(text) => {
+                Some("would compare another number: SQLite does not keep all digits of this one")
             }
             (Self::Time, Kind::Text(text)) if is_number(text) => {
                 Some("is declared to have times, and this text is a number")
@@ -113,6 +116,11 @@ impl Columns {
                 Value::Text(text) if !is_number(text) => {
                     Err(format!("`:{name}` is a text that is no number, and is to be calculated with").into())
                 }
+                Value::Text(text) if loses_digits(text) => Err(format!(
+                    "`:{name}` is a number with more digits than SQLite calculates with: write \
+                     `cast(:{name} as text)` to have them as a text"
+                )
+                .into()),
                 Value::Bytes(_) => Err(format!("`:{name}` is bytes, and is to be calculated with").into()),
                 _ => Ok(()),
             },
@@ -120,6 +128,7 @@ impl Columns {
                 operands.iter().try_for_each(|operand| self.compare(name, value, operand))
             }
             Position::Stored(column) => self.store(name, value, column.as_deref()),
+            Position::Cast(kind) => check_cast(name, value, kind),
         }
     }
 
@@ -203,14 +212,79 @@ fn is_number(text: &str) -> bool {
     digits.starts_with(|first: char| first.is_ascii_digit() || first == '.') && text.parse::<f64>().is_ok()
 }
 
-/// Whether the number that is made of this text is another one.
+/// Whether the number that is made of this text is another one: it has neither an integer of 64 bits nor a float that
+/// is written with its digits.
 fn loses_digits(text: &str) -> bool {
     let text = text.trim_ascii();
-    if !is_number(text) || text.parse::<i64>().is_ok() {
-        return false;
+    is_number(text) && text.parse::<i64>().is_err() && Number::exact_f64(text).is_none()
+}
+
+/// What a cast of `SQLite` makes of each value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cast {
+    Integer,
+    Real,
+    /// An integer where it is one, a float otherwise. All types that are not known are this one, also `date`.
+    Numeric,
+}
+
+impl Cast {
+    /// `None`: no number.
+    fn of(kind: &str) -> Option<Self> {
+        let kind = kind.to_ascii_uppercase();
+        let has = |parts: &[&str]| parts.iter().any(|part| kind.contains(part));
+        match () {
+            () if has(&["INT"]) => Some(Self::Integer),
+            () if kind.is_empty() || has(&["CHAR", "CLOB", "TEXT", "BLOB"]) => None,
+            () if has(&["REAL", "FLOA", "DOUB"]) => Some(Self::Real),
+            () => Some(Self::Numeric),
+        }
     }
-    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
-    let digits = mantissa.chars().filter(char::is_ascii_digit).collect::<String>();
-    let too_long = digits.trim_matches('0').len() > 15;
-    too_long || text.parse::<f64>().is_ok_and(f64::is_infinite)
+
+    /// Whether it makes this number of the text of one.
+    fn keeps(self, text: &str) -> bool {
+        let text = text.trim_ascii();
+        let whole = text.parse::<i64>().is_ok();
+        let exact = || is_number(text) && Number::exact_f64(text).is_some();
+        match self {
+            Self::Integer => whole,
+            Self::Real => exact(),
+            Self::Numeric => whole || exact(),
+        }
+    }
+}
+
+/// `SQLite` makes 0 of a text that is no number, the beginning of one that begins with a number, and the greatest
+/// integer of one that is beyond it.
+fn check_cast(name: &str, value: &Value, kind: &str) -> Result<(), BoxError> {
+    let Some(cast) = Cast::of(kind) else { return Ok(()) };
+    let keeps = match value {
+        Value::Null | Value::Boolean(_) | Value::Json(Json::Null | Json::Boolean(_)) => true,
+        Value::Integer(number) => cast.keeps(&number.to_string()),
+        Value::Float(number) if cast == Cast::Integer => {
+            Number::from_f64(*number).is_some_and(|number| whole(&number).is_some())
+        }
+        Value::Float(number) => number.is_finite(),
+        Value::Text(text) => cast.keeps(text),
+        Value::Bytes(bytes) => std::str::from_utf8(bytes).is_ok_and(|text| cast.keeps(text)),
+        Value::Json(Json::Number(number)) if cast == Cast::Real => number.as_f64().is_some(),
+        Value::Json(Json::Number(number)) => whole(number).is_some() || cast.keeps(number.as_str()),
+        Value::Json(Json::Text(text)) => cast.keeps(text),
+        Value::Json(Json::List(_) | Json::Object(_)) => false,
+    };
+    if keeps {
+        return Ok(());
+    }
+    let wanted = if cast == Cast::Integer { "a whole number of 64 bits" } else { "a number that SQLite keeps" };
+    Err(format!("`:{name}` is not {wanted}, and `cast(:{name} as {kind})` would make another one of it").into())
+}
+
+/// The whole number that a cast to a number is given for one of JSON: it would read `1E2` as 1.
+pub(super) fn whole_to_cast(parameter: &Parameter, number: &Number) -> Option<i64> {
+    let Position::Cast(kind) = &parameter.position else { return None };
+    Cast::of(kind).and_then(|_| whole(number))
+}
+
+fn whole(number: &Number) -> Option<i64> {
+    number.to_whole()?.parse().ok()
 }

@@ -21,6 +21,8 @@ pub(super) enum Position {
     Compared(Vec<Operand>),
     /// The column that it is written to, if the statement names it.
     Stored(Option<String>),
+    /// `cast(:name as type)`.
+    Cast(String),
 }
 
 /// What a parameter can be compared with.
@@ -109,6 +111,10 @@ impl<'a> Positions<'a> {
     /// The position of the parameter at `index`, or what to write.
     pub(super) fn of(&self, index: usize) -> Result<Position, String> {
         let Token::Parameter(name) = self.tokens[index].1 else { return Ok(Position::Any) };
+        let open = index.checked_sub(2).filter(|cast| self.is_word(*cast, "cast")).map(|cast| cast + 1);
+        if let Some(close) = open.filter(|_| self.is_word(index + 1, "as")).and_then(|open| self.partners[open]) {
+            return Ok(Position::Cast(self.cast_type(index + 1, close)));
+        }
         // Of which the author knows the types: no message gives them another one.
         if matches!(name, "term" | "lock") {
             return Ok(Position::Any);
@@ -406,8 +412,7 @@ impl<'a> Positions<'a> {
             let kind = (start + 2..last)
                 .rev()
                 .find(|index| self.parents[*index] == Some(start + 1) && self.is_word(*index, "as"))?;
-            let range = self.tokens[kind].0.end..self.tokens[last].0.start;
-            return Some(Operand::Cast(self.text[range].trim().to_owned()));
+            return Some(Operand::Cast(self.cast_type(kind, last)));
         }
         let inner = self.is_symbol(start, "(") && self.partners[start] == Some(last);
         inner
@@ -415,6 +420,11 @@ impl<'a> Positions<'a> {
             .flatten()
             .filter(|(_, end)| *end == last)
             .map(|(operand, _)| operand)
+    }
+
+    /// The type between the `as` of a cast and the parenthesis that closes it.
+    fn cast_type(&self, as_: usize, close: usize) -> String {
+        self.text[self.tokens[as_].0.end..self.tokens[close].0.start].trim().to_owned()
     }
 
     /// Names that are given to expressions: behind `as`, behind an expression, and before that of a `with`.

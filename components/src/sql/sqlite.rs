@@ -15,7 +15,7 @@ use sqlx::{
     Statement as _, TypeInfo, ValueRef,
 };
 
-use super::affinity::Columns;
+use super::affinity::{Columns, whole_to_cast};
 use super::database::{ACQUIRE_TIMEOUT, Outcome};
 use super::parameters::list;
 use super::rows::{Row, check_names, collect, hexadecimal};
@@ -110,7 +110,10 @@ fn bind<'q>(query: BoundQuery<'q>, parameter: &Parameter, value: &Value) -> Resu
                 list.iter().filter_map(Json::as_number).try_for_each(|number| fits(name, number))?;
                 query.bind(value.to_string())
             }
-            (Json::Number(number), Place::TakesJson) => query.bind(number.to_string()),
+            (Json::Number(number), Place::TakesJson) => match whole_to_cast(parameter, number) {
+                Some(whole) => query.bind(whole),
+                None => query.bind(number.to_string()),
+            },
             (Json::Number(number), _) => query.bind(float(name, number)?),
             (Json::List(_), place) if place != Place::TakesJson => {
                 return Err(format!(

@@ -98,9 +98,6 @@ impl Statement {
                     }
                     let (place, refuses_null) = scopes.place(&words, index);
                     let position = match (dialect, place) {
-                        (Dialect::Sqlite, Place::TakesJson) if is_word(words.get(index + 1), &["as"]) => {
-                            Position::Any
-                        }
                         (Dialect::Postgres, _) | (_, Place::NullCheck) => Position::Any,
                         (Dialect::Sqlite, _) => {
                             positions.of(index).map_err(|message| (range.clone(), message))?

@@ -233,3 +233,90 @@ async fn a_number_of_more_digits_than_sqlite_keeps_is_an_error() {
     ]);
     assert_eq!(rows, expected);
 }
+
+/// What a condition found with a value, for a table of three rows.
+async fn found(database: &Database, condition: &str, value: &Value) -> Result<i64, String> {
+    count(database, "p", condition, json!({ "x": value })).await
+}
+
+async fn exact_numbers(database: &Database) {
+    let columns = "id integer, name text, n numeric, r real, free string";
+    database.run(&format!("create table p ({columns})"), ()).await.unwrap();
+    let rows = "(9007199254740992, 'a', 1e23, 0.1, 1e23), (9223372036854775807, 'bb', 0, 5, 'x'), (5, 'ccc', 5, 7, 5)";
+    database.run(&format!("insert into p values {rows}"), ()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_number_that_sqlite_would_compare_as_another_one_is_an_error() {
+    let database = Database::sqlite();
+    exact_numbers(&database).await;
+    for (condition, value) in [
+        ("id = :x", json!("9007199254740992.5")),
+        ("id in (:x)", json!(["9007199254740992.5"])),
+        ("id in (1, :x)", json!("9007199254740992.5")),
+        ("id between 1 and :x", json!("9007199254740992.5")),
+        ("cast(id as integer) = :x", json!("9007199254740992.5")),
+        ("n = :x", json!("99999999999999999999999")),
+        ("n = coalesce(:x, 1)", json!("99999999999999999999999")),
+        ("r = :x", json!("0.1000000000000000000001")),
+        ("r in (:x)", json!(["0.1000000000000000000001"])),
+        ("r < :x", json!("1e400")),
+        ("free = :x", json!("99999999999999999999999")),
+        ("id + 0 < cast(5 as integer) + :x", json!("9223372036854775808")),
+    ] {
+        let error = found(&database, condition, &value).await.unwrap_err();
+        assert!(error.contains("as text)`"), "{condition} {value}: {error}");
+    }
+    for (condition, value, expected) in [
+        ("id = :x", json!("9007199254740992"), 1),
+        ("id = :x", json!("9223372036854775807"), 1),
+        ("n = :x", json!("1e23"), 1),
+        ("r = :x", json!("0.10"), 1),
+        ("r = :x", json!(" +.1"), 1),
+        ("free = :x", json!("5.0"), 1),
+        ("r in (:x)", json!(["0.1", "5."]), 2),
+    ] {
+        assert_eq!(found(&database, condition, &value).await, Ok(expected), "{condition} {value}");
+    }
+}
+
+#[tokio::test]
+async fn a_cast_of_what_is_no_such_number_is_an_error() {
+    let database = Database::sqlite();
+    exact_numbers(&database).await;
+    for (condition, value) in [
+        ("length(name) > cast(:x as integer)", json!("abc")),
+        ("length(name) > cast(:x as integer)", json!("1,5")),
+        ("length(name) > cast(:x as integer)", json!("1.5")),
+        ("length(name) > cast(:x as integer)", json!("1e2")),
+        ("length(name) > cast(:x as integer)", json!("")),
+        ("length(name) > cast(:x as integer)", json!([1])),
+        ("length(name) > cast(:x as bigint)", json!(1.5)),
+        ("id = cast(:x as integer)", json!("9223372036854775808")),
+        ("id = CAST ( :x AS integer )", serde_json::from_str("9223372036854775808").unwrap()),
+        ("r > cast(:x as real)", json!("abc")),
+        ("r > cast(:x as real)", json!("1,5")),
+        ("r > cast(:x as double precision)", json!("0.1000000000000000000001")),
+        ("n > cast(:x as numeric)", json!("5 or 1")),
+        ("n > cast(:x as decimal(9, 2))", json!("99999999999999999999999")),
+        // Which SQLite takes for a number.
+        ("n > cast(:x as date)", json!("2026-03-01")),
+        ("n > cast(:x as boolean)", json!("true")),
+    ] {
+        let error = found(&database, condition, &value).await.unwrap_err();
+        assert!(error.contains("would make another one of it"), "{condition} {value}: {error}");
+    }
+    for (condition, value, expected) in [
+        ("length(name) > cast(:x as integer)", json!("2"), 1),
+        ("length(name) > cast(:x as integer)", json!(" +2 "), 1),
+        ("length(name) > cast(:x as integer)", json!(2.0), 1),
+        ("length(name) > cast(:x as integer)", json!(null), 0),
+        ("id = cast(:x as integer)", json!("9223372036854775807"), 1),
+        ("id < cast(:x as integer)", serde_json::from_str("1E2").unwrap(), 1),
+        ("r = cast(:x as real)", json!("0.1"), 1),
+        ("n = cast(:x as numeric)", json!("1e23"), 1),
+        ("name = cast(:x as text)", json!("a"), 1),
+    ] {
+        assert_eq!(found(&database, condition, &value).await, Ok(expected), "{condition} {value}");
+    }
+}

@@ -54,8 +54,16 @@ impl Number {
     /// The float that has the digits of this number when it is written again; `None` where there is none.
     #[must_use]
     pub fn as_f64(&self) -> Option<f64> {
-        let float = self.to_f64_lossy();
-        let exact = float.is_finite() && Decimal::parse(&format_smolstr!("{float:e}")) == self.decimal();
+        Self::exact_f64(&self.0)
+    }
+
+    /// The float that has the digits of this decimal number, also in a form that JSON does not have, such as `+.5`.
+    /// `None` where there is none.
+    #[must_use]
+    pub fn exact_f64(text: &str) -> Option<f64> {
+        let float: f64 = text.parse().ok()?;
+        let exact =
+            float.is_finite() && Decimal::parse(&format_smolstr!("{float:e}")) == Decimal::parse(text);
         exact.then_some(float)
     }
 
