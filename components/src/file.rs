@@ -37,8 +37,8 @@
 //!
 //! *Nothing that was not read is moved, deleted or replaced.* A file that was written to or replaced while it was
 //! worked on stays where it is, and is read again. A file that is moved replaces none: the second `a.txt` in
-//! `.done` is `a-1.txt`. For the moment in which this is looked at, the file is called `.settling-a.txt`; if the
-//! process ends just then, the next poll gives the name back and reads the file again. A file whose name is not
+//! `.done` is `a-1.txt`. For the moment in which this is looked at, the file is called `.settling-a.txt`, or is in a
+//! directory `.settling` if its name is too long for that; if the process ends just then, the next poll gives the name back and reads the file again. A file whose name is not
 //! UTF-8 is not read, with a warning, because `file.name` could not tell it from another one.
 //!
 //! *One bad file does not stop the others.* A file that fails waits twice the `delay`, then twice as long each
@@ -55,7 +55,8 @@
 //!
 //! **Writing.** The name is the option `file_name`, else the header `file.name`, else the id of the exchange. The
 //! content is written under a temporary name and then takes its place in one step, so that no reader sees
-//! half a file; `append` alone writes into the file itself. `override` and `try_rename` are the same here,
+//! half a file; `append` alone writes into the file itself. A pipe, a socket or a device is neither written to nor
+//! replaced: it is an error. `override` and `try_rename` are the same here,
 //! because taking a place does not look whether it is free. With `move`, what exists is kept in `move_existing`
 //! under its name, or with a number (`a-1.txt`) where that is taken, and its place is empty at no time. When
 //! the step is done, `force_writes` has seen file and directory on the disk, and the header

@@ -47,7 +47,7 @@
 //! with `SQLite` a parameter is compared with a column, or one of the two sides is a cast:
 //! `length(name) > cast(:size as integer)`. Anywhere else a comparison is an error before anything runs. A value that
 //! the column does not compare as what it is, such as `abc` with an integer, fails the exchange, and so does one in a cast
-that is no such number.
+//! that is no such number.
 //! The guide has the table, in `docs/src/sql.md`.
 //!
 //! **In `to`.** A statement that yields rows (also one with `returning`) replaces the body and sets the

@@ -275,8 +275,10 @@ fn check_cast(name: &str, value: &Value, kind: &str) -> Result<(), BoxError> {
     if keeps {
         return Ok(());
     }
-    let wanted = if cast == Cast::Integer { "a whole number of 64 bits" } else { "a number that SQLite keeps" };
-    Err(format!("`:{name}` is not {wanted}, and `cast(:{name} as {kind})` would make another one of it").into())
+    let wanted =
+        if cast == Cast::Integer { "a whole number of 64 bits" } else { "a number that SQLite keeps" };
+    Err(format!("`:{name}` is not {wanted}, and `cast(:{name} as {kind})` would make another one of it")
+        .into())
 }
 
 /// The whole number that a cast to a number is given for one of JSON: it would read `1E2` as 1.

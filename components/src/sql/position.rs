@@ -112,7 +112,9 @@ impl<'a> Positions<'a> {
     pub(super) fn of(&self, index: usize) -> Result<Position, String> {
         let Token::Parameter(name) = self.tokens[index].1 else { return Ok(Position::Any) };
         let open = index.checked_sub(2).filter(|cast| self.is_word(*cast, "cast")).map(|cast| cast + 1);
-        if let Some(close) = open.filter(|_| self.is_word(index + 1, "as")).and_then(|open| self.partners[open]) {
+        if let Some(close) =
+            open.filter(|_| self.is_word(index + 1, "as")).and_then(|open| self.partners[open])
+        {
             return Ok(Position::Cast(self.cast_type(index + 1, close)));
         }
         // Of which the author knows the types: no message gives them another one.

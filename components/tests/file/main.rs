@@ -309,6 +309,25 @@ async fn what_happens_to_an_existing_file_is_decided_by_the_option() {
 }
 
 #[tokio::test]
+async fn only_a_regular_file_is_appended_to_or_replaced() {
+    let folder = folder(&["kept/a"]);
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    for options in ["append", "override", "try_rename", "move&move_existing=old"] {
+        let options = format!("file_exist={options}&file_name=pipe");
+        let written = write(folder.path(), &options, None, "x");
+        let written = timeout(Duration::from_secs(5), written).await.expect("it hangs");
+        assert!(written.unwrap_err().contains("no regular file"), "{options}");
+    }
+    // With a reader the pipe could be opened.
+    let _reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let written = write(folder.path(), "file_exist=append&file_name=pipe", None, "x").await;
+    assert!(written.unwrap_err().contains("no regular file"));
+    assert_eq!(names(folder.path()), ["kept/a", "pipe"]);
+}
+
+#[tokio::test]
 async fn an_existing_file_is_kept_where_asked_and_its_place_is_never_empty() {
     let outbox = folder(&[]);
     let content = |name: &str| fs::read_to_string(outbox.path().join(name)).unwrap();

@@ -59,7 +59,7 @@ fn a_condition_has_parameters_beside_columns() {
         ("x > abs(:a)", Position::Number),
         ("length(x) > - :a", Position::Number),
         (":a is null", Position::Any),
-        ("length(x) = cast(:a as integer)", Position::Any),
+        ("length(x) = cast(:a as integer)", Position::Cast("integer".into())),
         ("term > :term and lower(x) <> :lock and x = :a", column("x")),
     ] {
         let found = positions(&format!("select * from t where {condition}"));
