@@ -495,4 +495,18 @@ fn mistakes_are_found_before_anything_runs() {
         assert!(mistakes(uri).contains(expected), "{uri}: {}", mistakes(uri));
     }
     assert_eq!(mistakes("file:///tmp/in?noop=true"), "");
+    // All at once, each at its option.
+    for uri in [
+        "file:in?move=/abs&move_failed=../x&include=(&exclude=[&done_file_name=done&sort_by=nme",
+        "file:in?noop=true&delete=true&file_exist=move&temp_prefix=/",
+        "file:in?move=.&move_existing=x",
+    ] {
+        let found = mistakes(uri);
+        for option in uri.split(['?', '&']).skip(1).filter(|option| !option.starts_with("noop")) {
+            let value = option.split_once('=').unwrap().1;
+            let column = uri.find(&format!("={value}")).unwrap() + 1;
+            let carets = format!("{}{}", " ".repeat(column), "^".repeat(value.len()));
+            assert!(found.lines().any(|line| line.ends_with(&carets)), "{option}: {found}");
+        }
+    }
 }
