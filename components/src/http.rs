@@ -47,7 +47,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use percent_encoding::percent_decode_str;
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, Request, Response, Url};
 use router_core::component::{BuildContext, Component, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
@@ -173,6 +173,7 @@ pub(crate) fn endpoint(
             "option `ok_status_code_range` takes statuses like `200-299` or `200,404`",
         )
     }));
+    errors.collect(check_user_agent(uri, options));
     errors.into_result()?;
     let (Some(url), Some(authentication), Some(success)) = (url, authentication, success) else {
         unreachable!("what is missing is an error");
@@ -264,9 +265,24 @@ pub(crate) fn authentication(uri: &EndpointUri, options: &Options) -> Result<Aut
         }
         (Some(username), Some(password), None) => Ok(Authentication::Basic { username, password }),
         (None, None, Some(token)) => Ok(Authentication::Bearer(token)),
-        _ => Err(uri.error_in_whole(
-            "authentication takes either `auth_username` and `auth_password`, or `auth_bearer_token`",
-        )),
+        (username, _, token) => {
+            let name = match (token, username) {
+                (Some(_), _) => "auth_bearer_token",
+                (_, Some(_)) => "auth_username",
+                _ => "auth_password",
+            };
+            let message =
+                "authentication takes either `auth_username` and `auth_password`, or `auth_bearer_token`";
+            Err(uri.error_at_option(name, message))
+        }
+    }
+}
+
+/// Checks that the option `user_agent` can be sent.
+fn check_user_agent(uri: &EndpointUri, options: &Options) -> Result<(), ConfigError> {
+    match options.text("user_agent").map(HeaderValue::try_from) {
+        Some(Err(_)) => Err(uri.error_at_option("user_agent", "option `user_agent` is no value of a header")),
+        _ => Ok(()),
     }
 }
 

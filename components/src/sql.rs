@@ -188,8 +188,9 @@ impl Component for SqlComponent {
     }
 
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        let options = DESCRIPTION.read(uri)?;
-        let settings = Arc::new(Settings::read(&options, uri)?);
+        let mut errors = ConfigErrors::default();
+        let options = DESCRIPTION.read_into(uri, &mut errors);
+        let settings = Arc::new(Settings::read(&options, uri, errors)?);
         Ok(Box::new(SqlEndpoint { databases: self.databases.clone(), settings }))
     }
 }
@@ -207,15 +208,29 @@ struct Settings {
 }
 
 impl Settings {
-    fn read(options: &Options, uri: &EndpointUri) -> Result<Self, ConfigErrors> {
-        let data_source = options.text("data_source").ok_or_else(|| {
-            uri.error_in_whole("a sql endpoint needs a database: `data_source=sqlite:path`")
-        })?;
-        // Without a place, and before all other mistakes: the URI may contain a password.
-        let data_source =
-            DataSource::parse(&data_source, options.secret("password")).map_err(ConfigError::new)?;
+    fn read(options: &Options, uri: &EndpointUri, mut errors: ConfigErrors) -> Result<Self, ConfigErrors> {
+        let Some(data_source) = options.text("data_source") else {
+            if options.are_right(&["data_source"]) {
+                errors.push(uri.error_in_whole("a sql endpoint needs a database: `data_source=sqlite:path`"));
+            }
+            return Err(errors);
+        };
+        let data_source = match DataSource::parse(&data_source, options.secret("password")) {
+            Ok(data_source) => data_source,
+            // Without a place, and instead of all others: the URI may contain a password.
+            Err(message) if data_source.contains(['@']) || data_source.contains("password") => {
+                return Err(ConfigError::new(message).into());
+            }
+            // Nor is it known whose SQL the statements are in.
+            Err(message) => {
+                errors.push(uri.error_at_option("data_source", message));
+                return Err(errors);
+            }
+        };
+        if let Err(message) = data_source.check_place() {
+            errors.push(uri.error_at_option("data_source", message));
+        }
         let dialect = data_source.dialect();
-        let mut errors = ConfigErrors::default();
         let statement = statement_of(uri, dialect).map_err(|found| errors.extend(found));
         let mut after = |name| match Statement::parse(&options.text(name)?, dialect) {
             Ok(statement) => {

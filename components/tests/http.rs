@@ -309,6 +309,7 @@ fn secrets_in_a_uri_and_other_mistakes_are_refused_without_showing_the_secret() 
         ("http:host/?auth_bearer_token=hunter2", "option `auth_bearer_token` takes `env:NAME`"),
         ("http:host/?auth_username=ann", "authentication takes either"),
         ("http:", "needs a host"),
+        ("http:host/?user_agent=a%0d%0aX: y", "no value of a header"),
         ("http:host/?ok_status_code_range=many", "`ok_status_code_range` takes"),
         ("http:host/?limit=10", "unknown option `limit`"),
     ] {

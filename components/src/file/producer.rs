@@ -115,6 +115,7 @@ impl FileProducer {
         let (producer, target) = (self.clone(), relative.to_owned());
         let written = blocking(move || {
             let place = producer.jail.make_parent(&target)?;
+            jail::check_regular(&place).map_err(|error| failure("writing", &place, &error))?;
             let temporary = producer.jail.place(&temporary);
             let mut file = jail::open(&temporary, OpenOptions::new().write(true).create_new(true))
                 .map_err(|error| failure("writing", &temporary, &error))?;

@@ -56,6 +56,21 @@ impl DataSource {
         Ok(Self { url: url.into(), password, dialect })
     }
 
+    /// Whether a file of `SQLite` can be where it is said to be.
+    pub(super) fn check_place(&self) -> Result<(), String> {
+        if self.dialect != Dialect::Sqlite {
+            return Ok(());
+        }
+        let Ok(options) = sqlite::options(&self.url) else { return Ok(()) };
+        let file = options.get_filename();
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        match folder {
+            _ if file.is_dir() => Err(format!("`{}` is a directory", file.display())),
+            Some(folder) if !folder.is_dir() => Err(format!("there is no directory `{}`", folder.display())),
+            _ => Ok(()),
+        }
+    }
+
     /// Whose SQL its statements are in.
     pub(super) fn dialect(&self) -> Dialect {
         self.dialect

@@ -173,6 +173,18 @@ fn mistakes_point_at_the_characters() {
     let secret = mistakes("sql:select :#a?data_source=postgres://me:hunter2@host/db");
     assert!(secret.contains("cannot contain a password") && !secret.contains("hunter2"), "{secret}");
     assert!(mistakes("sql:select 1?data_source=oracle:x").contains("takes `sqlite:path`"));
+    let both = mistakes("sql:select :1 from?data_source=mysql:x&output_type=two");
+    assert!(both.contains("takes `sqlite:path`") && both.contains("takes one of list, one"), "{both}");
+    let both = mistakes(format!("sql:select :1 from?{source}&output_type=two"));
+    assert!(both.contains("looks like `:name`") && both.contains("takes one of list, one"), "{both}");
+    let hidden = mistakes("sql:select 1?output_type=two&data_source=mysql://me:hunter2@host/db");
+    assert!(hidden.contains("takes `sqlite:path`") && !hidden.contains("hunter2"), "{hidden}");
+    for (place, expected) in [("/no/such/x.db", "no directory `/no/such`"), ("/tmp", "`/tmp` is a directory")]
+    {
+        let found = mistakes(format!("sql:select 1?data_source=sqlite:{place}"));
+        let carets = "^".repeat("sqlite:".len() + place.len());
+        assert!(found.contains(expected) && found.contains(&format!(" {carets}")), "{found}");
+    }
     assert_eq!(mistakes(format!("sql:select * from x where a like 'a%25' and b = :b?{source}")), "");
 }
 
