@@ -1,30 +1,29 @@
 //! `file:directory`: reads files out of a directory, and writes exchanges into files.
 //!
-//! | option | takes | default | meaning |
-//! |---|---|---|---|
-//! | `include` | text |  | a regular expression that the whole name matches, in any case |
-//! | `exclude` | text |  | a regular expression that the name does not match |
-//! | `recursive` | boolean | `false` | whether files of directories below are read too |
-//! | `noop` | boolean | `false` | whether files stay as they are; each is read once |
-//! | `delete` | boolean | `false` | whether a file is deleted when its exchange is done |
-//! | `move` | text |  | the directory, beside the file, where it goes when its exchange is done; `.done` where nothing is said |
-//! | `move_failed` | text |  | the directory where it goes when its exchange failed |
-//! | `read_lock` | none, changed | `none` | `changed`: files that are still being written, because they have just changed, wait for a later poll |
-//! | `read_lock_check_interval` | duration | `1s` | how long a file must not have changed |
-//! | `initial_delay` | duration | `1s` | the time before the first poll |
-//! | `delay` | duration | `500ms` | the time from one poll to the next |
-//! | `max_messages_per_poll` | integer |  | how many files a poll reads; unset or `0` means all |
-//! | `sort_by` | name, modified | `name` | the order in which files are read |
-//! | `file_name` | text |  | `from`: the only file to read; `to`: the name, whatever the header says |
-//! | `done_file_name` | text |  | a name with `${file.name}` in it: files are read once that other file exists, which is deleted with them; `to` makes it when the file is complete |
-//! | `file_exist` | override, append, fail, ignore, move, try_rename | `override` | what happens to a file that exists already |
-//! | `move_existing` | text |  | the directory, beside the file, where an existing one goes with `file_exist=move` |
-//! | `temp_prefix` | text | `.tmp-` | how the temporary name begins |
-//! | `force_writes` | boolean | `true` | whether a written file is on the disk before the route goes on |
-//! | `allow_null_body` | boolean | `false` | whether an empty body makes an empty file; without it, it is a failure |
+//! | option | in | takes | default | meaning |
+//! |---|---|---|---|---|
+//! | `include` | `from` | text |  | a regular expression that the whole name matches, in any case |
+//! | `exclude` | `from` | text |  | a regular expression that the name does not match |
+//! | `recursive` | `from` | boolean | `false` | whether files of directories below are read too |
+//! | `noop` | `from` | boolean | `false` | whether files stay as they are; each is read once |
+//! | `delete` | `from` | boolean | `false` | whether a file is deleted when its exchange is done |
+//! | `move` | `from` | text |  | the directory, beside the file, where it goes when its exchange is done; `.done` where nothing is said |
+//! | `move_failed` | `from` | text |  | the directory where it goes when its exchange failed |
+//! | `read_lock` | `from` | none, changed | `none` | `changed`: files that are still being written, because they have just changed, wait for a later poll |
+//! | `read_lock_check_interval` | `from` | duration | `1s` | how long a file must not have changed |
+//! | `initial_delay` | `from` | duration | `1s` | the time before the first poll |
+//! | `delay` | `from` | duration | `500ms` | the time from one poll to the next |
+//! | `max_messages_per_poll` | `from` | integer |  | how many files a poll reads; unset or `0` means all |
+//! | `sort_by` | `from` | name, modified | `name` | the order in which files are read |
+//! | `file_name` | both | text |  | `from`: the only file to read; `to`: the name, whatever the header says |
+//! | `done_file_name` | both | text |  | a name with `${file.name}` in it: files are read once that other file exists, which is deleted with them; `to` makes it when the file is complete |
+//! | `file_exist` | `to` | override, append, fail, ignore, move, try_rename | `override` | what happens to a file that exists already |
+//! | `move_existing` | `to` | text |  | the directory, beside the file, where an existing one goes with `file_exist=move` |
+//! | `temp_prefix` | `to` | text | `.tmp-` | how the temporary name begins |
+//! | `force_writes` | `to` | boolean | `true` | whether a written file is on the disk before the route goes on |
+//! | `allow_null_body` | `to` | boolean | `false` | whether an empty body makes an empty file; without it, it is a failure |
 //!
-//! The options up to `sort_by` are those of `from`, the last ones those of `to`; `file_name` and
-//! `done_file_name` belong to both. In a URI, write the `+` of a regular expression as `%2B`.
+//! An option of `from` is an error in `to`, and the other way round. In a URI, write the `+` of a regular expression as `%2B`.
 //!
 //! **Reading.** Each regular file becomes an exchange; its body is text when it is UTF-8, bytes otherwise,
 //! and is read into memory as a whole. The headers are `file.name` (relative to the directory),
@@ -80,7 +79,7 @@ use regex::{Regex, RegexBuilder};
 use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
-use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, flag, option, path};
+use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, Side, flag, option, path};
 use router_core::uri::EndpointUri;
 
 use consumer::FileConsumer;
@@ -104,44 +103,56 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             OptionKind::Text,
             None,
             "a regular expression that the whole name matches, in any case",
-        ),
-        option("exclude", OptionKind::Text, None, "a regular expression that the name does not match"),
-        flag("recursive", "false", "whether files of directories below are read too"),
-        flag("noop", "false", "whether files stay as they are; each is read once"),
-        flag("delete", "false", "whether a file is deleted when its exchange is done"),
+        )
+        .of(Side::From),
+        option("exclude", OptionKind::Text, None, "a regular expression that the name does not match")
+            .of(Side::From),
+        flag("recursive", "false", "whether files of directories below are read too").of(Side::From),
+        flag("noop", "false", "whether files stay as they are; each is read once").of(Side::From),
+        flag("delete", "false", "whether a file is deleted when its exchange is done").of(Side::From),
         option(
             "move",
             OptionKind::Text,
             None,
-            "the directory, beside the file, where it goes when its exchange is done; `.done` where nothing is said",
-        ),
-        option("move_failed", OptionKind::Text, None, "the directory where it goes when its exchange failed"),
+            "the directory, beside the file, where it goes when its exchange is done; `.done` where \
+             nothing is said",
+        )
+        .of(Side::From),
+        option("move_failed", OptionKind::Text, None, "the directory where it goes when its exchange failed")
+            .of(Side::From),
         option(
             "read_lock",
             OptionKind::Choice(&["none", "changed"]),
             Some("none"),
-            "`changed`: files that are still being written, because they have just changed, wait for a later poll",
-        ),
+            "`changed`: files that are still being written, because they have just changed, wait for a \
+             later poll",
+        )
+        .of(Side::From),
         option(
             "read_lock_check_interval",
             OptionKind::Duration,
             Some("1s"),
             "how long a file must not have changed",
-        ),
-        option("initial_delay", OptionKind::Duration, Some("1s"), "the time before the first poll"),
-        option("delay", OptionKind::Duration, Some("500ms"), "the time from one poll to the next"),
+        )
+        .of(Side::From),
+        option("initial_delay", OptionKind::Duration, Some("1s"), "the time before the first poll")
+            .of(Side::From),
+        option("delay", OptionKind::Duration, Some("500ms"), "the time from one poll to the next")
+            .of(Side::From),
         option(
             "max_messages_per_poll",
             OptionKind::Integer,
             None,
             "how many files a poll reads; unset or `0` means all",
-        ),
+        )
+        .of(Side::From),
         option(
             "sort_by",
             OptionKind::Choice(&["name", "modified"]),
             Some("name"),
             "the order in which files are read",
-        ),
+        )
+        .of(Side::From),
         option(
             "file_name",
             OptionKind::Text,
@@ -152,28 +163,32 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "done_file_name",
             OptionKind::Template(&[NAME]),
             None,
-            "a name with `${file.name}` in it: files are read once that other file exists, which is deleted with them; \
-             `to` makes it when the file is complete",
+            "a name with `${file.name}` in it: files are read once that other file exists, which is \
+             deleted with them; `to` makes it when the file is complete",
         ),
         option(
             "file_exist",
             OptionKind::Choice(&["override", "append", "fail", "ignore", "move", "try_rename"]),
             Some("override"),
             "what happens to a file that exists already",
-        ),
+        )
+        .of(Side::To),
         option(
             "move_existing",
             OptionKind::Text,
             None,
             "the directory, beside the file, where an existing one goes with `file_exist=move`",
-        ),
-        option("temp_prefix", OptionKind::Text, Some(".tmp-"), "how the temporary name begins"),
-        flag("force_writes", "true", "whether a written file is on the disk before the route goes on"),
+        )
+        .of(Side::To),
+        option("temp_prefix", OptionKind::Text, Some(".tmp-"), "how the temporary name begins").of(Side::To),
+        flag("force_writes", "true", "whether a written file is on the disk before the route goes on")
+            .of(Side::To),
         flag(
             "allow_null_body",
             "false",
             "whether an empty body makes an empty file; without it, it is a failure",
-        ),
+        )
+        .of(Side::To),
     ],
 };
 

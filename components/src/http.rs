@@ -160,11 +160,9 @@ pub(crate) fn endpoint(
     description: &'static ComponentDescription,
     clients: &Clients,
 ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-    // First and alone, because every other mistake would show the URI, and so the password.
-    refuse_credentials(uri, uri.path(), BASIC_AUTHENTICATION)?;
     let mut errors = ConfigErrors::default();
     let options = &description.read_into(uri, &mut errors);
-    let url = errors.collect(url(uri));
+    let url = errors.collect(refuse_credentials(uri).and_then(|()| url(uri)));
     let authentication = errors.collect(authentication(uri, options));
     let range = options.text("ok_status_code_range").unwrap_or_default();
     let success = errors.collect(StatusRange::parse(&range).ok_or_else(|| {
@@ -205,20 +203,23 @@ pub(crate) fn endpoint(
     }))))
 }
 
-/// What to do instead of writing a password into a URL, for components with these options.
-pub(crate) const BASIC_AUTHENTICATION: &str =
-    "use the options `auth_username` and `auth_password`, with the password as `env:NAME` or `file:/path`";
-
-/// Refuses a user and password in the authority of a URL, of which this is what stands behind the scheme.
-pub(crate) fn refuse_credentials(uri: &EndpointUri, url: &str, advice: &str) -> Result<(), ConfigError> {
-    // One slash before the authority is as good as two, and so are backslashes, for those who read URLs.
-    let slash = |letter: char| matches!(letter, '/' | '\\') || letter.is_whitespace() || letter.is_control();
-    let authority = url.trim_start_matches(slash).split('/').next().unwrap_or_default();
-    if !authority.contains('@') {
+/// Refuses a user and password in the path, which is a URL or what stands behind the scheme of one.
+pub(crate) fn refuse_credentials(uri: &EndpointUri) -> Result<(), ConfigError> {
+    if !has_credentials(uri.path()) {
         return Ok(());
     }
     let message = format!("a URI of component `{}` cannot contain a user or password", uri.scheme());
-    Err(uri.hidden_by(ConfigError::new(message).help(advice)))
+    let advice = "use the options `auth_username` and `auth_password`, with the password as `env:NAME` or `file:/path`";
+    Err(uri.error_at_secret_in_path(message).help(advice))
+}
+
+/// Whether there is a user or password in the authority of a URL, which may lack its scheme.
+pub(crate) fn has_credentials(url: &str) -> bool {
+    let url = ["http:", "https:"].iter().find_map(|scheme| url.strip_prefix(scheme)).unwrap_or(url);
+    // One slash before the authority is as good as two, and so are backslashes, for those who read URLs.
+    let slash = |letter: char| matches!(letter, '/' | '\\') || letter.is_whitespace() || letter.is_control();
+    let authority = url.trim_start_matches(slash).split('/').next().unwrap_or_default();
+    authority.contains('@') || authority.contains("%40")
 }
 
 fn url(uri: &EndpointUri) -> Result<Url, ConfigError> {
