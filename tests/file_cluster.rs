@@ -6,14 +6,12 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
 use rustix::process::Signal;
 use support::{Member, SHORT_TIMES, Stage, assert_exclusive, now};
 
@@ -234,36 +232,6 @@ fn a_stranger_that_has_a_lock_is_named() {
     in_the_way.lock().unwrap();
     standby.signal(Signal::CONT);
     standby.says(&["`lock1` has no leader", &pid, "no member"]);
-}
-
-#[test]
-fn the_second_signal_ends_the_process_whatever_blocks() {
-    let stage = stage_with_root();
-    let place = |name: &str| stage.locks().with_file_name(name);
-    let (secret, fifo) = (place("secret"), place("fifo"));
-    fs::write(&secret, "x").unwrap();
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    let to = format!("http:localhost:1/?auth_bearer_token=file:{}", secret.display());
-    let mut member = Program::run(&stage, &to, None);
-    member.says(&["leading `lock1`"]);
-    member.says(&["Exchange["]);
-    fs::rename(&fifo, &secret).unwrap();
-    // To read a pipe that a process has open to write, and does not write to, blocks in the kernel.
-    let mut pipe = fs::OpenOptions::new();
-    pipe.write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
-    let until = Instant::now() + PATIENCE;
-    let _open = loop {
-        match pipe.open(&secret) {
-            Ok(open) => break open,
-            Err(error) => assert!(Instant::now() < until, "it is not read: {error}"),
-        }
-        std::thread::park_timeout(Duration::from_millis(1));
-    };
-    member.signal(Signal::TERM);
-    member.says(&["draining"]);
-    // Of another kind: a second one of the same within a moment is the same request.
-    member.signal(Signal::INT);
-    member.ends();
 }
 
 #[test]

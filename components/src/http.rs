@@ -229,10 +229,12 @@ fn url(uri: &EndpointUri) -> Result<Url, ConfigError> {
         return Err(error.help(format!("write `{scheme}:host/path`")));
     }
     let parsed = Url::parse(&format!("{scheme}://{}", uri.path()));
-    parsed.ok().filter(|url| url.has_host() && url.fragment().is_none()).ok_or_else(|| {
-        let message = format!("an {scheme} endpoint needs a host and a path");
+    let wrong = |why: String| {
+        let message = format!("an {scheme} endpoint needs a host and a path{why}");
         uri.error_in_whole(message).help(format!("for example `{scheme}:localhost:8080/orders`"))
-    })
+    };
+    let url = parsed.map_err(|error| wrong(format!(": {error}")))?;
+    Some(url).filter(|url| url.has_host() && url.fragment().is_none()).ok_or_else(|| wrong(String::new()))
 }
 
 /// Who the requests say they come from.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::affinity::KnownColumns;
 use super::lexer::{Dialect, Mistake, Token, at, tokens};
 use super::position::{Position, Positions};
 
@@ -18,6 +19,8 @@ pub(super) struct Statement {
     pub(super) quoted: Vec<Range<usize>>,
     /// Its words and quoted names, in small letters: the tables are among them.
     pub(super) names: HashSet<String>,
+    /// What `SQLite` has said of those tables.
+    pub(super) columns: KnownColumns,
 }
 
 /// What a statement does, as far as its words tell.
@@ -39,7 +42,7 @@ pub(super) struct Parameter {
     pub(super) place: Place,
     /// What gives it its type; for `PostgreSQL` always [`Position::Any`], since that knows itself.
     pub(super) position: Position,
-    /// Where a null would make a condition hold for no row: `not in (...)` and `all(...)`.
+    /// Where a null would make a condition hold for no row: `not in (...)`, `(x in (...)) = 0` and `all(...)`.
     pub(super) refuses_null: bool,
 }
 
@@ -97,6 +100,8 @@ impl Statement {
                         return Err((range.clone(), SORTS_NOTHING.into()));
                     }
                     let (place, refuses_null) = scopes.place(&words, index);
+                    let is_member = matches!(place, Place::InList | Place::AmongOthers);
+                    let refuses_null = refuses_null || is_member && positions.is_compared(index);
                     let position = match (dialect, place) {
                         (Dialect::Postgres, _) | (_, Place::NullCheck) => Position::Any,
                         (Dialect::Sqlite, _) => {
@@ -113,7 +118,8 @@ impl Statement {
         }
         piece.push_str(&text[copied..end]);
         pieces.push(piece);
-        Ok(Self { pieces, parameters, kind: kind(&words), quoted, names: positions.names() })
+        let (kind, names, columns) = (kind(&words), positions.names(), KnownColumns::default());
+        Ok(Self { pieces, parameters, kind, quoted, names, columns })
     }
 
     /// The statement with what `placeholder` says in the place of each parameter, counted from 0.

@@ -66,6 +66,12 @@ impl OptionKind {
         })
     }
 
+    /// Whether two texts are the same value: `1s` and `1000`.
+    #[must_use]
+    pub fn is_same(self, one: &str, other: &str) -> bool {
+        one == other || matches!((self.read(one), self.read(other)), (Ok(one), Ok(other)) if one == other)
+    }
+
     /// The placeholders that the component itself replaces.
     pub(crate) fn own_placeholders(self) -> &'static [&'static str] {
         match self {
@@ -102,14 +108,17 @@ impl OptionKind {
             Self::Address => match text.parse::<SocketAddr>() {
                 Ok(address) => Ok(OptionValue::Text(address.to_string())),
                 Err(_) if ["off", "false"].contains(&text) => Ok(OptionValue::Text("off".into())),
-                Err(_) => Err("an IP address and a port like `127.0.0.1:9876` or `[::1]:0`, or `off`".into()),
+                Err(_) => {
+                    Err("an IP address and a port up to 65535, like `127.0.0.1:9876` or `[::1]:0`, or `off`"
+                        .into())
+                }
             },
         }
     }
 }
 
 /// A value of an option.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum OptionValue {
     Duration(Duration),
     Integer(u64),

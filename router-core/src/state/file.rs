@@ -65,6 +65,10 @@ impl FileState {
 impl Place {
     fn try_lock(&self) -> Result<File, BoxError> {
         let path = beside(&self.path, ".lock")?;
+        // To open a pipe waits for its other end.
+        if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+            return Err(format!("`{}` is no regular file", path.display()).into());
+        }
         let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path);
         let file = file.map_err(|error| format!("opening `{}` failed: {error}", path.display()))?;
         match file.try_lock() {
@@ -153,5 +157,17 @@ mod tests {
         for left in [path.clone(), beside(&path, ".lock").unwrap()] {
             fs::remove_file(left).unwrap();
         }
+    }
+    #[tokio::test]
+    async fn a_pipe_in_the_place_of_its_lock_is_an_error_and_holds_up_nothing() {
+        let path = std::env::temp_dir().join(format!("bactrian-pipe-{}", std::process::id()));
+        let lock = beside(&path, ".lock").unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&lock).status().unwrap().success());
+        let error = FileState::new(&path).load("a").await.unwrap_err();
+        assert!(
+            std::error::Error::source(&error).unwrap().to_string().contains("no regular file"),
+            "{error}"
+        );
+        fs::remove_file(lock).unwrap();
     }
 }
