@@ -53,20 +53,8 @@ fn check_root(resolved: &Resolved) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
     let root = &resolved.settings.cluster.root;
     let mut error = |message: String| errors.push(resolved.error("cluster.root", message));
-    // The root itself, or the nearest folder above it, in which it will be made.
-    let above = root.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
-    let Some(nearest) = above.into_iter().find(|path| path.symlink_metadata().is_ok()) else { return errors };
-    if !nearest.is_dir() {
-        error(format!("`{}` is not a directory", nearest.display()));
-    } else if is_of_the_kernel(nearest) {
-        // Where root may write all, and make nothing.
-        error(format!("`{}` belongs to the kernel, which makes no files there", nearest.display()));
-    } else if let Err(problem) = rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK) {
-        error(format!(
-            "the directory `{}` cannot be written: {}",
-            nearest.display(),
-            std::io::Error::from(problem)
-        ));
+    if let Err(problem) = check_directory(root) {
+        error(problem);
     } else {
         #[cfg(feature = "file")]
         if !resolved.settings.cluster.allow_network_file_system
@@ -76,6 +64,25 @@ fn check_root(resolved: &Resolved) -> ConfigErrors {
         }
     }
     errors
+}
+
+/// What keeps a directory from being written to, as far as that can be told without making it.
+pub(crate) fn check_directory(directory: &Path) -> Result<(), String> {
+    // Itself, or the nearest folder above it, in which it will be made.
+    let mut above =
+        directory.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
+    let Some(nearest) = above.find(|path| path.symlink_metadata().is_ok()) else { return Ok(()) };
+    let shown = nearest.display();
+    if !nearest.is_dir() {
+        return Err(format!("`{shown}` is not a directory"));
+    }
+    if is_of_the_kernel(nearest) {
+        // Where root may write all, and make nothing.
+        return Err(format!("`{shown}` belongs to the kernel, which makes no files there"));
+    }
+    rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+        format!("the directory `{shown}` cannot be written: {}", std::io::Error::from(error))
+    })
 }
 
 /// Whether a directory is in `/proc`, `/sys` and the like.
