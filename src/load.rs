@@ -15,7 +15,7 @@ use router_core::router::RouterBuilder;
 use router_core::source::SourceFile;
 use router_core::toml::RouteFile;
 
-use crate::cluster;
+use crate::cluster::{self, Purpose};
 use crate::settings::{Environment, Listen, Resolved, Service, Settings};
 
 /// The file that is read where none is named.
@@ -71,7 +71,7 @@ pub fn load(
         resolved.settings.cluster.service.is_some() || mistakes.has_errors() || routes_missing;
     errors.extend(mistakes);
     errors.extend(check_bodies(&resolved, missing_secrets));
-    let service = errors.collect(cluster::service(&resolved, environment)).flatten();
+    let service = errors.collect(cluster::service(&resolved, environment, Purpose::TakePart)).flatten();
     clustered |= service.is_some();
     if cfg!(not(feature = "admin")) && matches!(resolved.settings.admin.listen, Some(Listen::At(_))) {
         let error =
@@ -103,7 +103,7 @@ fn check_bodies(resolved: &Resolved, severity: Severity) -> ConfigErrors {
     }
     // Most routes have no large bodies: for them, the default need not be usable.
     if resolved.is_set("body.spool_dir")
-        && let Err(problem) = cluster::check_directory(&body.spool_dir)
+        && let Err(problem) = cluster::check_directory(&body.spool_dir, Purpose::TakePart)
     {
         errors.push(resolved.error("body.spool_dir", problem).severity(severity));
     }
@@ -138,7 +138,7 @@ pub fn load_cluster(
     }
     let (resolved, mistakes) = Settings::resolve(&files, environment, command_line);
     errors.extend(mistakes);
-    let service = errors.collect(cluster::service(&resolved, environment)).flatten();
+    let service = errors.collect(cluster::service(&resolved, environment, Purpose::Look)).flatten();
     if service.is_none() && !errors.has_errors() {
         let help =
             "name the file with the `[cluster]` of the members, or say `--set cluster.service=kubernetes`";
