@@ -9,11 +9,24 @@ use rustix::fs::Access;
 
 use crate::settings::{Environment, Resolved, Service, Settings};
 
-/// The service that `cluster.service` stands for in this process, if its settings can be used.
+/// What a process does with the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is a member.
+    TakePart,
+    /// It looks at the cluster or asks its members for something, and makes nothing that they do not share already.
+    Look,
+}
+
+/// The service that `cluster.service` stands for in this process, if its settings can be used for that purpose.
 ///
 /// # Errors
 /// When that service is not compiled in; every error in its settings, and every setting that it does not use.
-pub fn service(resolved: &Resolved, environment: &Environment) -> Result<Option<Service>, ConfigErrors> {
+pub fn service(
+    resolved: &Resolved,
+    environment: &Environment,
+    purpose: Purpose,
+) -> Result<Option<Service>, ConfigErrors> {
     let service = match resolved.settings.cluster.service {
         Some(Service::Auto) if environment.is_pod() => Some(Service::Kubernetes),
         Some(Service::Auto) => Some(Service::File),
@@ -21,14 +34,14 @@ pub fn service(resolved: &Resolved, environment: &Environment) -> Result<Option<
     };
     let mut errors = resolved.ignored();
     match service {
-        Some(Service::Kubernetes) if cfg!(not(feature = "kubernetes")) => {
+        Some(Service::Kubernetes) if cfg!(not(feature = "cluster-kubernetes")) => {
             errors.push(not_built_in("kubernetes", resolved, environment));
         }
-        Some(Service::File) if cfg!(not(feature = "file")) => {
+        Some(Service::File) if cfg!(not(feature = "cluster-file")) => {
             errors.push(not_built_in("file", resolved, environment));
         }
         Some(Service::Kubernetes) => errors.extend(kubernetes::check(resolved)),
-        Some(Service::File) => errors.extend(check_root(resolved)),
+        Some(Service::File) => errors.extend(check_root(resolved, purpose)),
         _ => {}
     }
     errors.into_result().map(|()| service)
@@ -45,30 +58,18 @@ fn not_built_in(service: &str, resolved: &Resolved, environment: &Environment) -
     let message = format!("the cluster service `{service}`{reason} is not built into this program");
     let built = built_in().join(", ");
     let error = resolved.error("cluster.service", message);
-    error.help(format!("built in: {built}; {}", crate::build_with(service)))
+    error.help(format!("built in: {built}; {}", crate::build_with(&format!("cluster-{service}"))))
 }
 
 /// What keeps the root from being the directory of lock files, as far as that can be told without making it.
-fn check_root(resolved: &Resolved) -> ConfigErrors {
+fn check_root(resolved: &Resolved, purpose: Purpose) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
     let root = &resolved.settings.cluster.root;
     let mut error = |message: String| errors.push(resolved.error("cluster.root", message));
-    // The root itself, or the nearest folder above it, in which it will be made.
-    let above = root.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
-    let Some(nearest) = above.into_iter().find(|path| path.symlink_metadata().is_ok()) else { return errors };
-    if !nearest.is_dir() {
-        error(format!("`{}` is not a directory", nearest.display()));
-    } else if is_of_the_kernel(nearest) {
-        // Where root may write all, and make nothing.
-        error(format!("`{}` belongs to the kernel, which makes no files there", nearest.display()));
-    } else if let Err(problem) = rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK) {
-        error(format!(
-            "the directory `{}` cannot be written: {}",
-            nearest.display(),
-            std::io::Error::from(problem)
-        ));
-    } else {
-        #[cfg(feature = "file")]
+    if let Err(problem) = check_directory(root, purpose) {
+        error(problem);
+    } else if purpose == Purpose::TakePart {
+        #[cfg(feature = "cluster-file")]
         if !resolved.settings.cluster.allow_network_file_system
             && let Err(problem) = cluster_file::check_file_system(root)
         {
@@ -76,6 +77,29 @@ fn check_root(resolved: &Resolved) -> ConfigErrors {
         }
     }
     errors
+}
+
+/// What keeps a directory from being made and written to, as far as that can be told without doing it.
+pub(crate) fn check_directory(directory: &Path, purpose: Purpose) -> Result<(), String> {
+    // Itself, or the nearest folder above it, in which it will be made.
+    let mut above =
+        directory.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
+    let Some(nearest) = above.find(|path| path.symlink_metadata().is_ok()) else { return Ok(()) };
+    let shown = nearest.display();
+    if !nearest.is_dir() {
+        return Err(format!("`{shown}` is not a directory"));
+    }
+    if purpose == Purpose::Look {
+        // What else it needs, it says itself: the right to read is enough to see who leads.
+        return Ok(());
+    }
+    if is_of_the_kernel(nearest) {
+        // Where root may write all, and make nothing.
+        return Err(format!("`{shown}` belongs to the kernel, which makes no files there"));
+    }
+    rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+        format!("the directory `{shown}` cannot be written: {}", std::io::Error::from(error))
+    })
 }
 
 /// Whether a directory is in `/proc`, `/sys` and the like.
@@ -96,7 +120,8 @@ fn is_of_the_kernel(directory: &Path) -> bool {
 
 /// The names of the services that are compiled in.
 fn built_in() -> Vec<&'static str> {
-    let optional = [(cfg!(feature = "file"), "file"), (cfg!(feature = "kubernetes"), "kubernetes")];
+    let optional =
+        [(cfg!(feature = "cluster-file"), "file"), (cfg!(feature = "cluster-kubernetes"), "kubernetes")];
     let optional = optional.into_iter().filter(|(built_in, _)| *built_in).map(|(_, name)| name);
     optional.chain(["memory"]).collect()
 }
@@ -117,7 +142,7 @@ pub async fn open(service: Service, settings: &Settings) -> Result<Arc<dyn Clust
 ///
 /// # Errors
 /// When the group has no valid name.
-#[cfg(feature = "kubernetes")]
+#[cfg(feature = "cluster-kubernetes")]
 pub fn kubernetes_settings(
     settings: &Settings,
 ) -> Result<cluster_kubernetes::KubernetesClusterSettings, BoxError> {
@@ -138,7 +163,7 @@ pub async fn operator(service: Service, settings: &Settings) -> Result<Box<dyn O
     }
 }
 
-#[cfg(feature = "file")]
+#[cfg(feature = "cluster-file")]
 fn file_operator(settings: &Settings) -> Result<Box<dyn Operator>, BoxError> {
     let root = std::path::absolute(&settings.cluster.root)?;
     match cluster_file::FileOperator::open(root) {
@@ -151,13 +176,16 @@ fn file_operator(settings: &Settings) -> Result<Box<dyn Operator>, BoxError> {
     }
 }
 
-#[cfg(not(feature = "file"))]
+#[cfg(not(feature = "cluster-file"))]
 fn file_operator(_settings: &Settings) -> Result<Box<dyn Operator>, BoxError> {
-    Err(format!("the cluster service `file` is not built into this program: {}", crate::build_with("file"))
-        .into())
+    Err(format!(
+        "the cluster service `file` is not built into this program: {}",
+        crate::build_with("cluster-file")
+    )
+    .into())
 }
 
-#[cfg(feature = "file")]
+#[cfg(feature = "cluster-file")]
 async fn open_file(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
     let cluster = &settings.cluster;
     // Members that were started in different directories are in different clusters: say which this is.
@@ -172,13 +200,16 @@ async fn open_file(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxEr
     Ok(cluster_file::FileCluster::open(file).await?)
 }
 
-#[cfg(not(feature = "file"))]
+#[cfg(not(feature = "cluster-file"))]
 async fn open_file(_settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
-    Err(format!("the cluster service `file` is not built into this program: {}", crate::build_with("file"))
-        .into())
+    Err(format!(
+        "the cluster service `file` is not built into this program: {}",
+        crate::build_with("cluster-file")
+    )
+    .into())
 }
 
-#[cfg(feature = "kubernetes")]
+#[cfg(feature = "cluster-kubernetes")]
 mod kubernetes {
     use cluster_kubernetes::{
         CamelTiming, Group, KubernetesCluster, KubernetesClusterSettings, KubernetesOperator, PodIdentity,
@@ -268,7 +299,7 @@ mod kubernetes {
     }
 }
 
-#[cfg(not(feature = "kubernetes"))]
+#[cfg(not(feature = "cluster-kubernetes"))]
 mod kubernetes {
     use super::*;
 
@@ -285,7 +316,7 @@ mod kubernetes {
     }
 
     fn missing() -> BoxError {
-        let build = crate::build_with("kubernetes");
+        let build = crate::build_with("cluster-kubernetes");
         format!("the cluster service `kubernetes` is not built into this program: {build}").into()
     }
 }

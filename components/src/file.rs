@@ -26,7 +26,7 @@
 //! An option of `from` is an error in `to`, and the other way round. In a URI, write the `+` of a regular expression as `%2B`.
 //!
 //! **Reading.** Each regular file becomes an exchange; its body is text when it is UTF-8, bytes otherwise,
-//! and is read into memory as a whole. The headers are `file.name` (relative to the directory),
+//! and a small one is read into memory. The headers are `file.name` (relative to the directory),
 //! `file.path`, `file.length`, and `file.last_modified` (milliseconds since 1970-01-01 UTC). Only when the
 //! exchange is done, the file is moved (to `.done` beside it; Camel: `.camel`), deleted or
 //! remembered. When the exchange fails, it goes to `move_failed`, or stays and is read again. When it ends
@@ -46,7 +46,7 @@
 //! system) is not worked on, as far as that can be known before; otherwise only the moving is tried again. The
 //! route has a note that says why.
 //!
-//! A file of more than 1 MiB is not read into memory: it is the body, as it is. One that is written to while it is worked on
+//! A file of more than 1 MiB (`body.spool_threshold`) is not read into memory: it is the body, as it is. One that is written to while it is worked on
 //! is an error of the step that reads it.
 //!
 //! A writer that has a file open while it is read is not noticed if it writes only later. Write under another name
@@ -80,6 +80,7 @@ use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
 use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, Side, flag, option, path};
+use router_core::spool::Spool;
 use router_core::uri::EndpointUri;
 
 use consumer::FileConsumer;
@@ -200,7 +201,11 @@ impl Component for FileComponent {
         &DESCRIPTION
     }
 
-    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+    fn endpoint(
+        &self,
+        uri: &EndpointUri,
+        context: &BuildContext<'_>,
+    ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         let mut errors = ConfigErrors::default();
         let options = DESCRIPTION.read_into(uri, &mut errors);
         let directory = errors.collect(uri.required_path("a file endpoint needs a directory: `file:inbox`"));
@@ -219,6 +224,7 @@ impl Component for FileComponent {
             jail: Jail::new(PathBuf::from(directory.as_str())),
             settings: Arc::new(settings),
             memory: Arc::default(),
+            spool: context.spool.clone(),
         }))
     }
 }
@@ -355,6 +361,16 @@ impl Settings {
         }
         let [include, exclude] =
             ["include", "exclude"].map(|name| errors.collect(pattern(options, uri, name)).flatten());
+        let is_left_out = |path: &str| {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            include.as_ref().is_some_and(|include| !include.is_match(name))
+                || exclude.as_ref().is_some_and(|exclude| exclude.is_match(name))
+        };
+        if options.text("file_name").is_some_and(|name| is_left_out(&name)) {
+            let message =
+                "option `file_name` names a file that `include` or `exclude` leaves out: none is read";
+            errors.push(uri.error_at_option("file_name", message));
+        }
         let done_file = options.text("done_file_name").and_then(|text| {
             let parsed = DoneFile::parse(&text);
             errors.collect(parsed.map_err(|message| uri.error_at_option("done_file_name", message)))
@@ -389,15 +405,23 @@ impl Settings {
 fn pattern(options: &Options, uri: &EndpointUri, name: &str) -> Result<Option<Regex>, ConfigError> {
     let Some(text) = options.text(name) else { return Ok(None) };
     let regex = RegexBuilder::new(&format!("^(?:{text})$")).case_insensitive(true).build();
-    let wrong =
-        |error| uri.error_at_option(name, format!("option `{name}` takes a regular expression: {error}"));
-    regex.map(Some).map_err(wrong)
+    regex.map(Some).map_err(|error| {
+        let error = uri.error_at_option(name, format!("option `{name}` takes a regular expression: {error}"));
+        match text.strip_prefix('*') {
+            Some(end) => {
+                error.help(format!("for names that end with `{end}` write `.*{}`", regex::escape(end)))
+            }
+            None => error,
+        }
+    })
 }
 
 struct FileEndpoint {
     jail: Jail,
     settings: Arc<Settings>,
     memory: Arc<Mutex<Memory>>,
+    /// It says which files are read into memory. None is spooled.
+    spool: Spool,
 }
 
 impl Endpoint for FileEndpoint {
@@ -406,6 +430,7 @@ impl Endpoint for FileEndpoint {
             jail: self.jail.clone(),
             settings: Arc::clone(&self.settings),
             memory: Arc::clone(&self.memory),
+            spool: self.spool.clone(),
         }))
     }
 

@@ -15,7 +15,6 @@ mod lateness;
 pub mod log;
 pub mod master;
 mod metrics;
-#[cfg(feature = "state")]
 mod missed;
 pub mod mock;
 mod patience;

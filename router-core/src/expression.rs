@@ -468,7 +468,7 @@ mod tests {
             ("${header.${header.x}} == 1", 9..20, "a placeholder cannot stand inside another one"),
             ("${body.} == 1", 6..7, "a name stands here"),
             ("${body.a..b} == 1", 8..9, "a name stands here"),
-            ("${header. x} == 1", 8..10, "a name stands here"),
+            ("${header. x} == 1", 8..11, "a name stands here"),
             ("${body.items[0].id} == 1", 7..15, "write `items.0`"),
         ] {
             let printed = error(predicate);

@@ -152,11 +152,29 @@ fn not_for_a_pool(words: &[Token<'_>], dialect: Dialect) -> Option<&'static str>
             "each statement is a transaction, or part of that of its row: it cannot begin or end one",
         );
     }
+    if dialect == Dialect::Sqlite && sets_up_sqlite(words) {
+        return Some("statements share a pool of connections, and this would set up only one of them");
+    }
     let session = is_word(words.first(), &["set", "reset", "discard", "listen", "unlisten"]);
     (session && dialect == Dialect::Postgres && !is_word(words.get(1), &["local"])).then_some(
         "statements share a pool of connections, and this would set up only one of them: write \
          `options=-c%20name=value` behind the `?` of `data_source`",
     )
+}
+
+/// Whether a statement of `SQLite` changes nothing but its connection.
+fn sets_up_sqlite(words: &[Token<'_>]) -> bool {
+    /// Those that are kept in the file.
+    const KEPT: &[&str] = &["user_version", "application_id", "journal_mode", "auto_vacuum", "page_size"];
+    match words.first() {
+        first if is_word(first, &["attach", "detach"]) => true,
+        first if is_word(first, &["create"]) => is_word(words.get(1), &["temp", "temporary"]),
+        first if is_word(first, &["pragma"]) => {
+            let sets = words.iter().any(|word| matches!(word, Token::Comparison("=")));
+            sets && !words.iter().any(|word| is_word(Some(word), KEPT))
+        }
+        _ => false,
+    }
 }
 
 /// `for update` changes nothing, and `with` can change rows in each of its parts.

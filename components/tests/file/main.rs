@@ -482,6 +482,9 @@ fn mistakes_are_found_before_anything_runs() {
     for (uri, expected) in [
         ("file:", "needs a directory"),
         ("file:in?include=(", "takes a regular expression"),
+        ("file:in?include=*.txt", "write `.*\\.txt`"),
+        ("file:in?include=a.*&file_name=b.txt", "none is read"),
+        ("file:in?exclude=B.*&file_name=b.txt", "none is read"),
         ("file:in?noop=true&delete=true", "only one of"),
         ("file:in?delete=true&move=old", "only one of"),
         ("file:in?move=../old", "option `move`"),
@@ -495,6 +498,7 @@ fn mistakes_are_found_before_anything_runs() {
         assert!(mistakes(uri).contains(expected), "{uri}: {}", mistakes(uri));
     }
     assert_eq!(mistakes("file:///tmp/in?noop=true"), "");
+    assert_eq!(mistakes("file:in?include=b.*&exclude=a.*&recursive=true&file_name=a/b.txt"), "");
     // All at once, each at its option.
     for uri in [
         "file:in?move=/abs&move_failed=../x&include=(&exclude=[&done_file_name=done&sort_by=nme",

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bactrian::settings::Settings;
 use router_core::error::BoxError;
 
-#[cfg(feature = "file")]
-use super::{FINISHES, State};
+#[cfg(feature = "cluster-file")]
+use super::{FINISHES, NEVER_LED, State};
 use super::{Lock, Members};
 
 /// How often to look for changes. A look reads a line per lock.
@@ -21,8 +21,8 @@ pub(super) struct Directory {
 impl Directory {
     pub(super) fn open(settings: &Settings) -> Result<Self, BoxError> {
         let root = std::path::absolute(&settings.cluster.root)?;
-        if cfg!(not(feature = "file")) {
-            let build = bactrian::build_with("file");
+        if cfg!(not(feature = "cluster-file")) {
+            let build = bactrian::build_with("cluster-file");
             return Err(format!("the cluster service `file` is not built into this program: {build}").into());
         }
         if !root.is_dir() {
@@ -44,13 +44,13 @@ impl Directory {
         tokio::time::sleep(PERIOD).await;
     }
 
-    #[cfg(not(feature = "file"))]
+    #[cfg(not(feature = "cluster-file"))]
     pub(super) fn look(&self) -> Result<(BTreeMap<String, Lock>, Members), BoxError> {
         Ok((BTreeMap::new(), Members::default()))
     }
 
     /// The locks, and the members that live. The kernel tells who leads, and whether that process runs.
-    #[cfg(feature = "file")]
+    #[cfg(feature = "cluster-file")]
     pub(super) fn look(&self) -> Result<(BTreeMap<String, Lock>, Members), BoxError> {
         let asked = bactrian::cluster_file::drained(&self.root)?;
         let alive = bactrian::cluster_file::members(&self.root)?;
@@ -63,6 +63,11 @@ impl Directory {
         for unreadable in survey.unreadable {
             let lock = Lock::free(&unreadable.lock, &members, "").unknown(&unreadable.why);
             locks.insert(unreadable.lock, lock);
+        }
+        for name in survey.unled {
+            let why = survey.obstacle.clone().unwrap_or_else(|| members.why_free());
+            let lock = Lock::free(&name, &members, &format!("{NEVER_LED}; {why}"));
+            locks.insert(name, lock);
         }
         for record in survey.locks {
             let why = record.obstacle.clone().unwrap_or_else(|| members.why_free());
@@ -77,8 +82,11 @@ impl Directory {
                     state: if record.stopped { State::Silent } else { State::Led },
                     reason: if record.stopped {
                         Some(format!("its process{pid} is stopped (SIGSTOP), and keeps the lock"))
+                    } else if lock.drained.contains(&record.member) {
+                        Some(FINISHES.to_owned())
                     } else {
-                        lock.drained.contains(&record.member).then(|| FINISHES.to_owned())
+                        let obstacle = survey.obstacle.as_ref().filter(|_| !lock.standbys.is_empty());
+                        obstacle.map(|why| format!("no standby could take it over: {why}"))
                     },
                     holder: Some(record.member.clone()),
                     member: Some(record.member),
