@@ -4,7 +4,7 @@ FROM rust:1.95-slim-bookworm AS build
 WORKDIR /source
 COPY . .
 ARG PROGRAM="--bin bactrian"
-ARG FEATURES=kubernetes
+ARG FEATURES=cluster-kubernetes
 RUN FEATURES="$FEATURES" image/contents /image $PROGRAM
 
 FROM scratch

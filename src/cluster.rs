@@ -21,10 +21,10 @@ pub fn service(resolved: &Resolved, environment: &Environment) -> Result<Option<
     };
     let mut errors = resolved.ignored();
     match service {
-        Some(Service::Kubernetes) if cfg!(not(feature = "kubernetes")) => {
+        Some(Service::Kubernetes) if cfg!(not(feature = "cluster-kubernetes")) => {
             errors.push(not_built_in("kubernetes", resolved, environment));
         }
-        Some(Service::File) if cfg!(not(feature = "file")) => {
+        Some(Service::File) if cfg!(not(feature = "cluster-file")) => {
             errors.push(not_built_in("file", resolved, environment));
         }
         Some(Service::Kubernetes) => errors.extend(kubernetes::check(resolved)),
@@ -45,7 +45,7 @@ fn not_built_in(service: &str, resolved: &Resolved, environment: &Environment) -
     let message = format!("the cluster service `{service}`{reason} is not built into this program");
     let built = built_in().join(", ");
     let error = resolved.error("cluster.service", message);
-    error.help(format!("built in: {built}; {}", crate::build_with(service)))
+    error.help(format!("built in: {built}; {}", crate::build_with(&format!("cluster-{service}"))))
 }
 
 /// What keeps the root from being the directory of lock files, as far as that can be told without making it.
@@ -68,7 +68,7 @@ fn check_root(resolved: &Resolved) -> ConfigErrors {
             std::io::Error::from(problem)
         ));
     } else {
-        #[cfg(feature = "file")]
+        #[cfg(feature = "cluster-file")]
         if !resolved.settings.cluster.allow_network_file_system
             && let Err(problem) = cluster_file::check_file_system(root)
         {
@@ -96,7 +96,8 @@ fn is_of_the_kernel(directory: &Path) -> bool {
 
 /// The names of the services that are compiled in.
 fn built_in() -> Vec<&'static str> {
-    let optional = [(cfg!(feature = "file"), "file"), (cfg!(feature = "kubernetes"), "kubernetes")];
+    let optional =
+        [(cfg!(feature = "cluster-file"), "file"), (cfg!(feature = "cluster-kubernetes"), "kubernetes")];
     let optional = optional.into_iter().filter(|(built_in, _)| *built_in).map(|(_, name)| name);
     optional.chain(["memory"]).collect()
 }
@@ -117,7 +118,7 @@ pub async fn open(service: Service, settings: &Settings) -> Result<Arc<dyn Clust
 ///
 /// # Errors
 /// When the group has no valid name.
-#[cfg(feature = "kubernetes")]
+#[cfg(feature = "cluster-kubernetes")]
 pub fn kubernetes_settings(
     settings: &Settings,
 ) -> Result<cluster_kubernetes::KubernetesClusterSettings, BoxError> {
@@ -138,7 +139,7 @@ pub async fn operator(service: Service, settings: &Settings) -> Result<Box<dyn O
     }
 }
 
-#[cfg(feature = "file")]
+#[cfg(feature = "cluster-file")]
 fn file_operator(settings: &Settings) -> Result<Box<dyn Operator>, BoxError> {
     let root = std::path::absolute(&settings.cluster.root)?;
     match cluster_file::FileOperator::open(root) {
@@ -151,13 +152,16 @@ fn file_operator(settings: &Settings) -> Result<Box<dyn Operator>, BoxError> {
     }
 }
 
-#[cfg(not(feature = "file"))]
+#[cfg(not(feature = "cluster-file"))]
 fn file_operator(_settings: &Settings) -> Result<Box<dyn Operator>, BoxError> {
-    Err(format!("the cluster service `file` is not built into this program: {}", crate::build_with("file"))
-        .into())
+    Err(format!(
+        "the cluster service `file` is not built into this program: {}",
+        crate::build_with("cluster-file")
+    )
+    .into())
 }
 
-#[cfg(feature = "file")]
+#[cfg(feature = "cluster-file")]
 async fn open_file(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
     let cluster = &settings.cluster;
     // Members that were started in different directories are in different clusters: say which this is.
@@ -172,13 +176,16 @@ async fn open_file(settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxEr
     Ok(cluster_file::FileCluster::open(file).await?)
 }
 
-#[cfg(not(feature = "file"))]
+#[cfg(not(feature = "cluster-file"))]
 async fn open_file(_settings: &Settings) -> Result<Arc<dyn ClusterService>, BoxError> {
-    Err(format!("the cluster service `file` is not built into this program: {}", crate::build_with("file"))
-        .into())
+    Err(format!(
+        "the cluster service `file` is not built into this program: {}",
+        crate::build_with("cluster-file")
+    )
+    .into())
 }
 
-#[cfg(feature = "kubernetes")]
+#[cfg(feature = "cluster-kubernetes")]
 mod kubernetes {
     use cluster_kubernetes::{
         CamelTiming, Group, KubernetesCluster, KubernetesClusterSettings, KubernetesOperator, PodIdentity,
@@ -268,7 +275,7 @@ mod kubernetes {
     }
 }
 
-#[cfg(not(feature = "kubernetes"))]
+#[cfg(not(feature = "cluster-kubernetes"))]
 mod kubernetes {
     use super::*;
 
@@ -285,7 +292,7 @@ mod kubernetes {
     }
 
     fn missing() -> BoxError {
-        let build = crate::build_with("kubernetes");
+        let build = crate::build_with("cluster-kubernetes");
         format!("the cluster service `kubernetes` is not built into this program: {build}").into()
     }
 }

@@ -31,9 +31,9 @@ pub mod logging;
 pub mod settings;
 mod shutdown;
 
-#[cfg(feature = "file")]
+#[cfg(feature = "cluster-file")]
 pub use cluster_file;
-#[cfg(feature = "kubernetes")]
+#[cfg(feature = "cluster-kubernetes")]
 pub use cluster_kubernetes;
 pub use components;
 #[cfg(feature = "logging")]
@@ -53,13 +53,13 @@ pub fn router() -> RouterBuilder {
 #[must_use]
 pub fn registry() -> Registry {
     const OPTIONAL: [(&str, &str); 7] = [
-        ("cron", "cron"),
+        ("cron", "component-cron"),
         ("file", "component-file"),
-        ("http", "http"),
-        ("http-poll", "http"),
-        ("https", "http"),
-        ("sql", "sql"),
-        ("telegram", "http"),
+        ("http", "component-http"),
+        ("http-poll", "component-http"),
+        ("https", "component-http"),
+        ("sql", "component-sql"),
+        ("telegram", "component-http"),
     ];
     let mut registry = Registry::default();
     for (scheme, feature) in OPTIONAL {
@@ -112,9 +112,9 @@ pub fn build_with(feature: &str) -> String {
 
 /// What most programs need.
 pub mod prelude {
-    #[cfg(feature = "file")]
+    #[cfg(feature = "cluster-file")]
     pub use cluster_file::{FileCluster, FileClusterSettings};
-    #[cfg(feature = "kubernetes")]
+    #[cfg(feature = "cluster-kubernetes")]
     pub use cluster_kubernetes::{KubernetesCluster, KubernetesClusterSettings};
     pub use components::{MasterComponent, MockComponent};
     pub use router_core::builder::{Branch, Choice, Loop, RouteBuilder, Steps, dynamic, endpoint, from};

@@ -84,7 +84,7 @@ fn every_route_file_is_sound_and_the_clock_ticks() {
     for file in &files {
         let output = bactrian().arg("check").arg(file).output().unwrap();
         let printed = String::from_utf8_lossy(&output.stderr);
-        if file.ends_with("nightly.toml") && cfg!(not(feature = "sql")) {
+        if file.ends_with("nightly.toml") && cfg!(not(feature = "component-sql")) {
             assert!(printed.contains("unknown component `sql`"), "{printed}");
         } else {
             assert!(output.status.success(), "{printed}");
@@ -96,14 +96,14 @@ fn every_route_file_is_sound_and_the_clock_ticks() {
 }
 
 /// An example in both forms: the route file, run by the command line, and the program.
-#[cfg(any(feature = "http", feature = "sql"))]
+#[cfg(any(feature = "component-http", feature = "component-sql"))]
 fn both(name: &str) -> [Command; 2] {
     let mut command = bactrian();
     command.arg("run").arg(root().join(format!("examples/{name}.toml")));
     [command, example(name)]
 }
 
-#[cfg(feature = "http")]
+#[cfg(feature = "component-http")]
 #[tokio::test]
 async fn the_echo_bot_answers() {
     for mut command in both("telegram") {
@@ -124,7 +124,7 @@ fn the_echo_bot_is_under_twenty_lines() {
     assert!(file.lines().count() < 20);
 }
 
-#[cfg(feature = "http")]
+#[cfg(feature = "component-http")]
 #[tokio::test]
 async fn the_poller_logs_new_orders() {
     for mut command in both("http_poll") {
@@ -139,7 +139,7 @@ async fn the_poller_logs_new_orders() {
 }
 
 /// Sessions that have expired, and one that has not.
-#[cfg(feature = "sql")]
+#[cfg(feature = "component-sql")]
 async fn sessions(database: &str) {
     let router = bactrian::router().build().unwrap();
     for statement in [
@@ -151,7 +151,7 @@ async fn sessions(database: &str) {
     }
 }
 
-#[cfg(feature = "sql")]
+#[cfg(feature = "component-sql")]
 #[tokio::test]
 async fn the_nightly_job_deletes_what_has_expired() {
     for mut command in both("nightly") {

@@ -38,7 +38,7 @@ fn a_process_that_loads_its_routes_can_be_stopped() {
     }
 }
 
-#[cfg(feature = "kubernetes")]
+#[cfg(feature = "cluster-kubernetes")]
 #[test]
 fn a_process_that_waits_for_a_silent_server_can_be_stopped() {
     let folder = tempfile::tempdir().unwrap();

@@ -128,7 +128,7 @@ error: `master:` needs a cluster service, and none is configured
 }
 
 #[test]
-#[cfg(not(feature = "kubernetes"))]
+#[cfg(not(feature = "cluster-kubernetes"))]
 fn a_service_that_is_not_built_in_is_a_mistake_where_it_is_named() {
     let routes = GOOD.replace("'memory'", "'kubernetes'");
     let printed = mistakes(&[("routes.toml", &routes)], &[]);
@@ -144,7 +144,7 @@ fn a_service_that_is_not_built_in_is_a_mistake_where_it_is_named() {
 }
 
 #[test]
-#[cfg(feature = "kubernetes")]
+#[cfg(feature = "cluster-kubernetes")]
 fn settings_that_are_not_safe_together_are_a_mistake() {
     let routes = GOOD.replace("'memory'", "'kubernetes'\nprofile = 'fast'\nstop = '4s'");
     let printed = mistakes(&[("routes.toml", &routes)], &[]);
@@ -236,7 +236,7 @@ fn settings_that_the_cluster_service_does_not_use_are_errors() {
     assert_eq!(bactrian(folder.path(), &memory).status.code(), Some(0));
     let ignored = [&memory[..], &["--set", "cluster.namespace=z"]].concat();
     assert!(stderr(&bactrian(folder.path(), &ignored)).contains(&reason("memory")));
-    if cfg!(feature = "file") {
+    if cfg!(feature = "cluster-file") {
         assert_eq!(bactrian(folder.path(), &["check"]).status.code(), Some(0), "`auto` takes both");
         let printed = check(&with("'file'", "namespace = 'x'"), &[]);
         assert_eq!(printed, [format!("routes.toml:3:13 setting `cluster.namespace` {}", reason("file"))]);
@@ -250,7 +250,7 @@ fn settings_that_the_cluster_service_does_not_use_are_errors() {
 }
 
 #[test]
-#[cfg(feature = "file")]
+#[cfg(feature = "cluster-file")]
 fn a_root_that_cannot_hold_lock_files_is_an_error_before_anything_runs() {
     let routes = |root: &str| GOOD.replace("'memory'", &format!("'file'\nroot = '{root}'"));
     let printed = mistakes(&[("routes.toml", &routes("routes.toml/locks"))], &[]);
@@ -263,10 +263,10 @@ fn a_root_that_cannot_hold_lock_files_is_an_error_before_anything_runs() {
 #[test]
 fn what_is_not_built_in_is_named_with_its_feature() {
     let optional = [
-        (cfg!(feature = "sql"), "sql:select 1", "sql", "sql"),
-        (cfg!(feature = "cron"), "cron:c", "cron", "cron"),
+        (cfg!(feature = "component-sql"), "sql:select 1", "sql", "component-sql"),
+        (cfg!(feature = "component-cron"), "cron:c", "cron", "component-cron"),
         (cfg!(feature = "component-file"), "file:in", "file", "component-file"),
-        (cfg!(feature = "http"), "telegram:bots", "telegram", "http"),
+        (cfg!(feature = "component-http"), "telegram:bots", "telegram", "component-http"),
     ];
     for (_, uri, scheme, feature) in optional.into_iter().filter(|(built_in, ..)| !built_in) {
         let printed = mistakes(&[("routes.toml", &format!("[[route]]\nfrom = '{uri}'\n"))], &[]);
@@ -279,11 +279,11 @@ fn what_is_not_built_in_is_named_with_its_feature() {
         let doc = stderr(&bactrian(folder.path(), &["doc", scheme]));
         assert!(doc.contains(&format!("the feature `{feature}`")), "{doc}");
     }
-    if cfg!(not(feature = "kubernetes")) {
+    if cfg!(not(feature = "cluster-kubernetes")) {
         let folder = folder(&[]);
         let output = bactrian(folder.path(), &["kubernetes", "manifest", "--image", "x"]);
         assert_eq!(output.status.code(), Some(1));
-        assert!(stderr(&output).contains("the feature `kubernetes`"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("the feature `cluster-kubernetes`"), "{}", stderr(&output));
     }
 }
 
@@ -310,7 +310,7 @@ fn without_files_and_without_routes_there_is_nothing_to_do() {
 fn good_files_are_counted_once_and_nothing_is_created() {
     let folder = folder(&[(
         "routes.toml",
-        &GOOD.replace("memory", if cfg!(feature = "file") { "auto" } else { "memory" }),
+        &GOOD.replace("memory", if cfg!(feature = "cluster-file") { "auto" } else { "memory" }),
     )]);
     let check = bactrian(folder.path(), &["check"]);
     assert_eq!((check.status.code(), stdout(&check)), (Some(0), "routes.toml: 1 route, 0 errors\n".into()));

@@ -151,7 +151,7 @@ fn a_placeholder_in_an_id_is_an_error_at_the_placeholder() {
     assert!(said.contains(" --> routes.toml:3:8\n"), "{said}");
 }
 
-#[cfg(feature = "sql")]
+#[cfg(feature = "component-sql")]
 #[test]
 fn a_question_mark_that_was_meant_as_a_parameter_is_an_error() {
     let text = |uri: &str| {

@@ -17,7 +17,6 @@ mod lateness;
 pub mod log;
 pub mod master;
 mod metrics;
-#[cfg(feature = "state")]
 mod missed;
 pub mod mock;
 mod patience;

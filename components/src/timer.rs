@@ -24,14 +24,12 @@
 //! before its exchange starts, and below `master:` it travels with the lock. Whoever leads next goes on at
 //! the same multiples of the period, knows which were missed, and fires none twice. The first time is
 //! counted from the first start of all; `delay` is then of no importance any more. Within one process,
-//! setting the clock changes nothing. The last three options belong to the feature `state` of this crate, which
-//! `cron` and `http` bring with them.
+//! setting the clock changes nothing.
 //!
 //! Each exchange has an empty body and the headers `timer.name`, `timer.counter` (from 1) and
 //! `timer.fired_time` (milliseconds since 1970-01-01 UTC); with `missed` also `timer.scheduled_time`, and
 //! `timer.missed`: whether it makes up for a time that was missed.
 
-#[cfg(feature = "state")]
 mod grid;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -47,7 +45,6 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::lateness::is_too_late;
 use crate::metrics::MISSED_TICKS;
-#[cfg(feature = "state")]
 use crate::missed;
 
 /// The component.
@@ -86,7 +83,6 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             default: None,
             summary: "how many exchanges there are; unset or `0` means no end",
         },
-        #[cfg(feature = "state")]
         OptionDescription {
             name: "missed",
             kind: OptionKind::Choice(missed::WORDS),
@@ -94,9 +90,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             summary: "with `fixed_rate`: the times go on over restarts and failovers, and this becomes of \
                       those that were missed: none of them fires, the latest one does, or each",
         },
-        #[cfg(feature = "state")]
         missed::MAX_OPTION,
-        #[cfg(feature = "state")]
         missed::STATE_OPTION,
     ],
 };
@@ -110,11 +104,9 @@ impl Component for TimerComponent {
         let mut errors = ConfigErrors::default();
         let options = DESCRIPTION.read_into(uri, &mut errors);
         let name = errors.collect(uri.required_path("a timer needs a name: `timer:clock`"));
-        #[cfg(feature = "state")]
         let catch_up = errors.collect(grid::CatchUp::read(uri, &options)).flatten();
         errors.into_result()?;
         Ok(Box::new(Timer {
-            #[cfg(feature = "state")]
             catch_up,
             name: name.unwrap_or_default(),
             delay: options.duration("delay"),
@@ -133,7 +125,6 @@ struct Timer {
     fixed_rate: bool,
     repeat_count: Option<u64>,
     /// `None`: times that were missed are forgotten, and nothing is stored.
-    #[cfg(feature = "state")]
     catch_up: Option<grid::CatchUp>,
 }
 
@@ -142,7 +133,6 @@ impl Endpoint for Timer {
         Some(Box::new(self.clone()))
     }
 
-    #[cfg(feature = "state")]
     fn keeps_state(&self, below_lock: bool) -> bool {
         self.catch_up.as_ref().is_some_and(|catch_up| below_lock || catch_up.has_file())
     }
@@ -153,7 +143,6 @@ impl Consumer for Timer {
     async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
         let (pipeline, stop) = (&route.pipeline, &route.stop);
         let missed_ticks = MISSED_TICKS.counter(&[pipeline.route_id()]);
-        #[cfg(feature = "state")]
         if let Some(catch_up) = &self.catch_up {
             return catch_up.run(&self, &route).await;
         }
@@ -235,7 +224,6 @@ mod tests {
             period: Duration::from_secs(1),
             fixed_rate: true,
             repeat_count: None,
-            #[cfg(feature = "state")]
             catch_up: None,
         };
         let start = Instant::now();

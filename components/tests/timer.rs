@@ -1,6 +1,5 @@
 //! What `timer:` promises about times that were missed.
 
-#![cfg(feature = "state")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -7,9 +7,9 @@ use router_core::metrics::{Metric, MetricKind, enable};
 
 /// All metrics that are compiled in.
 pub fn metrics() -> impl Iterator<Item = &'static Metric> {
-    #[cfg(feature = "kubernetes")]
+    #[cfg(feature = "cluster-kubernetes")]
     let elections = cluster_kubernetes::METRICS;
-    #[cfg(not(feature = "kubernetes"))]
+    #[cfg(not(feature = "cluster-kubernetes"))]
     let elections = &[];
     #[cfg(feature = "logging")]
     let log = crate::logging::METRICS;

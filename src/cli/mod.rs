@@ -7,7 +7,7 @@ mod check;
 mod doc;
 mod drain;
 mod handover;
-#[cfg(feature = "kubernetes")]
+#[cfg(feature = "cluster-kubernetes")]
 mod kubernetes;
 mod leaders;
 mod list;
@@ -43,10 +43,10 @@ enum Verb {
     Leaders(leaders::Arguments),
     Handover(handover::Arguments),
     Drain(drain::Arguments),
-    #[cfg(feature = "kubernetes")]
+    #[cfg(feature = "cluster-kubernetes")]
     Kubernetes(kubernetes::Arguments),
     /// Not built into this program
-    #[cfg(not(feature = "kubernetes"))]
+    #[cfg(not(feature = "cluster-kubernetes"))]
     #[command(hide = true, disable_help_flag = true)]
     Kubernetes {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -120,11 +120,11 @@ pub(crate) fn main() -> ExitCode {
         Verb::List => list::run(),
         Verb::Doc(arguments) => doc::run(&arguments),
         Verb::Leaders(arguments) => leaders::run(&arguments),
-        #[cfg(feature = "kubernetes")]
+        #[cfg(feature = "cluster-kubernetes")]
         Verb::Kubernetes(arguments) => kubernetes::run(&arguments),
-        #[cfg(not(feature = "kubernetes"))]
+        #[cfg(not(feature = "cluster-kubernetes"))]
         Verb::Kubernetes { .. } => {
-            let build = bactrian::build_with("kubernetes");
+            let build = bactrian::build_with("cluster-kubernetes");
             output::failure(&format!("`bactrian kubernetes` is not built into this program: {build}"))
         }
         Verb::Handover(arguments) => handover::run(&arguments),

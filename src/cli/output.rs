@@ -51,7 +51,7 @@ fn printed(errors: &ConfigErrors) -> String {
 }
 
 /// Says what is wrong with the configuration as a whole.
-#[cfg(feature = "kubernetes")]
+#[cfg(feature = "cluster-kubernetes")]
 pub(super) fn misconfigured(message: &str) -> ExitCode {
     diagnostic(&format!("error: {message}"));
     ExitCode::from(BAD_CONFIGURATION)

@@ -11,7 +11,7 @@ pub(crate) async fn value(at: SocketAddr, series: &str) -> Option<f64> {
     text.lines().find_map(value)
 }
 
-#[cfg(all(feature = "http", feature = "kubernetes"))]
+#[cfg(all(feature = "component-http", feature = "cluster-kubernetes"))]
 mod catalogue {
     use std::collections::BTreeMap;
     use std::sync::Arc;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bactrian::settings::Settings;
 use router_core::error::BoxError;
 
-#[cfg(feature = "file")]
+#[cfg(feature = "cluster-file")]
 use super::{FINISHES, State};
 use super::{Lock, Members};
 
@@ -21,8 +21,8 @@ pub(super) struct Directory {
 impl Directory {
     pub(super) fn open(settings: &Settings) -> Result<Self, BoxError> {
         let root = std::path::absolute(&settings.cluster.root)?;
-        if cfg!(not(feature = "file")) {
-            let build = bactrian::build_with("file");
+        if cfg!(not(feature = "cluster-file")) {
+            let build = bactrian::build_with("cluster-file");
             return Err(format!("the cluster service `file` is not built into this program: {build}").into());
         }
         if !root.is_dir() {
@@ -44,13 +44,13 @@ impl Directory {
         tokio::time::sleep(PERIOD).await;
     }
 
-    #[cfg(not(feature = "file"))]
+    #[cfg(not(feature = "cluster-file"))]
     pub(super) fn look(&self) -> Result<(BTreeMap<String, Lock>, Members), BoxError> {
         Ok((BTreeMap::new(), Members::default()))
     }
 
     /// The locks, and the members that live. The kernel tells who leads, and whether that process runs.
-    #[cfg(feature = "file")]
+    #[cfg(feature = "cluster-file")]
     pub(super) fn look(&self) -> Result<(BTreeMap<String, Lock>, Members), BoxError> {
         let asked = bactrian::cluster_file::drained(&self.root)?;
         let alive = bactrian::cluster_file::members(&self.root)?;

@@ -1,7 +1,7 @@
 //! `bactrian leaders`.
 
 mod file;
-#[cfg(feature = "kubernetes")]
+#[cfg(feature = "cluster-kubernetes")]
 mod kubernetes;
 mod table;
 
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-#[cfg(feature = "kubernetes")]
+#[cfg(feature = "cluster-kubernetes")]
 use bactrian::cluster::kubernetes_settings;
 use bactrian::load::{Locks, load_cluster, locks_of};
 use bactrian::settings::{Environment, Service, Settings};
@@ -60,7 +60,7 @@ enum Form {
 /// How a lock stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-#[cfg_attr(not(feature = "kubernetes"), allow(dead_code, reason = "the kernel knows fewer states"))]
+#[cfg_attr(not(feature = "cluster-kubernetes"), allow(dead_code, reason = "the kernel knows fewer states"))]
 enum State {
     /// Somebody leads.
     Led,
@@ -93,7 +93,7 @@ struct Lock {
 }
 
 /// Why a drained member still leads.
-#[cfg(any(feature = "file", feature = "kubernetes"))]
+#[cfg(any(feature = "cluster-file", feature = "cluster-kubernetes"))]
 const FINISHES: &str = "its holder is drained, and finishes its work first";
 
 /// The live members of a cluster, by the names that the table shows.
@@ -103,7 +103,7 @@ struct Members {
     drained: Vec<String>,
 }
 
-#[cfg(any(feature = "file", feature = "kubernetes", test))]
+#[cfg(any(feature = "cluster-file", feature = "cluster-kubernetes", test))]
 impl Members {
     /// Why a lock that no member holds stays like that.
     fn why_free(&self) -> String {
@@ -148,7 +148,7 @@ impl Lock {
 /// Where the locks are.
 enum Cluster {
     File(file::Directory),
-    #[cfg(feature = "kubernetes")]
+    #[cfg(feature = "cluster-kubernetes")]
     Kubernetes(Box<kubernetes::Group>),
 }
 
@@ -187,12 +187,12 @@ async fn show(
 ) -> Result<ExitCode, BoxError> {
     let mut cluster = match service {
         Service::File | Service::Auto => Cluster::File(file::Directory::open(settings)?),
-        #[cfg(feature = "kubernetes")]
+        #[cfg(feature = "cluster-kubernetes")]
         Service::Kubernetes => {
             let group = kubernetes::Group::open(kubernetes_settings(settings)?).await?;
             Cluster::Kubernetes(Box::new(group))
         }
-        #[cfg(not(feature = "kubernetes"))]
+        #[cfg(not(feature = "cluster-kubernetes"))]
         Service::Kubernetes => return Err("the cluster service `kubernetes` is not built in".into()),
         Service::Memory => return Err("the locks of the cluster service `memory` are in one process".into()),
     };
@@ -274,7 +274,7 @@ impl Cluster {
     fn place(&self) -> String {
         match self {
             Self::File(directory) => directory.place(),
-            #[cfg(feature = "kubernetes")]
+            #[cfg(feature = "cluster-kubernetes")]
             Self::Kubernetes(group) => group.place(),
         }
     }
@@ -283,7 +283,7 @@ impl Cluster {
     async fn look(&mut self, routes: &Locks) -> Result<Vec<Lock>, BoxError> {
         let (mut locks, members) = match self {
             Self::File(directory) => directory.look()?,
-            #[cfg(feature = "kubernetes")]
+            #[cfg(feature = "cluster-kubernetes")]
             Self::Kubernetes(group) => group.look().await?,
         };
         for (name, routes) in routes {
@@ -305,7 +305,7 @@ impl Cluster {
                 let _ = lock;
                 "no member has led it yet".into()
             }
-            #[cfg(feature = "kubernetes")]
+            #[cfg(feature = "cluster-kubernetes")]
             Self::Kubernetes(group) => group.why_missing(lock).await,
         }
     }
@@ -313,7 +313,7 @@ impl Cluster {
     async fn changed(&mut self) -> Result<(), BoxError> {
         match self {
             Self::File(directory) => directory.changed().await,
-            #[cfg(feature = "kubernetes")]
+            #[cfg(feature = "cluster-kubernetes")]
             Self::Kubernetes(group) => group.changed().await?,
         }
         Ok(())
