@@ -132,7 +132,7 @@ pub mod prelude {
 }
 
 /// The Rust of the guide, as tests of the documentation: `cargo test --doc guide`.
-#[cfg(all(doctest, feature = "sql", feature = "kubernetes"))]
+#[cfg(all(doctest, feature = "component-sql", feature = "cluster-kubernetes"))]
 mod guide {
     #[doc = include_str!("../docs/src/errors.md")]
     mod errors {}

@@ -10,7 +10,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Dependencies that ask for more, and belong to one feature that is not a default one.
-const OF_A_FEATURE: [(&str, &str); 1] = [("sqlx", "sql")];
+const OF_A_FEATURE: [(&str, &str); 1] = [("sqlx", "component-sql")];
 
 /// `1.89` and `1.89.0` as numbers.
 fn version(text: &str) -> Vec<u32> {
