@@ -9,11 +9,24 @@ use rustix::fs::Access;
 
 use crate::settings::{Environment, Resolved, Service, Settings};
 
-/// The service that `cluster.service` stands for in this process, if its settings can be used.
+/// What a process does with the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is a member.
+    TakePart,
+    /// It looks at the cluster or asks its members for something, and makes nothing that they do not share already.
+    Look,
+}
+
+/// The service that `cluster.service` stands for in this process, if its settings can be used for that purpose.
 ///
 /// # Errors
 /// When that service is not compiled in; every error in its settings, and every setting that it does not use.
-pub fn service(resolved: &Resolved, environment: &Environment) -> Result<Option<Service>, ConfigErrors> {
+pub fn service(
+    resolved: &Resolved,
+    environment: &Environment,
+    purpose: Purpose,
+) -> Result<Option<Service>, ConfigErrors> {
     let service = match resolved.settings.cluster.service {
         Some(Service::Auto) if environment.is_pod() => Some(Service::Kubernetes),
         Some(Service::Auto) => Some(Service::File),
@@ -28,7 +41,7 @@ pub fn service(resolved: &Resolved, environment: &Environment) -> Result<Option<
             errors.push(not_built_in("file", resolved, environment));
         }
         Some(Service::Kubernetes) => errors.extend(kubernetes::check(resolved)),
-        Some(Service::File) => errors.extend(check_root(resolved)),
+        Some(Service::File) => errors.extend(check_root(resolved, purpose)),
         _ => {}
     }
     errors.into_result().map(|()| service)
@@ -49,7 +62,7 @@ fn not_built_in(service: &str, resolved: &Resolved, environment: &Environment) -
 }
 
 /// What keeps the root from being the directory of lock files, as far as that can be told without making it.
-fn check_root(resolved: &Resolved) -> ConfigErrors {
+fn check_root(resolved: &Resolved, purpose: Purpose) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
     let root = &resolved.settings.cluster.root;
     let mut error = |message: String| errors.push(resolved.error("cluster.root", message));
@@ -58,6 +71,8 @@ fn check_root(resolved: &Resolved) -> ConfigErrors {
     let Some(nearest) = above.into_iter().find(|path| path.symlink_metadata().is_ok()) else { return errors };
     if !nearest.is_dir() {
         error(format!("`{}` is not a directory", nearest.display()));
+    } else if purpose == Purpose::Look {
+        // What else it needs, it says itself: the right to read is enough to see who leads.
     } else if is_of_the_kernel(nearest) {
         // Where root may write all, and make nothing.
         error(format!("`{}` belongs to the kernel, which makes no files there", nearest.display()));

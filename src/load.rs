@@ -15,7 +15,7 @@ use router_core::router::RouterBuilder;
 use router_core::source::SourceFile;
 use router_core::toml::RouteFile;
 
-use crate::cluster;
+use crate::cluster::{self, Purpose};
 use crate::settings::{Environment, Listen, Service, Settings};
 
 /// The file that is read where none is named.
@@ -70,7 +70,7 @@ pub fn load(
     let mut clustered =
         resolved.settings.cluster.service.is_some() || mistakes.has_errors() || routes_missing;
     errors.extend(mistakes);
-    let service = errors.collect(cluster::service(&resolved, environment)).flatten();
+    let service = errors.collect(cluster::service(&resolved, environment, Purpose::TakePart)).flatten();
     clustered |= service.is_some();
     if cfg!(not(feature = "admin")) && matches!(resolved.settings.admin.listen, Some(Listen::At(_))) {
         let error =
@@ -116,7 +116,7 @@ pub fn load_cluster(
     }
     let (resolved, mistakes) = Settings::resolve(&files, environment, command_line);
     errors.extend(mistakes);
-    let service = errors.collect(cluster::service(&resolved, environment)).flatten();
+    let service = errors.collect(cluster::service(&resolved, environment, Purpose::Look)).flatten();
     if service.is_none() && !errors.has_errors() {
         let help =
             "name the file with the `[cluster]` of the members, or say `--set cluster.service=kubernetes`";

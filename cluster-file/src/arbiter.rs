@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use router_core::cluster::{Arbiter, Asked, ClusterError, Granted, Leader, LockName, Look, Member, Revoked};
@@ -68,6 +68,8 @@ enum Attempt {
     Busy,
     /// No member may have it for so long, because of something.
     Unsettled(Duration, String),
+    /// No member may have it while there are others, and it is not known how long that is.
+    LeftBehind(String),
     /// It could be had, but there is no number for a term above this one at hand.
     NoNumber(Last),
 }
@@ -93,6 +95,11 @@ impl FileArbiter {
     /// Whether an operator has drained this member.
     pub(crate) fn drained(&self) -> watch::Receiver<bool> {
         self.table.drained.subscribe()
+    }
+
+    /// Why this member could not lead now, though it stands by.
+    pub(crate) fn unable(&self) -> Option<String> {
+        self.table.unable.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Shows the others that this member is gone. To be called when no lock is held.
@@ -142,12 +149,15 @@ impl FileArbiter {
         if let Some(left) = seat.left_behind() {
             let why =
                 format!("the root is another directory than before, and the former one has members: {left}");
-            return Ok(Attempt::Unsettled(self.settings.timing.recheck, why));
+            return Ok(Attempt::LeftBehind(why));
         }
         let (last, why) = match self.history(seat, state, &held)? {
             History::Led(record) => (Last::Known(record.term), why(&record)),
             History::New => (Last::Known(0), "no member led it before".to_owned()),
-            History::Unknown => (Last::AtLeast(0), "its file has no history that counts".to_owned()),
+            History::Unknown => {
+                let last = Last::AtLeast(self.floor_after_loss(state));
+                (last, "its file has no history that counts".to_owned())
+            }
             History::Unsettled(rest) => {
                 let path = state.path.display();
                 let why = format!("`{path}` is new or was replaced, and an earlier file may have a leader");
@@ -184,6 +194,24 @@ impl FileArbiter {
         Ok(Attempt::Granted(Box::new(Granted { grant, term, why })))
     }
 
+    /// A number that is not below the last term of a lock that has lost its file. Perhaps nobody but its leader knows
+    /// that term: the numbers may be gone with the file, and the leader may be stopped, or too slow to write it down in
+    /// time. So terms go on from the present time in microseconds: they are not counted as fast, and between two losses
+    /// a candidate waits.
+    fn floor_after_loss(&self, state: &LockState) -> u64 {
+        // Where there are no events it was not seen to go, but there was one that told of a term.
+        if self.table.deleted_at(&state.file_name).is_none() && state.highest_term() == 0 {
+            return 0;
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it only names a number; a jump back leaves what is remembered"
+        )]
+        let now = SystemTime::now();
+        let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since_epoch.as_micros()).unwrap_or(0)
+    }
+
     fn history(&self, seat: &Seat, state: &LockState, held: &Held) -> Result<History, ClusterError> {
         let memory = self.table.memory();
         let look = |settle| {
@@ -198,7 +226,7 @@ impl FileArbiter {
         // It is a matter of waiting: then also for those of whom only their own files tell.
         let folder = seat.root.members();
         match members::ends(&folder).map_err(|error| cannot_use(&folder, error))? {
-            Ends::Within(longest) => memory.note_ends_within(longest),
+            Ends::Within(longest) => memory.note_ends_within(longest, &folder),
             Ends::Unknown { member, format } => {
                 let text = format!(
                     "`{}` has no history that counts, and the member {member} is of a newer version of this program \
@@ -245,6 +273,10 @@ impl Arbiter for FileArbiter {
                     }
                     obstacles.wait(rest, &why);
                     pause = pause.min(rest);
+                }
+                Attempt::LeftBehind(why) => {
+                    obstacles.wait_for_members(&why);
+                    pause = pause.min(self.settings.timing.recheck);
                 }
                 Attempt::NoNumber(last) => {
                     self.terms.fetch(last, self.table.locks()).await?;

@@ -96,6 +96,9 @@ struct Lock {
 #[cfg(any(feature = "cluster-file", feature = "cluster-kubernetes"))]
 const FINISHES: &str = "its holder is drained, and finishes its work first";
 
+/// Of a lock that is wanted, at most.
+const NEVER_LED: &str = "no member has led it yet";
+
 /// The live members of a cluster, by the names that the table shows.
 #[derive(Clone, Default)]
 struct Members {
@@ -303,7 +306,7 @@ impl Cluster {
         match self {
             Self::File(_) => {
                 let _ = lock;
-                "no member has led it yet".into()
+                NEVER_LED.into()
             }
             #[cfg(feature = "cluster-kubernetes")]
             Self::Kubernetes(group) => group.why_missing(lock).await,
