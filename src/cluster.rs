@@ -66,23 +66,9 @@ fn check_root(resolved: &Resolved, purpose: Purpose) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
     let root = &resolved.settings.cluster.root;
     let mut error = |message: String| errors.push(resolved.error("cluster.root", message));
-    // The root itself, or the nearest folder above it, in which it will be made.
-    let above = root.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
-    let Some(nearest) = above.into_iter().find(|path| path.symlink_metadata().is_ok()) else { return errors };
-    if !nearest.is_dir() {
-        error(format!("`{}` is not a directory", nearest.display()));
-    } else if purpose == Purpose::Look {
-        // What else it needs, it says itself: the right to read is enough to see who leads.
-    } else if is_of_the_kernel(nearest) {
-        // Where root may write all, and make nothing.
-        error(format!("`{}` belongs to the kernel, which makes no files there", nearest.display()));
-    } else if let Err(problem) = rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK) {
-        error(format!(
-            "the directory `{}` cannot be written: {}",
-            nearest.display(),
-            std::io::Error::from(problem)
-        ));
-    } else {
+    if let Err(problem) = check_directory(root, purpose) {
+        error(problem);
+    } else if purpose == Purpose::TakePart {
         #[cfg(feature = "cluster-file")]
         if !resolved.settings.cluster.allow_network_file_system
             && let Err(problem) = cluster_file::check_file_system(root)
@@ -91,6 +77,29 @@ fn check_root(resolved: &Resolved, purpose: Purpose) -> ConfigErrors {
         }
     }
     errors
+}
+
+/// What keeps a directory from being made and written to, as far as that can be told without doing it.
+pub(crate) fn check_directory(directory: &Path, purpose: Purpose) -> Result<(), String> {
+    // Itself, or the nearest folder above it, in which it will be made.
+    let mut above =
+        directory.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
+    let Some(nearest) = above.find(|path| path.symlink_metadata().is_ok()) else { return Ok(()) };
+    let shown = nearest.display();
+    if !nearest.is_dir() {
+        return Err(format!("`{shown}` is not a directory"));
+    }
+    if purpose == Purpose::Look {
+        // What else it needs, it says itself: the right to read is enough to see who leads.
+        return Ok(());
+    }
+    if is_of_the_kernel(nearest) {
+        // Where root may write all, and make nothing.
+        return Err(format!("`{shown}` belongs to the kernel, which makes no files there"));
+    }
+    rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+        format!("the directory `{shown}` cannot be written: {}", std::io::Error::from(error))
+    })
 }
 
 /// Whether a directory is in `/proc`, `/sys` and the like.

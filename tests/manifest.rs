@@ -187,6 +187,7 @@ fn settings_of_the_command_line_are_variables_of_the_pods_and_those_of_this_proc
         format!("{}={}", variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap())
     });
     let expected = [
+        "BACTRIAN_BODY__SPOOL_DIR=/var/lib/bactrian/spool",
         "BACTRIAN_CLUSTER__PROFILE=fast",
         "BACTRIAN_CLUSTER__SERVICE=kubernetes",
         "BACTRIAN_ROUTER__SHUTDOWN_TIMEOUT=2m",

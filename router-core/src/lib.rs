@@ -36,6 +36,7 @@ mod route;
 pub mod router;
 pub mod secret;
 pub mod source;
+pub mod spool;
 pub mod state;
 pub mod step;
 pub mod steps;
