@@ -163,7 +163,8 @@ fn numbered(place: &Path, number: u64) -> PathBuf {
         // The beginning of the name is what can be spared. An extension that leaves no room for any of it is cut too.
         let cut = |text: &OsStr, length: usize| {
             let text = text.to_string_lossy();
-            OsString::from(&text[..text.floor_char_boundary(length)])
+            let end = (0..=length.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+            OsString::from(&text[..end.unwrap_or(0)])
         };
         end = cut(&end, LONGEST_NAME - 1);
         name = cut(&name, LONGEST_NAME - end.len());
