@@ -5,7 +5,7 @@
 //! | `size` | both | integer |  | how many exchanges the queue holds; 1000 where no URI of that name says it |
 //! | `concurrent_consumers` | `from` | integer | `1` | how many exchanges the consuming route works on at a time |
 //! | `block_when_full` | `to` | boolean | `false` | whether a sender waits for room in a full queue; without it sending fails |
-//! | `offer_timeout` | `to` | duration |  | how long it waits for room; unset means without end |
+//! | `offer_timeout` | `to` | duration |  | how long it waits for room; unset: no limit |
 //! | `wait_for_task_to_complete` | `to` | never, under_term, always | `under_term` | when a sender waits until its exchange is done, and gets it back changed, or its failure |
 //! | `timeout` | `to` | duration | `30s` | how long it waits for that; `0` means without end |
 //!
@@ -86,13 +86,8 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "whether a sender waits for room in a full queue; without it sending fails",
         )
         .of(Side::To),
-        option(
-            "offer_timeout",
-            OptionKind::Duration,
-            None,
-            "how long it waits for room; unset means without end",
-        )
-        .of(Side::To),
+        option("offer_timeout", OptionKind::Duration, None, "how long it waits for room; unset: no limit")
+            .of(Side::To),
         option(
             "wait_for_task_to_complete",
             OptionKind::Choice(&["never", "under_term", "always"]),

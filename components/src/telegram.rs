@@ -4,7 +4,7 @@
 //! |---|---|---|---|---|
 //! | `authorization_token` | both | secret |  | required: where the token of the bot is kept |
 //! | `base_uri` | both | URL | `https://api.telegram.org` | where the Bot API is |
-//! | `timeout` | `from` | duration | `30s` | how long the server may keep a poll that has nothing to tell, at most 50s |
+//! | `timeout` | `from` | duration | `30s` | long-poll timeout, at most 50s |
 //! | `limit` | `from` | integer | `100` | how many updates one poll brings, at most 100 |
 //! | `allowed_updates` | `from` | text |  | the kinds of updates, separated by commas; unset: as set before, at first all usual ones |
 //! | `drop_pending` | `from` | boolean | `false` | whether what came in before the very first start is dropped |
@@ -99,13 +99,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "required: where the token of the bot is kept",
         ),
         option("base_uri", OptionKind::Url, Some("https://api.telegram.org"), "where the Bot API is"),
-        option(
-            "timeout",
-            OptionKind::Duration,
-            Some("30s"),
-            "how long the server may keep a poll that has nothing to tell, at most 50s",
-        )
-        .of(Side::From),
+        option("timeout", OptionKind::Duration, Some("30s"), "long-poll timeout, at most 50s").of(Side::From),
         option("limit", OptionKind::Integer, Some("100"), "how many updates one poll brings, at most 100")
             .of(Side::From),
         option(
