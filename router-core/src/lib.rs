@@ -8,6 +8,8 @@
 //! [`Consumer`](component::Consumer), which sends each exchange through a
 //! [`Pipeline`](pipeline::Pipeline) to [`Processor`](processor::Processor)s.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod body;
 mod bounded_file;
 pub mod builder;
