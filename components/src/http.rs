@@ -1,4 +1,4 @@
-//! `http:host/path`: sends each exchange as an HTTP request; the answer becomes its message.
+//! `http:host/path`: sends each exchange as an HTTP request; the response replaces the message.
 //!
 //! | option | takes | default | meaning |
 //! |---|---|---|---|
@@ -73,7 +73,7 @@ pub struct HttpComponent {
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "http",
-    summary: "sends each exchange as an HTTP request; the answer becomes its message",
+    summary: "sends each exchange as an HTTP request; the response replaces the message",
     syntax: "http:host/path",
     path: path("url", PathKind::Url),
     consumes: false,

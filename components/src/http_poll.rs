@@ -1,4 +1,4 @@
-//! `http-poll:https://host/path`: asks a server again and again, and makes an exchange of what is new.
+//! `http-poll:https://host/path`: polls an HTTP endpoint, and makes one exchange of each new item.
 //!
 //! | option | takes | default | meaning |
 //! |---|---|---|---|
@@ -89,7 +89,7 @@ impl HttpPollComponent {
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "http-poll",
-    summary: "asks a server again and again, and makes an exchange of what is new",
+    summary: "polls an HTTP endpoint, and makes one exchange of each new item",
     syntax: "http-poll:https://host/path",
     path: path("url", PathKind::Url),
     consumes: true,

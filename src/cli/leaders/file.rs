@@ -56,7 +56,7 @@ impl Directory {
         let alive = bactrian::cluster_file::members(&self.root)?;
         let alive = alive.into_iter().map(|member| member.id.to_string());
         let (drained, standbys) = alive.partition(|id| asked.contains(id));
-        let members = Members { standbys, drained };
+        let members = Members { standbys, drained, unseen: None };
         let now = jiff::Timestamp::now();
         let mut locks = BTreeMap::new();
         let survey = bactrian::cluster_file::survey(&self.root)?;

@@ -104,6 +104,9 @@ const NEVER_LED: &str = "no member has led it yet";
 struct Members {
     standbys: Vec<String>,
     drained: Vec<String>,
+    /// Why some may be alive that are not shown.
+    #[cfg_attr(not(feature = "cluster-kubernetes"), allow(dead_code, reason = "the kernel tells of all"))]
+    unseen: Option<String>,
 }
 
 #[cfg(any(feature = "cluster-file", feature = "cluster-kubernetes", test))]
@@ -113,14 +116,14 @@ impl Members {
         match (self.standbys.is_empty(), self.drained.is_empty()) {
             (false, _) => "no member has taken it".into(),
             (true, false) => format!("all members are drained: {}", self.drained.join(", ")),
-            (true, true) => "no member is alive".into(),
+            (true, true) => self.unseen.clone().unwrap_or_else(|| "no member is alive".into()),
         }
     }
 }
 
 impl Lock {
     fn free(lock: &str, members: &Members, why: &str) -> Self {
-        let Members { standbys, drained } = members.clone();
+        let Members { standbys, drained, .. } = members.clone();
         Self {
             lock: lock.to_owned(),
             state: State::Free,
