@@ -73,7 +73,7 @@ fn render_one(error: &ConfigError, hidden: &[&Place], renderer: &Renderer) -> St
         None => {}
     }
     if let (Some(route), None | Some(Place::Code { .. })) = (&error.route, &error.place) {
-        group = group.element(Level::NOTE.message(format!("in route `{route}`")));
+        group = group.element(Level::NOTE.message(format!("in route `{}`", route.escape_debug())));
     }
     if let Some(help) = &error.help {
         group = group.element(Level::HELP.message(help));
