@@ -16,7 +16,8 @@ use router_core::source::SourceFile;
 use router_core::toml::RouteFile;
 
 use crate::cluster;
-use crate::settings::{Environment, Listen, Service, Settings};
+use crate::cluster::Service;
+use crate::settings::{Environment, Listen, Settings};
 
 /// The file that is read where none is named.
 pub const DEFAULT_FILE: &str = "routes.toml";
@@ -27,7 +28,7 @@ pub struct Loaded {
     pub files: Vec<RouteFile>,
     /// The settings of all layers.
     pub settings: Settings,
-    /// The cluster service, where one is configured; [`cluster::open`] opens it.
+    /// The cluster service, where one is configured.
     pub service: Option<Service>,
     /// What keeps nothing from running; still to be shown.
     pub warnings: ConfigErrors,
@@ -64,13 +65,13 @@ pub fn load(
     if files.iter().all(|file| file.routes.is_empty()) && !routes_missing {
         errors.push(no_routes(&files));
     }
-    let (resolved, mistakes) = Settings::resolve(&files, environment, command_line);
+    let (resolved, mistakes) = Settings::resolve(&files, environment, command_line, &registry);
     // With a mistake in the settings, or a table that is not read, a cluster service that is missing may be
     // part of the same mistake.
     let mut clustered =
         resolved.settings.cluster.service.is_some() || mistakes.has_errors() || routes_missing;
     errors.extend(mistakes);
-    let service = errors.collect(cluster::service(&resolved, environment)).flatten();
+    let service = cluster::service(&resolved, environment, &registry, &mut errors);
     clustered |= service.is_some();
     if cfg!(not(feature = "admin")) && matches!(resolved.settings.admin.listen, Some(Listen::At(_))) {
         let error =
@@ -97,7 +98,8 @@ pub fn load_cluster(
     paths: &[PathBuf],
     command_line: &[String],
     environment: &Environment,
-) -> Result<(Settings, Service), ConfigErrors> {
+    registry: &Registry,
+) -> Result<Service, ConfigErrors> {
     let mut errors = ConfigErrors::default();
     let mut files = Vec::new();
     let found = if paths.is_empty() && !Path::new(DEFAULT_FILE).exists() {
@@ -114,16 +116,15 @@ pub fn load_cluster(
         }
         files.push(file);
     }
-    let (resolved, mistakes) = Settings::resolve(&files, environment, command_line);
+    let (resolved, mistakes) = Settings::resolve(&files, environment, command_line, registry);
     errors.extend(mistakes);
-    let service = errors.collect(cluster::service(&resolved, environment)).flatten();
+    let service = cluster::service(&resolved, environment, registry, &mut errors);
     if service.is_none() && !errors.has_errors() {
-        let help =
-            "name the file with the `[cluster]` of the members, or say `--set cluster.service=kubernetes`";
+        let help = "name the file with the `[cluster]` of the members, or say `--set cluster.service=NAME`";
         errors.push(ConfigError::new("no cluster service is named".to_owned()).help(help));
     }
     errors.into_result()?;
-    service.map(|service| (resolved.settings, service)).ok_or_else(ConfigErrors::default)
+    service.ok_or_else(ConfigErrors::default)
 }
 
 impl Loaded {
@@ -160,7 +161,8 @@ pub fn locks_of(paths: &[PathBuf], environment: &Environment) -> Locks {
 /// looked at.
 #[must_use]
 pub fn is_clustered(paths: &[PathBuf], command_line: &[String], environment: &Environment) -> bool {
-    let (resolved, _) = Settings::resolve(&unchecked(paths, environment), environment, command_line);
+    let files = unchecked(paths, environment);
+    let (resolved, _) = Settings::resolve(&files, environment, command_line, &crate::registry());
     resolved.settings.cluster.service.is_some()
 }
 

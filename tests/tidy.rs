@@ -175,8 +175,30 @@ fn the_guide_lists_all_steps() {
 #[test]
 fn the_guide_lists_all_settings() {
     let page = fs::read_to_string(root().join("docs/src/settings.md")).unwrap();
-    let table = bactrian::settings::settings_table();
-    assert!(page.contains(&table), "docs/src/settings.md lacks this table:\n{table}");
+    let table = bactrian::settings::settings_table(&bactrian::registry());
+    for row in table.lines() {
+        assert!(page.lines().any(|line| line == row), "docs/src/settings.md lacks this row:\n{row}");
+    }
+    // With everything that is built in there are no others.
+    let rows = page.lines().filter(|line| line.starts_with("| `")).count();
+    assert!(cfg!(not(feature = "cluster-kubernetes")) || rows == table.lines().count() - 2, "{table}");
+}
+
+/// A backend is its crate, one entry in a list, and a feature.
+#[test]
+fn src_names_no_cluster_backend_outside_of_their_list() {
+    // `bactrian kubernetes` is a verb about pods, and not about elections.
+    let exempt = ["backends.rs", "cli/mod.rs", "cli/kubernetes"].map(|path| root().join("src").join(path));
+    for path in files("rs").into_iter().filter(|path| path.starts_with(root().join("src"))) {
+        if exempt.iter().any(|exempt| path.starts_with(exempt)) {
+            continue;
+        }
+        for (index, line) in lines(&path).iter().enumerate() {
+            for named in ["cluster_file", "cluster_kubernetes", "cluster-file", "cluster-kubernetes"] {
+                assert!(!line.contains(named), "{}:{} names {named}", path.display(), index + 1);
+            }
+        }
+    }
 }
 
 /// The literal text of the warnings and errors in a source file: of each the longest part between its values.

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use router_core::cluster::{
-    ArbitratedCluster, ClusterError, ClusterService, ClusterView, Leadership, LockName, Member,
-};
+use router_core::cluster::backend::ArbitratedCluster;
+use router_core::cluster::{ClusterError, ClusterService, ClusterView, Leadership, LockName, Member};
 use smol_str::SmolStr;
 use tokio::sync::watch;
 

@@ -25,6 +25,7 @@
 //! lock may be given back is decided in `router_core::cluster`.
 
 mod arbiter;
+mod backend;
 mod cluster;
 mod escape;
 mod file_system;
@@ -40,13 +41,16 @@ mod operator;
 mod record;
 mod requests;
 mod root;
+mod roster;
 mod seat;
 mod states;
 mod survey;
+mod surveyor;
 mod terms;
 mod timing;
 mod watch;
 
+pub use backend::FileBackend;
 pub use cluster::{FileCluster, FileClusterSettings};
 pub use file_system::check as check_file_system;
 pub use members::members;

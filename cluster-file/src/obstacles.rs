@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use router_core::cluster::{ClusterError, time_of_day_after};
+use router_core::cluster::ClusterError;
+use router_core::cluster::backend::time_of_day_after;
 use router_core::error::Chain;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use tokio::time::{Instant, sleep};

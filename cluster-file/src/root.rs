@@ -63,7 +63,7 @@ impl Root {
         let path = self.path().display();
         if shared && mode & 0o070 != 0o070 {
             let text = format!(
-                "the group of the root `{path}` may not use it, and `cluster.share_with_group` is set: run \
+                "the group of the root `{path}` may not use it, and `cluster.file.share_with_group` is set: run \
                  `chmod -R g+rwX {path}` and `chmod g+s {path}`, or unset it"
             );
             return Err(ClusterError::Unusable(text, None));
@@ -73,7 +73,7 @@ impl Root {
         if others {
             warn!(
                 "the root `{path}` is open to other users, who can lock its files and so keep every member from \
-                 leading: run `chmod 700 {path}`, or set `cluster.share_with_group` and run `chmod 2770 {path}`"
+                 leading: run `chmod 700 {path}`, or set `cluster.file.share_with_group` and run `chmod 2770 {path}`"
             );
         }
         Ok(())

@@ -134,7 +134,7 @@ impl Candidate {
         warn!(
             %member, %namespace, config_map = %name,
             "joined the cluster in the compatibility mode with Camel: what Camel does not promise, this mode cannot; \
-             with no members of Camel left, use `cluster.resource = \"lease\"`"
+             with no members of Camel left, use `cluster.kubernetes.resource = \"lease\"`"
         );
         self.spawn(follow(pods, Arc::clone(&cluster), false));
         Ok(KubernetesCluster::new(cluster, self.namespace.clone(), Records::ConfigMap, events, self.quit))

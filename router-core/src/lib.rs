@@ -24,6 +24,7 @@ mod links;
 mod lock;
 pub mod log;
 pub mod metrics;
+mod option_list;
 pub mod options;
 pub mod outcome;
 mod panic;

@@ -11,7 +11,8 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{Action, Block, Flow, Runner, ScopeStep};
 use crate::builder::{RouteBuilder, Steps, from};
-use crate::cluster::{Member, TermControl};
+use crate::cluster::Member;
+use crate::cluster::backend::TermControl;
 use crate::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use crate::error::{BoxError, ConfigErrors};
 use crate::error_handler::ErrorHandlerDefinition;
