@@ -7,7 +7,7 @@ mod support;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -27,6 +27,14 @@ fn short_timed(stage: &Stage, work_ms: u64, without_events: bool) -> Member {
 
 fn lock_file(stage: &Stage) -> PathBuf {
     stage.locks().join("lock1.lock")
+}
+
+fn wait_for_members(stage: &Stage, count: usize) {
+    let until = Instant::now() + PATIENCE;
+    while bactrian::cluster_file::members(stage.locks()).unwrap().len() < count {
+        assert!(Instant::now() < until, "not all members have joined");
+        support::pause();
+    }
 }
 
 #[test]
@@ -49,6 +57,14 @@ fn a_lock_file_that_comes_back_makes_no_second_leader() {
     }
 }
 
+/// Deletes everything in a directory.
+fn empty(directory: &Path) {
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        // What a member replaces is not there at times.
+        let _ = fs::remove_file(entry.path()).or_else(|_| fs::remove_dir_all(entry.path()));
+    }
+}
+
 #[test]
 fn a_root_that_is_emptied_makes_no_second_leader_and_terms_go_on() {
     for without_events in [false, true] {
@@ -56,15 +72,33 @@ fn a_root_that_is_emptied_makes_no_second_leader_and_terms_go_on() {
         let members = (0..3).map(|_| short_timed(&stage, 150, without_events)).collect::<Vec<_>>();
         let mut led = stage.wait_for_term_after(0);
         for _ in 0..4 {
-            for entry in fs::read_dir(stage.locks()).unwrap().flatten() {
-                // What a member replaces is not there at times.
-                let _ = fs::remove_file(entry.path()).or_else(|_| fs::remove_dir_all(entry.path()));
-            }
+            empty(&stage.locks());
             led = stage.wait_for_term_after(led.term);
         }
         drop(members);
         assert_exclusive(&stage.records());
     }
+}
+
+/// A leader that is stopped, or has no time on the processor, does not raise the numbers that were deleted.
+#[test]
+fn a_term_that_only_its_stopped_leader_knew_is_below_the_next_one() {
+    let stage = Stage::new();
+    let leader = short_timed(&stage, 0, false);
+    let first = stage.wait_for_term_after(0);
+    let other = short_timed(&stage, 0, false);
+    wait_for_members(&stage, 2);
+    other.pause();
+    // Its term ends, and its next one begins, of which the other one hears nothing.
+    fs::write(lock_file(&stage), "").unwrap();
+    let known_to_none = stage.wait_for_term_after(first.term);
+    leader.pause();
+    empty(&stage.locks());
+    other.signal(Signal::CONT);
+    let records = stage
+        .wait("a term of the other one", |records| records.iter().any(|record| record.member == other.id()));
+    let next = records.iter().find(|record| record.member == other.id()).unwrap();
+    assert!(next.term > known_to_none.term, "term {} after {}", next.term, known_to_none.term);
 }
 
 #[test]
@@ -106,11 +140,7 @@ fn members_join_the_directory_that_is_there_when_theirs_is_gone() {
         let mut led = stage.wait_for_term_after(0);
         for round in 0..4 {
             // One that comes to an empty directory knows of no other: that is the first start of all.
-            let until = Instant::now() + PATIENCE;
-            while bactrian::cluster_file::members(stage.locks()).unwrap().len() < members.len() {
-                assert!(Instant::now() < until, "not all members have joined");
-                support::pause();
-            }
+            wait_for_members(&stage, members.len());
             fs::rename(stage.locks(), stage.locks().with_extension(round.to_string())).unwrap();
             if replaced {
                 // A member may be as fast.

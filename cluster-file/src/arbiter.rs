@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use router_core::cluster::backend::{Arbiter, Granted, Look, OperatorRequest, Revoked};
@@ -145,7 +145,10 @@ impl FileArbiter {
         let (last, why) = match self.history(seat, state, &held)? {
             History::Led(record) => (Last::Known(record.term), why(&record)),
             History::New => (Last::Known(0), "no member led it before".to_owned()),
-            History::Unknown => (Last::AtLeast(0), "its file has no history that counts".to_owned()),
+            History::Unknown => {
+                let last = Last::AtLeast(self.floor_after_loss(state));
+                (last, "its file has no history that counts".to_owned())
+            }
             History::Unsettled(rest) => {
                 let path = state.path.display();
                 let why = format!("`{path}` is new or was replaced, and an earlier file may have a leader");
@@ -180,6 +183,24 @@ impl FileArbiter {
         }
         state.lead(grant.record.leader());
         Ok(Attempt::Granted(Box::new(Granted { grant, term, why })))
+    }
+
+    /// A number that is not below the last term of a lock that has lost its file. Perhaps nobody but its leader knows
+    /// that term: the numbers may be gone with the file, and the leader may be stopped, or too slow to write it down in
+    /// time. So terms go on from the present time in microseconds: they are not counted as fast, and between two losses
+    /// a candidate waits.
+    fn floor_after_loss(&self, state: &LockState) -> u64 {
+        // Where there are no events it was not seen to go, but there was one that told of a term.
+        if self.table.deleted_at(&state.file_name).is_none() && state.highest_term() == 0 {
+            return 0;
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it only names a number; a jump back leaves what is remembered"
+        )]
+        let now = SystemTime::now();
+        let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since_epoch.as_micros()).unwrap_or(0)
     }
 
     fn history(&self, seat: &Seat, state: &LockState, held: &Held) -> Result<History, ClusterError> {

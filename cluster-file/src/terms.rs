@@ -47,7 +47,8 @@ const NO_TERM: &str = "no term can begin until that one unlocks it or ends";
 ///   still the end of our own block: then all other blocks lie below. Otherwise a new block is taken.
 /// - If `terms` is deleted, it begins again above all records, all states of routes and our own numbers.
 /// - If it is deleted or replaced by an older one while a member lives, that member raises it within a second
-///   above all that it remembers; a member that knows less waits for longer before it leads.
+///   above all that it remembers; a member that knows less waits for longer before it leads. One that
+///   knew the file that is gone does not rely on that: its number is above the present time in microseconds.
 ///
 /// Only the deletion of *everything* while no member lives starts from 1 again. The file is one number, which is
 /// its whole format.
