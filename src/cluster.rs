@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use router_core::cluster::backend::{BackendSettings, ClusterBackend};
+use router_core::cluster::backend::{BackendSettings, ClusterBackend, Purpose};
 use router_core::cluster::{ClusterService, Operator, Survey};
 use router_core::component::Registry;
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
@@ -20,13 +20,14 @@ pub struct Service {
     auto: bool,
 }
 
-/// The service that `cluster.service` stands for in this process, if its settings can be used.
+/// The service that `cluster.service` stands for in this process, if its settings can be used for that purpose.
 ///
 /// The errors are that it is not compiled in, all those in its settings, and every setting that it does not use.
 pub fn service(
     resolved: &Resolved,
     environment: &Environment,
     registry: &Registry,
+    purpose: Purpose,
     errors: &mut ConfigErrors,
 ) -> Option<Service> {
     let named = resolved.settings.cluster.service.as_deref();
@@ -35,7 +36,7 @@ pub fn service(
     match name.map(|name| (name, registry.backend(name))) {
         Some((_, Some(backend))) => {
             let settings = resolved.backend(backend.description());
-            errors.extend(backend.check(&settings));
+            errors.extend(backend.check(&settings, purpose));
             Some(Service { backend: Arc::clone(backend), settings, auto: named == Some(AUTO) })
         }
         Some((name, None)) => {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use components::MasterComponent;
+use router_core::cluster::backend::Purpose;
 use router_core::cluster::{LockName, MemoryCluster};
 use router_core::component::Registry;
 use router_core::error::{ConfigError, ConfigErrors, Severity};
@@ -71,7 +72,7 @@ pub fn load(
     let mut clustered =
         resolved.settings.cluster.service.is_some() || mistakes.has_errors() || routes_missing;
     errors.extend(mistakes);
-    let service = cluster::service(&resolved, environment, &registry, &mut errors);
+    let service = cluster::service(&resolved, environment, &registry, Purpose::TakePart, &mut errors);
     clustered |= service.is_some();
     if cfg!(not(feature = "admin")) && matches!(resolved.settings.admin.listen, Some(Listen::At(_))) {
         let error =
@@ -118,7 +119,7 @@ pub fn load_cluster(
     }
     let (resolved, mistakes) = Settings::resolve(&files, environment, command_line, registry);
     errors.extend(mistakes);
-    let service = cluster::service(&resolved, environment, registry, &mut errors);
+    let service = cluster::service(&resolved, environment, registry, Purpose::Look, &mut errors);
     if service.is_none() && !errors.has_errors() {
         let help = "name the file with the `[cluster]` of the members, or say `--set cluster.service=NAME`";
         errors.push(ConfigError::new("no cluster service is named".to_owned()).help(help));

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use router_core::cluster::backend::{
-    BackendDescription, BackendSettings, ClusterBackend, OptionKind, flag, option,
+    BackendDescription, BackendSettings, ClusterBackend, OptionKind, Purpose, flag, option,
 };
 use router_core::cluster::{ClusterService, Operator, Survey};
 use router_core::error::{BoxError, ConfigErrors};
 use rustix::fs::Access;
 use tracing::info;
 
-use crate::cluster::{FileCluster, FileClusterSettings};
+use crate::cluster::FileCluster;
 use crate::file_system;
 use crate::operator::FileOperator;
+use crate::settings::FileClusterSettings;
 use crate::surveyor::Surveyor;
 
 /// The cluster service `file`: [`FileCluster`].
@@ -46,7 +47,7 @@ impl ClusterBackend for FileBackend {
     }
 
     /// What keeps the root from being the directory of lock files, as far as that can be told without making it.
-    fn check(&self, settings: &BackendSettings) -> ConfigErrors {
+    fn check(&self, settings: &BackendSettings, purpose: Purpose) -> ConfigErrors {
         let file = settings_of(settings);
         let mut errors = ConfigErrors::default();
         let mut error = |message: String| errors.push(settings.error("root", message));
@@ -58,6 +59,8 @@ impl ClusterBackend for FileBackend {
         };
         if !nearest.is_dir() {
             error(format!("`{}` is not a directory", nearest.display()));
+        } else if purpose == Purpose::Look {
+            // What else it needs, it says itself: the right to read is enough to see who leads.
         } else if is_of_the_kernel(nearest) {
             // Where root may write all, and make nothing.
             error(format!("`{}` belongs to the kernel, which makes no files there", nearest.display()));

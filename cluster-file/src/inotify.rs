@@ -36,7 +36,7 @@ mod linux {
     use tokio::io::unix::AsyncFd;
 
     use super::Change;
-    use crate::members::DIRECTORY;
+    use crate::root::MEMBERS;
 
     /// One watch on the root, and one on the folder of the members in it.
     pub(crate) struct Inotify {
@@ -65,7 +65,7 @@ mod linux {
             // are registered. An `OwnedFd` does neither, and what replaces it cannot be called safely.
             #[allow(deprecated, reason = "an OwnedFd keeps the promise that the replacement asks for")]
             let queue = AsyncFd::new(queue)?;
-            let (members, watch_on_members) = (directory.join(DIRECTORY), Mutex::default());
+            let (members, watch_on_members) = (directory.join(MEMBERS), Mutex::default());
             let started = Self { queue, members, watch_on_members };
             *started.watch_on_members.lock().unwrap_or_else(PoisonError::into_inner) =
                 started.watch_members();
@@ -103,7 +103,7 @@ mod linux {
                             continue;
                         }
                         let name = event.file_name().and_then(|name| name.to_str().ok());
-                        if name == Some(DIRECTORY) {
+                        if name == Some(MEMBERS) {
                             // It is another one now, or gone.
                             *watch_on_members = self.watch_members();
                             note(Change::Members);

@@ -39,10 +39,12 @@ mod members;
 mod obstacles;
 mod operator;
 mod record;
+mod reminder;
 mod requests;
 mod root;
 mod roster;
 mod seat;
+mod settings;
 mod states;
 mod survey;
 mod surveyor;
@@ -51,12 +53,13 @@ mod timing;
 mod watch;
 
 pub use backend::FileBackend;
-pub use cluster::{FileCluster, FileClusterSettings};
+pub use cluster::FileCluster;
 pub use file_system::check as check_file_system;
 pub use members::members;
 pub use operator::FileOperator;
 pub use record::LeaderRecord;
 pub use requests::drained;
+pub use settings::FileClusterSettings;
 pub use survey::{Survey, Unreadable, leaders, locks, survey};
 #[doc(hidden)]
 pub use timing::Timing;

@@ -1,7 +1,7 @@
 //! [`Obstacles`]: what would keep this member from leading, found while it stands by and not when it is needed.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use router_core::cluster::ClusterError;
@@ -15,35 +15,12 @@ use crate::kernel_locks;
 use crate::lock_file::open;
 use crate::lock_table::{LockState, LockTable};
 use crate::record::{Found, LeaderRecord};
+use crate::reminder::Reminder;
 use crate::root::{Root, cannot_use};
 use crate::terms::TermNumbers;
 
 /// How often a member that stands by looks whether it has the rights to lead.
 const LOOK_AT_RIGHTS: Duration = Duration::from_secs(30);
-/// The longest pause between two warnings of the same.
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-
-/// When to say again what goes on being wrong: at once, then after pauses that double.
-pub(crate) struct Reminder {
-    next: Option<Instant>,
-    pause: Duration,
-}
-
-impl Reminder {
-    pub(crate) fn new(pause: Duration) -> Self {
-        Self { next: None, pause }
-    }
-
-    pub(crate) fn is_due(&mut self) -> bool {
-        let now = Instant::now();
-        if self.next.is_some_and(|next| now < next) {
-            return false;
-        }
-        self.next = Some(now + self.pause);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        true
-    }
-}
 
 /// What a candidate looks at that finds the lock busy.
 pub(crate) struct Obstacles<'a> {
@@ -152,6 +129,11 @@ impl<'a> Obstacles<'a> {
             .obstacle
             .send_replace(Some(format!("this member waits until {until} at the latest: {why}")));
     }
+
+    /// The lock could be had, but members of another directory have to leave first.
+    pub(crate) fn wait_for_members(&self, why: &str) {
+        self.note(Some(format!("this member waits until those have ended or joined this one: {why}")));
+    }
 }
 
 /// Whether this process may do in `root` what a leader of the lock with the file `lock_file` does.
@@ -183,12 +165,18 @@ pub(crate) async fn keep_ready(terms: Arc<TermNumbers>, table: Arc<LockTable>, r
             if locks > 0 { terms.prepare(highest, locks).await } else { Ok(()) }
         };
         match prepared.await {
-            Ok(()) if reminder.take().is_some() => info!("this member could lead again"),
-            Ok(()) => {}
-            Err(error) => {
-                if reminder.get_or_insert_with(|| Reminder::new(10 * recheck)).is_due() {
-                    warn!("this member stands by and could not lead: {}", Chain(&error));
+            Ok(()) => {
+                if reminder.take().is_some() {
+                    info!("this member could lead again");
                 }
+                *table.unable.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+            Err(error) => {
+                let why = Chain(&error).to_string();
+                if reminder.get_or_insert_with(|| Reminder::new(10 * recheck)).is_due() {
+                    warn!("this member stands by and could not lead: {why}");
+                }
+                *table.unable.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
             }
         }
     }

@@ -12,7 +12,9 @@ use tracing::warn;
 
 use crate::kernel_locks;
 use crate::lock_file::identity;
-use crate::members::DIRECTORY;
+
+/// The folder of the members' files.
+pub(crate) const MEMBERS: &str = "members";
 
 /// How often a lock that others hold for microseconds only is tried, a millisecond apart.
 pub(crate) const PRESENCE_ATTEMPTS: u32 = 2000;
@@ -40,7 +42,7 @@ impl Root {
             let path = std::path::absolute(path)?;
             let mode = if shared { 0o2770 } else { 0o700 };
             path.parent().map(fs::create_dir_all).transpose()?;
-            for directory in [&path, &path.join(DIRECTORY)] {
+            for directory in [&path, &path.join(MEMBERS)] {
                 if !directory.is_dir() {
                     DirBuilder::new().recursive(true).mode(mode).create(directory)?;
                     // The process may have a mask that takes rights from the group.
@@ -88,7 +90,7 @@ impl Root {
     }
 
     pub(crate) fn members(&self) -> PathBuf {
-        self.path().join(DIRECTORY)
+        self.path().join(MEMBERS)
     }
 
     /// A handle of the same directory, wherever it is now, without the lock of this one.

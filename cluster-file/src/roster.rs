@@ -9,7 +9,8 @@ use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use crate::members;
-use crate::obstacles::Reminder;
+use crate::reminder::Reminder;
+use crate::root::MEMBERS;
 
 pub(crate) struct Roster {
     folder: PathBuf,
@@ -24,7 +25,7 @@ impl Roster {
     /// The members of the directory `root`.
     pub(crate) fn new(root: &Path) -> Self {
         Self {
-            folder: root.join(members::DIRECTORY),
+            folder: root.join(MEMBERS),
             members: watch::Sender::default(),
             suspected: Notify::new(),
             unlisted: Mutex::new(unlisted()),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use router_core::cluster::{Candidates, LockState, LockStatus, Sight, Survey};
+use router_core::cluster::{Candidates, LockState, LockStatus, NEVER_LED, Sight, Survey};
 use router_core::error::BoxError;
 
 use crate::members::members;
@@ -48,7 +48,13 @@ impl Survey for Surveyor {
         let seen = survey(&self.root)?;
         let unreadable = seen.unreadable.into_iter();
         let unreadable = unreadable.map(|it| LockStatus::free(&it.lock, &members, "").unknown(it.why));
-        let locks = unreadable.chain(seen.locks.into_iter().map(|record| status(record, &members)));
+        let obstacle = seen.obstacle.as_deref();
+        let unled = seen.unled.iter().map(|name| {
+            let why = obstacle.map_or_else(|| members.why_free(), str::to_owned);
+            LockStatus::free(name, &members, format!("{NEVER_LED}; {why}"))
+        });
+        let led = seen.locks.into_iter().map(|record| status(record, &members, obstacle));
+        let locks = unreadable.chain(unled).chain(led);
         Ok(Sight { locks: locks.collect(), members: members.clone(), notes: Vec::new() })
     }
 
@@ -58,7 +64,8 @@ impl Survey for Surveyor {
     }
 }
 
-fn status(record: LeaderRecord, members: &Candidates) -> LockStatus {
+/// `obstacle`: why no standby could lead now.
+fn status(record: LeaderRecord, members: &Candidates, obstacle: Option<&str>) -> LockStatus {
     let why = record.obstacle.clone().unwrap_or_else(|| members.why_free());
     let why = format!("{} led it in term {}; {why}", record.member, record.term);
     let mut free = LockStatus::free(&record.lock, members, why);
@@ -71,7 +78,11 @@ fn status(record: LeaderRecord, members: &Candidates) -> LockStatus {
         true => {
             (LockState::Silent, Some(format!("its process{pid} is stopped (SIGSTOP), and keeps the lock")))
         }
-        false => (LockState::Led, members.why_still_led(&record.member)),
+        false => {
+            let obstacle = obstacle.filter(|_| !free.candidates.standbys.is_empty());
+            let obstacle = obstacle.map(|why| format!("no standby could take it over: {why}"));
+            (LockState::Led, members.why_still_led(&record.member).or(obstacle))
+        }
     };
     LockStatus {
         state,

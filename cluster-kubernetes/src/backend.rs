@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use cluster_lease::{METRICS, Timing};
 use router_core::cluster::backend::{
-    BackendDescription, BackendSettings, ClusterBackend, OptionDescription, OptionKind, option,
+    BackendDescription, BackendSettings, ClusterBackend, OptionDescription, OptionKind, Purpose, option,
 };
 use router_core::cluster::{ClusterService, Operator, Survey};
 use router_core::error::{BoxError, ConfigErrors};
@@ -94,7 +94,7 @@ impl ClusterBackend for KubernetesBackend {
         &DESCRIPTION
     }
 
-    fn check(&self, settings: &BackendSettings) -> ConfigErrors {
+    fn check(&self, settings: &BackendSettings, _: Purpose) -> ConfigErrors {
         let mut errors = ConfigErrors::default();
         let Some(kubernetes) = errors.collect(
             KubernetesClusterSettings::of(settings)

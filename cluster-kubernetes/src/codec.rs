@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cluster_lease::{
-    Death, Limits, LockRecord, Precondition, SessionRecord, StoreError, StoreKey, StoreRecord, Version, Write,
+    Death, LONGEST_WAIT, Limits, LockRecord, Precondition, SessionRecord, StoreError, StoreKey, StoreRecord,
+    Version, Write,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -23,6 +24,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Owne
 use router_core::cluster::{HIGHEST_TERM, Member};
 use smol_str::SmolStr;
 
+use crate::fields::{FORMAT, fields};
 use crate::names::{
     GROUP_LABEL, Group, HOST_ANNOTATION, KIND_LABEL, LOCK_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL,
     PID_ANNOTATION, RECORD_ANNOTATION, REQUEST_ANNOTATION, SEAL_ANNOTATION, SESSION_ANNOTATION,
@@ -30,8 +32,8 @@ use crate::names::{
 };
 use crate::requests;
 
-/// The format of the records that are written.
-pub(crate) const FORMAT: &str = "2";
+/// What a Lease shows without a seal is believed up to this: another program may have written it.
+const LONGEST_UNSEALED_WAIT: Duration = Duration::from_secs(3600);
 
 /// What a Lease says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +169,7 @@ impl Codec {
     /// which the rest must fit, but without a seal: so it only ever makes the wait longer.
     fn limits_of_old(&self, spec: Option<&LeaseSpec>) -> Option<Limits> {
         let shown = spec?.lease_duration_seconds.filter(|shown| *shown > self.takeover_wait_seconds)?;
-        let deadline = Duration::from_secs(u64::try_from(shown).ok()?);
+        let deadline = Duration::from_secs(u64::try_from(shown).ok()?).min(LONGEST_UNSEALED_WAIT);
         Some(Limits { deadline, stop: Duration::ZERO, rate_error_ppm: 0 })
     }
 }
@@ -311,7 +313,7 @@ pub(crate) fn parse_lock_record(text: &str) -> Option<LockRecord> {
     };
     let owed = match fields.get("owed") {
         None => None,
-        Some(owed) => Some(Duration::from_millis(owed.parse().ok()?)),
+        Some(owed) => Some(parse_span(owed)?),
     };
     Some(LockRecord {
         holder,
@@ -333,12 +335,17 @@ fn limits_text(limits: Option<Limits>) -> String {
 #[expect(clippy::option_option, reason = "that there are none is one of the things that a record can say")]
 fn parse_limits(fields: &BTreeMap<&str, &str>) -> Option<Option<Limits>> {
     let Some(deadline) = fields.get("y") else { return Some(None) };
-    let millis = |text: &str| text.parse().ok().map(Duration::from_millis);
     Some(Some(Limits {
-        deadline: millis(deadline)?,
-        stop: millis(fields.get("stop")?)?,
+        deadline: parse_span(deadline)?,
+        stop: parse_span(fields.get("stop")?)?,
         rate_error_ppm: fields.get("rho")?.parse().ok().filter(|rho| *rho < 1_000_000)?,
     }))
+}
+
+/// Milliseconds. No member lives by more than the longest wait, and a record that says so must not keep all others
+/// waiting for ever.
+fn parse_span(text: &str) -> Option<Duration> {
+    text.parse().ok().map(Duration::from_millis).filter(|span| *span <= LONGEST_WAIT)
 }
 
 /// Rounded up: what is waited for may only become longer.
@@ -349,10 +356,6 @@ fn millis(span: Duration) -> u128 {
 /// A number that is counted on from: at the end of what a `u64` can be there would be none above it.
 pub(crate) fn parse_number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|number| *number <= HIGHEST_TERM)
-}
-
-pub(crate) fn fields(text: &str) -> BTreeMap<&str, &str> {
-    text.split(' ').filter_map(|field| field.split_once('=')).collect()
 }
 
 #[cfg(test)]

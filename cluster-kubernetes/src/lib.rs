@@ -40,6 +40,7 @@ mod errors;
 mod events;
 #[cfg(test)]
 mod fake;
+mod fields;
 mod followers;
 mod gate;
 mod identity;
@@ -49,10 +50,12 @@ mod manifest;
 mod names;
 mod open;
 mod operator;
+mod place;
 mod pods;
 mod requests;
 mod rules;
 mod settings;
+mod shared;
 mod slots;
 mod store;
 #[cfg(test)]

@@ -183,12 +183,6 @@ log = 5
 [cluster]
 servce = 'file'
 service = 'fil'
-root = 5
-fil = 5
-file = 5
-[cluster.other]
-patiense = 5
-patience = 'x'
 [master]
 attempts = -1
 backoff = true
@@ -225,63 +219,76 @@ error: setting `cluster.service` takes one of file, kubernetes, other, auto
 5 | service = 'fil'
   |           ^^^^^ did you mean `file`?
 
-error: unknown key `root` in `[cluster]`
- --> a.toml:6:1
+error: setting `master.attempts` takes a whole number of at least 1
+ --> a.toml:7:12
   |
-6 | root = 5
+7 | attempts = -1
+  |            ^^
+
+error: setting `master.backoff` takes a duration like `1s` or bare milliseconds, found a boolean
+ --> a.toml:8:11
+  |
+8 | backoff = true
+  |           ^^^^
+
+error: unknown table `rout`
+ --> a.toml:9:3
+  |
+9 | [[rout]]
+  |   ^^^^ did you mean `route`?
+  |
+  = help: a file has tables `[[route]]`, and `[cluster]`, `[cluster.file]`, `[cluster.other]`, `[router]`, `[master]`, `[log]`, `[admin]`";
+    assert_eq!(printed(resolve(&[file], &[], &[]).1), expected.trim_start());
+}
+
+#[test]
+fn errors_in_what_is_set_for_a_service_name_its_table() {
+    let file = "[cluster]
+root = 5
+fil = 5
+file = 5
+[cluster.other]
+patiense = 5
+patience = 'x'
+";
+    let expected = "
+error: unknown key `root` in `[cluster]`
+ --> a.toml:2:1
+  |
+2 | root = 5
   | ^^^^
   |
   = help: it is a setting of a cluster service: write it in `[cluster.file]`
 
 error: unknown key `fil` in `[cluster]`
- --> a.toml:7:1
+ --> a.toml:3:1
   |
-7 | fil = 5
+3 | fil = 5
   | ^^^ did you mean `file`?
   |
   = help: `[cluster]` takes service, member; what is set for a service is in `[cluster.file]`, `[cluster.other]`, `[cluster.kubernetes]`
 
 error: `cluster.file` is a table, found an integer
- --> a.toml:8:1
+ --> a.toml:4:1
   |
-8 | file = 5
+4 | file = 5
   | ^^^^
   |
   = help: write `[cluster.file]`
 
 error: unknown key `patiense` in `[cluster.other]`
-  --> a.toml:10:1
-   |
-10 | patiense = 5
-   | ^^^^^^^^ did you mean `patience`?
-   |
-   = help: `[cluster.other]` takes patience
+ --> a.toml:6:1
+  |
+6 | patiense = 5
+  | ^^^^^^^^ did you mean `patience`?
+  |
+  = help: `[cluster.other]` takes patience
 
 error: setting `cluster.other.patience` takes a duration like `1s`, `500ms`, `1m 30s` or bare milliseconds
-  --> a.toml:11:12
-   |
-11 | patience = 'x'
-   |            ^^^
-
-error: setting `master.attempts` takes a whole number of at least 1
-  --> a.toml:13:12
-   |
-13 | attempts = -1
-   |            ^^
-
-error: setting `master.backoff` takes a duration like `1s` or bare milliseconds, found a boolean
-  --> a.toml:14:11
-   |
-14 | backoff = true
-   |           ^^^^
-
-error: unknown table `rout`
-  --> a.toml:15:3
-   |
-15 | [[rout]]
-   |   ^^^^ did you mean `route`?
-   |
-   = help: a file has tables `[[route]]`, and `[cluster]`, `[cluster.file]`, `[cluster.other]`, `[router]`, `[master]`, `[log]`, `[admin]`";
+ --> a.toml:7:12
+  |
+7 | patience = 'x'
+  |            ^^^";
     assert_eq!(printed(resolve(&[file], &[], &[]).1), expected.trim_start());
 }
 

@@ -26,7 +26,8 @@ use router_core::cluster::{ClusterError, LockName};
 use smol_str::SmolStr;
 
 use super::rivals::Question;
-use crate::codec::{fields, is_of_this_object, lock_text, newer_format, parse_lock_record, parse_number};
+use crate::codec::{is_of_this_object, lock_text, newer_format, parse_lock_record, parse_number};
+use crate::fields::fields;
 use crate::names::{hash, parse_session};
 
 /// The name of the ConfigMap when nobody has said otherwise; as in Camel.

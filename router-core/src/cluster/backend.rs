@@ -32,8 +32,8 @@ pub trait ClusterBackend: Send + Sync {
     fn description(&self) -> &'static BackendDescription;
 
     /// What can be said against the settings before anything runs. It opens and creates nothing.
-    fn check(&self, settings: &BackendSettings) -> ConfigErrors {
-        let _ = settings;
+    fn check(&self, settings: &BackendSettings, purpose: Purpose) -> ConfigErrors {
+        let _ = (settings, purpose);
         ConfigErrors::default()
     }
 
@@ -66,6 +66,15 @@ pub trait ClusterBackend: Send + Sync {
         )
         .into())
     }
+}
+
+/// What a process does with a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is a member.
+    TakePart,
+    /// It looks at the cluster or asks its members for something, and makes nothing that they do not share already.
+    Look,
 }
 
 /// What a cluster backend is for and which options its table takes.

@@ -29,7 +29,7 @@ use crate::error::BoxError;
 pub use crate::lock::{InvalidLockName, LeadershipLost, LockName};
 pub use memory::{MemoryBackend, MemoryCluster};
 pub use operator::{Handover, Operator, OperatorError, select_member};
-pub use survey::{Candidates, LockState, LockStatus, Sight, Survey};
+pub use survey::{Candidates, LockState, LockStatus, NEVER_LED, Sight, Survey};
 pub use term::{LeaderScope, Term, TermEnd, Work};
 pub use vacancy::Vacancy;
 pub use view::ClusterView;
@@ -53,6 +53,11 @@ pub trait ClusterService: Send + Sync {
     /// [`Operator`]; and all later changes. By default never.
     fn drained(&self) -> watch::Receiver<bool> {
         watch::channel(false).1
+    }
+
+    /// Why this member, though it stands by, could lead no lock now. By default nothing is known. For reports.
+    fn unable(&self) -> Option<String> {
+        None
     }
 
     /// The locks in whose elections this member takes part, and what it knows of each. For reports.

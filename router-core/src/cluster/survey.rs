@@ -7,6 +7,9 @@ use async_trait::async_trait;
 use super::LockName;
 use crate::error::BoxError;
 
+/// Why a lock that is wanted, at most, has no leader.
+pub const NEVER_LED: &str = "no member has led it yet";
+
 /// Sees how the locks of a cluster stand. It writes nothing and takes part in no election.
 #[async_trait]
 pub trait Survey: Send + Sync {
@@ -31,7 +34,7 @@ pub trait Survey: Send + Sync {
     /// Why a lock that a route uses was not among those that were seen, in one clause.
     async fn why_missing(&self, lock: &LockName) -> String {
         let _ = lock;
-        "no member has led it yet".into()
+        NEVER_LED.into()
     }
 }
 

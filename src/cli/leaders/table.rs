@@ -106,8 +106,7 @@ mod tests {
         let members = Candidates { standbys: vec!["b".into()], drained: vec!["c".into()] };
         let mut led = LockStatus::free("lock1", &members, "");
         (led.state, led.reason) = (LockState::Led, None);
-        (led.holder, led.term, led.held_seconds) =
-            (Some("pod-a".into()), Some(7), Some(Duration::from_secs(65)));
+        (led.holder, led.term, led.held) = (Some("pod-a".into()), Some(7), Some(Duration::from_secs(65)));
         (led.heartbeat_age, led.routes) =
             (Some(Duration::from_secs(1)), vec!["clock".into(), "report".into()]);
         let free = LockStatus::free("long-name", &Candidates::default(), Candidates::default().why_free());
