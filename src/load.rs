@@ -11,6 +11,7 @@ use components::MasterComponent;
 use router_core::cluster::backend::Purpose;
 use router_core::cluster::{LockName, MemoryCluster};
 use router_core::component::Registry;
+use router_core::directory;
 use router_core::error::{ConfigError, ConfigErrors, Severity};
 use router_core::router::RouterBuilder;
 use router_core::source::SourceFile;
@@ -18,7 +19,7 @@ use router_core::toml::RouteFile;
 
 use crate::cluster;
 use crate::cluster::Service;
-use crate::settings::{Environment, Listen, Settings};
+use crate::settings::{Environment, Listen, Resolved, Settings};
 
 /// The file that is read where none is named.
 pub const DEFAULT_FILE: &str = "routes.toml";
@@ -72,6 +73,7 @@ pub fn load(
     let mut clustered =
         resolved.settings.cluster.service.is_some() || mistakes.has_errors() || routes_missing;
     errors.extend(mistakes);
+    errors.extend(check_bodies(&resolved, missing_secrets));
     let service = cluster::service(&resolved, environment, &registry, Purpose::TakePart, &mut errors);
     clustered |= service.is_some();
     if cfg!(not(feature = "admin")) && matches!(resolved.settings.admin.listen, Some(Listen::At(_))) {
@@ -88,6 +90,27 @@ pub fn load(
     }
     loaded.warnings = checked.build_with_warnings()?.1;
     Ok(loaded)
+}
+
+/// What can be said against the settings of bodies. The directory counts where the routes are to run.
+fn check_bodies(resolved: &Resolved, severity: Severity) -> ConfigErrors {
+    let (body, mut errors) = (&resolved.settings.body, ConfigErrors::default());
+    if body.spool_threshold > body.memory_limit {
+        let (threshold, limit) = (body.spool_threshold, body.memory_limit);
+        let path =
+            if resolved.is_set("body.memory_limit") { "body.memory_limit" } else { "body.spool_threshold" };
+        let message = format!(
+            "`body.spool_threshold` is {threshold} bytes, and no more than the {limit} of `body.memory_limit` belong into memory"
+        );
+        errors.push(resolved.error(path, message));
+    }
+    // Most routes have no large bodies: for them, the default need not be usable.
+    if resolved.is_set("body.spool_dir")
+        && let Err(refused) = directory::check(&body.spool_dir, true)
+    {
+        errors.push(resolved.error("body.spool_dir", refused).severity(severity));
+    }
+    errors
 }
 
 /// Reads which cluster is meant, from the same files, or from the environment and the command line alone.
@@ -131,13 +154,14 @@ pub fn load_cluster(
 impl Loaded {
     /// A builder with all components, settings and routes, still without a cluster service.
     pub fn builder(&self) -> RouterBuilder {
-        let Settings { router, master, .. } = &self.settings;
+        let Settings { router, master, body, .. } = &self.settings;
         let attempts = u32::try_from(master.attempts).unwrap_or(u32::MAX);
         let master = MasterComponent::default().attempts(attempts).backoff(master.backoff);
         RouterBuilder::with_registry(self.registry.clone())
             .component(master)
             .node(self.settings.member())
             .shutdown_timeout(router.shutdown_timeout)
+            .spool(body.spool())
             .routes(self.files.iter().flat_map(|file| file.routes.iter().cloned()))
     }
 

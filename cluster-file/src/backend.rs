@@ -1,6 +1,6 @@
 //! [`FileBackend`]: the cluster service `file`, as it is named in settings.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,8 +8,8 @@ use router_core::cluster::backend::{
     BackendDescription, BackendSettings, ClusterBackend, OptionKind, Purpose, flag, option,
 };
 use router_core::cluster::{ClusterService, Operator, Survey};
+use router_core::directory;
 use router_core::error::{BoxError, ConfigErrors};
-use rustix::fs::Access;
 use tracing::info;
 
 use crate::cluster::FileCluster;
@@ -49,29 +49,16 @@ impl ClusterBackend for FileBackend {
     /// What keeps the root from being the directory of lock files, as far as that can be told without making it.
     fn check(&self, settings: &BackendSettings, purpose: Purpose) -> ConfigErrors {
         let file = settings_of(settings);
-        let mut errors = ConfigErrors::default();
-        let mut error = |message: String| errors.push(settings.error("root", message));
-        // The root itself, or the nearest folder above it, in which it will be made.
-        let above = file.root.ancestors();
-        let above = above.map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
-        let Some(nearest) = above.into_iter().find(|path| path.symlink_metadata().is_ok()) else {
-            return errors;
-        };
-        if !nearest.is_dir() {
-            error(format!("`{}` is not a directory", nearest.display()));
-        } else if purpose == Purpose::Look {
+        let takes_part = purpose == Purpose::TakePart;
+        let checked = directory::check(&file.root, takes_part).and_then(|()| {
             // What else it needs, it says itself: the right to read is enough to see who leads.
-        } else if is_of_the_kernel(nearest) {
-            // Where root may write all, and make nothing.
-            error(format!("`{}` belongs to the kernel, which makes no files there", nearest.display()));
-        } else if let Err(refused) = rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK) {
-            let refused = std::io::Error::from(refused);
-            error(format!("the directory `{}` cannot be written: {refused}", nearest.display()));
-        } else if !file.allow_network_file_system
-            && let Err(refused) = file_system::check(&file.root)
-        {
-            error(refused.to_string());
-        }
+            if !takes_part || file.allow_network_file_system {
+                return Ok(());
+            }
+            file_system::check(&file.root).map_err(|refused| refused.to_string())
+        });
+        let mut errors = ConfigErrors::default();
+        errors.collect(checked.map_err(|refused| settings.error("root", refused)));
         errors
     }
 
@@ -104,20 +91,4 @@ fn settings_of(settings: &BackendSettings) -> FileClusterSettings {
 
 fn absolute_root(settings: &BackendSettings) -> std::io::Result<PathBuf> {
     std::path::absolute(settings_of(settings).root)
-}
-
-/// Whether a directory is in `/proc`, `/sys` and the like.
-fn is_of_the_kernel(directory: &Path) -> bool {
-    #[cfg(target_os = "linux")]
-    {
-        /// proc, sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs.
-        const KINDS: [i64; 7] =
-            [0x9fa0, 0x6265_6572, 0x0027_e0eb, 0x6367_7270, 0x6462_6720, 0x7472_6163, 0x7363_6673];
-        rustix::fs::statfs(directory).is_ok_and(|found| KINDS.contains(&found.f_type))
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = directory;
-        false
-    }
 }

@@ -138,7 +138,7 @@ impl Logger {
         /// One character more than is shown, and all of them of the longest kind.
         const LONGEST_CHARACTER: u64 = 4;
         let most = (self.max_chars as u64).saturating_add(1).saturating_mul(LONGEST_CHARACTER);
-        let most = usize::try_from(most.min(Region::MEMORY_LIMIT)).unwrap_or(usize::MAX);
+        let most = usize::try_from(most.min(region.memory_limit())).unwrap_or(usize::MAX);
         let read = tokio::task::spawn_blocking(move || region.read(0, most)).await??;
         Ok(String::from_utf8_lossy(&read).into_owned())
     }

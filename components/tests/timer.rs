@@ -100,8 +100,8 @@ impl Arbiter for Untimely {
         watch::channel(None).1
     }
 
-    fn members(&self) -> Vec<Member> {
-        Vec::new()
+    fn members(&self) -> watch::Receiver<Vec<Member>> {
+        watch::Sender::new(Vec::new()).subscribe()
     }
 }
 

@@ -8,12 +8,15 @@
 //! [`Consumer`](component::Consumer), which sends each exchange through a
 //! [`Pipeline`](pipeline::Pipeline) to [`Processor`](processor::Processor)s.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod body;
 mod bounded_file;
 pub mod builder;
 pub mod cluster;
 pub mod component;
 pub mod definition;
+pub mod directory;
 pub mod error;
 mod error_handler;
 pub mod exchange;
@@ -35,6 +38,7 @@ mod route;
 pub mod router;
 pub mod secret;
 pub mod source;
+pub mod spool;
 pub mod state;
 pub mod step;
 pub mod steps;

@@ -52,6 +52,60 @@ const COMMON: &[(&str, OptionDescription)] = &[
     ),
     ("master", option("backoff", OptionKind::Duration, Some("5s"), "the pause between two tries")),
     (
+        "body",
+        option(
+            "spool_threshold",
+            OptionKind::PositiveInteger,
+            Some("1048576"),
+            "how many bytes a body has in memory; a larger one is in a file",
+        ),
+    ),
+    (
+        "body",
+        option(
+            "spool_dir",
+            OptionKind::Text,
+            Some(".bactrian/spool"),
+            "the directory of the files of large bodies, which have no names in it; not one in memory, like most `/tmp`",
+        ),
+    ),
+    (
+        "body",
+        option(
+            "max_spooled_bytes",
+            OptionKind::PositiveInteger,
+            Some("4294967296"),
+            "how many bytes all these files have together; a body for which there is no room waits",
+        ),
+    ),
+    (
+        "body",
+        option(
+            "max_spooled_files",
+            OptionKind::PositiveInteger,
+            Some("256"),
+            "how many of these files there are",
+        ),
+    ),
+    (
+        "body",
+        option(
+            "max_spool_wait",
+            OptionKind::Duration,
+            Some("30s"),
+            "how long a body waits for room there, before its step fails as `unavailable`",
+        ),
+    ),
+    (
+        "body",
+        option(
+            "memory_limit",
+            OptionKind::PositiveInteger,
+            Some("67108864"),
+            "how many bytes of a body in a file are read into memory, for a step that needs all of it",
+        ),
+    ),
+    (
         "log",
         option(
             "format",

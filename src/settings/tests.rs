@@ -93,6 +93,7 @@ fn every_setting_of_the_list_has_a_field_and_a_default_that_it_takes() {
     assert_eq!((file.given_member(), file.member().as_str()), (None, settings.member().as_str()));
     assert_eq!(settings.router.shutdown_timeout, Duration::from_secs(45));
     assert_eq!((settings.master.attempts, settings.master.backoff), (10, Duration::from_secs(5)));
+    assert_eq!(settings.body.spool(), SpoolSettings::default());
     assert_eq!(settings.log.format, LogFormat::Auto);
     assert_eq!(settings.admin.listen, None);
     assert!(settings.member().ends_with(&format!("-{}", std::process::id())));
@@ -195,7 +196,7 @@ error: unknown table `clustre`
 1 | clustre = 1
   | ^^^^^^^ did you mean `cluster`?
   |
-  = help: a file has tables `[[route]]`, and `[cluster]`, `[cluster.file]`, `[cluster.other]`, `[router]`, `[master]`, `[log]`, `[admin]`
+  = help: a file has tables `[[route]]`, and `[cluster]`, `[cluster.file]`, `[cluster.other]`, `[router]`, `[master]`, `[body]`, `[log]`, `[admin]`
 
 error: `log` is a table, found an integer
  --> a.toml:2:1
@@ -237,7 +238,7 @@ error: unknown table `rout`
 9 | [[rout]]
   |   ^^^^ did you mean `route`?
   |
-  = help: a file has tables `[[route]]`, and `[cluster]`, `[cluster.file]`, `[cluster.other]`, `[router]`, `[master]`, `[log]`, `[admin]`";
+  = help: a file has tables `[[route]]`, and `[cluster]`, `[cluster.file]`, `[cluster.other]`, `[router]`, `[master]`, `[body]`, `[log]`, `[admin]`";
     assert_eq!(printed(resolve(&[file], &[], &[]).1), expected.trim_start());
 }
 
@@ -308,7 +309,7 @@ error: unknown setting `cluster.file.rot`
 1 | cluster.file.rot=/x
   | ^^^^^^^^^^^^^^^^ did you mean `cluster.file.root`?
   |
-  = help: the settings are cluster.service, cluster.member, cluster.file.root, cluster.file.allow_network_file_system, cluster.other.patience, router.shutdown_timeout, master.attempts, master.backoff, log.format, admin.listen
+  = help: the settings are cluster.service, cluster.member, cluster.file.root, cluster.file.allow_network_file_system, cluster.other.patience, router.shutdown_timeout, master.attempts, master.backoff, body.spool_threshold, body.spool_dir, body.max_spooled_bytes, body.max_spooled_files, body.max_spool_wait, body.memory_limit, log.format, admin.listen
 
 error: unknown setting `cluster.root`
  --> --set:1:1
