@@ -44,7 +44,7 @@ impl Survey for Surveyor {
         let asked = drained(&self.root)?;
         let alive = members(&self.root)?.into_iter().map(|member| member.id.to_string());
         let (drained, standbys) = alive.partition(|id| asked.contains(id));
-        let members = Candidates { standbys, drained };
+        let members = Candidates { standbys, drained, unseen: None };
         let seen = survey(&self.root)?;
         let unreadable = seen.unreadable.into_iter();
         let unreadable = unreadable.map(|it| LockStatus::free(&it.lock, &members, "").unknown(it.why));

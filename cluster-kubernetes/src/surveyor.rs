@@ -42,10 +42,14 @@ impl cluster::Survey for Surveyor {
         });
         let standbys = hosts.filter(|host| !seen.drained.contains(*host)).cloned().collect::<BTreeSet<_>>();
         let drained = seen.drained.iter().cloned().collect::<Vec<_>>();
-        let members = Candidates { standbys: standbys.into_iter().collect(), drained: drained.clone() };
+        let members = Candidates {
+            standbys: standbys.into_iter().collect(),
+            drained,
+            unseen: seen.without_trace.clone(),
+        };
         let locks = seen.locks.iter().map(|(name, lock)| {
             let standbys = lock.standbys.iter().cloned().collect();
-            status(name, lock, &Candidates { standbys, drained: drained.clone() })
+            status(name, lock, &Candidates { standbys, ..members.clone() })
         });
         let locks = locks.collect();
         self.seen = Some(seen);

@@ -317,3 +317,13 @@ fn a_number_above_which_there_is_none_was_not_written_by_a_member() {
     let lease = stored(&lock_write(LockRecord { epoch: HIGHEST_TERM, ..LED }, None), None, HIGHEST_TERM);
     assert!(codec().decode(&lease).unwrap().is_some());
 }
+
+#[test]
+fn a_time_that_no_member_lives_by_is_not_believed() {
+    let record = "v=2 epoch=4 claim=9 settled=false y=12500 stop=2000 rho=10000 owed=15000";
+    assert!(parse_lock_record(record).is_some());
+    for (said, corrupt) in [("y=12500", "y="), ("stop=2000", "stop="), ("owed=15000", "owed=")] {
+        let record = record.replace(said, &format!("{corrupt}{}", u64::MAX));
+        assert_eq!(parse_lock_record(&record), None, "{record}");
+    }
+}

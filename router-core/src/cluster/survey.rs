@@ -56,6 +56,8 @@ pub struct Candidates {
     pub standbys: Vec<String>,
     /// Those that were drained and take none.
     pub drained: Vec<String>,
+    /// Why some may be alive that were not seen.
+    pub unseen: Option<String>,
 }
 
 /// How a lock stands.
@@ -107,7 +109,7 @@ impl Candidates {
         match (self.standbys.is_empty(), self.drained.is_empty()) {
             (false, _) => "no member has taken it".into(),
             (true, false) => format!("all members are drained: {}", self.drained.join(", ")),
-            (true, true) => "no member is alive".into(),
+            (true, true) => self.unseen.clone().unwrap_or_else(|| "no member is alive".into()),
         }
     }
 

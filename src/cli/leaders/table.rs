@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_they_must_be() {
-        let members = Candidates { standbys: vec!["b".into()], drained: vec!["c".into()] };
+        let members = Candidates { standbys: vec!["b".into()], drained: vec!["c".into()], unseen: None };
         let mut led = LockStatus::free("lock1", &members, "");
         (led.state, led.reason) = (LockState::Led, None);
         (led.holder, led.term, led.held) = (Some("pod-a".into()), Some(7), Some(Duration::from_secs(65)));
