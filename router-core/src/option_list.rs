@@ -1,12 +1,17 @@
 //! [`OptionDescription`]: one option, in the one list from which values are checked and documentation is printed; and
 //! [`Options`]: the checked values of such a list.
 
+mod duration;
+mod kind;
+
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::error::{ConfigError, Severity};
 use crate::secret::Secret;
+
+pub use duration::{parse_duration, without_unit};
+pub use kind::OptionKind;
+use kind::OptionValue;
 
 /// One option: of a component, or of a cluster service.
 #[derive(Clone, Copy, Debug)]
@@ -19,9 +24,41 @@ pub struct OptionDescription {
     pub default: Option<&'static str>,
     /// One sentence.
     pub summary: &'static str,
+    /// Where it has an effect.
+    pub side: Side,
 }
 
-/// An option, in one line of its list.
+/// Where an option of a component has an effect. Elsewhere it is an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// In `from`.
+    From,
+    /// In `to`.
+    To,
+    /// In both, as far as the component can stand there.
+    Both,
+}
+
+impl Side {
+    /// The key of a route in whose URIs the option stands; none where that is each.
+    pub(crate) fn key(self) -> Option<&'static str> {
+        match self {
+            Self::From => Some("from"),
+            Self::To => Some("to"),
+            Self::Both => None,
+        }
+    }
+}
+
+impl OptionDescription {
+    /// The same option, which has an effect on one side only.
+    #[must_use]
+    pub const fn of(self, side: Side) -> Self {
+        Self { side, ..self }
+    }
+}
+
+/// An option of a component, in one line of its list.
 #[must_use]
 pub const fn option(
     name: &'static str,
@@ -29,7 +66,7 @@ pub const fn option(
     default: Option<&'static str>,
     summary: &'static str,
 ) -> OptionDescription {
-    OptionDescription { name, kind, default, summary }
+    OptionDescription { name, kind, default, summary, side: Side::Both }
 }
 
 /// An option that is `true` or `false`.
@@ -38,146 +75,25 @@ pub const fn flag(name: &'static str, default: &'static str, summary: &'static s
     option(name, OptionKind::Boolean, Some(default), summary)
 }
 
-/// What values an option takes.
-#[derive(Clone, Copy, Debug)]
-pub enum OptionKind {
-    /// `1s`, `1m 30s`, `500ms`, or bare milliseconds.
-    Duration,
-    /// A whole number that is not negative.
-    Integer,
-    /// A whole number of at least 1.
-    PositiveInteger,
-    /// `true` or `false`.
-    Boolean,
-    /// Any text.
-    Text,
-    /// Text with placeholders of the component's own, which these are.
-    Template(&'static [&'static str]),
-    /// The query of a URL. A value of a message is a value in it.
-    Query,
-    /// Where a server or a database is; no message decides it.
-    Url,
-    /// One of these words, in any case.
-    Choice(&'static [&'static str]),
-    /// Where a password or token is kept: `env:NAME` or `file:/path`.
-    Secret,
-    /// A file for the position of a route, where no lock carries it.
-    StateFile,
-    /// Where to listen: an IP address and a port, or `off`, for which `false` stands too.
-    Address,
-}
-
-impl OptionKind {
-    /// The name of this kind in the documentation.
-    #[must_use]
-    pub fn name(self) -> String {
-        match self {
-            Self::Duration => "duration".into(),
-            Self::Integer => "integer".into(),
-            Self::PositiveInteger => "positive integer".into(),
-            Self::Boolean => "boolean".into(),
-            Self::Text | Self::Template(_) | Self::Query | Self::StateFile => "text".into(),
-            Self::Url => "URL".into(),
-            Self::Choice(words) => words.join(", "),
-            Self::Secret => "secret".into(),
-            Self::Address => "address or `off`".into(),
-        }
-    }
-
-    /// The text of a value as the description would spell it, or what would have been a value.
-    ///
-    /// # Errors
-    /// What the option takes.
-    pub fn check(self, text: &str) -> Result<String, String> {
-        Ok(match self.read(text)? {
-            OptionValue::Text(text) => text,
-            OptionValue::Duration(_)
-            | OptionValue::Integer(_)
-            | OptionValue::Boolean(_)
-            | OptionValue::Secret(_) => text.to_owned(),
-        })
-    }
-
-    /// The placeholders that the component itself replaces.
-    pub(crate) fn own_placeholders(self) -> &'static [&'static str] {
-        match self {
-            Self::Template(own) => own,
-            _ => &[],
-        }
-    }
-
-    /// The value, or what would have been one.
-    pub(crate) fn read(self, text: &str) -> Result<OptionValue, String> {
-        match self {
-            Self::Duration => parse_duration(text).map(OptionValue::Duration),
-            Self::Integer => match text.parse() {
-                Ok(number) => Ok(OptionValue::Integer(number)),
-                Err(_) => Err("a whole number, not negative".into()),
-            },
-            Self::PositiveInteger => match text.parse() {
-                Ok(number @ 1..) => Ok(OptionValue::Integer(number)),
-                _ => Err("a whole number of at least 1".into()),
-            },
-            Self::Boolean => match text {
-                "true" => Ok(OptionValue::Boolean(true)),
-                "false" => Ok(OptionValue::Boolean(false)),
-                _ => Err("`true` or `false`".into()),
-            },
-            Self::Text | Self::Template(_) | Self::Query | Self::StateFile | Self::Url => {
-                Ok(OptionValue::Text(text.into()))
-            }
-            Self::Choice(words) => match words.iter().find(|word| word.eq_ignore_ascii_case(text)) {
-                Some(word) => Ok(OptionValue::Text((*word).into())),
-                None => Err(format!("one of {}", words.join(", "))),
-            },
-            Self::Secret => Secret::parse(text).map(OptionValue::Secret).ok_or_else(|| Secret::FORMS.into()),
-            Self::Address => match text.parse::<SocketAddr>() {
-                Ok(address) => Ok(OptionValue::Text(address.to_string())),
-                Err(_) if ["off", "false"].contains(&text) => Ok(OptionValue::Text("off".into())),
-                Err(_) => Err("an IP address and a port like `127.0.0.1:9876` or `[::1]:0`, or `off`".into()),
-            },
-        }
-    }
-}
-
-/// Reads `1s`, `1m 30s`, `500ms`, or bare milliseconds, as Camel does.
-///
-/// # Errors
-/// What would have been a duration.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    /// A hundred years: adding it to the present is still a time.
-    const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
-    let text = text.trim();
-    let parsed = text.parse().map(Duration::from_millis).ok();
-    parsed
-        .or_else(|| humantime::parse_duration(text).ok())
-        .filter(|duration| *duration <= LONGEST)
-        .ok_or_else(|| "a duration like `1s`, `500ms`, `1m 30s` or bare milliseconds".into())
-}
-
-/// A warning about a number without a unit that is so small that seconds were meant, most likely.
-pub fn without_unit(text: &str, error: impl FnOnce(String) -> ConfigError) -> Option<ConfigError> {
-    /// Whoever means less than this writes the unit.
-    const SMALL: Duration = Duration::from_millis(10);
-    let number = text.trim().parse().ok().filter(|number| *number > 0)?;
-    (Duration::from_millis(number) < SMALL).then(|| {
-        let plural = if number == 1 { "" } else { "s" };
-        error(format!("`{number}` means {number} millisecond{plural}"))
-            .help(format!("write `{number}ms` or `{number}s`"))
-            .severity(Severity::Warning)
-    })
-}
-
 /// Options as a Markdown table, for a component or a cluster service that has any.
 pub(crate) fn table(options: &[OptionDescription]) -> String {
     if options.is_empty() {
         return "No options.\n".into();
     }
-    let mut table = String::from("| option | takes | default | meaning |\n|---|---|---|---|\n");
+    let has_sides = options.iter().any(|option| option.side != Side::Both);
+    let mut table = match has_sides {
+        true => String::from("| option | in | takes | default | meaning |\n|---|---|---|---|---|\n"),
+        false => String::from("| option | takes | default | meaning |\n|---|---|---|---|\n"),
+    };
     for option in options {
         let default = option.default.map(|value| format!("`{value}`")).unwrap_or_default();
         let (name, kind, summary) = (option.name, option.kind.name(), option.summary);
-        let _ = writeln!(table, "| `{name}` | {kind} | {default} | {summary} |");
+        let side = match option.side.key() {
+            _ if !has_sides => String::new(),
+            Some(key) => format!(" `{key}` |"),
+            None => " both |".into(),
+        };
+        let _ = writeln!(table, "| `{name}` |{side} {kind} | {default} | {summary} |");
     }
     table
 }
@@ -192,15 +108,6 @@ pub struct Options {
     values: Vec<Option<OptionValue>>,
     /// Those that are given and were reported.
     wrong: Vec<&'static str>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum OptionValue {
-    Duration(Duration),
-    Integer(u64),
-    Boolean(bool),
-    Text(String),
-    Secret(Secret),
 }
 
 impl Options {

@@ -6,7 +6,7 @@ use crate::option_list;
 use crate::uri::{Encoding, EndpointUri, MARKS_HELP, Part, UriOption};
 
 pub use crate::option_list::{
-    OptionDescription, OptionKind, Options, flag, option, parse_duration, without_unit,
+    OptionDescription, OptionKind, Options, Side, flag, option, parse_duration, without_unit,
 };
 
 /// What a component is for and which options its URIs take.
@@ -85,7 +85,11 @@ impl ComponentDescription {
         for UriOption { name: written, value } in uri.options() {
             let name = written.as_str();
             let Some(index) = self.options.iter().position(|option| option.name == name) else {
-                errors.push(self.unknown_option(written));
+                let error = self.unknown_option(written);
+                errors.push(match is_secret_name(name) {
+                    true => error.hiding(value.text(), value.range()),
+                    false => error,
+                });
                 continue;
             };
             let OptionDescription { kind, name, .. } = self.options[index];
@@ -117,6 +121,15 @@ impl ComponentDescription {
         options
     }
 
+    /// What is said of an option where it has no effect.
+    pub(crate) fn misplaced(&self, name: &Part, side: Side) -> Option<ConfigError> {
+        let option =
+            self.option(name.as_str()).filter(|option| ![Side::Both, side].contains(&option.side))?;
+        let (right, here) = (option.side.key()?, side.key()?);
+        let message = format!("option `{}` is one of `{right}`, and has no effect in `{here}`", option.name);
+        Some(name.error(message).help(format!("`bactrian doc {}` lists the options of both", self.scheme)))
+    }
+
     /// The option of that name.
     pub(crate) fn option(&self, name: &str) -> Option<&OptionDescription> {
         self.options.iter().find(|option| option.name == name)
@@ -136,6 +149,12 @@ impl ComponentDescription {
             _ => error.help(format!("`bactrian doc {}` lists its options", self.scheme)),
         }
     }
+}
+
+/// Whether an option of this name would hold a secret.
+fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "passwd", "pwd", "secret", "token", "credential"].iter().any(|part| name.contains(part))
 }
 
 /// What stands where only the place of a secret may is a secret, most likely: it is shown by no error.
@@ -175,20 +194,10 @@ mod tests {
         consumes: true,
         produces: false,
         options: &[
-            OptionDescription {
-                name: "period",
-                kind: OptionKind::Duration,
-                default: Some("1s"),
-                summary: "",
-            },
-            OptionDescription { name: "count", kind: OptionKind::Integer, default: None, summary: "" },
-            OptionDescription {
-                name: "level",
-                kind: OptionKind::Choice(&["INFO", "WARN"]),
-                default: Some("INFO"),
-                summary: "",
-            },
-            OptionDescription { name: "token", kind: OptionKind::Secret, default: None, summary: "" },
+            option("period", OptionKind::Duration, Some("1s"), ""),
+            option("count", OptionKind::Integer, None, ""),
+            option("level", OptionKind::Choice(&["INFO", "WARN"]), Some("INFO"), ""),
+            option("token", OptionKind::Secret, None, ""),
         ],
     };
 
@@ -208,6 +217,8 @@ mod tests {
     #[test]
     fn a_secret_that_is_written_into_a_uri_is_refused_and_not_shown() {
         assert!(read("clock:a?token=env:TOKEN").unwrap().secret("token").is_some());
+        let unknown = read("clock:a?Password=hunter2&perod=1s").unwrap_err().to_string();
+        assert!(unknown.contains("unknown option `Password`") && !unknown.contains("hunter2"), "{unknown}");
         let errors = read("clock:a?perod=1s&token=hunter2").unwrap_err();
         let printed = errors.to_string();
         assert!(printed.contains("option `token` takes `env:NAME`"), "{printed}");

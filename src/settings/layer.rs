@@ -15,6 +15,9 @@ use super::list::settings;
 use super::{SettingDescription, Settings};
 use crate::backends::{AUTO, is_auto};
 
+/// The name of a member is a file name.
+const LONGEST_MEMBER: usize = 255;
+
 /// Checked values, lowest layer first.
 pub(super) struct Layers {
     /// Everything that can be set.
@@ -80,6 +83,8 @@ impl Layers {
         } else if is_text && blank && setting.words().is_empty() {
             Err("text that is not empty, with no white space at its ends and no control characters"
                 .to_owned())
+        } else if setting.path() == "cluster.member" && text.len() > LONGEST_MEMBER {
+            Err(format!("a name of at most {LONGEST_MEMBER} bytes"))
         } else {
             setting.check(text)
         };
