@@ -9,11 +9,24 @@ use rustix::fs::Access;
 
 use crate::settings::{Environment, Resolved, Service, Settings};
 
-/// The service that `cluster.service` stands for in this process, if its settings can be used.
+/// What a process does with the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is a member.
+    TakePart,
+    /// It looks at the cluster or asks its members for something, and makes nothing that they do not share already.
+    Look,
+}
+
+/// The service that `cluster.service` stands for in this process, if its settings can be used for that purpose.
 ///
 /// # Errors
 /// When that service is not compiled in; every error in its settings, and every setting that it does not use.
-pub fn service(resolved: &Resolved, environment: &Environment) -> Result<Option<Service>, ConfigErrors> {
+pub fn service(
+    resolved: &Resolved,
+    environment: &Environment,
+    purpose: Purpose,
+) -> Result<Option<Service>, ConfigErrors> {
     let service = match resolved.settings.cluster.service {
         Some(Service::Auto) if environment.is_pod() => Some(Service::Kubernetes),
         Some(Service::Auto) => Some(Service::File),
@@ -28,7 +41,7 @@ pub fn service(resolved: &Resolved, environment: &Environment) -> Result<Option<
             errors.push(not_built_in("file", resolved, environment));
         }
         Some(Service::Kubernetes) => errors.extend(kubernetes::check(resolved)),
-        Some(Service::File) => errors.extend(check_root(resolved)),
+        Some(Service::File) => errors.extend(check_root(resolved, purpose)),
         _ => {}
     }
     errors.into_result().map(|()| service)
@@ -49,25 +62,13 @@ fn not_built_in(service: &str, resolved: &Resolved, environment: &Environment) -
 }
 
 /// What keeps the root from being the directory of lock files, as far as that can be told without making it.
-fn check_root(resolved: &Resolved) -> ConfigErrors {
+fn check_root(resolved: &Resolved, purpose: Purpose) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
     let root = &resolved.settings.cluster.root;
     let mut error = |message: String| errors.push(resolved.error("cluster.root", message));
-    // The root itself, or the nearest folder above it, in which it will be made.
-    let above = root.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
-    let Some(nearest) = above.into_iter().find(|path| path.symlink_metadata().is_ok()) else { return errors };
-    if !nearest.is_dir() {
-        error(format!("`{}` is not a directory", nearest.display()));
-    } else if is_of_the_kernel(nearest) {
-        // Where root may write all, and make nothing.
-        error(format!("`{}` belongs to the kernel, which makes no files there", nearest.display()));
-    } else if let Err(problem) = rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK) {
-        error(format!(
-            "the directory `{}` cannot be written: {}",
-            nearest.display(),
-            std::io::Error::from(problem)
-        ));
-    } else {
+    if let Err(problem) = check_directory(root, purpose) {
+        error(problem);
+    } else if purpose == Purpose::TakePart {
         #[cfg(feature = "cluster-file")]
         if !resolved.settings.cluster.allow_network_file_system
             && let Err(problem) = cluster_file::check_file_system(root)
@@ -76,6 +77,29 @@ fn check_root(resolved: &Resolved) -> ConfigErrors {
         }
     }
     errors
+}
+
+/// What keeps a directory from being made and written to, as far as that can be told without doing it.
+pub(crate) fn check_directory(directory: &Path, purpose: Purpose) -> Result<(), String> {
+    // Itself, or the nearest folder above it, in which it will be made.
+    let mut above =
+        directory.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
+    let Some(nearest) = above.find(|path| path.symlink_metadata().is_ok()) else { return Ok(()) };
+    let shown = nearest.display();
+    if !nearest.is_dir() {
+        return Err(format!("`{shown}` is not a directory"));
+    }
+    if purpose == Purpose::Look {
+        // What else it needs, it says itself: the right to read is enough to see who leads.
+        return Ok(());
+    }
+    if is_of_the_kernel(nearest) {
+        // Where root may write all, and make nothing.
+        return Err(format!("`{shown}` belongs to the kernel, which makes no files there"));
+    }
+    rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+        format!("the directory `{shown}` cannot be written: {}", std::io::Error::from(error))
+    })
 }
 
 /// Whether a directory is in `/proc`, `/sys` and the like.

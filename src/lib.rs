@@ -17,6 +17,8 @@
 //! one dies, is stopped or loses its authority, another takes over, and the old one has stopped before
 //! the new one starts.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(feature = "admin")]
 pub mod admin;
 #[cfg(feature = "cli")]
@@ -127,4 +129,21 @@ pub mod prelude {
     pub use router_core::outcome::{Outcome, RouteError};
     pub use router_core::router::{RouteStatus, Router, RouterBuilder, Shutdown};
     pub use router_core::value::Value;
+}
+
+/// The Rust of the guide, as tests of the documentation: `cargo test --doc guide`.
+#[cfg(all(doctest, feature = "component-sql", feature = "cluster-kubernetes"))]
+mod guide {
+    #[doc = include_str!("../docs/src/errors.md")]
+    mod errors {}
+    #[doc = include_str!("../docs/src/fencing.md")]
+    mod fencing {}
+    #[doc = include_str!("../docs/src/handover.md")]
+    mod handover {}
+    #[doc = include_str!("../docs/src/one-leader.md")]
+    mod one_leader {}
+    #[doc = include_str!("../docs/src/positions.md")]
+    mod positions {}
+    #[doc = include_str!("../docs/src/routes.md")]
+    mod routes {}
 }

@@ -15,8 +15,8 @@ use router_core::router::RouterBuilder;
 use router_core::source::SourceFile;
 use router_core::toml::RouteFile;
 
-use crate::cluster;
-use crate::settings::{Environment, Listen, Service, Settings};
+use crate::cluster::{self, Purpose};
+use crate::settings::{Environment, Listen, Resolved, Service, Settings};
 
 /// The file that is read where none is named.
 pub const DEFAULT_FILE: &str = "routes.toml";
@@ -70,7 +70,8 @@ pub fn load(
     let mut clustered =
         resolved.settings.cluster.service.is_some() || mistakes.has_errors() || routes_missing;
     errors.extend(mistakes);
-    let service = errors.collect(cluster::service(&resolved, environment)).flatten();
+    errors.extend(check_bodies(&resolved, missing_secrets));
+    let service = errors.collect(cluster::service(&resolved, environment, Purpose::TakePart)).flatten();
     clustered |= service.is_some();
     if cfg!(not(feature = "admin")) && matches!(resolved.settings.admin.listen, Some(Listen::At(_))) {
         let error =
@@ -86,6 +87,27 @@ pub fn load(
     }
     loaded.warnings = checked.build_with_warnings()?.1;
     Ok(loaded)
+}
+
+/// What can be said against the settings of bodies. The directory counts where the routes are to run.
+fn check_bodies(resolved: &Resolved, severity: Severity) -> ConfigErrors {
+    let (body, mut errors) = (&resolved.settings.body, ConfigErrors::default());
+    if body.spool_threshold > body.memory_limit {
+        let (threshold, limit) = (body.spool_threshold, body.memory_limit);
+        let path =
+            if resolved.is_set("body.memory_limit") { "body.memory_limit" } else { "body.spool_threshold" };
+        let message = format!(
+            "`body.spool_threshold` is {threshold} bytes, and no more than the {limit} of `body.memory_limit` belong into memory"
+        );
+        errors.push(resolved.error(path, message));
+    }
+    // Most routes have no large bodies: for them, the default need not be usable.
+    if resolved.is_set("body.spool_dir")
+        && let Err(problem) = cluster::check_directory(&body.spool_dir, Purpose::TakePart)
+    {
+        errors.push(resolved.error("body.spool_dir", problem).severity(severity));
+    }
+    errors
 }
 
 /// Reads which cluster is meant, from the same files, or from the environment and the command line alone.
@@ -116,7 +138,7 @@ pub fn load_cluster(
     }
     let (resolved, mistakes) = Settings::resolve(&files, environment, command_line);
     errors.extend(mistakes);
-    let service = errors.collect(cluster::service(&resolved, environment)).flatten();
+    let service = errors.collect(cluster::service(&resolved, environment, Purpose::Look)).flatten();
     if service.is_none() && !errors.has_errors() {
         let help =
             "name the file with the `[cluster]` of the members, or say `--set cluster.service=kubernetes`";
@@ -129,13 +151,14 @@ pub fn load_cluster(
 impl Loaded {
     /// A builder with all components, settings and routes, still without a cluster service.
     pub fn builder(&self) -> RouterBuilder {
-        let Settings { router, master, .. } = &self.settings;
+        let Settings { router, master, body, .. } = &self.settings;
         let attempts = u32::try_from(master.attempts).unwrap_or(u32::MAX);
         let master = MasterComponent::default().attempts(attempts).backoff(master.backoff);
         RouterBuilder::with_registry(self.registry.clone())
             .component(master)
             .node(self.settings.member())
             .shutdown_timeout(router.shutdown_timeout)
+            .spool(body.spool())
             .routes(self.files.iter().flat_map(|file| file.routes.iter().cloned()))
     }
 

@@ -193,9 +193,9 @@ fn the_program_in_the_readme_is_the_example() {
     assert!(blocks("rust").contains(&program), "the README shows another program than examples/clock.rs");
 }
 
-/// What the README shows of a mistake is what is printed.
+/// What the README shows of an error is what is printed.
 #[test]
-fn the_mistake_in_the_readme_is_printed_like_that() {
+fn the_error_in_the_readme_is_printed_like_that() {
     let folder = tempfile::tempdir().unwrap();
     let text = "[cluster]\nservice = \"file\"\n\n[[route]]\nid = \"clock\"\n\
                 from = \"master:lock1:timer:clock?perod=1s\"\nsteps = [{ log = \"Hello\" }]\n";

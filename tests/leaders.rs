@@ -194,8 +194,61 @@ fn a_leader_that_is_stopped_drained_or_out_of_sight_is_told_with_the_reason() {
     std::fs::rename(folder.join("away"), folder.join(".bactrian")).unwrap();
     assert_eq!(next()["state"], "free");
     let lock = walk(folder).into_iter().find(|path| path.ends_with("lock1.lock")).unwrap();
+    std::fs::write(&lock, "").unwrap();
+    let empty = json(folder, &[]);
+    assert_eq!(first_reason(&empty), "no member has led it yet; no member is alive", "{empty}");
     std::fs::remove_file(lock).unwrap();
     let gone = json(folder, &[]);
     assert_eq!(first_reason(&gone), "no member has led it yet", "{gone}");
     watch.stop();
+}
+
+/// Tools look; only members write.
+#[test]
+#[ignore = "needs root, to be another user"]
+fn a_root_that_this_user_may_only_read_is_enough_to_see_who_leads() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    use std::os::unix::process::CommandExt;
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("routes.toml"), ROUTES).unwrap();
+    let leader = member(folder, "a", "tick");
+    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
+    let root = folder.join(".bactrian/locks");
+    std::fs::set_permissions(folder.join(".bactrian"), PermissionsExt::from_mode(0o755)).unwrap();
+    chown(&root, Some(65_534), None).unwrap();
+    std::fs::set_permissions(&root, PermissionsExt::from_mode(0o500)).unwrap();
+    for file in walk(&root).into_iter().chain([root.join("members")]) {
+        chown(file, Some(65_534), None).unwrap();
+    }
+    let mut reader = bactrian(folder, &["leaders", "-o", "holder"]);
+    let output = reader.uid(65_534).gid(65_534).output().unwrap();
+    assert_eq!(output.stdout, b"a\n", "{}", String::from_utf8_lossy(&output.stderr));
+    drop(leader);
+}
+
+#[test]
+#[ignore = "needs root, to mount a small file system"]
+fn a_disk_without_room_for_a_term_is_told_before_the_leader_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::write(folder.join("routes.toml"), ROUTES).unwrap();
+    let disk = folder.join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&disk).status();
+    assert!(mount.unwrap().success());
+    // It is empty otherwise: the root is in it.
+    std::os::unix::fs::symlink(&disk, folder.join(".bactrian")).unwrap();
+    let leader = member(folder, "a", "tick");
+    let standby = member(folder, "b", "stand");
+    // Fails when it is full.
+    let _ = std::fs::write(disk.join("filler"), vec![0; 1 << 20]);
+    let locks = json(folder, &[]);
+    assert_eq!(locks[0]["state"], "led");
+    let why = first_reason(&locks).as_str().unwrap_or_default().to_owned();
+    assert!(why.starts_with("no standby could take it over: there is no room on the disk of "), "{why}");
+    std::fs::remove_file(disk.join("filler")).unwrap();
+    assert_eq!(first_reason(&json(folder, &[])), Value::Null);
+    drop((leader, standby));
+    let _ = Command::new("umount").arg("-l").arg(&disk).status();
 }

@@ -75,6 +75,79 @@ fn the_manifest_of_the_example_is_what_is_printed() {
     assert!(program.contains(&format!("bactrian kubernetes manifest {}", arguments.join(" "))));
 }
 
+/// The rules of the security context constraint that every project of OpenShift gets.
+#[test]
+fn the_pods_fit_restricted_v2_of_openshift() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shown = documents(&fs::read_to_string(root.join("examples/kubernetes/manifest.yaml")).unwrap());
+    let pod = &of_kind(&shown, "Deployment")[0]["spec"]["template"]["spec"];
+    for key in ["hostNetwork", "hostPID", "hostIPC", "hostUsers", "initContainers"] {
+        assert_eq!(pod[key], Value::Null, "{key}");
+    }
+    let allowed = [
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    ];
+    for volume in pod["volumes"].as_array().unwrap() {
+        let kinds = volume.as_object().unwrap().keys().filter(|key| *key != "name");
+        assert!(kinds.into_iter().all(|kind| allowed.contains(&kind.as_str())), "{volume}");
+    }
+    let container = &pod["containers"][0];
+    // The cluster chooses them; a value of ours would be outside of the project's range.
+    for context in [&pod["securityContext"], &container["securityContext"]] {
+        for key in [
+            "runAsUser",
+            "runAsGroup",
+            "fsGroup",
+            "supplementalGroups",
+            "seLinuxOptions",
+            "privileged",
+            "sysctls",
+        ] {
+            assert_eq!(context[key], Value::Null, "{key}");
+        }
+    }
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+    assert_eq!(container["securityContext"]["capabilities"], serde_json::json!({"drop": ["ALL"]}));
+    assert!(container["ports"].as_array().unwrap().iter().all(|port| port["hostPort"].is_null()));
+}
+
+/// With a builder and a client that note how they are called.
+#[test]
+fn the_quickstart_is_deployed_by_one_command() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let note = |name: &str, script: &str| {
+        let program = folder.path().join(name);
+        fs::write(&program, format!("#!/bin/sh\necho \"{name} $*\" >>\"$NOTES\"\n{script}\n")).unwrap();
+        assert!(Command::new("chmod").arg("+x").arg(program).status().unwrap().success());
+    };
+    note("docker", "");
+    note("kubectl", "cat >>\"$NOTES\"");
+    let notes = folder.path().join("notes");
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let mut command = Command::new(root.join("examples/kubernetes/deploy"));
+    command.args(["registry.test/me/clock:2", "time"]).current_dir(folder.path());
+    let output = command.env("PATH", path).env("NOTES", &notes).output().unwrap();
+    assert!(output.status.success(), "{}", text(output.stderr));
+    let manifest = fs::read_to_string(root.join("examples/kubernetes/manifest.yaml")).unwrap();
+    let manifest = manifest.replace("registry.example/clock:1", "registry.test/me/clock:2");
+    let expected = format!(
+        "docker build --tag registry.test/me/clock:2 --build-arg PROGRAM=--example kubernetes .\n\
+         docker push registry.test/me/clock:2\nkubectl apply --filename -\n{}",
+        manifest.replace("namespace: default", "namespace: time")
+    );
+    assert_eq!(fs::read_to_string(notes).unwrap(), expected);
+}
+
 #[test]
 fn all_locks_are_made_also_those_inside_others() {
     let folder = folder(ROUTES);
@@ -114,6 +187,7 @@ fn settings_of_the_command_line_are_variables_of_the_pods_and_those_of_this_proc
         format!("{}={}", variable["name"].as_str().unwrap(), variable["value"].as_str().unwrap())
     });
     let expected = [
+        "BACTRIAN_BODY__SPOOL_DIR=/var/lib/bactrian/spool",
         "BACTRIAN_CLUSTER__PROFILE=fast",
         "BACTRIAN_CLUSTER__SERVICE=kubernetes",
         "BACTRIAN_ROUTER__SHUTDOWN_TIMEOUT=2m",

@@ -106,7 +106,7 @@ error: unknown option `perod` for component `timer`
   = help: `bactrian doc timer` lists its options"#;
     assert!(printed.contains(option), "{printed}");
     assert!(printed.contains("= help: the first one is at routes.toml:6:7"), "{printed}");
-    assert!(printed.ends_with("\n\n12 problems, nothing was started\n"), "{printed}");
+    assert!(printed.ends_with("\n\n12 errors, nothing was started\n"), "{printed}");
 }
 
 #[test]
@@ -122,7 +122,7 @@ error: `master:` needs a cluster service, and none is configured
   |
   = help: in TOML add a table `[cluster]` with `service = \"file\"`; in Rust call `RouterBuilder::cluster`
 
-1 problem, nothing was started
+1 error, nothing was started
 ";
     assert_eq!(printed, expected.trim_start());
 }
@@ -313,9 +313,9 @@ fn good_files_are_counted_once_and_nothing_is_created() {
         &GOOD.replace("memory", if cfg!(feature = "cluster-file") { "auto" } else { "memory" }),
     )]);
     let check = bactrian(folder.path(), &["check"]);
-    assert_eq!((check.status.code(), stdout(&check)), (Some(0), "routes.toml: 1 route, 0 problems\n".into()));
+    assert_eq!((check.status.code(), stdout(&check)), (Some(0), "routes.toml: 1 route, 0 errors\n".into()));
     let twice = bactrian(folder.path(), &["check", "routes.toml", "."]);
-    assert_eq!(stdout(&twice), "routes.toml: 1 route, 0 problems\n");
+    assert_eq!(stdout(&twice), "routes.toml: 1 route, 0 errors\n");
     assert_eq!(entries(folder.path()), ["routes.toml"]);
 }
 

@@ -45,7 +45,7 @@ steps = [{ delay = 5 }, { delay = '7' }, { delay = '5ms' }, { delay = 10 }, { de
 #[test]
 fn a_small_duration_without_a_unit_is_a_warning_where_it_is_written() {
     let (code, line, said) = check(SMALL);
-    assert_eq!((code, line.as_str()), (Some(0), "routes.toml: 1 route, 0 problems, 5 warnings\n"), "{said}");
+    assert_eq!((code, line.as_str()), (Some(0), "routes.toml: 1 route, 0 errors, 5 warnings\n"), "{said}");
     let expected = [
         ("warning: setting `router.shutdown_timeout`: `9` means 9 milliseconds", "routes.toml:2:20"),
         ("warning: option `period`: `5` means 5 milliseconds", "routes.toml:5:28"),
@@ -72,7 +72,7 @@ fn a_run_logs_its_warnings_first_and_once() {
         .unwrap();
     let (_, said) = texts(&output);
     assert_eq!(output.status.code(), Some(78));
-    assert!(said.ends_with("\n\n1 problem, 5 warnings, nothing was started\n"), "beside an error: {said}");
+    assert!(said.ends_with("\n\n1 error, 5 warnings, nothing was started\n"), "beside an error: {said}");
 
     let folder = folder(SMALL);
     let log = Process::run(folder.path(), &["--set", "admin.listen=off"]).wait_for("tick");
@@ -94,7 +94,7 @@ steps = [
 #[test]
 fn a_secret_that_is_not_there_is_a_warning_of_check_and_an_error_of_run() {
     let (code, line, said) = check(SECRETS);
-    assert_eq!((code, line.as_str()), (Some(0), "routes.toml: 1 route, 0 problems, 2 warnings\n"), "{said}");
+    assert_eq!((code, line.as_str()), (Some(0), "routes.toml: 1 route, 0 errors, 2 warnings\n"), "{said}");
     let expected = [
         "option `auth_bearer_token`: the environment variable `NO_SUCH_TOKEN` is not set, or not text\n --> \
          routes.toml:4:46",
@@ -111,12 +111,12 @@ fn a_secret_that_is_not_there_is_a_warning_of_check_and_an_error_of_run() {
     for error in expected {
         assert!(said.contains(&format!("error: {error}")), "{said}");
     }
-    assert!(said.ends_with("\n\n2 problems, nothing was started\n"), "{said}");
+    assert!(said.ends_with("\n\n2 errors, nothing was started\n"), "{said}");
 
     std::fs::create_dir_all(folder.path().join("no/such")).unwrap();
     std::fs::write(folder.path().join("no/such/file"), "hunter2\n").unwrap();
     let output = bactrian(&folder, &["check"]).env("NO_SUCH_TOKEN", "hunter2").output().unwrap();
-    assert_eq!(texts(&output), ("routes.toml: 1 route, 0 problems\n".into(), String::new()));
+    assert_eq!(texts(&output), ("routes.toml: 1 route, 0 errors\n".into(), String::new()));
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_position_in_a_file_below_a_lock_is_an_error_at_the_option() {
         assert_eq!(code, Some(78), "{from}");
         assert!(said.starts_with("error: option `state` has no effect below `master:`\n"), "{said}");
         assert!(said.contains("^^^^^\n") && said.contains("the position travels with the lock"), "{said}");
-        assert!(said.ends_with("\n\n1 problem, nothing was started\n"), "{said}");
+        assert!(said.ends_with("\n\n1 error, nothing was started\n"), "{said}");
     }
 }
 

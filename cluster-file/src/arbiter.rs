@@ -68,6 +68,8 @@ enum Attempt {
     Busy,
     /// No member may have it for so long, because of something.
     Unsettled(Duration, String),
+    /// No member may have it while there are others, and it is not known how long that is.
+    LeftBehind(String),
     /// It could be had, but there is no number for a term above this one at hand.
     NoNumber(Last),
 }
@@ -93,6 +95,11 @@ impl FileArbiter {
     /// Whether an operator has drained this member.
     pub(crate) fn drained(&self) -> watch::Receiver<bool> {
         self.table.drained.subscribe()
+    }
+
+    /// Why this member could not lead now, though it stands by.
+    pub(crate) fn unable(&self) -> Option<String> {
+        self.table.unable.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Shows the others that this member is gone. To be called when no lock is held.
@@ -142,7 +149,7 @@ impl FileArbiter {
         if let Some(left) = seat.left_behind() {
             let why =
                 format!("the root is another directory than before, and the former one has members: {left}");
-            return Ok(Attempt::Unsettled(self.settings.timing.recheck, why));
+            return Ok(Attempt::LeftBehind(why));
         }
         let (last, why) = match self.history(seat, state, &held)? {
             History::Led(record) => (Last::Known(record.term), why(&record)),
@@ -219,7 +226,7 @@ impl FileArbiter {
         // It is a matter of waiting: then also for those of whom only their own files tell.
         let folder = seat.root.members();
         match members::ends(&folder).map_err(|error| cannot_use(&folder, error))? {
-            Ends::Within(longest) => memory.note_ends_within(longest),
+            Ends::Within(longest) => memory.note_ends_within(longest, &folder),
             Ends::Unknown { member, format } => {
                 let text = format!(
                     "`{}` has no history that counts, and the member {member} is of a newer version of this program \
@@ -266,6 +273,10 @@ impl Arbiter for FileArbiter {
                     }
                     obstacles.wait(rest, &why);
                     pause = pause.min(rest);
+                }
+                Attempt::LeftBehind(why) => {
+                    obstacles.wait_for_members(&why);
+                    pause = pause.min(self.settings.timing.recheck);
                 }
                 Attempt::NoNumber(last) => {
                     self.terms.fetch(last, self.table.locks()).await?;

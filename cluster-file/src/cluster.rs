@@ -139,6 +139,10 @@ impl ClusterService for FileCluster {
         self.cluster.arbiter().drained()
     }
 
+    fn unable(&self) -> Option<String> {
+        self.cluster.arbiter().unable()
+    }
+
     fn leaderships(&self) -> Vec<(LockName, Leadership)> {
         self.cluster.leaderships()
     }

@@ -10,7 +10,7 @@ use router_core::cluster::{Asked, Leader, LockName, Member};
 use smol_str::SmolStr;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::escape::escape;
 use crate::inotify::Change;
@@ -18,6 +18,7 @@ use crate::kernel_locks::{self, Snapshot};
 use crate::lock_file::{FileVersion, open};
 use crate::record::{Found, LeaderRecord};
 use crate::requests;
+use crate::timing::LONGEST_END;
 
 /// How the files of locks end.
 pub(crate) const LOCK_SUFFIX: &str = ".lock";
@@ -29,6 +30,8 @@ pub(crate) struct LockTable {
     local: SmolStr,
     /// Whether an operator has drained this member.
     pub(crate) drained: watch::Sender<bool>,
+    /// Why this member could not lead now, though it stands by.
+    pub(crate) unable: Mutex<Option<String>>,
     locks: Mutex<HashMap<String, Arc<LockState>>>,
     deletions: Mutex<Deletions>,
     memory: Arc<Memory>,
@@ -57,8 +60,19 @@ impl Memory {
         Duration::from_millis(self.ends_within.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn note_ends_within(&self, milliseconds: Option<u64>) {
-        self.ends_within.fetch_max(milliseconds.unwrap_or(0), Ordering::Relaxed);
+    /// A leader says in the file or folder at `path` how long it needs to end.
+    pub(crate) fn note_ends_within(&self, milliseconds: Option<u64>, path: &Path) {
+        let said = Duration::from_millis(milliseconds.unwrap_or(0));
+        let believed = u64::try_from(said.min(LONGEST_END).as_millis()).unwrap_or(u64::MAX);
+        let before = self.ends_within.fetch_max(believed, Ordering::Relaxed);
+        if said > LONGEST_END && before < believed {
+            warn!(
+                "`{}` says that a leader needs {} ms to end, which no member has written: {LONGEST_END:?} are waited for \
+                 at most",
+                path.display(),
+                said.as_millis()
+            );
+        }
     }
 
     fn note_term(&self, term: u64) {
@@ -114,6 +128,7 @@ impl LockTable {
             root: root.to_owned(),
             local: local.id.clone(),
             drained: watch::Sender::new(false),
+            unable: Mutex::default(),
             locks: Mutex::default(),
             deletions: Mutex::default(),
             memory: Arc::default(),
@@ -320,7 +335,7 @@ impl LockState {
     pub(crate) fn remember(&self, record: &LeaderRecord) {
         self.term.fetch_max(record.term, Ordering::Relaxed);
         self.memory.note_term(record.term);
-        self.memory.note_ends_within(record.ends_within_ms);
+        self.memory.note_ends_within(record.ends_within_ms, &self.path);
     }
 
     /// A later term than that of the present leader is known: it ends if it has not yet, and the next one is above.

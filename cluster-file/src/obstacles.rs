@@ -1,7 +1,7 @@
 //! [`Obstacles`]: what would keep this member from leading, found while it stands by and not when it is needed.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use router_core::cluster::{ClusterError, time_of_day_after};
@@ -151,6 +151,11 @@ impl<'a> Obstacles<'a> {
             .obstacle
             .send_replace(Some(format!("this member waits until {until} at the latest: {why}")));
     }
+
+    /// The lock could be had, but members of another directory have to leave first.
+    pub(crate) fn wait_for_members(&self, why: &str) {
+        self.note(Some(format!("this member waits until those have ended or joined this one: {why}")));
+    }
 }
 
 /// Whether this process may do in `root` what a leader of the lock with the file `lock_file` does.
@@ -182,12 +187,18 @@ pub(crate) async fn keep_ready(terms: Arc<TermNumbers>, table: Arc<LockTable>, r
             if locks > 0 { terms.prepare(highest, locks).await } else { Ok(()) }
         };
         match prepared.await {
-            Ok(()) if reminder.take().is_some() => info!("this member could lead again"),
-            Ok(()) => {}
-            Err(error) => {
-                if reminder.get_or_insert_with(|| Reminder::new(10 * recheck)).is_due() {
-                    warn!("this member stands by and could not lead: {}", Chain(&error));
+            Ok(()) => {
+                if reminder.take().is_some() {
+                    info!("this member could lead again");
                 }
+                *table.unable.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+            Err(error) => {
+                let why = Chain(&error).to_string();
+                if reminder.get_or_insert_with(|| Reminder::new(10 * recheck)).is_due() {
+                    warn!("this member stands by and could not lead: {why}");
+                }
+                *table.unable.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
             }
         }
     }

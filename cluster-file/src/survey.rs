@@ -20,6 +20,11 @@ pub struct Survey {
     pub locks: Vec<LeaderRecord>,
     /// The locks whose files cannot be read.
     pub unreadable: Vec<Unreadable>,
+    /// The locks whose files say nothing, because no member has led them since the files were made; of one with a
+    /// long name, the name of its file.
+    pub unled: Vec<String>,
+    /// Why no member that stands by could lead now, as far as this process can see.
+    pub obstacle: Option<String>,
 }
 
 /// A lock of which it is not known who leads it.
@@ -55,15 +60,16 @@ pub fn survey(root: impl AsRef<Path>) -> io::Result<Survey> {
     let root = root.as_ref();
     let snapshot = Arc::new(kernel_locks::snapshot());
     let numbers = terms::locked_by(root, &snapshot);
-    let mut survey = Survey::default();
+    let mut survey = Survey { obstacle: numbers.or_else(|| without_room(root)), ..Survey::default() };
     for entry in fs::read_dir(root)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let Some(name) = name.strip_suffix(LOCK_SUFFIX).filter(|name| !name.starts_with('.')) else {
             continue;
         };
-        match look(&path, &snapshot, numbers.as_deref()) {
-            Ok(Ok(record)) => survey.locks.extend(record),
+        match look(&path, &snapshot, survey.obstacle.as_deref()) {
+            Ok(Ok(Some(record))) => survey.locks.push(record),
+            Ok(Ok(None)) => survey.unled.push(unescape(name)),
             Ok(Err(why)) => survey.unreadable.push(Unreadable { lock: unescape(name), why }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
@@ -82,11 +88,24 @@ pub fn survey(root: impl AsRef<Path>) -> io::Result<Survey> {
     Ok(survey)
 }
 
+/// Why nothing can be written under `root`. Each term begins with a number, which is written there.
+fn without_room(root: &Path) -> Option<String> {
+    let disk = rustix::fs::statvfs(root).ok()?;
+    let what = if disk.f_blocks > 0 && disk.f_bavail == 0 {
+        "no room"
+    } else if disk.f_files > 0 && disk.f_favail == 0 {
+        "no room for another file"
+    } else {
+        return None;
+    };
+    Some(format!("there is {what} on the disk of `{}`, so no term can begin", root.display()))
+}
+
 /// What the file of a lock says; a sentence if that is nothing to go by.
 fn look(
     path: &Path,
     locks: &Arc<Snapshot>,
-    numbers: Option<&str>,
+    beginning: Option<&str>,
 ) -> io::Result<Result<Option<LeaderRecord>, String>> {
     let file = open(path)?;
     let record = match LeaderRecord::read(&file)? {
@@ -99,7 +118,7 @@ fn look(
     let stopped = leading && holders.iter().any(|holder| kernel_locks::is_stopped(*holder));
     let obstacle = match &holders[..] {
         _ if leading => None,
-        [] => numbers.map(str::to_owned),
+        [] => beginning.map(str::to_owned),
         holders => Some(format!("its file is locked by {}", kernel_locks::named(holders))),
     };
     Ok(Ok(Some(LeaderRecord { leading, stopped, obstacle, ..record })))

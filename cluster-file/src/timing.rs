@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// The longest that a leader of any version may need to end. A file that says more was not written by a member, and
+/// must not keep all others waiting for ever.
+pub(crate) const LONGEST_END: Duration = Duration::from_secs(600);
+
 /// The constants of a member.
 ///
 /// They are no settings: the defaults are for everybody. But another version of this program may have others,

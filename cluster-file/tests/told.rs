@@ -97,6 +97,10 @@ async fn a_leader_that_was_killed_is_not_told_as_the_leader_while_the_next_one_w
         for view in &views {
             assert!(why(view).contains(".terms-lock"), "{}", why(view));
         }
+        sleep(Duration::from_secs(5)).await;
+        for member in &members {
+            assert!(member.unable().unwrap().contains(".terms-lock"));
+        }
         drop(numbers);
         let led = async {
             while !leaders(&stage.root).unwrap().iter().any(|record| record.term > killed) {
@@ -104,6 +108,69 @@ async fn a_leader_that_was_killed_is_not_told_as_the_leader_while_the_next_one_w
             }
         };
         timeout(Duration::from_secs(20), led).await.unwrap();
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(members[0].unable(), None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_is_drained_says_so_whoever_led_before() {
+    let stage = Stage::new(false);
+    let (a, b) = (stage.open("a").await, stage.open("b").await);
+    let (on_a, on_b) = (a.view(&lock()).await.unwrap(), b.view(&lock()).await.unwrap());
+    let scope = on_a.lead().await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    fs::write(stage.root.join("b.drain"), "{}").unwrap();
+    sleep(Duration::from_secs(2)).await;
+    fs::write(stage.root.join("a.drain"), "{}").unwrap();
+    scope.term().lost().await;
+    drop(scope);
+    for _ in 0..30 {
+        sleep(Duration::from_millis(100)).await;
+        for view in [&on_a, &on_b] {
+            assert_eq!(why(view), "this member is drained, so another one must take it");
+        }
+    }
+    fs::remove_file(stage.root.join("b.drain")).unwrap();
+    timeout(Duration::from_secs(20), on_b.lead()).await.unwrap().unwrap();
+}
+
+/// How long a stopped process keeps the directory that was the root is not known, so no time is told.
+#[tokio::test(start_paused = true)]
+async fn those_that_keep_a_former_root_are_named_and_no_time_is_promised() {
+    let stage = Stage::new(false);
+    let a = stage.open("a").await;
+    let view = a.view(&lock()).await.unwrap();
+    let scope = view.lead().await.unwrap();
+    let stopped = fs::File::open(&stage.root).unwrap();
+    stopped.lock_shared().unwrap();
+    fs::rename(&stage.root, stage.root.with_extension("away")).unwrap();
+    scope.term().lost().await;
+    drop(scope);
+    sleep(Duration::from_secs(2)).await;
+    let told = why(&view);
+    assert!(told.starts_with("this member waits until those have ended or joined this one: "), "{told}");
+    assert!(told.contains(&format!("process {}", std::process::id())), "{told}");
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(why(&view), told);
+    drop(stopped);
+    timeout(Duration::from_secs(20), view.lead()).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_no_leader_needs_is_not_waited_for() {
+    for milliseconds in [u64::MAX, 1 << 40] {
+        let stage = Stage::new(false);
+        fs::create_dir_all(stage.root.join("members")).unwrap();
+        let ghost = stage.root.join("members/ghost");
+        fs::write(&ghost, format!(r#"{{"format":2,"id":"ghost","ends_within_ms":{milliseconds}}}"#)).unwrap();
+        let (ghost, root) = (fs::File::open(&ghost).unwrap(), fs::File::open(&stage.root).unwrap());
+        ghost.lock().unwrap();
+        root.lock_shared().unwrap();
+        let a = stage.open("a").await;
+        let view = a.view(&lock()).await.unwrap();
+        assert!(timeout(Duration::from_secs(590), view.lead()).await.is_err(), "ten minutes are believed");
+        timeout(Duration::from_secs(30), view.lead()).await.unwrap().unwrap();
     }
 }
 

@@ -9,7 +9,7 @@ use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
 use tracing::debug;
 
-use crate::gate::{Gate, Kind};
+use crate::gate::{Failure, Gate, Kind};
 
 /// How long a connection may take to be made, with TLS.
 const CONNECT: Duration = Duration::from_millis(2_500);
@@ -39,8 +39,8 @@ struct Slot {
 }
 
 impl Slot {
-    fn new(kind: Kind, timing: &Settings) -> Self {
-        Self { gate: Arc::new(Gate::new(kind, timing)), client: Mutex::default() }
+    fn new(gate: Gate) -> Self {
+        Self { gate: Arc::new(gate), client: Mutex::default() }
     }
 }
 
@@ -53,12 +53,11 @@ impl Clients {
     }
 
     fn of(make: Make, timing: &Settings, ordinary: Kind) -> Self {
-        Self(Arc::new(Inner {
-            make,
-            timing: *timing,
-            heartbeat: Slot::new(Kind::Heartbeat, timing),
-            ordinary: Slot::new(ordinary, timing),
-        }))
+        let heartbeat = Slot::new(Gate::new(Kind::Heartbeat, timing));
+        let gate = Gate::new(ordinary, timing);
+        // What is beside the election says nothing of what this member holds.
+        let gate = if ordinary == Kind::Ordinary { gate.beside(&heartbeat.gate) } else { gate };
+        Self(Arc::new(Inner { make, timing: *timing, heartbeat, ordinary: Slot::new(gate) }))
     }
 
     /// Clients for what is done beside the election: where that fails or is told to wait, the election is not.
@@ -151,10 +150,10 @@ impl Connection {
         }
         match &answer {
             Ok(answer) if is_overloaded(answer.status()) || answer.status() == StatusCode::UNAUTHORIZED => {
-                sent.failed(retry_after(answer), &answer.status());
+                sent.failed(Failure::Refused { retry_after: retry_after(answer) }, &answer.status());
             }
             Ok(_) => sent.responded(),
-            Err(error) => sent.failed(None, &router_core::error::Chain(error)),
+            Err(error) => sent.failed(Failure::Silent, &router_core::error::Chain(error)),
         }
         answer
     }

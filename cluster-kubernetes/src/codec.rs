@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cluster_lease::{
-    Death, Limits, LockRecord, Precondition, SessionRecord, StoreError, StoreKey, StoreRecord, Version, Write,
+    Death, LONGEST_WAIT, Limits, LockRecord, Precondition, SessionRecord, StoreError, StoreKey, StoreRecord,
+    Version, Write,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -32,6 +33,8 @@ use crate::requests;
 
 /// The format of the records that are written.
 pub(crate) const FORMAT: &str = "2";
+/// What a Lease shows without a seal is believed up to this: another program may have written it.
+const LONGEST_UNSEALED_WAIT: Duration = Duration::from_secs(3600);
 
 /// What a Lease says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,7 +170,7 @@ impl Codec {
     /// which the rest must fit, but without a seal: so it only ever makes the wait longer.
     fn limits_of_old(&self, spec: Option<&LeaseSpec>) -> Option<Limits> {
         let shown = spec?.lease_duration_seconds.filter(|shown| *shown > self.takeover_wait_seconds)?;
-        let deadline = Duration::from_secs(u64::try_from(shown).ok()?);
+        let deadline = Duration::from_secs(u64::try_from(shown).ok()?).min(LONGEST_UNSEALED_WAIT);
         Some(Limits { deadline, stop: Duration::ZERO, rate_error_ppm: 0 })
     }
 }
@@ -311,7 +314,7 @@ pub(crate) fn parse_lock_record(text: &str) -> Option<LockRecord> {
     };
     let owed = match fields.get("owed") {
         None => None,
-        Some(owed) => Some(Duration::from_millis(owed.parse().ok()?)),
+        Some(owed) => Some(parse_span(owed)?),
     };
     Some(LockRecord {
         holder,
@@ -333,12 +336,17 @@ fn limits_text(limits: Option<Limits>) -> String {
 #[expect(clippy::option_option, reason = "that there are none is one of the things that a record can say")]
 fn parse_limits(fields: &BTreeMap<&str, &str>) -> Option<Option<Limits>> {
     let Some(deadline) = fields.get("y") else { return Some(None) };
-    let millis = |text: &str| text.parse().ok().map(Duration::from_millis);
     Some(Some(Limits {
-        deadline: millis(deadline)?,
-        stop: millis(fields.get("stop")?)?,
+        deadline: parse_span(deadline)?,
+        stop: parse_span(fields.get("stop")?)?,
         rate_error_ppm: fields.get("rho")?.parse().ok().filter(|rho| *rho < 1_000_000)?,
     }))
+}
+
+/// Milliseconds. No member lives by more than the longest wait, and a record that says so must not keep all others
+/// waiting for ever.
+fn parse_span(text: &str) -> Option<Duration> {
+    text.parse().ok().map(Duration::from_millis).filter(|span| *span <= LONGEST_WAIT)
 }
 
 /// Rounded up: what is waited for may only become longer.

@@ -148,7 +148,7 @@ fn event(transition: &Transition, member: &Member) -> Event {
     };
     let mut note = format!("{member} {does} `{lock}`, term {term}: {why}");
     // The API takes 1024 bytes, and a lock alone may have as many.
-    note.truncate(note.floor_char_boundary(1000));
+    note.truncate((0..=1000).rev().find(|at| note.is_char_boundary(*at)).unwrap_or(0));
     Event { type_, reason: reason.into(), note: Some(note), action: action.into(), secondary: None }
 }
 

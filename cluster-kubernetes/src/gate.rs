@@ -1,7 +1,7 @@
 //! When requests may be sent: at once while the API server responds, and with growing pauses while it does not.
 
 use std::fmt::Display;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cluster_lease::Settings;
@@ -11,7 +11,8 @@ use tracing::{info, warn};
 
 /// The pause after the second failure in a row. The first costs none: it may have been the connection.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// Bounds of the longest pause, which is a third of the takeover wait.
+/// Bounds of the longest pause, which is a third of the takeover wait for a member that held something when the server
+/// went away, and the upper one for all others: a lock is led again soon, and the server is left in peace.
 const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 const LONGEST_LIMIT: Duration = Duration::from_secs(30);
 /// Upper bound for what `Retry-After` asks for.
@@ -42,6 +43,8 @@ pub(crate) struct Gate {
     /// How long a heartbeat may wait then.
     patience: Duration,
     longest_pause: Duration,
+    /// Those that tell whether this member holds something.
+    heartbeats: Option<Arc<Gate>>,
     state: Mutex<State>,
     opened: Notify,
 }
@@ -50,6 +53,7 @@ pub(crate) struct Gate {
 struct State {
     /// Failures since the last response.
     failures: u32,
+    first_failure: Option<Instant>,
     last_failure: Option<Instant>,
     last_response: Option<Instant>,
     /// When the next request may be sent: one, to see how it ends.
@@ -70,10 +74,16 @@ impl Gate {
             deadline: timing.deadline(),
             leads_on: timing.leads_on(),
             patience: timing.attempt_timeout() / 2,
+            heartbeats: None,
             longest_pause: (timing.takeover_wait() / 3).clamp(SHORTEST_LIMIT, LONGEST_LIMIT),
             state: Mutex::default(),
             opened: Notify::new(),
         }
+    }
+
+    /// A gate of other requests than heartbeats, which have a gate of their own.
+    pub(crate) fn beside(self, heartbeats: &Arc<Self>) -> Self {
+        Self { heartbeats: Some(Arc::clone(heartbeats)), ..self }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -112,17 +122,26 @@ impl Gate {
             return None;
         }
         if now >= next {
-            state.next = Some(now + self.pause(state.failures));
+            state.next = Some(now + self.pause(&state));
             return None;
         }
         Some(limit.map_or(next, |limit| limit.min(next)))
     }
 
     /// Half of it is random, so that members that lost the server together do not return together.
-    fn pause(&self, failures: u32) -> Duration {
-        let doublings = failures.saturating_sub(2).min(16);
-        let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(self.longest_pause);
+    fn pause(&self, state: &State) -> Duration {
+        let doublings = state.failures.saturating_sub(2).min(16);
+        let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(self.longest_pause(state));
         pause.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+
+    fn longest_pause(&self, state: &State) -> Duration {
+        let heard = |gate: &Arc<Self>| gate.state().last_response;
+        let held = match (&self.heartbeats, state.first_failure) {
+            (Some(gate), Some(began)) => heard(gate).is_some_and(|at| at + gate.deadline >= began),
+            _ => true,
+        };
+        if held { self.longest_pause } else { LONGEST_LIMIT }
     }
 
     fn responded(&self) {
@@ -133,27 +152,29 @@ impl Gate {
         drop(state);
         self.opened.notify_waiters();
         if let Some(Outage { since, reported: true, .. }) = outage {
-            info!("the API server responds again, after {:.0?}", now.duration_since(since));
+            info!("the API server serves this member again, after {:.0?}", now.duration_since(since));
         }
     }
 
     /// A request that was sent at this time failed. Those that were under way together count once.
-    fn failed(&self, sent: Instant, retry_after: Option<Duration>, error: &dyn Display) {
+    fn failed(&self, sent: Instant, failure: Failure, error: &dyn Display) {
         let now = Instant::now();
         let mut state = self.state();
         if state.last_failure.is_none_or(|last| sent >= last) {
             state.failures = state.failures.saturating_add(1);
+            state.first_failure.get_or_insert(now);
             state.last_failure = Some(now);
         }
-        let asked = retry_after.map(|time| now + time.min(LONGEST_RETRY_AFTER));
-        let paused = (state.failures > 1).then(|| now + self.pause(state.failures));
+        let asked = failure.retry_after().map(|time| now + time.min(LONGEST_RETRY_AFTER));
+        let paused = (state.failures > 1).then(|| now + self.pause(&state));
         state.next = state.next.max(asked).max(paused);
         if self.kind == Kind::Ordinary {
-            self.report(&mut state, now, error);
+            self.report(&mut state, now, failure, error);
         }
     }
 
-    fn report(&self, state: &mut State, now: Instant, error: &dyn Display) {
+    fn report(&self, state: &mut State, now: Instant, failure: Failure, error: &dyn Display) {
+        let longest = self.longest_pause(state);
         let new = Outage { since: now, reported: false, report_at: now + REPORTED_OUTAGE };
         let outage = state.outage.get_or_insert(new);
         if now < outage.report_at {
@@ -162,12 +183,41 @@ impl Gate {
         let lasted = now.duration_since(outage.since);
         outage.reported = true;
         outage.report_at = now + (lasted * 2).min(LONGEST_SILENCE);
+        warn!("{}", self.outage(longest, lasted, failure, error));
+    }
+
+    fn outage(&self, longest: Duration, lasted: Duration, failure: Failure, error: &dyn Display) -> String {
         let (least, most) = self.leads_on;
-        warn!(
-            "the API server has not responded for {lasted:.0?}: {error}; a leader stops {least:?} to {most:?} after \
-             the last response, and requests are retried with pauses of up to {:?}",
-            self.longest_pause
-        );
+        let what = match failure {
+            Failure::Silent => "has not responded",
+            Failure::Refused { .. } => "has refused the requests of this member",
+        };
+        let pauses = match failure.retry_after() {
+            Some(asked) => format!("the next request waits {:?}, as it asks", asked.min(LONGEST_RETRY_AFTER)),
+            None => format!("requests are retried with pauses of up to {longest:?}"),
+        };
+        format!(
+            "the API server {what} for {lasted:.0?}: {error}; a leader stops {least:?} to {most:?} after the last \
+             response, and {pauses}"
+        )
+    }
+}
+
+/// What became of a request that failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failure {
+    /// There was no response.
+    Silent,
+    /// The server, or what stands before it, does not serve it now, and may say for how long.
+    Refused { retry_after: Option<Duration> },
+}
+
+impl Failure {
+    fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::Silent => None,
+            Self::Refused { retry_after } => retry_after,
+        }
     }
 }
 
@@ -185,16 +235,16 @@ impl Sent<'_> {
         self.gate.responded();
     }
 
-    pub(crate) fn failed(mut self, retry_after: Option<Duration>, error: &dyn Display) {
+    pub(crate) fn failed(mut self, failure: Failure, error: &dyn Display) {
         self.answered = true;
-        self.gate.failed(self.at, retry_after, error);
+        self.gate.failed(self.at, failure, error);
     }
 }
 
 impl Drop for Sent<'_> {
     fn drop(&mut self) {
         if !self.answered && self.at.elapsed() >= DROPPED_EARLY {
-            self.gate.failed(self.at, None, &"it did not respond in time");
+            self.gate.failed(self.at, Failure::Silent, &"it did not respond in time");
         }
     }
 }
@@ -212,7 +262,7 @@ mod tests {
         let (until, mut tries) = (Instant::now() + time, 0);
         while let Ok(sent) = tokio::time::timeout_at(until, gate.turn()).await {
             tokio::time::sleep(Duration::from_millis(1)).await;
-            sent.failed(None, &"refused");
+            sent.failed(Failure::Silent, &"refused");
             tries += 1;
         }
         tries
@@ -233,9 +283,47 @@ mod tests {
         assert!((12..30).contains(&minute), "{minute} tries in a minute");
         gate.turn().await.responded();
         let began = Instant::now();
-        gate.turn().await.failed(None, &"refused");
+        gate.turn().await.failed(Failure::Silent, &"refused");
         gate.turn().await.responded();
         assert!(began.elapsed() < Duration::from_millis(10), "one failure costs no pause");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_held_nothing_when_the_server_went_away_leaves_it_in_peace() {
+        for (held, expected) in [(true, 12..30), (false, 2..6)] {
+            let heartbeats = Arc::new(gate(Kind::Heartbeat));
+            let gate = gate(Kind::Ordinary).beside(&heartbeats);
+            gate.turn().await.responded();
+            if held {
+                heartbeats.turn().await.responded();
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            tries(&gate, Duration::from_secs(60)).await;
+            let minute = tries(&gate, Duration::from_secs(60)).await;
+            assert!(expected.contains(&minute), "{minute} tries in a minute, held: {held}");
+            gate.turn().await.responded();
+            let began = Instant::now();
+            gate.turn().await.failed(Failure::Silent, &"refused");
+            drop(gate.turn().await);
+            assert!(began.elapsed() < Duration::from_millis(10), "it begins anew");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_no_silence_and_the_pause_is_the_one_that_is_kept() {
+        let gate = gate(Kind::Ordinary);
+        let told = |failure| gate.outage(LONGEST_LIMIT, Duration::from_secs(10), failure, &"429");
+        let refused = |seconds| Failure::Refused { retry_after: Some(Duration::from_secs(seconds)) };
+        for (text, parts) in [
+            (told(Failure::Silent), ["has not responded for 10s: 429", "with pauses of up to 30s"]),
+            (told(refused(42)), ["has refused the requests of this member for 10s", "waits 42s, as it asks"]),
+            (
+                told(refused(7_200)),
+                ["has refused the requests of this member for 10s", "waits 60s, as it asks"],
+            ),
+        ] {
+            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -258,7 +346,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn retry_after_is_heeded_and_by_a_heartbeat_as_far_as_its_deadline_allows() {
-        let asked = Some(Duration::from_secs(10));
+        let asked = Failure::Refused { retry_after: Some(Duration::from_secs(10)) };
         for (kind, holds, waits) in [
             (Kind::Ordinary, true, Duration::from_secs(10)),
             (Kind::Heartbeat, false, Duration::from_secs(10)),

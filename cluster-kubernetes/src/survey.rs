@@ -52,6 +52,8 @@ pub struct Seen {
     pub timings: BTreeMap<String, Limits>,
     /// Why pods were not seen, so that members which have never led are missing among the standbys.
     pub without_pods: Option<String>,
+    /// Where no pod was seen: what keeps members that hold nothing out of sight, in one clause.
+    pub without_trace: Option<String>,
     /// How many sessions have ended and stay, because no pod owns them.
     pub left_over: usize,
     version: String,
@@ -130,7 +132,8 @@ impl Survey {
         let cluster_labels = settings.cluster_labels.clone().unwrap_or_else(|| group.selector());
         let codec = Codec { group, owner: None, takeover_wait_seconds: i32::MAX };
         Ok(Self {
-            clients: Clients::of_config(config, &Settings::default()),
+            // A person waits for it.
+            clients: Clients::of_config(config, &Settings::default()).beside(),
             namespace,
             codec,
             cluster_labels,
@@ -157,7 +160,10 @@ impl Survey {
         let sessions = sessions.collect::<BTreeMap<_, _>>();
         let hosts = sessions.values().filter(|session| session.alive).map(|session| session.host.clone());
         let asked = leases.items.iter().filter_map(|lease| self.drained(lease)).collect::<BTreeSet<_>>();
-        let (drained, members) = hosts.chain(pods).partition(|host| asked.contains(host));
+        let without_trace = pods.is_empty().then(|| self.why_without_pods(without_pods.as_deref()));
+        // Where no pod is seen, only the request tells of a member that holds nothing because it is drained.
+        let (drained, members) = hosts.chain(pods).partition::<BTreeSet<_>, _>(|host| asked.contains(host));
+        let drained = if without_trace.is_some() { asked } else { drained };
         let timings = sessions.values().filter(|session| session.alive);
         let timings = timings.filter_map(|session| Some((session.host.clone(), session.limits?))).collect();
         let locks = leases.items.iter().filter_map(|lease| self.lock(lease, now, &sessions, &members));
@@ -166,7 +172,7 @@ impl Survey {
         let version = leases.metadata.resource_version.unwrap_or_default();
         let silent_in =
             sessions.values().filter(|session| session.alive).map(|session| session.silent_in).min();
-        Ok(Seen { locks, drained, timings, without_pods, left_over, version, silent_in })
+        Ok(Seen { locks, drained, timings, without_pods, without_trace, left_over, version, silent_in })
     }
 
     /// Waits until a lock has changed since `seen`, until a holder may have become silent, or for a minute: looking
@@ -208,6 +214,19 @@ impl Survey {
         let client = self.clients.ordinary().map_err(|error| errors::error(asked, error))?;
         let (leases, now) = list::leases(&client, asked, &self.codec.group.selector(), PATIENCE).await?;
         Ok((leases, now.unwrap_or_else(Timestamp::now)))
+    }
+
+    fn why_without_pods(&self, refused: Option<&str>) -> String {
+        match refused {
+            Some(_) => {
+                "no member has a session, and pods cannot be listed, so standbys may be alive".to_owned()
+            }
+            None => format!(
+                "no member has a session, and no pod runs that has the labels {} (of the group {}; the file of the \
+                 routes names others)",
+                self.cluster_labels, self.codec.group
+            ),
+        }
     }
 
     /// Why no list shows a lock that routes name.

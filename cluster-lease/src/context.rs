@@ -71,6 +71,8 @@ pub(crate) struct Back {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
+    /// Whether the version of a record also changes with other records.
+    pub(crate) versions_are_shared: bool,
     pub(crate) identity: Identity,
     pub(crate) now: Clocks,
     /// Up to which version the view is complete.
@@ -108,6 +110,7 @@ impl Context {
     pub(crate) fn new(identity: Identity, settings: Settings, now: Clocks) -> Self {
         Self {
             settings,
+            versions_are_shared: false,
             identity,
             now,
             version: 0,

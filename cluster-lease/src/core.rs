@@ -113,6 +113,14 @@ impl Core {
         Self { context: Context::new(identity, settings, now), locks: BTreeMap::new(), busy: 0 }
     }
 
+    /// For a store that has several records in one object, whose version then says nothing of when one of them was
+    /// written: see [`LeaseStore::versions_are_shared`](crate::LeaseStore::versions_are_shared).
+    #[must_use]
+    pub fn with_shared_versions(mut self, shared: bool) -> Self {
+        self.context.versions_are_shared = shared;
+        self
+    }
+
     /// Takes one event into account. `now` must have been read after the event was received.
     pub fn step(&mut self, now: Clocks, event: Event) -> Actions {
         self.context.now = now.not_before(self.context.now);

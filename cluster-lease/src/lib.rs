@@ -74,7 +74,7 @@ pub use record::{
 };
 pub use rendezvous::{Candidate, name_hash};
 pub use request::Request;
-pub use settings::{Settings, SettingsError};
+pub use settings::{LONGEST_WAIT, Settings, SettingsError};
 pub use store::{
     Attempt, Change, LeaseStore, LeaseWatch, Listing, LockEntry, StoreEntry, StoreError, StoreKey,
     StoreRecord, Write,

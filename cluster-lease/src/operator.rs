@@ -233,6 +233,7 @@ impl Progress {
             return Some(Err(format!("the record of `{lock}` was deleted meanwhile")));
         };
         if (now.record.holder, now.record.claim) == (self.before.record.holder, self.before.record.claim) {
+            self.before.record.settled = now.record.settled;
             return None;
         }
         let Some(to) = &now.holder else {
@@ -262,6 +263,10 @@ impl Progress {
             Some((_, term)) => {
                 format!("{from} released `{lock}` after term {term}, and nobody took it within {patience:?}")
             }
+            None if !self.before.record.settled => format!(
+                "{from} has claimed `{lock}` and has not led it within {patience:?}: it waits, because an earlier leader \
+                 may still work; it is no longer asked"
+            ),
             None => format!(
                 "{from} has not released `{lock}` within {patience:?}: if it hears us, work under the lock is still \
                  running, and the lock changes hands when that has ended"

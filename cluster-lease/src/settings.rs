@@ -59,7 +59,7 @@ pub enum SettingsError {
 }
 
 /// Readings of clocks can be added to anything up to this, and to what it implies for the other numbers.
-const LONGEST_WAIT: Duration = Duration::from_secs(366 * 86_400);
+pub const LONGEST_WAIT: Duration = Duration::from_secs(366 * 86_400);
 
 impl Settings {
     /// Checks and keeps the timing: takeover wait x, deadline y, stop, heartbeat period T and the bound

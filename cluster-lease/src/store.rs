@@ -67,6 +67,12 @@ pub trait LeaseStore: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Whether the version of a lock's record may be shown greater to a member that comes later, because other records
+    /// are in the same object. Then a leader writes the number of its term down in each case.
+    fn versions_are_shared(&self) -> bool {
+        false
+    }
+
     /// `None`: the group is followed by its watch. A store that has none is listed this often instead, and
     /// after each heartbeat; its [`watch`](Self::watch) is never called.
     fn poll_period(&self) -> Option<Duration> {
@@ -83,7 +89,7 @@ pub trait LeaseStore: Send + Sync + 'static {
     fn why_missing(&self, lock: &LockName) -> String {
         format!(
             "there is no record of `{lock}`, and a missing record cannot be told from a deleted one: this happens \
-             once in the life of a lock"
+             at its first start, and when it was deleted"
         )
     }
 

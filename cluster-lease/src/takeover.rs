@@ -325,12 +325,16 @@ impl Lock {
 impl Lock {
     /// R8: a hold that has started has served its wait, and says so in the record, with its epoch. One that owed no
     /// wait has nothing to say, unless somebody changes the record in passing: then the version of the claim, by which
-    /// its epoch was known, is not to be seen any more.
+    /// its epoch was known, is not to be seen any more. With the version of an object that has other records too, that
+    /// may happen unseen.
     pub(crate) fn settle_if_started(&mut self, id: LockId, context: &mut Context) -> bool {
         let (Hold::Leading(grant) | Hold::Draining(grant)) = self.hold else { return false };
         let leads = matches!(self.hold, Hold::Leading(_));
-        let hides_epoch =
-            |seen: &Seen<LockRecord>| seen.version != grant.version && seen.record.epoch < grant.epoch;
+        let shared = context.versions_are_shared;
+        let hides_epoch = |seen: &Seen<LockRecord>| match seen.version == grant.version {
+            true => shared,
+            false => seen.record.epoch < grant.epoch,
+        };
         let is_due = |seen: &Seen<LockRecord>| !seen.record.settled || (leads && hides_epoch(seen));
         let Some(seen) = self.seen.filter(is_due) else { return false };
         covered!(context, Settled);

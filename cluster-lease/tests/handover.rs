@@ -286,3 +286,30 @@ async fn an_operator_on_a_bad_network_and_members_on_a_bad_one_come_to_an_end() 
     assert!(done >= 10, "{done} of 20");
     assert_eq!(requests(&store), 0);
 }
+
+/// The first start of a lock owes a wait: until it is over, its claimant has nothing to hand over.
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_being_taken_is_handed_over_when_it_is_led_or_said_to_be_waited_for() {
+    for (patience, done) in [(seconds(5), false), (PATIENCE, true)] {
+        // No member has led it yet.
+        let store = MemoryStore::new();
+        let (a, b) = (start(&store, "a"), start(&store, "b"));
+        work(&a, Duration::ZERO);
+        sleep(seconds(1)).await;
+        work(&b, Duration::ZERO);
+        sleep(seconds(1)).await;
+        let asked = operator(&store).hand_over(&lock(), patience).await;
+        assert_eq!(requests(&store), 0, "nothing is left behind");
+        if done {
+            let handover = asked.unwrap();
+            assert_eq!((handover.from.as_str(), handover.to.as_str()), ("a", "b"));
+            assert!(handover.after.unwrap() < Duration::from_millis(500), "{handover:?}");
+        } else {
+            let text = not_done(asked);
+            assert!(
+                text.starts_with("a has claimed `lock1` and has not led it within 5s: it waits"),
+                "{text}"
+            );
+        }
+    }
+}

@@ -27,7 +27,7 @@
 //! `done_file_name` belong to both. In a URI, write the `+` of a regular expression as `%2B`.
 //!
 //! **Reading.** Each regular file becomes an exchange; its body is text when it is UTF-8, bytes otherwise,
-//! and is read into memory as a whole. The headers are `file.name` (relative to the directory),
+//! and a small one is read into memory. The headers are `file.name` (relative to the directory),
 //! `file.path`, `file.length`, and `file.last_modified` (milliseconds since 1970-01-01 UTC). Only when the
 //! exchange is done, the file is moved (to `.done` beside it; Camel: `.camel`), deleted or
 //! remembered. When the exchange fails, it goes to `move_failed`, or stays and is read again. When it ends
@@ -47,7 +47,7 @@
 //! system) is not worked on, as far as that can be known before; otherwise only the moving is tried again. The
 //! route has a note that says why.
 //!
-//! A file of more than 1 MiB is not read into memory: it is the body, as it is. One that is written to while it is worked on
+//! A file of more than 1 MiB (`body.spool_threshold`) is not read into memory: it is the body, as it is. One that is written to while it is worked on
 //! is an error of the step that reads it.
 //!
 //! A writer that has a file open while it is read is not noticed if it writes only later. Write under another name
@@ -80,6 +80,7 @@ use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, flag, option, path};
+use router_core::spool::Spool;
 use router_core::uri::EndpointUri;
 
 use consumer::FileConsumer;
@@ -184,7 +185,11 @@ impl Component for FileComponent {
         &DESCRIPTION
     }
 
-    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+    fn endpoint(
+        &self,
+        uri: &EndpointUri,
+        context: &BuildContext<'_>,
+    ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         let options = DESCRIPTION.read(uri)?;
         let directory = uri.required_path("a file endpoint needs a directory: `file:inbox`")?;
         let settings = Settings::read(&options).map_err(|problem| uri.error_in_whole(problem))?;
@@ -196,6 +201,7 @@ impl Component for FileComponent {
             jail: Jail::new(PathBuf::from(directory.as_str())),
             settings: Arc::new(settings),
             memory: Arc::default(),
+            spool: context.spool.clone(),
         }))
     }
 }
@@ -346,6 +352,8 @@ struct FileEndpoint {
     jail: Jail,
     settings: Arc<Settings>,
     memory: Arc<Mutex<Memory>>,
+    /// It says which files are read into memory. None is spooled.
+    spool: Spool,
 }
 
 impl Endpoint for FileEndpoint {
@@ -354,6 +362,7 @@ impl Endpoint for FileEndpoint {
             jail: self.jail.clone(),
             settings: Arc::clone(&self.settings),
             memory: Arc::clone(&self.memory),
+            spool: self.spool.clone(),
         }))
     }
 

@@ -1,4 +1,4 @@
-//! `http:host/path`: sends each exchange as an HTTP request; the answer becomes its message.
+//! `http:host/path`: sends each exchange as an HTTP request; the response replaces the message.
 //!
 //! | option | takes | default | meaning |
 //! |---|---|---|---|
@@ -9,7 +9,7 @@
 //! | `follow_redirects` | boolean | `false` | whether redirects are followed, at most ten |
 //! | `connect_timeout` | duration | `10s` | how long connecting may take |
 //! | `response_timeout` | duration | `30s` | how long everything may take, from connecting to the last byte of the answer |
-//! | `max_response_size` | integer | `10485760` | how many bytes the body of an answer may have |
+//! | `max_response_size` | integer |  | how many bytes the body of an answer may have; unset: as many as are spooled, `body.max_spooled_bytes` |
 //! | `user_agent` | text |  | the header `user-agent`; `bactrian/VERSION` where unset |
 //! | `auth_username` | text |  | the name for basic authentication |
 //! | `auth_password` | secret |  | the password for basic authentication |
@@ -29,7 +29,8 @@
 //! name, percent-encoded) and `bactrian-term` (a number that only grows): a receiver that refuses a
 //! smaller term than it has seen is safe from a leader that does not know yet that it was replaced.
 //!
-//! **Answer.** The body becomes text where its content type says so, bytes otherwise. The header
+//! **Answer.** The body becomes text where its content type says so, bytes otherwise; a large one goes to a file
+//! (`body.spool_threshold`). One that is cut off is an error, and never a short body. The header
 //! `http.response_code` is the status. Headers of the answer become headers of the exchange, with the
 //! exceptions above and without cookies. When the status is a failure, the body stays what it was.
 //!
@@ -57,10 +58,11 @@ use router_core::options::{
     ComponentDescription, OptionDescription, OptionKind, Options, PathKind, option, path,
 };
 use router_core::secret::Secret;
+use router_core::spool::Spool;
 use router_core::uri::EndpointUri;
 
 pub(crate) use backoff::Backoff;
-pub(crate) use client::{ClientSettings, Clients, failed, kind_of_status, read_body, refused};
+pub(crate) use client::{ClientSettings, Clients, failed, kind_of_status, read_body, refused, spool_body};
 use upload::Upload;
 
 /// The component. Clones share their connections.
@@ -71,7 +73,7 @@ pub struct HttpComponent {
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "http",
-    summary: "sends each exchange as an HTTP request; the answer becomes its message",
+    summary: "sends each exchange as an HTTP request; the response replaces the message",
     syntax: "http:host/path",
     path: path("url", PathKind::Url),
     consumes: false,
@@ -123,8 +125,8 @@ pub(crate) const OPTIONS: &[OptionDescription] = &[
     option(
         "max_response_size",
         OptionKind::Integer,
-        Some("10485760"),
-        "how many bytes the body of an answer may have",
+        None,
+        "how many bytes the body of an answer may have; unset: as many as are spooled, `body.max_spooled_bytes`",
     ),
     option("user_agent", OptionKind::Text, None, "the header `user-agent`; `bactrian/VERSION` where unset"),
     option("auth_username", OptionKind::Text, None, "the name for basic authentication"),
@@ -149,8 +151,12 @@ impl Component for HttpComponent {
         &DESCRIPTION
     }
 
-    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        endpoint(uri, &DESCRIPTION, &self.clients)
+    fn endpoint(
+        &self,
+        uri: &EndpointUri,
+        context: &BuildContext<'_>,
+    ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        endpoint(uri, &DESCRIPTION, &self.clients, context)
     }
 }
 
@@ -159,6 +165,7 @@ pub(crate) fn endpoint(
     uri: &EndpointUri,
     description: &'static ComponentDescription,
     clients: &Clients,
+    context: &BuildContext<'_>,
 ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
     // First and alone, because every other mistake would show the URI, and so the password.
     refuse_credentials(uri, uri.path(), BASIC_AUTHENTICATION)?;
@@ -185,6 +192,7 @@ pub(crate) fn endpoint(
         // A redirect may lead from http to https.
         trusts_nobody: url.scheme() == "http" && !follow_redirects,
     };
+    context.spool.expect_use();
     let method = options.text("http_method").and_then(|name| name.parse().ok());
     Ok(Box::new(HttpEndpoint(Arc::new(Http {
         url,
@@ -193,14 +201,12 @@ pub(crate) fn endpoint(
         authentication,
         success: options.boolean("throw_exception_on_failure").then_some(success),
         response_timeout: options.duration("response_timeout"),
-        max_response_size: options
-            .integer("max_response_size")
-            .and_then(|size| size.try_into().ok())
-            .unwrap_or(usize::MAX),
+        max_response_size: options.integer("max_response_size").unwrap_or(u64::MAX),
         skip_request_headers: options.boolean("skip_request_headers"),
         skip_response_headers: options.boolean("skip_response_headers"),
         clients: clients.clone(),
         client,
+        spool: context.spool.clone(),
     }))))
 }
 
@@ -307,11 +313,13 @@ struct Http {
     /// `None`: every status is a success.
     success: Option<StatusRange>,
     response_timeout: Duration,
-    max_response_size: usize,
+    max_response_size: u64,
     skip_request_headers: bool,
     skip_response_headers: bool,
     clients: Clients,
     client: ClientSettings,
+    /// Where answers are kept that are too large for the memory.
+    spool: Spool,
 }
 
 #[async_trait]
@@ -384,7 +392,8 @@ impl Http {
 
     /// Makes the answer the message of the exchange; nothing is changed before all of it is there.
     async fn receive(&self, mut response: Response, exchange: &mut Exchange) -> Result<(), BoxError> {
-        let body = read_body(&mut response, self.max_response_size).await?;
+        let body = self.spool.writer(exchange.message.body.as_file());
+        let body = spool_body(&mut response, self.max_response_size, body).await?;
         let received = &mut exchange.message.headers;
         // The old one described the old body.
         received.remove("content-type");

@@ -1,4 +1,4 @@
-//! `http-poll:https://host/path`: asks a server again and again, and makes an exchange of what is new.
+//! `http-poll:https://host/path`: polls an HTTP endpoint, and makes one exchange of each new item.
 //!
 //! | option | takes | default | meaning |
 //! |---|---|---|---|
@@ -55,18 +55,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use reqwest::{Method, Request, StatusCode, Url};
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use router_core::error::{BoxError, Chain, ConfigError, ConfigErrors};
+use router_core::exchange::Body;
 use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, option, path};
+use router_core::spool::Spool;
 use router_core::uri::EndpointUri;
 use tracing::warn;
 
 use crate::http::{
     Authentication, BASIC_AUTHENTICATION, Backoff, ClientSettings, Clients, HttpComponent, USER_AGENT,
-    authentication, read_body, refuse_credentials, refused,
+    authentication, headers, refuse_credentials, refused, spool_body,
 };
 use crate::missed::{self, STATE_OPTION};
 use batch::Batch;
@@ -88,7 +89,7 @@ impl HttpPollComponent {
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "http-poll",
-    summary: "asks a server again and again, and makes an exchange of what is new",
+    summary: "polls an HTTP endpoint, and makes one exchange of each new item",
     syntax: "http-poll:https://host/path",
     path: path("url", PathKind::Url),
     consumes: true,
@@ -165,7 +166,11 @@ impl Component for HttpPollComponent {
         &DESCRIPTION
     }
 
-    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+    fn endpoint(
+        &self,
+        uri: &EndpointUri,
+        context: &BuildContext<'_>,
+    ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         // First and alone, because every other mistake would show the URI, and so the password.
         refuse_credentials(
             uri,
@@ -185,8 +190,8 @@ impl Component for HttpPollComponent {
         else {
             unreachable!("what is missing is an error");
         };
-        let size =
-            |name: &str| options.integer(name).and_then(|size| size.try_into().ok()).unwrap_or(usize::MAX);
+        context.spool.expect_use();
+        let dedupe_max = options.integer("dedupe_max").and_then(|count| count.try_into().ok());
         Ok(Box::new(HttpPoll(Arc::new(Poller {
             client: ClientSettings {
                 connect_timeout: options.duration("connect_timeout"),
@@ -201,13 +206,14 @@ impl Component for HttpPollComponent {
             split: split.map(|pointer| if pointer == "/" { String::new() } else { pointer }),
             dedupe,
             unique_keys: options.text("duplicate_keys").as_deref() == Some("error"),
-            dedupe_max: size("dedupe_max"),
+            dedupe_max: dedupe_max.unwrap_or(usize::MAX),
             period: options.duration("period"),
             timeout: options.duration("timeout"),
             max_backoff: options.duration("max_backoff"),
-            max_response_size: size("max_response_size"),
+            max_response_size: options.integer("max_response_size").unwrap_or(u64::MAX),
             state: options.text("state").map(PathBuf::from),
             clients: self.clients.clone(),
+            spool: context.spool.clone(),
         }))))
     }
 }
@@ -305,17 +311,19 @@ struct Poller {
     period: Duration,
     timeout: Duration,
     max_backoff: Duration,
-    max_response_size: usize,
+    max_response_size: u64,
     state: Option<PathBuf>,
     clients: Clients,
     client: ClientSettings,
+    /// Where answers are kept that are too large for the memory.
+    spool: Spool,
 }
 
 /// An answer that is new.
 struct Answer {
     status: StatusCode,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 }
 
 /// Why a poll brought nothing.
@@ -396,8 +404,9 @@ impl Poller {
                 let refused = refused(&response);
                 return Err(Failure { retry_after: refused.retry_after, why: refused.into() });
             }
-            let body = read_body(&mut response, self.max_response_size).await?;
-            Ok(Some(Answer { status, headers: std::mem::take(response.headers_mut()), body }))
+            let body = spool_body(&mut response, self.max_response_size, self.spool.writer(None)).await?;
+            let headers = std::mem::take(response.headers_mut());
+            Ok(Some(Answer { status, body: headers::body(body, &headers), headers }))
         };
         // Around everything: a timeout between reads would let an answer drip for ever.
         match tokio::time::timeout(self.timeout, conversation).await {

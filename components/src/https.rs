@@ -9,7 +9,7 @@
 //! | `follow_redirects` | boolean | `false` | whether redirects are followed, at most ten |
 //! | `connect_timeout` | duration | `10s` | how long connecting may take |
 //! | `response_timeout` | duration | `30s` | how long everything may take, from connecting to the last byte of the answer |
-//! | `max_response_size` | integer | `10485760` | how many bytes the body of an answer may have |
+//! | `max_response_size` | integer |  | how many bytes the body of an answer may have; unset: as many as are spooled, `body.max_spooled_bytes` |
 //! | `user_agent` | text |  | the header `user-agent`; `bactrian/VERSION` where unset |
 //! | `auth_username` | text |  | the name for basic authentication |
 //! | `auth_password` | secret |  | the password for basic authentication |
@@ -44,7 +44,7 @@ impl HttpsComponent {
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "https",
-    summary: "sends each exchange as an HTTP request over TLS; the answer becomes its message",
+    summary: "sends each exchange as an HTTP request over TLS; the response replaces the message",
     syntax: "https:host/path",
     path: path("url", PathKind::Url),
     consumes: false,
@@ -57,7 +57,11 @@ impl Component for HttpsComponent {
         &DESCRIPTION
     }
 
-    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        endpoint(uri, &DESCRIPTION, &self.clients)
+    fn endpoint(
+        &self,
+        uri: &EndpointUri,
+        context: &BuildContext<'_>,
+    ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+        endpoint(uri, &DESCRIPTION, &self.clients, context)
     }
 }

@@ -1,5 +1,7 @@
 //! The components of Bactrian: one file per scheme, each with its option table in the module docs.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(feature = "cron")]
 pub mod cron;
 pub mod direct;

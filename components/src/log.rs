@@ -3,7 +3,7 @@
 //! | option | takes | default | meaning |
 //! |---|---|---|---|
 //! | `level` | TRACE, DEBUG, INFO, WARN, ERROR | `INFO` | how important the line is |
-//! | `show_all` | boolean | `false` | whether everything is shown |
+//! | `show_all` | boolean | `false` | show everything |
 //! | `show_body` | boolean | `true` | whether the body is shown |
 //! | `show_body_type` | boolean | `true` | whether the kind of the body is shown |
 //! | `show_exchange_id` | boolean | `false` | whether the exchange's id is shown |
@@ -48,7 +48,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             default: Some("INFO"),
             summary: "how important the line is",
         },
-        flag("show_all", "false", "whether everything is shown"),
+        flag("show_all", "false", "show everything"),
         flag("show_body", "true", "whether the body is shown"),
         flag("show_body_type", "true", "whether the kind of the body is shown"),
         flag("show_exchange_id", "false", "whether the exchange's id is shown"),
@@ -138,7 +138,7 @@ impl Logger {
         /// One character more than is shown, and all of them of the longest kind.
         const LONGEST_CHARACTER: u64 = 4;
         let most = (self.max_chars as u64).saturating_add(1).saturating_mul(LONGEST_CHARACTER);
-        let most = usize::try_from(most.min(Region::MEMORY_LIMIT)).unwrap_or(usize::MAX);
+        let most = usize::try_from(most.min(region.memory_limit())).unwrap_or(usize::MAX);
         let read = tokio::task::spawn_blocking(move || region.read(0, most)).await??;
         Ok(String::from_utf8_lossy(&read).into_owned())
     }

@@ -5,7 +5,7 @@
 //! | `size` | integer |  | how many exchanges the queue holds; 1000 where no URI of that name says it |
 //! | `concurrent_consumers` | integer | `1` | how many exchanges the consuming route works on at a time |
 //! | `block_when_full` | boolean | `false` | whether a sender waits for room in a full queue; without it sending fails |
-//! | `offer_timeout` | duration |  | how long it waits for room; unset means without end |
+//! | `offer_timeout` | duration |  | how long it waits for room; unset: no limit |
 //! | `wait_for_task_to_complete` | never, under_term, always | `under_term` | when a sender waits until its exchange is done, and gets it back changed, or its failure |
 //! | `timeout` | duration | `30s` | how long it waits for that; `0` means without end |
 //!
@@ -88,7 +88,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             name: "offer_timeout",
             kind: OptionKind::Duration,
             default: None,
-            summary: "how long it waits for room; unset means without end",
+            summary: "how long it waits for room; unset: no limit",
         },
         OptionDescription {
             name: "wait_for_task_to_complete",

@@ -1,4 +1,4 @@
-//! `sql:statement`: runs a statement for each exchange, or makes an exchange of each row that it yields.
+//! `sql:statement`: runs a statement for each exchange, or makes one exchange of each row.
 //!
 //! | option | takes | default | meaning |
 //! |---|---|---|---|
@@ -135,7 +135,7 @@ pub struct SqlComponent {
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "sql",
-    summary: "runs a statement for each exchange, or makes an exchange of each row that it yields",
+    summary: "runs a statement for each exchange, or makes one exchange of each row",
     syntax: "sql:statement",
     path: path("statement", PathKind::Code),
     consumes: true,

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | `authorization_token` | secret |  | required: where the token of the bot is kept |
 //! | `base_uri` | URL | `https://api.telegram.org` | where the Bot API is |
-//! | `timeout` | duration | `30s` | consumer: how long the server may keep a poll that has nothing to tell, at most 50s |
+//! | `timeout` | duration | `30s` | consumer: long-poll timeout, at most 50s |
 //! | `limit` | integer | `100` | consumer: how many updates one poll brings, at most 100 |
 //! | `allowed_updates` | text |  | consumer: the kinds of updates, separated by commas; unset: as set before, at first all usual ones |
 //! | `drop_pending` | boolean | `false` | consumer: whether what came in before the very first start is dropped |
@@ -104,7 +104,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "timeout",
             OptionKind::Duration,
             Some("30s"),
-            "consumer: how long the server may keep a poll that has nothing to tell, at most 50s",
+            "consumer: long-poll timeout, at most 50s",
         ),
         option(
             "limit",

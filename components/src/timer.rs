@@ -6,7 +6,7 @@
 //! | `period` | duration | `1s` | the time from one exchange to the next; `0` means that there is only one |
 //! | `fixed_rate` | boolean | `false` | whether the times are multiples of the period, whatever an exchange takes; without it the period counts from the last exchange's start |
 //! | `repeat_count` | integer |  | how many exchanges there are; unset or `0` means no end |
-//! | `missed` | skip, once, all |  | with `fixed_rate`: the times go on over restarts and failovers, and this becomes of those that were missed: none of them fires, the latest one does, or each |
+//! | `missed` | skip, once, all |  | with `fixed_rate`: keeps the schedule across restarts and failovers; of the missed times none fires, the latest, or each |
 //! | `missed_max` | integer | `100` | how many missed times fire with `missed=all`: the latest |
 //! | `state` | text |  | a file for the position of a route without a lock; below `master:` it travels with the lock |
 //!
@@ -87,8 +87,8 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             name: "missed",
             kind: OptionKind::Choice(missed::WORDS),
             default: None,
-            summary: "with `fixed_rate`: the times go on over restarts and failovers, and this becomes of \
-                      those that were missed: none of them fires, the latest one does, or each",
+            summary: "with `fixed_rate`: keeps the schedule across restarts and failovers; of the missed times \
+                      none fires, the latest, or each",
         },
         missed::MAX_OPTION,
         missed::STATE_OPTION,

@@ -230,7 +230,7 @@ async fn an_answer_that_is_too_large_or_too_slow_is_a_failure() {
     let server = serve().await;
     let uri = format!("http:{server}/large?max_response_size=4999");
     let error = call(uri, &mut Exchange::new("kept")).await.unwrap_err();
-    assert_eq!(error.to_string(), "the answer is larger than 4999 bytes");
+    assert_eq!(error.to_string(), "the answer is larger than 4999 bytes (`max_response_size`)");
     let uri = format!("http:{server}/large?max_response_size=5000");
     assert_eq!(call(uri, &mut Exchange::new(())).await.unwrap().len(), 5000);
 

@@ -67,7 +67,8 @@ impl Consumer for Probe {
         let _gone = Gone((*self).clone());
         self.note("start");
         sleep(self.start_takes).await;
-        if self.failures.try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+        if self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+        {
             return Err("no connection".into());
         }
         self.note("started");

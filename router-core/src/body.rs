@@ -262,9 +262,32 @@ impl Body {
         })
     }
 
-    /// Whether a step that needs this must wait until the content of a file is in memory.
-    pub(crate) fn must_load(&self, needs: Needs) -> bool {
-        needs > Needs::Nothing && matches!(self.0, Repr::File(_))
+    /// Whether a step that needs this must wait until it is ready: the content of a file is in no memory, and a large text
+    /// takes too long to parse for the threads on which all routes run.
+    pub(crate) fn must_wait(&self, needs: Needs) -> bool {
+        match &self.0 {
+            Repr::File(_) => needs > Needs::Nothing,
+            Repr::Text(text) => needs == Needs::Json && text.len() > Json::LARGE_TEXT,
+            Repr::Bytes(bytes) => needs == Needs::Json && bytes.len() > Json::LARGE_TEXT,
+            Repr::Empty | Repr::Json(_) | Repr::Parsed(_) => false,
+        }
+    }
+
+    /// As [`prepare`](Self::prepare), also where it [must be waited for](Self::must_wait).
+    pub(crate) async fn make_ready(&mut self, needs: Needs) -> io::Result<()> {
+        if needs > Needs::Nothing {
+            self.load().await?;
+        }
+        if self.must_wait(needs) {
+            let mut body = self.clone();
+            let parse = move || {
+                body.prepare(needs);
+                body
+            };
+            *self = tokio::task::spawn_blocking(parse).await.map_err(io::Error::other)?;
+        }
+        self.prepare(needs);
+        Ok(())
     }
 
     /// Makes ready what expressions need, and keeps it with the body: its text is parsed once, whatever number of steps

@@ -19,6 +19,7 @@ use crate::options::ComponentDescription;
 use crate::panic::contain_panic;
 use crate::pipeline::Pipeline;
 use crate::readiness::Readiness;
+use crate::spool::Spool;
 use crate::stop::Stop;
 use crate::uri::EndpointUri;
 
@@ -186,6 +187,8 @@ pub struct BuildContext<'a> {
     pub registry: &'a Registry,
     /// The cluster service of the router, if it has one.
     pub cluster: Option<&'a Arc<dyn ClusterService>>,
+    /// Where bodies are kept that are too large for the memory.
+    pub spool: &'a Spool,
     /// Whether a lock carries the position of the endpoint: it is the delegate of `master:`.
     pub(crate) below_lock: bool,
     /// What a secret is that is not there.

@@ -329,6 +329,30 @@ mod tests {
         predicate.holds(&exchange(), scope).unwrap()
     }
 
+    /// Whatever is written: it is an error that can be printed, or has a value for each exchange.
+    #[test]
+    fn fuzz_expressions_and_predicates() {
+        testkit::fuzz::fuzz(include_str!("../corpus/expression.txt"), |text| {
+            let scope = Scope { route_id: &ROUTE, node: &NODE };
+            let source = || SourceText::from_code(text);
+            match Expression::compile(&ExpressionDefinition::Text(source())) {
+                Ok(expression) => {
+                    let value = expression.evaluate(&exchange(), scope);
+                    assert!(text.contains("${") || value.unwrap().to_string() == text);
+                }
+                Err(errors) => assert!(!errors.to_string().is_empty()),
+            }
+            match Predicate::compile(&PredicateDefinition::Text(source())) {
+                Ok(predicate) => {
+                    let held = predicate.holds(&exchange(), scope).ok();
+                    let not = Predicate::Not(Box::new(predicate)).holds(&exchange(), scope).ok();
+                    assert_eq!(not, held.map(|held| !held));
+                }
+                Err(errors) => assert!(!errors.to_string().is_empty()),
+            }
+        });
+    }
+
     #[test]
     fn a_template_inserts_values_and_a_single_placeholder_keeps_its_type() {
         assert_eq!(evaluate("n=${header.count} on ${node}/${route_id}"), "n=10 on a/clock".into());

@@ -8,6 +8,8 @@
 //! [`Consumer`](component::Consumer), which sends each exchange through a
 //! [`Pipeline`](pipeline::Pipeline) to [`Processor`](processor::Processor)s.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod body;
 mod bounded_file;
 pub mod builder;
@@ -34,6 +36,7 @@ mod route;
 pub mod router;
 pub mod secret;
 pub mod source;
+pub mod spool;
 pub mod state;
 pub mod step;
 pub mod steps;

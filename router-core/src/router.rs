@@ -154,6 +154,7 @@ impl Router {
         abort: impl Future<Output = ()>,
     ) -> Shutdown {
         let _abort = self.begin();
+        self.shared.surroundings.spool.check();
         tokio::select! {
             biased;
             // Before the signal is asked for the first time: what waits for it may work with the routes until then.

@@ -10,6 +10,7 @@ use crate::cluster::ClusterService;
 use crate::component::{BuildContext, Registry};
 use crate::error::{ConfigErrors, Severity};
 use crate::flight::Dropped;
+use crate::spool::Spool;
 
 /// What all routes of a router are compiled with.
 #[derive(Clone)]
@@ -20,6 +21,8 @@ pub(crate) struct Surroundings {
     pub(crate) dropped: Dropped,
     /// What a secret is that is not there.
     pub(crate) missing_secrets: Severity,
+    /// Where large bodies are kept.
+    pub(crate) spool: Spool,
     /// What the routes consume that others call, at present.
     pub(crate) consumed: Arc<RwLock<HashSet<SmolStr>>>,
 }
@@ -36,6 +39,7 @@ impl Surroundings {
             cluster: self.cluster.as_ref(),
             below_lock: false,
             missing_secrets: self.missing_secrets,
+            spool: &self.spool,
             warnings,
         }
     }

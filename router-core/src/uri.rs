@@ -403,6 +403,47 @@ mod tests {
         assert_eq!(values(&uri), ["1s", "a b&c"]);
     }
 
+    /// Whatever is written: what is told of it is in the text, and is an error that can be printed.
+    #[test]
+    fn fuzz_uris() {
+        testkit::fuzz::fuzz(include_str!("../corpus/uri.txt"), |text| {
+            let source = SourceText::from_code(text);
+            let uri = match EndpointUri::parse(&source) {
+                Ok(uri) => uri,
+                Err(error) => return assert!(!error.to_string().is_empty()),
+            };
+            assert_eq!(
+                EndpointUri::parse(&SourceText::from_code(uri.as_str())).unwrap().as_str(),
+                uri.as_str()
+            );
+            assert!(text.starts_with(uri.scheme()) && text.contains(uri.path()));
+            for escape in uri.path_escapes().iter().take(4) {
+                assert!(uri.path().get(escape.written.clone()).is_some());
+                assert!(
+                    uri.error_in_decoded_path(escape.decoded..escape.decoded + 1, "here")
+                        .to_string()
+                        .contains("here")
+                );
+            }
+            if let Ok(path) = uri.decoded_path() {
+                assert!(uri.decoded_path_part(0..uri.path().len()).is_ok_and(|part| part == path));
+            }
+            for option in uri.options() {
+                let (value, written) = (option.value.decoded(), option.value.range());
+                assert!(text.get(written).is_some());
+                assert!(
+                    value.is_ok_and(|value| escape::encode(&value).len() >= value.len())
+                        || text.contains('%')
+                );
+            }
+            for (offset, _) in uri.path().char_indices().take(20) {
+                if let Ok(inner) = uri.nested(offset) {
+                    assert_eq!(inner.options().len(), uri.options().len());
+                }
+            }
+        });
+    }
+
     #[test]
     fn a_nested_uri_takes_all_options_and_keeps_its_place() {
         let outer = parse("master:lock1:timer:clock?period=1s");

@@ -98,6 +98,9 @@ pub(super) fn ready(router: &Router) -> Report {
     if router.cluster().is_some_and(|cluster| *cluster.drained().borrow()) {
         report.check("member", Ok("drained, so it takes no lock".into()));
     }
+    if let Some(why) = router.cluster().and_then(|cluster| cluster.unable()) {
+        report.check("member", Ok(format!("stands by and could not lead: {why}")));
+    }
     let mut leaderships = router.cluster().map(|cluster| cluster.leaderships()).unwrap_or_default();
     leaderships.sort_by(|(one, _), (other, _)| one.cmp(other));
     for (lock, leadership) in leaderships {

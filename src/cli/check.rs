@@ -17,7 +17,7 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
         let count = file.routes.len();
         let routes = if count == 1 { "route" } else { "routes" };
         // Writing into a string cannot fail.
-        let _ = write!(report, "{}: {count} {routes}, 0 problems", file.file.name);
+        let _ = write!(report, "{}: {count} {routes}, 0 errors", file.file.name);
         let here = |warning: &&ConfigError| warning.file() == Some(&file.file.name);
         match loaded.warnings.warnings().filter(here).count() {
             0 => report.push('\n'),

@@ -24,13 +24,13 @@ pub(super) fn try_data(text: &str) -> Result<(), ExitCode> {
     }
 }
 
-/// Prints all mistakes.
+/// Prints all errors.
 pub(super) fn config_errors(errors: &ConfigErrors) -> ExitCode {
     let count = errors.warnings().count();
     let beside = if count > 0 { format!(", {}", warnings(count)) } else { String::new() };
     let count = errors.iter().len() - count;
-    let problems = if count == 1 { "problem" } else { "problems" };
-    diagnostic(&format!("{}\n\n{count} {problems}{beside}, nothing was started", printed(errors)));
+    let counted = if count == 1 { "error" } else { "errors" };
+    diagnostic(&format!("{}\n\n{count} {counted}{beside}, nothing was started", printed(errors)));
     ExitCode::from(BAD_CONFIGURATION)
 }
 

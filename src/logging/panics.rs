@@ -19,8 +19,9 @@ fn report(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("without a name");
     let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
-    let message =
-        format!("thread `{name}` panicked{place}: {}", panic.payload_as_str().unwrap_or("no message"));
+    let (text, owned) = (panic.payload().downcast_ref::<&str>(), panic.payload().downcast_ref::<String>());
+    let text = text.copied().or(owned.map(String::as_str)).unwrap_or("no message");
+    let message = format!("thread `{name}` panicked{place}: {text}");
     let backtrace = Backtrace::capture();
     let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
     if enabled!(Level::ERROR) {

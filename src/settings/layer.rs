@@ -119,6 +119,10 @@ impl Layers {
         errors
     }
 
+    pub(super) fn is_set(&self, path: &str) -> bool {
+        self.places.contains_key(path)
+    }
+
     /// A mistake where the setting was set last.
     pub(super) fn error(&self, path: &str, message: String) -> ConfigError {
         match self.places.get(path) {

@@ -19,6 +19,7 @@ use std::time::Duration;
 use router_core::error::{ConfigError, ConfigErrors};
 use router_core::options::parse_duration;
 use router_core::source::SourceFile;
+use router_core::spool::SpoolSettings;
 use router_core::toml::RouteFile;
 use serde::Deserialize;
 
@@ -39,6 +40,8 @@ pub struct Settings {
     pub router: RouterSettings,
     /// The `master:` component.
     pub master: MasterSettings,
+    /// What bodies may take.
+    pub body: BodySettings,
     /// The log.
     pub log: LogSettings,
     /// The admin listener.
@@ -136,6 +139,40 @@ pub struct MasterSettings {
     pub backoff: Duration,
 }
 
+/// What bodies may take in memory, and in files beyond that.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BodySettings {
+    /// How many bytes a body has in memory.
+    pub spool_threshold: u64,
+    /// The directory of the files of larger ones.
+    pub spool_dir: PathBuf,
+    /// How many bytes these files have together.
+    pub max_spooled_bytes: u64,
+    /// How many there are.
+    pub max_spooled_files: u64,
+    /// How long a body waits for room.
+    #[serde(deserialize_with = "duration")]
+    pub max_spool_wait: Duration,
+    /// How many bytes of them are read into memory for a step that needs all.
+    pub memory_limit: u64,
+}
+
+impl BodySettings {
+    /// The same for a router.
+    #[must_use]
+    pub fn spool(&self) -> SpoolSettings {
+        SpoolSettings {
+            threshold: self.spool_threshold,
+            directory: self.spool_dir.clone(),
+            max_bytes: self.max_spooled_bytes,
+            max_files: usize::try_from(self.max_spooled_files).unwrap_or(usize::MAX),
+            max_wait: self.max_spool_wait,
+            memory_limit: self.memory_limit,
+        }
+    }
+}
+
 /// The log.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -213,6 +250,12 @@ impl Resolved {
     pub fn ignored(&self) -> ConfigErrors {
         let ClusterSettings { service, resource, .. } = self.settings.cluster;
         self.layers.ignored(service, resource)
+    }
+
+    /// Whether a setting was set, instead of left at its default.
+    #[must_use]
+    pub fn is_set(&self, path: &str) -> bool {
+        self.layers.is_set(path)
     }
 
     /// A mistake in the value of a setting, at the place where it was set.

@@ -35,6 +35,7 @@ fn every_setting_of_the_list_has_a_field_and_a_default_that_it_takes() {
     assert!(!settings.cluster.allow_network_file_system);
     assert_eq!(settings.router.shutdown_timeout, Duration::from_secs(45));
     assert_eq!((settings.master.attempts, settings.master.backoff), (10, Duration::from_secs(5)));
+    assert_eq!(settings.body.spool(), SpoolSettings::default());
     assert_eq!(settings.log.format, LogFormat::Auto);
     assert_eq!(settings.admin.listen, None);
     assert!(settings.member().ends_with(&format!("-{}", std::process::id())));
@@ -137,7 +138,7 @@ error: unknown table `clustre`
 1 | clustre = 1
   | ^^^^^^^ did you mean `cluster`?
   |
-  = help: a file has tables `[[route]]`, and `[cluster]`, `[router]`, `[master]`, `[log]`, `[admin]`
+  = help: a file has tables `[[route]]`, and `[cluster]`, `[router]`, `[master]`, `[body]`, `[log]`, `[admin]`
 
 error: `log` is a table, found an integer
  --> a.toml:2:1
@@ -185,7 +186,7 @@ error: unknown table `rout`
 10 | [[rout]]
    |   ^^^^ did you mean `route`?
    |
-   = help: a file has tables `[[route]]`, and `[cluster]`, `[router]`, `[master]`, `[log]`, `[admin]`";
+   = help: a file has tables `[[route]]`, and `[cluster]`, `[router]`, `[master]`, `[body]`, `[log]`, `[admin]`";
     assert_eq!(printed(resolve(&[file], &[], &[]).1), expected.trim_start());
 }
 
@@ -204,7 +205,7 @@ error: unknown setting `cluster.rot`
 1 | cluster.rot=/x
   | ^^^^^^^^^^^ did you mean `cluster.root`?
   |
-  = help: the settings are cluster.service, cluster.root, cluster.member, cluster.allow_network_file_system, cluster.share_with_group, cluster.namespace, cluster.group, cluster.resource, cluster.resource_name, cluster.camel_lease_duration, cluster.camel_renew_deadline, cluster.cluster_labels, cluster.profile, cluster.takeover_wait, cluster.deadline, cluster.stop, cluster.heartbeat, router.shutdown_timeout, master.attempts, master.backoff, log.format, admin.listen
+  = help: the settings are cluster.service, cluster.root, cluster.member, cluster.allow_network_file_system, cluster.share_with_group, cluster.namespace, cluster.group, cluster.resource, cluster.resource_name, cluster.camel_lease_duration, cluster.camel_renew_deadline, cluster.cluster_labels, cluster.profile, cluster.takeover_wait, cluster.deadline, cluster.stop, cluster.heartbeat, router.shutdown_timeout, master.attempts, master.backoff, body.spool_threshold, body.spool_dir, body.max_spooled_bytes, body.max_spooled_files, body.max_spool_wait, body.memory_limit, log.format, admin.listen
 
 error: setting `cluster.root` has no value
  --> --set:1:1

@@ -1,5 +1,6 @@
 //! Servers that tests run against: they do what the real ones are known to do, good and bad.
 
+pub mod fuzz;
 pub mod json;
 pub mod telegram;
 

@@ -171,7 +171,12 @@ fn an_outage_of_a_minute_is_a_few_lines_and_its_end_is_one() {
     println!("the next exchange {:?} after it was ready", between(up, next.start));
     stage.let_pass(Duration::from_secs(3));
     for member in &members {
-        assert_eq!(member.log().matches("the API server responds again").count(), 1, "{}", member.log());
+        assert_eq!(
+            member.log().matches("the API server serves this member again").count(),
+            1,
+            "{}",
+            member.log()
+        );
     }
     stage.judge();
 }

@@ -86,6 +86,15 @@ impl Operator {
 
     /// Applies each document as it was printed, by the server, without force: a conflict is a failure.
     pub(crate) fn apply(&self, manifest: &str) {
+        self.apply_with(manifest, "");
+    }
+
+    /// The same, but nothing is stored, and a key that the server does not know is an error.
+    pub(crate) fn dry_run(&self, manifest: &str) {
+        self.apply_with(manifest, "&dryRun=All&fieldValidation=Strict");
+    }
+
+    fn apply_with(&self, manifest: &str, options: &str) {
         for text in manifest.split("---\n") {
             let object = serde_saphyr::from_str::<Value>(text).unwrap();
             let (kind, name) =
@@ -95,7 +104,7 @@ impl Operator {
             if text.contains("policy/v1beta1") {
                 path = path.replace("policy/v1/", "policy/v1beta1/");
             }
-            let request = http::Request::patch(format!("/{path}/{name}?fieldManager=operator"))
+            let request = http::Request::patch(format!("/{path}/{name}?fieldManager=operator{options}"))
                 .header("content-type", "application/apply-patch+yaml")
                 .body(text.into_bytes())
                 .unwrap();

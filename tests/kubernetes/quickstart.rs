@@ -45,6 +45,7 @@ fn a_clock_and_a_service_of_its_own_each_run_in_one_of_three_pods() {
     let operator = Operator::new("quickstart", &routes, &[]).program(program());
     let manifest =
         shown.replace("namespace: default\n", &format!("namespace: {}\n", operator.stage.namespace));
+    operator.dry_run(&manifest);
     operator.apply(&manifest);
     for work in [CLOCK, SINGLETON] {
         // Each time with new pods, so that whoever did this before is gone.

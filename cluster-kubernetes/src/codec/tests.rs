@@ -51,6 +51,46 @@ fn records_come_back_as_they_were_written() {
     }
 }
 
+/// Whatever a sealed record says: what is read of it is written as something that is read as the same. A text of the
+/// corpus is the name of a Lease, its holder, and its record.
+#[test]
+fn fuzz_records() {
+    testkit::fuzz::fuzz(include_str!("../../corpus/lease.txt"), |text| {
+        let mut lines = text.splitn(3, '\n');
+        let (Some(name), Some(holder), Some(record)) = (lines.next(), lines.next(), lines.next()) else {
+            return;
+        };
+        let request = name.contains(' ').then_some(name);
+        let name = request.map_or(name.to_owned(), |request| codec().group.request_lease(request));
+        let mut lease = Lease::default();
+        lease.metadata.name = Some(name.clone());
+        lease.metadata.resource_version = Some("9".into());
+        lease.spec.get_or_insert_default().holder_identity = Some(holder.into());
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        annotations.insert(RECORD_ANNOTATION.into(), record.into());
+        note(annotations, REQUEST_ANNOTATION, request.as_ref());
+        annotations.insert(
+            SEAL_ANNOTATION.into(),
+            seal(&name, record, Some(holder).filter(|holder| !holder.is_empty())),
+        );
+        let Ok(Some(decoded)) = codec().decode(&lease) else { return };
+        let limits = match &decoded.record {
+            None | Some(StoreRecord::Newer { .. } | StoreRecord::Request(_)) => None,
+            Some(StoreRecord::Session { record, .. }) => record.limits,
+            Some(StoreRecord::Lock { record, .. }) => record.limits,
+        };
+        // The election adds and scales them.
+        let _ = limits.map(|limits| limits.rest());
+        let Some(record) = decoded.record.filter(|record| !matches!(record, StoreRecord::Newer { .. }))
+        else {
+            return;
+        };
+        let write = Write::new(decoded.key, Precondition::Absent, record);
+        let again = codec().decode(&stored(&write, None, 9)).unwrap().unwrap();
+        assert_eq!((again.key, again.record), (write.key, Some(write.record)));
+    });
+}
+
 #[test]
 fn a_lock_shows_its_holder_and_counts_transitions() {
     let held = lock_write(LockRecord { holder: Some(session()), ..LED }, Some("pod-1_1a2b3c4d"));
@@ -276,4 +316,14 @@ fn a_number_above_which_there_is_none_was_not_written_by_a_member() {
     }
     let lease = stored(&lock_write(LockRecord { epoch: HIGHEST_TERM, ..LED }, None), None, HIGHEST_TERM);
     assert!(codec().decode(&lease).unwrap().is_some());
+}
+
+#[test]
+fn a_time_that_no_member_lives_by_is_not_believed() {
+    let record = "v=2 epoch=4 claim=9 settled=false y=12500 stop=2000 rho=10000 owed=15000";
+    assert!(parse_lock_record(record).is_some());
+    for (said, corrupt) in [("y=12500", "y="), ("stop=2000", "stop="), ("owed=15000", "owed=")] {
+        let record = record.replace(said, &format!("{corrupt}{}", u64::MAX));
+        assert_eq!(parse_lock_record(&record), None, "{record}");
+    }
 }

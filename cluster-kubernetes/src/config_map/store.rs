@@ -472,6 +472,10 @@ impl LeaseStore for ConfigMapStore {
         }
     }
 
+    fn versions_are_shared(&self) -> bool {
+        true
+    }
+
     fn poll_period(&self) -> Option<Duration> {
         Some(self.period)
     }

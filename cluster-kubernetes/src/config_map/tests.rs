@@ -73,6 +73,78 @@ fn what_others_have_put_there_stays() {
     assert_eq!(annotations.len(), 2, "that of others, and that the lock was given up: {annotations:?}");
 }
 
+/// The lines of a text as a ConfigMap: `uid VALUE`, `data KEY VALUE`, and what else there is an annotation.
+fn of_lines(text: &str) -> ConfigMap {
+    let mut config_map = ConfigMap::default();
+    for line in text.lines() {
+        let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let (key, value) = rest.split_once(' ').unwrap_or((rest, ""));
+        match kind {
+            // The server gives it, and it is one word.
+            "uid" => config_map.metadata.uid = Some(key.into()),
+            "data" => drop(config_map.data.get_or_insert_default().insert(key.into(), value.into())),
+            _ => {
+                drop(config_map.metadata.annotations.get_or_insert_default().insert(key.into(), value.into()))
+            }
+        }
+    }
+    config_map
+}
+
+/// Whatever stands there: a claim that is written is read, and nothing else that is said of a lock changes.
+#[test]
+fn fuzz_config_maps() {
+    testkit::fuzz::fuzz(include_str!("../../corpus/config_map.txt"), |text| {
+        let before = of_lines(text);
+        let judge = |config_map: &ConfigMap, lock: &LockName| {
+            let own = SessionId { incarnation: 7, generation: 0 };
+            let (sessions, incarnations) = ([own].into(), [own.incarnation].into());
+            let (pods, rivals) = (Pods::default(), Rivals::new(Duration::from_secs(2)));
+            let judge = Judge {
+                pod: "clock-0",
+                pods: &pods,
+                sessions: &sessions,
+                incarnations: &incarnations,
+                rivals: &rivals,
+            };
+            judge.judge(lock, &Words::of(Some(config_map), lock), false).record
+        };
+        let others = |config_map: &ConfigMap| {
+            let locks = super::layout::locks(config_map).into_iter().filter(|other| *other != lock());
+            let said = locks.map(|other| {
+                let words = Words::of(Some(config_map), &other);
+                let states = states(Some(config_map), &other).map(str::to_owned);
+                (
+                    format!("{:?}", words.said(&other)),
+                    format!("{:?}", judge(config_map, &other)),
+                    states,
+                    other,
+                )
+            });
+            said.collect::<Vec<_>>()
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        for record in [claim(true), claim(false), LockRecord::RELEASED, LockRecord::UNKNOWN] {
+            let after =
+                encode(Some(&before), ("leaders", "clock-0"), &lock(), (record, Some(105), Some("{}")), now);
+            let words = Words::of(Some(&after), &lock());
+            match words.said(&lock()) {
+                Said::Pod("clock-0", Some(read)) => assert_eq!((read.record, read.term), (record, Some(105))),
+                Said::GivenUp(epoch) => {
+                    assert_eq!((record.holder, record.settled, record.epoch), (None, true, epoch))
+                }
+                said => {
+                    assert!(record.holder.is_none() && !record.settled && said == Said::Nobody, "{said:?}")
+                }
+            }
+            assert_eq!(states(Some(&after), &lock()), Some("{}"));
+            assert_eq!(others(&after), others(&before));
+        }
+        judge(&before, &lock());
+        super::layout::question(&before, &lock(), SessionId { incarnation: 7, generation: 0 });
+    });
+}
+
 #[test]
 fn what_is_written_is_read() {
     let now = Timestamp::now();

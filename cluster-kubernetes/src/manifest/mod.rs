@@ -42,6 +42,8 @@ pub struct Manifest {
     pub secret: bool,
     /// The port at which the members answer probes; `None`: they do not.
     pub probes: Option<u16>,
+    /// The directory of large bodies, and how many bytes they have there at most.
+    pub spool: (String, u64),
     /// How long a member that is asked to stop may take to finish its work.
     pub drain: Duration,
     /// What the members elect; `None`: nothing, and they need no rights.

@@ -3,10 +3,10 @@
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, EnvFromSource, EnvVar,
-    EnvVarSource, HTTPGetAction, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecretEnvSource, SecurityContext, ServiceAccount,
-    TopologySpreadConstraint, Volume, VolumeMount,
+    Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource,
+    EnvFromSource, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, PodSecurityContext, PodSpec,
+    PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretEnvSource, SecurityContext,
+    ServiceAccount, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding, RoleRef, Subject};
@@ -159,16 +159,25 @@ impl Objects<'_> {
                 ..TopologySpreadConstraint::default()
             }]),
             containers: vec![self.container()],
-            volumes: Some(vec![Volume {
-                name: "routes".into(),
-                config_map: Some(ConfigMapVolumeSource {
-                    name: self.config_map_name(),
-                    ..ConfigMapVolumeSource::default()
-                }),
-                ..Volume::default()
-            }]),
+            volumes: Some(self.volumes()),
             ..PodSpec::default()
         }
+    }
+
+    /// The route files, and the place of large bodies on the disk of the node.
+    fn volumes(&self) -> Vec<Volume> {
+        /// A pod that has more on its disk than the limit is evicted. The program keeps to its own limit, and what files take
+        /// beside their content must not matter.
+        const MARGIN: u64 = 64;
+        let mebibytes = self.manifest.spool.1.div_ceil(1 << 20);
+        let limit = mebibytes.saturating_add(mebibytes / 8).saturating_add(MARGIN);
+        let routes =
+            ConfigMapVolumeSource { name: self.config_map_name(), ..ConfigMapVolumeSource::default() };
+        let spool = EmptyDirVolumeSource { medium: None, size_limit: Some(Quantity(format!("{limit}Mi"))) };
+        vec![
+            Volume { name: "routes".into(), config_map: Some(routes), ..Volume::default() },
+            Volume { name: "spool".into(), empty_dir: Some(spool), ..Volume::default() },
+        ]
     }
 
     fn container(&self) -> Container {
@@ -206,12 +215,19 @@ impl Objects<'_> {
             // A member leaves there what proves, once its container has ended, that it has.
             termination_message_path: Some(TERMINATION_LOG.into()),
             termination_message_policy: Some("File".into()),
-            volume_mounts: Some(vec![VolumeMount {
-                name: "routes".into(),
-                mount_path: FOLDER.into(),
-                read_only: Some(true),
-                ..VolumeMount::default()
-            }]),
+            volume_mounts: Some(vec![
+                VolumeMount {
+                    name: "routes".into(),
+                    mount_path: FOLDER.into(),
+                    read_only: Some(true),
+                    ..VolumeMount::default()
+                },
+                VolumeMount {
+                    name: "spool".into(),
+                    mount_path: self.manifest.spool.0.clone(),
+                    ..VolumeMount::default()
+                },
+            ]),
             ..Container::default()
         }
     }

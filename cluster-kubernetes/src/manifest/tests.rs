@@ -16,6 +16,7 @@ fn manifest() -> Manifest {
         variables: Vec::new(),
         secret: false,
         probes: Some(9876),
+        spool: ("/spool".into(), 1 << 30),
         drain: Duration::from_secs(45),
         election: Some(Election {
             resource_name: None,

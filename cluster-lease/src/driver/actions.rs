@@ -138,7 +138,7 @@ impl Election<'_> {
             WaitCause::Missing => self.around.store.why_missing(&name),
             WaitCause::Unsealed => format!(
                 "the record of `{name}` was not written by a member, so it does not tell whether another member \
-                 leads: this happens once in the life of a lock"
+                 leads: this happens at its first start, and when it was deleted and made again"
             ),
             WaitCause::SessionMissing => "the session of its holder is missing, so it may still lead".into(),
             WaitCause::Reported => "its holder was reported gone, which may be wrong".into(),

@@ -55,6 +55,19 @@ use crate::store::LeaseStore;
 /// gap; only a sink that refuses smaller term numbers closes both.
 ///
 /// [`Term::confirm`]: router_core::cluster::Term::confirm
+///
+/// ```no_run
+/// use cluster_lease::{LeaseCluster, LeaseClusterSettings, MemoryStore};
+/// use router_core::cluster::{ClusterService as _, Member};
+///
+/// # async fn example() -> Result<(), router_core::error::BoxError> {
+/// // Any store: this one is in the memory of the process.
+/// let store = MemoryStore::new();
+/// let cluster = LeaseCluster::start(store.handle(1), LeaseClusterSettings::new(Member::new("a")))?;
+/// cluster.view(&"lock1".parse()?).await?.while_leading(async |term| println!("{}", term.number())).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct LeaseCluster {
     local: Member,
     office: Arc<Office>,

@@ -47,7 +47,7 @@ impl Doing {
             Self::Heartbeat => "the heartbeats of this member cannot be written",
             Self::List => "the election's records cannot be listed",
             Self::Watch => "the election's records cannot be watched",
-            Self::Kill => "a session that has ended cannot be declared dead",
+            Self::Kill => "the session of a member that is silent or has ended cannot be declared dead",
             Self::Lock(_) => "a lock's record cannot be written",
         }
     }

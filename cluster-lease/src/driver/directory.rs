@@ -464,7 +464,7 @@ impl Directory {
             None if matches!(key, Some(StoreKey::Session(_))) => {
                 "the session of its holder is gone, and the takeover wait runs".into()
             }
-            None => "it has no record yet".into(),
+            None => "it has no record, because no member has led it yet or its record was deleted".into(),
         }
     }
 

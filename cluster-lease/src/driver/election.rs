@@ -104,7 +104,8 @@ pub(crate) enum Done {
 impl<'a> Election<'a> {
     pub(crate) fn new(around: &'a Surroundings, wishes: &'a mut Wishes, identity: Identity) -> Self {
         Self {
-            core: Core::new(identity, around.timing, around.holds.clock.now()),
+            core: Core::new(identity, around.timing, around.holds.clock.now())
+                .with_shared_versions(around.store.versions_are_shared()),
             directory: Directory::new(around.local.clone(), around.timing),
             wanted: HashMap::new(),
             farewell: "this member leaves",

@@ -11,6 +11,7 @@ use router_core::component::{Consumer, RouteHandle};
 use router_core::error::BoxError;
 use router_core::exchange::{Body, Exchange, Region};
 use router_core::pipeline::Pipeline;
+use router_core::spool::Spool;
 use router_core::stop::Stop;
 use tokio::time::sleep;
 use tracing::{debug, warn};
@@ -25,6 +26,7 @@ pub(super) struct FileConsumer {
     pub(super) jail: Jail,
     pub(super) settings: Arc<Settings>,
     pub(super) memory: Arc<Mutex<Memory>>,
+    pub(super) spool: Spool,
 }
 
 /// A file that a poll has found.
@@ -320,8 +322,8 @@ impl FileConsumer {
     /// tries again; one bad file must not stop the others.
     async fn read(&self, file: &Found) -> Result<Option<Exchange>, BoxError> {
         let place = self.jail.place(&file.path);
-        let (path, identity) = (place.clone(), file.identity);
-        let content = blocking(move || match read(&path, &identity) {
+        let (path, identity, spool) = (place.clone(), file.identity, self.spool.clone());
+        let content = blocking(move || match read(&path, &identity, &spool) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 warn!("reading `{}` failed: {error}", path.display());
                 Ok(Err(()))
@@ -409,16 +411,14 @@ impl FileConsumer {
 
 /// The content of a file, if it is the one of that identity, and still is when it has been read. A large one is not read:
 /// the body is the file itself.
-fn read(place: &Path, identity: &Identity) -> io::Result<Option<Body>> {
-    /// A file beyond it is no part of the memory.
-    const LARGEST_IN_MEMORY: u64 = 1 << 20;
+fn read(place: &Path, identity: &Identity, spool: &Spool) -> io::Result<Option<Body>> {
     let mut file = jail::open_to_read(place)?;
     let metadata = file.metadata()?;
     if Identity::of(&metadata) != *identity {
         return Ok(None);
     }
-    if metadata.len() > LARGEST_IN_MEMORY {
-        let region = Region::of(file.try_clone()?)?;
+    if metadata.len() > spool.settings().threshold {
+        let region = spool.region(file.try_clone()?)?;
         return Ok((Identity::of(&file.metadata()?) == *identity).then(|| Body::file(region)));
     }
     let mut content = Vec::new();

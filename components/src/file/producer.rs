@@ -1,9 +1,11 @@
 //! Writing files.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,7 +13,7 @@ use router_core::component::Processor;
 use router_core::error::BoxError;
 use router_core::exchange::{Exchange, Region};
 use router_core::failure::Failure;
-use rustix::fs::{CWD, RenameFlags, copy_file_range, renameat_with};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, copy_file_range, flock, fsync, lgetxattr, renameat_with};
 use rustix::io::Errno;
 use tracing::debug;
 
@@ -92,6 +94,36 @@ fn copy(region: &Region, to: &mut File) -> io::Result<()> {
     region.check()
 }
 
+/// Waits until nobody else appends to a file.
+fn lock(file: &File) -> io::Result<()> {
+    /// Whoever holds the lock for longer does not append, but keeps others out.
+    const LONGEST_WAIT: Duration = Duration::from_secs(20);
+    let begun = Instant::now();
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if begun.elapsed() < LONGEST_WAIT => {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            Err(Errno::WOULDBLOCK) => {
+                return Err(io::Error::new(ErrorKind::ResourceBusy, "another process has locked it"));
+            }
+            // Not every file system has locks. Then there is one who appends, or the parts are mixed.
+            Ok(()) | Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Whether a file that is made at this place is like one that is made anywhere else: its directory gives it neither a group
+/// nor a list of who may use it. A file that was made elsewhere would lack them.
+fn makes_files_as_anywhere(place: &Path) -> bool {
+    const SET_GROUP: u32 = 0o2000;
+    let Some(folder) = place.parent() else { return false };
+    let gives_group = fs::metadata(folder).is_ok_and(|folder| folder.mode() & SET_GROUP != 0);
+    let list = lgetxattr(folder, "system.posix_acl_default", &mut [0_u8; 0]);
+    !gives_group && !list.is_ok_and(|length| length > 0)
+}
+
 /// A file with a temporary name, which is deleted unless it has got its place.
 struct Temporary(PathBuf);
 
@@ -116,12 +148,8 @@ impl FileProducer {
         let written = blocking(move || {
             let place = producer.jail.make_parent(&target)?;
             let temporary = producer.jail.place(&temporary);
-            let mut file = jail::open(&temporary, OpenOptions::new().write(true).create_new(true))
-                .map_err(|error| failure("writing", &temporary, &error))?;
-            // Only now it is ours to delete.
-            let temporary = Temporary(temporary);
-            producer.fill(&mut file, &content).map_err(|error| failure("writing", &temporary.0, &error))?;
-            Ok((temporary, place))
+            let made = producer.make(temporary, &content);
+            Ok((made.map_err(|(place, error)| failure("writing", &place, &error))?, place))
         });
         let (temporary, place) = written.await?;
         // Writing goes on when this future is dropped, and may take longer than the term: the step that
@@ -157,6 +185,38 @@ impl FileProducer {
             Ok(place)
         })
         .await
+    }
+
+    /// Makes a file with a temporary name and this content. What was spooled gets the name, where it can: nothing is copied
+    /// then.
+    fn make(&self, place: PathBuf, content: &Content) -> Result<Temporary, (PathBuf, io::Error)> {
+        if let Content::File(region) = content
+            && makes_files_as_anywhere(&place)
+        {
+            match region.link_to(&place) {
+                Ok(true) => {
+                    let temporary = Temporary(place);
+                    let synced = if self.settings.force_writes { fsync(region) } else { Ok(()) };
+                    return match synced.map_err(io::Error::from).and_then(|()| region.check()) {
+                        Ok(()) => Ok(temporary),
+                        Err(error) => Err((temporary.0.clone(), error)),
+                    };
+                }
+                Ok(false) => {}
+                Err(error) => return Err((place, error)),
+            }
+        }
+        match jail::open(&place, OpenOptions::new().write(true).create_new(true)) {
+            // Only now it is ours to delete.
+            Ok(mut file) => {
+                let temporary = Temporary(place);
+                match self.fill(&mut file, content) {
+                    Ok(()) => Ok(temporary),
+                    Err(error) => Err((temporary.0.clone(), error)),
+                }
+            }
+            Err(error) => Err((place, error)),
+        }
     }
 
     /// Gives a new file its place, and what was there one in another directory. The two change places in one step,
@@ -203,9 +263,25 @@ impl FileProducer {
 
     fn append(&self, relative: &Path, content: &Content) -> Result<PathBuf, BoxError> {
         let place = self.jail.make_parent(relative)?;
-        self.write(&place, OpenOptions::new().append(true).create(true), content)?;
+        let appended = jail::open(&place, OpenOptions::new().append(true).create(true))
+            .and_then(|mut file| self.append_to(&mut file, content));
+        appended.map_err(|error| failure("writing", &place, &error))?;
         self.finish(&place)?;
         Ok(place)
+    }
+
+    /// All of it, or nothing: what was appended by half is cut off again. Those who append to one file do it one after the
+    /// other, because a large content is written in parts.
+    fn append_to(&self, file: &mut File, content: &Content) -> io::Result<()> {
+        lock(file)?;
+        let before = file.metadata()?.len();
+        let appended = self.fill(file, content);
+        // Behind what was written here. Where others have written more, who keep to no lock, nothing of theirs is cut off.
+        let end = file.stream_position()?;
+        if appended.is_err() && end > before && file.metadata()?.len() == end {
+            file.set_len(before)?;
+        }
+        appended
     }
 
     fn write(&self, place: &Path, options: &mut OpenOptions, content: &Content) -> Result<(), BoxError> {

@@ -10,6 +10,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use router_core::error::BoxError;
 use router_core::failure::{ErrorKind, Failure};
+use router_core::spool::{SpoolWriter, Written};
 use smol_str::ToSmolStr;
 
 use super::backoff::{retry_after, wall_clock};
@@ -105,20 +106,41 @@ pub(crate) fn refused(response: &Response) -> Failure {
     failure.code(status.as_u16().to_smolstr()).retry_after(retry_after(response.headers(), wall_clock()))
 }
 
-/// The whole body of an answer, if it is not larger than `limit`.
+/// The whole body of an answer in memory, if it is not larger than `limit`.
 pub(crate) async fn read_body(response: &mut Response, limit: usize) -> Result<Bytes, BoxError> {
-    let too_large = || BoxError::from(Failure::data(format!("the answer is larger than {limit} bytes")));
-    if response.content_length().is_some_and(|length| length > limit as u64) {
-        return Err(too_large());
-    }
+    let limit = limit as u64;
+    check_length(response.content_length(), limit)?;
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        if body.len() + chunk.len() > limit {
-            return Err(too_large());
-        }
+        check_length(Some((body.len() + chunk.len()) as u64), limit)?;
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
+}
+
+/// The whole body of an answer, in memory or spooled, if it is not larger than `limit`. One that ends before its length, or
+/// before its last chunk, is an error of the client.
+pub(crate) async fn spool_body(
+    response: &mut Response,
+    limit: u64,
+    mut body: SpoolWriter,
+) -> Result<Written, BoxError> {
+    let (mut read, length) = (0, response.content_length());
+    check_length(length, limit)?;
+    body.expect(length.unwrap_or(0)).await?;
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        read += chunk.len() as u64;
+        check_length(Some(read), limit)?;
+        body.write(&chunk).await?;
+    }
+    Ok(body.finish().await?)
+}
+
+fn check_length(length: Option<u64>, limit: u64) -> Result<(), Failure> {
+    match length.is_some_and(|length| length > limit) {
+        true => Err(Failure::data(format!("the answer is larger than {limit} bytes (`max_response_size`)"))),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Which headers travel between an exchange and HTTP, and how bodies are labelled.
 
-use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use router_core::cluster::Term;
 use router_core::error::BoxError;
 use router_core::exchange::{Body, BodyKind};
+use router_core::spool::Written;
 use router_core::value::{Json, Value, ValueMap};
 use smol_str::SmolStr;
 
@@ -77,8 +77,13 @@ pub(crate) fn set_content_type(from: &ValueMap, body: &Body, to: &mut HeaderMap)
     to.insert(CONTENT_TYPE, value);
 }
 
-/// The body of an answer: text where its label says so and it is UTF-8, bytes otherwise.
-pub(crate) fn body(bytes: Bytes, headers: &HeaderMap) -> Body {
+/// The body of an answer: text where its label says so and it is UTF-8, bytes otherwise. A spooled one is neither before
+/// it is read.
+pub(crate) fn body(written: Written, headers: &HeaderMap) -> Body {
+    let bytes = match written {
+        Written::Memory(bytes) => bytes,
+        Written::File(region) => return Body::file(region),
+    };
     if bytes.is_empty() {
         return Body::empty();
     }

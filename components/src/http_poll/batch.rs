@@ -2,11 +2,11 @@
 
 use reqwest::header::{ETAG, HeaderName, LAST_MODIFIED};
 use router_core::error::BoxError;
-use router_core::exchange::Exchange;
+use router_core::exchange::{Body, Exchange};
 use router_core::pipeline::Pipeline;
 use router_core::state::{RouteState, StateError};
 use router_core::stop::Stop;
-use router_core::value::{Json, JsonError, Value};
+use router_core::value::{Json, Value};
 
 use super::position::{Position, Version};
 use super::{Answer, Failure, Poller};
@@ -34,13 +34,12 @@ impl Batch<'_> {
     /// only this batch.
     pub(super) async fn process(
         &mut self,
-        answer: Answer,
+        mut answer: Answer,
         stop: &Stop,
     ) -> Result<Result<(), Failure>, BoxError> {
         let poller = self.poller;
-        let reads = poller.cursor.is_some() || poller.split.is_some() || poller.dedupe.is_some();
-        let json = reads.then(|| poller.parse(&answer.body)).transpose();
-        let (end, items) = match json.map_err(BoxError::from).and_then(|json| {
+        let json = poller.parse(&mut answer.body).await;
+        let (end, items) = match json.and_then(|json| {
             let items = poller.items(&answer, json.as_ref())?;
             Ok((self.end_of(&answer, json.as_ref())?, items))
         }) {
@@ -130,10 +129,7 @@ impl Poller {
         };
         let (Some(pointer), Some(json)) = (&self.split, json) else {
             let id = json.map(|json| self.id(json)).transpose()?.flatten();
-            return Ok(vec![Item {
-                exchange: exchange(headers::body(answer.body.clone(), &answer.headers)),
-                id,
-            }]);
+            return Ok(vec![Item { exchange: exchange(answer.body.clone()), id }]);
         };
         let array = json.pointer(pointer).and_then(Json::as_list);
         let array = array.ok_or_else(|| format!("there is no array at `{pointer}` in the answer"))?;
@@ -146,8 +142,20 @@ impl Poller {
         array.iter().enumerate().map(item).collect()
     }
 
-    fn parse(&self, body: &[u8]) -> Result<Json, JsonError> {
-        if self.unique_keys { Json::parse_unique(body) } else { Json::parse(body) }
+    /// What the answer says, where it is read.
+    async fn parse(&self, body: &mut Body) -> Result<Option<Json>, BoxError> {
+        if self.cursor.is_none() && self.split.is_none() && self.dedupe.is_none() {
+            return Ok(None);
+        }
+        body.load().await?;
+        let (body, unique_keys) = (body.clone(), self.unique_keys);
+        let is_large = body.len() > Json::LARGE_TEXT;
+        let parse = move || {
+            let text = body.as_bytes().unwrap_or_default();
+            if unique_keys { Json::parse_unique(text) } else { Json::parse(text) }
+        };
+        let parsed = if is_large { tokio::task::spawn_blocking(parse).await? } else { parse() };
+        Ok(Some(parsed?))
     }
 
     /// The id of an item, where there are ids.

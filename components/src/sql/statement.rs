@@ -288,6 +288,31 @@ mod tests {
         assert_eq!(parse("select :ü.").0, "select $1.");
     }
 
+    /// Whatever is written: the error is at a place of the text, or the statement is the text with its parameters.
+    #[test]
+    fn fuzz_statements() {
+        testkit::fuzz::fuzz(include_str!("../../corpus/sql.txt"), |text| {
+            for dialect in [Dialect::Postgres, Dialect::Sqlite] {
+                let statement = match Statement::parse(text, dialect) {
+                    Ok(statement) => statement,
+                    Err((range, message)) => {
+                        assert!(text.get(range.clone()).is_some(), "{range:?}: {message}");
+                        continue;
+                    }
+                };
+                assert_eq!(statement.pieces.len(), statement.parameters.len() + 1);
+                assert!(statement.quoted.iter().all(|range| text.get(range.clone()).is_some()));
+                if !text.contains('\\') {
+                    let written = statement.text(|_, parameter| format!(":{}", parameter.name));
+                    assert!(text.starts_with(&written), "{written:?}");
+                    let again =
+                        Statement::parse(&written, dialect).unwrap_or_else(|error| panic!("{error:?}"));
+                    assert_eq!(again.parameters, statement.parameters);
+                }
+            }
+        });
+    }
+
     #[test]
     fn mistakes_name_their_place() {
         for (text, range, message) in [

@@ -184,6 +184,7 @@ impl<A: Arbiter> ArbitratedCluster<A> {
             local: self.local.clone(),
             publisher,
             resignations,
+            hindrance: Mutex::default(),
             left,
         };
         self.tasks.spawn(candidate.supervise());
@@ -255,6 +256,8 @@ struct Candidate<A: Arbiter> {
     local: Member,
     publisher: LeadershipPublisher,
     resignations: mpsc::UnboundedReceiver<Duration>,
+    /// Why this member does not get the lock now, whoever led it last; said whenever the lock has no leader.
+    hindrance: Mutex<Option<String>>,
     /// Cancelled when the participation is dropped or the service is closed.
     left: CancellationToken,
 }
@@ -323,6 +326,7 @@ impl<A: Arbiter> Candidate<A> {
         obstacles.mark_changed();
         let mut acquiring = std::pin::pin!(async {
             self.stay_out(stay_out).await;
+            self.hinder(None);
             self.acquire_unless_drained().await
         });
         loop {
@@ -335,28 +339,44 @@ impl<A: Arbiter> Candidate<A> {
                     // Our own last term is no news to us.
                     let leader = leader.filter(|leader| leader.member != self.local);
                     self.publisher.follow(leader, "it gave the lock up or ended");
+                    self.explain(&obstacles);
                 }
                 Ok(()) = obstacles.changed() => {
-                    if let Some(obstacle) = &*obstacles.borrow_and_update() {
-                        self.publisher.explain(obstacle);
-                    }
+                    obstacles.mark_unchanged();
+                    self.explain(&obstacles);
                 }
             }
         }
     }
 
+    /// Says why this member does not get the lock, as far as that is known.
+    fn explain(&self, obstacle: &watch::Receiver<Option<String>>) {
+        let hindrance = self.hindrance.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = hindrance.as_ref().or(obstacle.borrow().as_ref()) {
+            self.publisher.explain(why);
+        }
+    }
+
+    fn hinder(&self, why: Option<String>) {
+        if let Some(why) = &why {
+            self.publisher.explain(why);
+        }
+        *self.hindrance.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
     async fn stay_out(&self, stay_out: StayOut) {
-        let duration = match stay_out {
+        let (duration, did) = match stay_out {
             StayOut::For(Duration::ZERO) => return,
-            StayOut::For(duration) => {
-                self.publisher.explain(&format!(
-                    "this member resigned and leaves the lock to others until {}",
-                    time_of_day_after(duration)
-                ));
-                return tokio::time::sleep(duration).await;
-            }
-            StayOut::UntilTaken => HANDED_OVER,
+            StayOut::For(duration) => (duration, "resigned"),
+            // It takes no lock anyway, and says so.
+            StayOut::UntilTaken if self.arbiter.asked(&self.lock).borrow().drained => return,
+            StayOut::UntilTaken => (HANDED_OVER, "handed it over"),
         };
+        let until = time_of_day_after(duration);
+        self.hinder(Some(format!("this member {did} and leaves the lock to others until {until}")));
+        if let StayOut::For(_) = stay_out {
+            return tokio::time::sleep(duration).await;
+        }
         let mut leaders = self.arbiter.leader(&self.lock);
         let taken =
             leaders.wait_for(|leader| leader.as_ref().is_some_and(|leader| leader.member != self.local));
@@ -368,9 +388,10 @@ impl<A: Arbiter> Candidate<A> {
         let mut asked = self.arbiter.asked(&self.lock);
         loop {
             if asked.borrow().drained {
-                self.publisher.explain("this member is drained, so another one must take it");
+                self.hinder(Some("this member is drained, so another one must take it".into()));
             }
             until(&mut asked, |asked| !asked.drained).await;
+            self.hinder(None);
             tokio::select! {
                 biased;
                 () = until(&mut asked, |asked| asked.drained) => {}
@@ -392,8 +413,9 @@ impl<A: Arbiter> Candidate<A> {
                     let (pause, why) =
                         (pauses.next().unwrap_or(Duration::from_secs(10)), Chain(&error).to_string());
                     warn!(lock = %self.lock, "cannot stand for `{}`, trying again in {pause:.1?}: {why}", self.lock);
-                    self.publisher.explain(&why);
+                    self.hinder(Some(why));
                     tokio::time::sleep(pause).await;
+                    self.hinder(None);
                 }
             }
         }

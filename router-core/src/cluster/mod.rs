@@ -53,6 +53,11 @@ pub trait ClusterService: Send + Sync {
         watch::channel(false).1
     }
 
+    /// Why this member, though it stands by, could lead no lock now. By default nothing is known. For reports.
+    fn unable(&self) -> Option<String> {
+        None
+    }
+
     /// The locks in whose elections this member takes part, and what it knows of each. For reports.
     fn leaderships(&self) -> Vec<(LockName, Leadership)>;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use super::{ConfigError, Place, Severity};
+use crate::source::floor_char_boundary;
 
 /// How many bytes of a line are shown in front of an error, and behind it.
 const AROUND: usize = 200;
@@ -89,9 +90,9 @@ fn render_one(error: &ConfigError, hidden: &[&Place], renderer: &Renderer) -> St
 /// The part of `lines` that is shown for an error at `range`, and the part of `range` in it. The renderer looks at all
 /// that it is given, and a line may be as long as the file, and full of errors.
 fn part(text: &str, lines: &Range<usize>, range: &Range<usize>) -> (Range<usize>, Range<usize>) {
-    let range = range.start..range.end.min(text.floor_char_boundary(range.start + MARKED));
-    let start = text.floor_char_boundary(range.start.saturating_sub(AROUND)).max(lines.start);
-    let end = text.ceil_char_boundary(range.end.saturating_add(AROUND)).min(lines.end);
+    let range = range.start..range.end.min(floor_char_boundary(text, range.start + MARKED));
+    let start = floor_char_boundary(text, range.start.saturating_sub(AROUND)).max(lines.start);
+    let end = floor_char_boundary(text, range.end.saturating_add(AROUND)).min(lines.end);
     (start..end, range)
 }
 

@@ -171,7 +171,7 @@ impl Program {
         let reached = catch_unwind(AssertUnwindSafe(|| {
             while let Some(step) = position.next() {
                 let Action::Inline(inline) = &step.action else { return Reached::Waiting(step) };
-                if exchange.message.body.must_load(step.needs) {
+                if exchange.message.body.must_wait(step.needs) {
                     return Reached::Waiting(step);
                 }
                 present = Some(step);
@@ -271,14 +271,14 @@ impl Program {
         error!(%route, exchange = %exchange.id, parent, %kind, "{}", Chain(error));
     }
 
-    /// Reads the content of a file into memory before a step that needs it.
-    async fn load_and_execute<'a>(
+    /// Reads the content of a file into memory, or parses a large text, before a step that needs it.
+    async fn prepare_and_execute<'a>(
         &'a self,
         step: &'a Step,
         exchange: &mut Exchange,
         runner: Runner<'_>,
     ) -> Result<Flow<'a>, Cause> {
-        exchange.message.body.load().await.map_err(failure)?;
+        exchange.message.body.make_ready(step.needs).await.map_err(failure)?;
         self.execute(step, exchange, runner).await
     }
 
@@ -288,9 +288,9 @@ impl Program {
         exchange: &mut Exchange,
         runner: Runner<'_>,
     ) -> Result<Flow<'a>, Cause> {
-        if exchange.message.body.must_load(step.needs) {
+        if exchange.message.body.must_wait(step.needs) {
             // Boxed, because it is rare.
-            return Box::pin(self.load_and_execute(step, exchange, runner)).await;
+            return Box::pin(self.prepare_and_execute(step, exchange, runner)).await;
         }
         exchange.message.body.prepare(step.needs);
         match &step.action {

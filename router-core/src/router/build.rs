@@ -15,6 +15,7 @@ use crate::definition::RouteDefinition;
 use crate::error::{ConfigErrors, Severity};
 use crate::flight::Dropped;
 use crate::processor::Processor;
+use crate::spool::{Spool, SpoolSettings};
 use crate::surroundings::Surroundings;
 
 /// Everything that a [`Router`] is made of.
@@ -27,6 +28,7 @@ pub struct RouterBuilder {
     shutdown_timeout: Duration,
     ready_timeout: Duration,
     missing_secrets: Severity,
+    spool: SpoolSettings,
     mistakes: ConfigErrors,
     routes_missing: bool,
 }
@@ -41,6 +43,7 @@ impl Default for RouterBuilder {
             shutdown_timeout: Self::DEFAULT_SHUTDOWN_TIMEOUT,
             ready_timeout: Self::DEFAULT_READY_TIMEOUT,
             missing_secrets: Severity::Error,
+            spool: SpoolSettings::default(),
             mistakes: ConfigErrors::default(),
             routes_missing: false,
         }
@@ -120,6 +123,12 @@ impl RouterBuilder {
         self
     }
 
+    /// What bodies may take in memory, and in files beyond that.
+    pub fn spool(mut self, settings: SpoolSettings) -> Self {
+        self.spool = settings;
+        self
+    }
+
     /// Mistakes that were found before, by a front end: `build` reports them together with its own. Where
     /// `routes_missing`, a front end knows of routes that it could not add, so that calls of routes that
     /// are not here are no mistake.
@@ -151,6 +160,7 @@ impl RouterBuilder {
             node: node.unwrap_or_else(|| SmolStr::new_static("local")),
             dropped: Dropped::default(),
             missing_secrets: self.missing_secrets,
+            spool: Spool::new(self.spool),
             consumed: Arc::default(),
         };
         let mut plan = Plan::new(&surroundings, &[], self.routes, self.mistakes, !self.routes_missing)?;

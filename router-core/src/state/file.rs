@@ -65,7 +65,7 @@ impl FileState {
 impl Place {
     fn try_lock(&self) -> Result<File, BoxError> {
         let path = beside(&self.path, ".lock")?;
-        let file = OpenOptions::new().create(true).write(true).truncate(false).open(&path);
+        let file = open_or_create(&path);
         let file = file.map_err(|error| format!("opening `{}` failed: {error}", path.display()))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
@@ -114,6 +114,18 @@ fn beside(path: &Path, ending: &str) -> io::Result<PathBuf> {
     Ok(folder.join(format!(".{}{ending}", name.to_string_lossy())))
 }
 
+/// Opens the file at `path` to lock it. A link is not followed, and a pipe would keep us waiting.
+fn open_or_create(path: &Path) -> io::Result<File> {
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made,
+    }
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    OpenOptions::new().write(true).open(path)
+}
+
 /// Replaces the file at `path`, so that the old or the new content is there whenever the power fails,
 /// and the new one is there when this returns. It blocks. Two of these at once for one path must not be.
 ///
@@ -121,7 +133,13 @@ fn beside(path: &Path, ending: &str) -> io::Result<PathBuf> {
 /// Those of the file system. The old content is then still there, or the new one is.
 pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = beside(path, ".new")?;
-    let mut file = File::create(&temporary)?;
+    // What a process left that was killed, or anything else of that name: a link would be followed, and a pipe would
+    // keep us waiting.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = File::create_new(&temporary)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
@@ -132,6 +150,31 @@ pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn what_is_no_regular_file_is_neither_followed_nor_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, victim) = (folder.path().join("state"), folder.path().join("victim"));
+        fs::write(&victim, "untouched").unwrap();
+        let make_pipe = |path: &Path| {
+            assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+        };
+        let make_link = |path: &Path| std::os::unix::fs::symlink(&victim, path).unwrap();
+        for make in [&make_pipe as &dyn Fn(&Path), &make_link] {
+            make(&beside(&path, ".new").unwrap());
+            FileState::new(&path).store("a", &json!(1)).await.unwrap();
+            assert!(fs::symlink_metadata(&path).unwrap().is_file());
+            let lock = beside(&path, ".lock").unwrap();
+            fs::remove_file(&lock).unwrap();
+            make(&lock);
+            let error = FileState::new(&path).load("a").await.unwrap_err();
+            let why = std::error::Error::source(&error).unwrap().to_string();
+            assert!(why.contains("no regular file"), "{why}");
+            fs::remove_file(&lock).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+    }
 
     #[tokio::test]
     async fn one_at_a_time_uses_a_file() {

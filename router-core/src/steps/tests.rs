@@ -33,6 +33,7 @@ pub(crate) fn compile_with(
         node: SmolStr::new_static("node"),
         dropped: Default::default(),
         missing_secrets: Severity::Error,
+        spool: Default::default(),
         consumed: Arc::default(),
     };
     let mut compiler = Compiler::new(&surroundings, "a".into(), true);

@@ -241,10 +241,7 @@ impl DynamicTarget {
 impl Processor for DynamicTarget {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
         let needs = self.needs();
-        if exchange.message.body.must_load(needs) {
-            exchange.message.body.load().await?;
-        }
-        exchange.message.body.prepare(needs);
+        exchange.message.body.make_ready(needs).await?;
         let processor = self.resolve(exchange).map_err(Failure::data)?;
         process(&*processor, exchange).await
     }

@@ -9,7 +9,7 @@ use ::toml::de::DeTable;
 use super::tree::{Converter, Table};
 use super::variables::Lookup;
 use crate::error::{ConfigError, ConfigErrors};
-use crate::source::SourceFile;
+use crate::source::{SourceFile, floor_char_boundary};
 
 /// Parses a file. The table has what stands in tables without broken syntax; it is `None` when they cannot
 /// be told from the others. Tells also whether syntax is broken somewhere.
@@ -55,7 +55,8 @@ fn syntax_errors(file: &Arc<SourceFile>, found: Vec<(Range<usize>, String)>) -> 
     let mut lines = HashSet::new();
     let other = other_language(&file.text);
     for (place, message) in found {
-        let (start, end) = (floor(&file.text, place.start), floor(&file.text, place.end));
+        let (start, end) =
+            (floor_char_boundary(&file.text, place.start), floor_char_boundary(&file.text, place.end));
         let line = starts.partition_point(|begins| *begins <= start);
         // One slip makes a parser stumble several times in its line: the first time is the slip.
         if lines.insert(line) {
@@ -139,9 +140,4 @@ fn line_starts(text: &str) -> Vec<usize> {
 
 fn is_boolean(written: &str) -> bool {
     ["true", "false"].iter().any(|word| written.eq_ignore_ascii_case(word))
-}
-
-/// The next boundary of a character at or before `byte`.
-fn floor(text: &str, byte: usize) -> usize {
-    (0..=byte.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }

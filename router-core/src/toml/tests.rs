@@ -1,6 +1,7 @@
 //! What a file of routes means.
 
 mod examples;
+mod fuzz;
 mod mistakes;
 mod whole;
 

@@ -44,6 +44,10 @@ pub enum Json {
 static NULL: Json = Json::Null;
 
 impl Json {
+    /// A longer text is parsed on a thread that may block: it takes more than a millisecond, for which no route of that
+    /// thread would go on.
+    pub const LARGE_TEXT: usize = 64 << 10;
+
     /// Whether this is `null`.
     #[must_use]
     pub fn is_null(&self) -> bool {

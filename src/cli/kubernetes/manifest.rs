@@ -1,7 +1,7 @@
 //! `bactrian kubernetes manifest`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bactrian::cluster_kubernetes::{Election, KubernetesClusterSettings, Manifest};
@@ -76,6 +76,15 @@ fn manifest(arguments: &Arguments) -> Result<Manifest, ExitCode> {
         let text = "`--lock` needs a cluster service: add a table `[cluster]` with `service = \"auto\"`";
         return Err(output::misconfigured(text));
     }
+    // The directory of the default is beside the program, where a pod cannot write.
+    let spool_dir = loaded.settings.body.spool_dir.display().to_string();
+    let spool_dir = match Path::new(&spool_dir).is_absolute() {
+        true => spool_dir,
+        false => {
+            pairs.push(format!("body.spool_dir={SPOOL_FOLDER}"));
+            SPOOL_FOLDER.to_owned()
+        }
+    };
     output::config_warnings(&loaded.warnings);
     let files = loaded.files.iter().map(|file| {
         let name = file.file.name.rsplit('/').next().unwrap_or_default();
@@ -94,10 +103,14 @@ fn manifest(arguments: &Arguments) -> Result<Manifest, ExitCode> {
         files,
         variables: variables(&pairs),
         probes: probes(&loaded)?,
+        spool: (spool_dir, loaded.settings.body.max_spooled_bytes),
         drain: loaded.settings.router.shutdown_timeout,
         election: election(arguments, &loaded)?,
     })
 }
+
+/// Where large bodies are in a pod when nobody says anything else.
+const SPOOL_FOLDER: &str = "/var/lib/bactrian/spool";
 
 /// Where the members answer probes when nobody says anything else.
 const PROBES: u16 = 9876;

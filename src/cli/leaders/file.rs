@@ -8,7 +8,7 @@ use bactrian::settings::Settings;
 use router_core::error::BoxError;
 
 #[cfg(feature = "cluster-file")]
-use super::{FINISHES, State};
+use super::{FINISHES, NEVER_LED, State};
 use super::{Lock, Members};
 
 /// How often to look for changes. A look reads a line per lock.
@@ -56,13 +56,18 @@ impl Directory {
         let alive = bactrian::cluster_file::members(&self.root)?;
         let alive = alive.into_iter().map(|member| member.id.to_string());
         let (drained, standbys) = alive.partition(|id| asked.contains(id));
-        let members = Members { standbys, drained };
+        let members = Members { standbys, drained, unseen: None };
         let now = jiff::Timestamp::now();
         let mut locks = BTreeMap::new();
         let survey = bactrian::cluster_file::survey(&self.root)?;
         for unreadable in survey.unreadable {
             let lock = Lock::free(&unreadable.lock, &members, "").unknown(&unreadable.why);
             locks.insert(unreadable.lock, lock);
+        }
+        for name in survey.unled {
+            let why = survey.obstacle.clone().unwrap_or_else(|| members.why_free());
+            let lock = Lock::free(&name, &members, &format!("{NEVER_LED}; {why}"));
+            locks.insert(name, lock);
         }
         for record in survey.locks {
             let why = record.obstacle.clone().unwrap_or_else(|| members.why_free());
@@ -77,8 +82,11 @@ impl Directory {
                     state: if record.stopped { State::Silent } else { State::Led },
                     reason: if record.stopped {
                         Some(format!("its process{pid} is stopped (SIGSTOP), and keeps the lock"))
+                    } else if lock.drained.contains(&record.member) {
+                        Some(FINISHES.to_owned())
                     } else {
-                        lock.drained.contains(&record.member).then(|| FINISHES.to_owned())
+                        let obstacle = survey.obstacle.as_ref().filter(|_| !lock.standbys.is_empty());
+                        obstacle.map(|why| format!("no standby could take it over: {why}"))
                     },
                     holder: Some(record.member.clone()),
                     member: Some(record.member),

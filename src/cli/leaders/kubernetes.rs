@@ -64,10 +64,11 @@ impl Group {
         });
         let standbys = hosts.filter(|host| !seen.drained.contains(*host)).cloned().collect::<BTreeSet<_>>();
         let drained = seen.drained.iter().cloned().collect::<Vec<_>>();
-        let members = Members { standbys: standbys.into_iter().collect(), drained: drained.clone() };
+        let unseen = seen.without_trace.clone();
+        let members = Members { standbys: standbys.into_iter().collect(), drained, unseen };
         let locks = seen.locks.iter().map(|(name, status)| {
             let standbys = status.standbys.iter().cloned().collect();
-            (name.to_string(), lock(name.as_str(), status, &Members { standbys, drained: drained.clone() }))
+            (name.to_string(), lock(name.as_str(), status, &Members { standbys, ..members.clone() }))
         });
         let locks = locks.collect();
         self.seen = Some(seen);

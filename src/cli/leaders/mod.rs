@@ -96,11 +96,17 @@ struct Lock {
 #[cfg(any(feature = "cluster-file", feature = "cluster-kubernetes"))]
 const FINISHES: &str = "its holder is drained, and finishes its work first";
 
+/// Of a lock that is wanted, at most.
+const NEVER_LED: &str = "no member has led it yet";
+
 /// The live members of a cluster, by the names that the table shows.
 #[derive(Clone, Default)]
 struct Members {
     standbys: Vec<String>,
     drained: Vec<String>,
+    /// Why some may be alive that are not shown.
+    #[cfg_attr(not(feature = "cluster-kubernetes"), allow(dead_code, reason = "the kernel tells of all"))]
+    unseen: Option<String>,
 }
 
 #[cfg(any(feature = "cluster-file", feature = "cluster-kubernetes", test))]
@@ -110,14 +116,14 @@ impl Members {
         match (self.standbys.is_empty(), self.drained.is_empty()) {
             (false, _) => "no member has taken it".into(),
             (true, false) => format!("all members are drained: {}", self.drained.join(", ")),
-            (true, true) => "no member is alive".into(),
+            (true, true) => self.unseen.clone().unwrap_or_else(|| "no member is alive".into()),
         }
     }
 }
 
 impl Lock {
     fn free(lock: &str, members: &Members, why: &str) -> Self {
-        let Members { standbys, drained } = members.clone();
+        let Members { standbys, drained, .. } = members.clone();
         Self {
             lock: lock.to_owned(),
             state: State::Free,
@@ -303,7 +309,7 @@ impl Cluster {
         match self {
             Self::File(_) => {
                 let _ = lock;
-                "no member has led it yet".into()
+                NEVER_LED.into()
             }
             #[cfg(feature = "cluster-kubernetes")]
             Self::Kubernetes(group) => group.why_missing(lock).await,

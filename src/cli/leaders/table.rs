@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_they_must_be() {
-        let members = Members { standbys: vec!["b".into()], drained: vec!["c".into()] };
+        let members = Members { standbys: vec!["b".into()], drained: vec!["c".into()], unseen: None };
         let mut led = Lock::free("lock1", &members, "");
         (led.state, led.reason) = (State::Led, None);
         (led.holder, led.term, led.held_seconds) = (Some("pod-a".into()), Some(7), Some(65));
