@@ -100,12 +100,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "required: where the token of the bot is kept",
         ),
         option("base_uri", OptionKind::Url, Some("https://api.telegram.org"), "where the Bot API is"),
-        option(
-            "timeout",
-            OptionKind::Duration,
-            Some("30s"),
-            "consumer: long-poll timeout, at most 50s",
-        ),
+        option("timeout", OptionKind::Duration, Some("30s"), "consumer: long-poll timeout, at most 50s"),
         option(
             "limit",
             OptionKind::Integer,
