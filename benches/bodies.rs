@@ -9,6 +9,8 @@
 //! cargo bench --bench bodies                     # 256 MiB, one round
 //! cargo bench --bench bodies -- 4096 3 /var/tmp  # mebibytes, rounds, where the files are
 //! ```
+//!
+//! `PROGRAM=target/release/bactrian cargo test --bench bodies -- 4096 3 /var/tmp --bench` measures another build of it.
 
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -180,7 +182,8 @@ fn bactrian(
             shown(&outbox),
         ),
     )?;
-    let program = Command::new(env!("CARGO_BIN_EXE_bactrian"))
+    let program = std::env::var_os("PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_bactrian").into());
+    let program = Command::new(std::path::absolute(program)?)
         .arg("run")
         .arg(&routes)
         .current_dir(folder)

@@ -6,6 +6,7 @@ mod escape;
 mod lines;
 mod panics;
 
+use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal, Write as _};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Directive;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
@@ -65,7 +67,8 @@ pub fn init_logging() {
 /// As [`init_logging`], in the given form.
 pub fn init_logging_as(format: LogFormat) {
     // A line that cannot be formatted is reported by `eprintln!` otherwise, which panics.
-    let log = tracing_subscriber::fmt().with_env_filter(filter()).log_internal_errors(false);
+    let (filter, wrong) = filter(std::env::var_os("RUST_LOG").as_deref());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     let human = match format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Human => true,
@@ -80,6 +83,9 @@ pub fn init_logging_as(format: LogFormat) {
     // The only error is that there is a log already.
     if started.is_ok() {
         panics::report_in_log();
+        for wrong in wrong {
+            tracing::error!("a part of RUST_LOG is ignored: {wrong}");
+        }
     }
 }
 
@@ -95,15 +101,48 @@ pub fn flush(timeout: Duration) {
     Lines::flush(timeout);
 }
 
-/// What `RUST_LOG` asks for; INFO and above where it says nothing. The client of Kubernetes logs every request
-/// that fails as an error of its own, which the election reports once: only `RUST_LOG=kube_client=error` shows it.
-fn filter() -> EnvFilter {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let asked = std::env::var("RUST_LOG").is_ok_and(|asked| asked.contains("kube_client"));
-    match "kube_client=off".parse() {
-        Ok(quiet) if !asked => filter.add_directive(quiet),
-        _ => filter,
+/// What `RUST_LOG` asks for, INFO and above where it says nothing; and what of it says nothing. The client of Kubernetes
+/// logs every request that fails as an error of its own, which the election reports once: only
+/// `RUST_LOG=kube_client=error` shows it.
+fn filter(asked: Option<&OsStr>) -> (EnvFilter, Vec<String>) {
+    let (mut kept, mut wrong) = (Vec::new(), Vec::new());
+    let text = asked.map(OsStr::to_string_lossy).unwrap_or_default();
+    if asked.is_some_and(|asked| asked.to_str().is_none()) {
+        wrong.push("it is not UTF-8".to_owned());
     }
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty() && wrong.is_empty());
+    for part in parts.collect::<Vec<_>>() {
+        match part.parse::<Directive>() {
+            Err(error) => wrong.push(format!("`{part}`: {error}")),
+            Ok(_) if is_misspelt_level(part) => {
+                wrong.push(format!("`{part}` is no level: error, warn, info, debug, trace or off"));
+            }
+            Ok(_) => kept.push(part),
+        }
+    }
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    let filter = filter.parse_lossy(kept.join(","));
+    let filter = match "kube_client=off".parse() {
+        Ok(quiet) if !text.contains("kube_client") => filter.add_directive(quiet),
+        _ => filter,
+    };
+    (filter, wrong)
+}
+
+/// Whether a word is a level with a slip, and not the name of a crate: of that it would show all, and of others nothing.
+fn is_misspelt_level(word: &str) -> bool {
+    let word = word.to_ascii_lowercase();
+    let letters = |word: &str| {
+        let mut letters = word.as_bytes().to_vec();
+        letters.sort_unstable();
+        letters
+    };
+    let is_near = |level: &&str| {
+        let one_more = |long: &str, short: &str| long.starts_with(short) && long.len() == short.len() + 1;
+        letters(level) == letters(&word) || one_more(level, &word) || one_more(&word, level)
+    };
+    let levels = ["error", "warn", "info", "debug", "trace", "off", "warning", "verbose", "fatal", "all"];
+    word.parse::<LevelFilter>().is_err() && levels.iter().any(is_near)
 }
 
 /// Whether to write colours to stderr: to a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
@@ -188,5 +227,38 @@ impl Visit for Line {
         let mut text = String::new();
         let _ = write!(text, "{value:?}");
         self.record_str(field, &text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    #[test]
+    fn what_rust_log_does_not_say_is_told() {
+        let read = |text: &[u8]| {
+            let (filter, wrong) = filter(Some(OsStr::from_bytes(text)));
+            (
+                filter.to_string().replace("kube_client=off,", "").replace(",kube_client=off", ""),
+                wrong.join("; "),
+            )
+        };
+        for right in ["info", "debug", "WARN", "off", "3", "a::b=trace,warn", "debugger", "my_crate"] {
+            assert_eq!(read(right.as_bytes()).1, "", "{right}");
+        }
+        for (wrong, expected) in [
+            (&b"\xff"[..], "it is not UTF-8"),
+            (b"nonsense=[=", "`nonsense=[=`: "),
+            (b"debgu", "`debgu` is no level"),
+            (b"warning", "`warning` is no level"),
+            (b"inf", "`inf` is no level"),
+        ] {
+            let (filter, told) = read(wrong);
+            assert!(told.contains(expected), "{told}");
+            assert_eq!(filter, "info", "{told}");
+        }
+        assert_eq!(read(b"nope=loud,error").0, "error");
     }
 }

@@ -66,6 +66,10 @@ fn wrong() -> Vec<(String, &'static str)> {
         ("quartz:x", "write `cron:name?schedule=...`"),
         ("master:l:timer:t", "needs a cluster service"),
         ("tmer:t", "did you mean `timer`?"),
+        ("file:in?file_exist=append", "option `file_exist` is one of `to`, and has no effect in `from`"),
+        ("seda:a?block_when_full=true", "`block_when_full` is one of `to`"),
+        ("direct:a?timeout=1s", "`timeout` is one of `to`"),
+        ("telegram:bots?authorization_token=file:note.txt&chat_id=5", "`chat_id` is one of `to`"),
     ] {
         all.push((source(uri), error));
     }
@@ -73,6 +77,9 @@ fn wrong() -> Vec<(String, &'static str)> {
         ("{ to = 'direct:none' }", "no route consumes `direct:none`"),
         ("{ to = 'file:out?file_exist=nonsense' }", "takes one of"),
         ("{ to = 'file:out?file_exist=move' }", "needs the option `move_existing`"),
+        ("{ to = 'file:out?move=.done' }", "option `move` is one of `from`, and has no effect in `to`"),
+        ("{ to_dynamic = 'file:out?file_name=${header.x}&noop=true' }", "`noop` is one of `from`"),
+        ("{ to = { uri = 'file:out', delay = '1s' } }", "`delay` is one of `from`"),
         ("{ to = 'file:out?file_name=a/../../x' }", "is not a name inside of the directory"),
         ("{ to = 'file:out?file_name=${body}' }", "a placeholder is not replaced here"),
         ("{ to = 'http:localhost:99999/' }", "needs a host and a path"),
@@ -111,6 +118,7 @@ fn wrong() -> Vec<(String, &'static str)> {
     let waits = "seda:a?wait_for_task_to_complete=always";
     all.push((source("direct:a") + &itself("direct:a"), "come back to this route for ever"));
     all.push((source("seda:a") + &itself(waits), "come back to this route for ever"));
+    all.push((leading("master:l:file:in?force_writes=false"), "`force_writes` is one of `to`"));
     // Under a term, a sender waits unless it says otherwise.
     all.push((leading("master:l:seda:a") + &itself("seda:a"), "come back to this route for ever"));
     all

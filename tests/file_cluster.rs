@@ -265,23 +265,6 @@ fn a_stranger_that_has_a_lock_is_named() {
 }
 
 #[test]
-fn the_second_signal_ends_the_process_whatever_blocks() {
-    let stage = stage_with_root();
-    let fifo = stage.locks().with_file_name("fifo");
-    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-    // To open a pipe that no process reads blocks in the kernel.
-    let folder = fifo.parent().unwrap().display().to_string();
-    let mut member = Program::run(&stage, &format!("file:{folder}?file_name=fifo&file_exist=append"), None);
-    member.says(&["leading `lock1`"]);
-    member.says(&["Exchange["]);
-    member.signal(Signal::TERM);
-    member.says(&["draining"]);
-    // Of another kind: a second one of the same within a moment is the same request.
-    member.signal(Signal::INT);
-    member.ends();
-}
-
-#[test]
 #[ignore = "needs root, to be another user"]
 fn a_standby_that_could_not_lead_says_so_while_it_stands_by() {
     use std::os::unix::fs::PermissionsExt;

@@ -61,7 +61,7 @@ use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind, Options, PathKind, path};
+use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, option, path};
 use router_core::pipeline::Pipeline;
 use router_core::state::{RouteState, StateError};
 use router_core::uri::EndpointUri;
@@ -105,25 +105,25 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     consumes: true,
     produces: false,
     options: &[
-        OptionDescription {
-            name: "schedule",
-            kind: OptionKind::Text,
-            default: None,
-            summary: "required: five fields from minutes to days of the week, or six with seconds in front, \
+        option(
+            "schedule",
+            OptionKind::Text,
+            None,
+            "required: five fields from minutes to days of the week, or six with seconds in front, \
                       or seven with years behind; `+` is a space",
-        },
-        OptionDescription {
-            name: "time_zone",
-            kind: OptionKind::Text,
-            default: Some("UTC"),
-            summary: "the IANA name of the time zone in which the schedule is read",
-        },
-        OptionDescription {
-            name: "missed",
-            kind: OptionKind::Choice(missed::WORDS),
-            default: Some("skip"),
-            summary: "what becomes of times that were missed: none of them fires, the latest one does, or each",
-        },
+        ),
+        option(
+            "time_zone",
+            OptionKind::Text,
+            Some("UTC"),
+            "the IANA name of the time zone in which the schedule is read",
+        ),
+        option(
+            "missed",
+            OptionKind::Choice(missed::WORDS),
+            Some("skip"),
+            "what becomes of times that were missed: none of them fires, the latest one does, or each",
+        ),
         missed::MAX_OPTION,
         missed::STATE_OPTION,
     ],

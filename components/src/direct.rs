@@ -1,9 +1,9 @@
 //! `direct:name`: calls another route of this process, in the task of the caller.
 //!
-//! | option | takes | default | meaning |
-//! |---|---|---|---|
-//! | `block` | boolean | `true` | whether a caller waits for the called route while that is stopped |
-//! | `timeout` | duration | `30s` | how long it waits |
+//! | option | in | takes | default | meaning |
+//! |---|---|---|---|---|
+//! | `block` | `to` | boolean | `true` | whether a caller waits for the called route while that is stopped |
+//! | `timeout` | `to` | duration | `30s` | how long it waits |
 //!
 //! While the called route is replaced by a new version, callers wait in any case, and longer.
 //!
@@ -20,7 +20,7 @@ use router_core::component::{BuildContext, Component, Consumer, Endpoint, Hold, 
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::failure::Failure;
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
+use router_core::options::{ComponentDescription, OptionKind, PathKind, Side, option, path};
 use router_core::pipeline::Pipeline;
 use router_core::uri::EndpointUri;
 use smol_str::{SmolStr, format_smolstr};
@@ -42,18 +42,14 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     consumes: true,
     produces: true,
     options: &[
-        OptionDescription {
-            name: "block",
-            kind: OptionKind::Boolean,
-            default: Some("true"),
-            summary: "whether a caller waits for the called route while that is stopped",
-        },
-        OptionDescription {
-            name: "timeout",
-            kind: OptionKind::Duration,
-            default: Some("30s"),
-            summary: "how long it waits",
-        },
+        option(
+            "block",
+            OptionKind::Boolean,
+            Some("true"),
+            "whether a caller waits for the called route while that is stopped",
+        )
+        .of(Side::To),
+        option("timeout", OptionKind::Duration, Some("30s"), "how long it waits").of(Side::To),
     ],
 };
 

@@ -1,30 +1,29 @@
 //! `file:directory`: reads files out of a directory, and writes exchanges into files.
 //!
-//! | option | takes | default | meaning |
-//! |---|---|---|---|
-//! | `include` | text |  | a regular expression that the whole name matches, in any case |
-//! | `exclude` | text |  | a regular expression that the name does not match |
-//! | `recursive` | boolean | `false` | whether files of directories below are read too |
-//! | `noop` | boolean | `false` | whether files stay as they are; each is read once |
-//! | `delete` | boolean | `false` | whether a file is deleted when its exchange is done |
-//! | `move` | text |  | the directory, beside the file, where it goes when its exchange is done; `.done` where nothing is said |
-//! | `move_failed` | text |  | the directory where it goes when its exchange failed |
-//! | `read_lock` | none, changed | `none` | `changed`: files that are still being written, because they have just changed, wait for a later poll |
-//! | `read_lock_check_interval` | duration | `1s` | how long a file must not have changed |
-//! | `initial_delay` | duration | `1s` | the time before the first poll |
-//! | `delay` | duration | `500ms` | the time from one poll to the next |
-//! | `max_messages_per_poll` | integer |  | how many files a poll reads; unset or `0` means all |
-//! | `sort_by` | name, modified | `name` | the order in which files are read |
-//! | `file_name` | text |  | `from`: the only file to read; `to`: the name, whatever the header says |
-//! | `done_file_name` | text |  | a name with `${file.name}` in it: files are read once that other file exists, which is deleted with them; `to` makes it when the file is complete |
-//! | `file_exist` | override, append, fail, ignore, move, try_rename | `override` | what happens to a file that exists already |
-//! | `move_existing` | text |  | the directory, beside the file, where an existing one goes with `file_exist=move` |
-//! | `temp_prefix` | text | `.tmp-` | how the temporary name begins |
-//! | `force_writes` | boolean | `true` | whether a written file is on the disk before the route goes on |
-//! | `allow_null_body` | boolean | `false` | whether an empty body makes an empty file; without it, it is a failure |
+//! | option | in | takes | default | meaning |
+//! |---|---|---|---|---|
+//! | `include` | `from` | text |  | a regular expression that the whole name matches, in any case |
+//! | `exclude` | `from` | text |  | a regular expression that the name does not match |
+//! | `recursive` | `from` | boolean | `false` | whether files of directories below are read too |
+//! | `noop` | `from` | boolean | `false` | whether files stay as they are; each is read once |
+//! | `delete` | `from` | boolean | `false` | whether a file is deleted when its exchange is done |
+//! | `move` | `from` | text |  | the directory, beside the file, where it goes when its exchange is done; `.done` where nothing is said |
+//! | `move_failed` | `from` | text |  | the directory where it goes when its exchange failed |
+//! | `read_lock` | `from` | none, changed | `none` | `changed`: files that are still being written, because they have just changed, wait for a later poll |
+//! | `read_lock_check_interval` | `from` | duration | `1s` | how long a file must not have changed |
+//! | `initial_delay` | `from` | duration | `1s` | the time before the first poll |
+//! | `delay` | `from` | duration | `500ms` | the time from one poll to the next |
+//! | `max_messages_per_poll` | `from` | integer |  | how many files a poll reads; unset or `0` means all |
+//! | `sort_by` | `from` | name, modified | `name` | the order in which files are read |
+//! | `file_name` | both | text |  | `from`: the only file to read; `to`: the name, whatever the header says |
+//! | `done_file_name` | both | text |  | a name with `${file.name}` in it: files are read once that other file exists, which is deleted with them; `to` makes it when the file is complete |
+//! | `file_exist` | `to` | override, append, fail, ignore, move, try_rename | `override` | what happens to a file that exists already |
+//! | `move_existing` | `to` | text |  | the directory, beside the file, where an existing one goes with `file_exist=move` |
+//! | `temp_prefix` | `to` | text | `.tmp-` | how the temporary name begins |
+//! | `force_writes` | `to` | boolean | `true` | whether a written file is on the disk before the route goes on |
+//! | `allow_null_body` | `to` | boolean | `false` | whether an empty body makes an empty file; without it, it is a failure |
 //!
-//! The options up to `sort_by` are those of `from`, the last ones those of `to`; `file_name` and
-//! `done_file_name` belong to both. In a URI, write the `+` of a regular expression as `%2B`.
+//! An option of `from` is an error in `to`, and the other way round. In a URI, write the `+` of a regular expression as `%2B`.
 //!
 //! **Reading.** Each regular file becomes an exchange; its body is text when it is UTF-8, bytes otherwise,
 //! and a small one is read into memory. The headers are `file.name` (relative to the directory),
@@ -37,8 +36,8 @@
 //!
 //! *Nothing that was not read is moved, deleted or replaced.* A file that was written to or replaced while it was
 //! worked on stays where it is, and is read again. A file that is moved replaces none: the second `a.txt` in
-//! `.done` is `a-1.txt`. For the moment in which this is looked at, the file is called `.settling-a.txt`; if the
-//! process ends just then, the next poll gives the name back and reads the file again. A file whose name is not
+//! `.done` is `a-1.txt`. For the moment in which this is looked at, the file is called `.settling-a.txt`, or is in a
+//! directory `.settling` if its name is too long for that; if the process ends just then, the next poll gives the name back and reads the file again. A file whose name is not
 //! UTF-8 is not read, with a warning, because `file.name` could not tell it from another one.
 //!
 //! *One bad file does not stop the others.* A file that fails waits twice the `delay`, then twice as long each
@@ -55,7 +54,8 @@
 //!
 //! **Writing.** The name is the option `file_name`, else the header `file.name`, else the id of the exchange. The
 //! content is written under a temporary name and then takes its place in one step, so that no reader sees
-//! half a file; `append` alone writes into the file itself. `override` and `try_rename` are the same here,
+//! half a file; `append` alone writes into the file itself. A pipe, a socket or a device is neither written to nor
+//! replaced: it is an error. `override` and `try_rename` are the same here,
 //! because taking a place does not look whether it is free. With `move`, what exists is kept in `move_existing`
 //! under its name, or with a number (`a-1.txt`) where that is taken, and its place is empty at no time. When
 //! the step is done, `force_writes` has seen file and directory on the disk, and the header
@@ -78,8 +78,8 @@ use std::time::Duration;
 use regex::{Regex, RegexBuilder};
 use router_core::cluster::Term;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
-use router_core::error::{BoxError, ConfigErrors};
-use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, flag, option, path};
+use router_core::error::{BoxError, ConfigError, ConfigErrors};
+use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, Side, flag, option, path};
 use router_core::spool::Spool;
 use router_core::uri::EndpointUri;
 
@@ -104,44 +104,56 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             OptionKind::Text,
             None,
             "a regular expression that the whole name matches, in any case",
-        ),
-        option("exclude", OptionKind::Text, None, "a regular expression that the name does not match"),
-        flag("recursive", "false", "whether files of directories below are read too"),
-        flag("noop", "false", "whether files stay as they are; each is read once"),
-        flag("delete", "false", "whether a file is deleted when its exchange is done"),
+        )
+        .of(Side::From),
+        option("exclude", OptionKind::Text, None, "a regular expression that the name does not match")
+            .of(Side::From),
+        flag("recursive", "false", "whether files of directories below are read too").of(Side::From),
+        flag("noop", "false", "whether files stay as they are; each is read once").of(Side::From),
+        flag("delete", "false", "whether a file is deleted when its exchange is done").of(Side::From),
         option(
             "move",
             OptionKind::Text,
             None,
-            "the directory, beside the file, where it goes when its exchange is done; `.done` where nothing is said",
-        ),
-        option("move_failed", OptionKind::Text, None, "the directory where it goes when its exchange failed"),
+            "the directory, beside the file, where it goes when its exchange is done; `.done` where \
+             nothing is said",
+        )
+        .of(Side::From),
+        option("move_failed", OptionKind::Text, None, "the directory where it goes when its exchange failed")
+            .of(Side::From),
         option(
             "read_lock",
             OptionKind::Choice(&["none", "changed"]),
             Some("none"),
-            "`changed`: files that are still being written, because they have just changed, wait for a later poll",
-        ),
+            "`changed`: files that are still being written, because they have just changed, wait for a \
+             later poll",
+        )
+        .of(Side::From),
         option(
             "read_lock_check_interval",
             OptionKind::Duration,
             Some("1s"),
             "how long a file must not have changed",
-        ),
-        option("initial_delay", OptionKind::Duration, Some("1s"), "the time before the first poll"),
-        option("delay", OptionKind::Duration, Some("500ms"), "the time from one poll to the next"),
+        )
+        .of(Side::From),
+        option("initial_delay", OptionKind::Duration, Some("1s"), "the time before the first poll")
+            .of(Side::From),
+        option("delay", OptionKind::Duration, Some("500ms"), "the time from one poll to the next")
+            .of(Side::From),
         option(
             "max_messages_per_poll",
             OptionKind::Integer,
             None,
             "how many files a poll reads; unset or `0` means all",
-        ),
+        )
+        .of(Side::From),
         option(
             "sort_by",
             OptionKind::Choice(&["name", "modified"]),
             Some("name"),
             "the order in which files are read",
-        ),
+        )
+        .of(Side::From),
         option(
             "file_name",
             OptionKind::Text,
@@ -152,28 +164,32 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "done_file_name",
             OptionKind::Template(&[NAME]),
             None,
-            "a name with `${file.name}` in it: files are read once that other file exists, which is deleted with them; \
-             `to` makes it when the file is complete",
+            "a name with `${file.name}` in it: files are read once that other file exists, which is \
+             deleted with them; `to` makes it when the file is complete",
         ),
         option(
             "file_exist",
             OptionKind::Choice(&["override", "append", "fail", "ignore", "move", "try_rename"]),
             Some("override"),
             "what happens to a file that exists already",
-        ),
+        )
+        .of(Side::To),
         option(
             "move_existing",
             OptionKind::Text,
             None,
             "the directory, beside the file, where an existing one goes with `file_exist=move`",
-        ),
-        option("temp_prefix", OptionKind::Text, Some(".tmp-"), "how the temporary name begins"),
-        flag("force_writes", "true", "whether a written file is on the disk before the route goes on"),
+        )
+        .of(Side::To),
+        option("temp_prefix", OptionKind::Text, Some(".tmp-"), "how the temporary name begins").of(Side::To),
+        flag("force_writes", "true", "whether a written file is on the disk before the route goes on")
+            .of(Side::To),
         flag(
             "allow_null_body",
             "false",
             "whether an empty body makes an empty file; without it, it is a failure",
-        ),
+        )
+        .of(Side::To),
     ],
 };
 
@@ -190,13 +206,20 @@ impl Component for FileComponent {
         uri: &EndpointUri,
         context: &BuildContext<'_>,
     ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        let options = DESCRIPTION.read(uri)?;
-        let directory = uri.required_path("a file endpoint needs a directory: `file:inbox`")?;
-        let settings = Settings::read(&options).map_err(|problem| uri.error_in_whole(problem))?;
+        let mut errors = ConfigErrors::default();
+        let options = DESCRIPTION.read_into(uri, &mut errors);
+        let directory = errors.collect(uri.required_path("a file endpoint needs a directory: `file:inbox`"));
+        let settings = Settings::read(&options, uri, &mut errors);
         // One that is not there is made when it is needed.
-        if std::fs::metadata(directory.as_str()).is_ok_and(|found| !found.is_dir()) {
-            return Err(uri.error_in_whole(format!("`{directory}` is not a directory")).into());
+        if let Some(directory) = &directory
+            && std::fs::metadata(directory.as_str()).is_ok_and(|found| !found.is_dir())
+        {
+            errors.push(uri.error_in_path(0..uri.path().len(), format!("`{directory}` is not a directory")));
         }
+        errors.into_result()?;
+        let (Some(directory), Some(settings)) = (directory, settings) else {
+            unreachable!("what is missing is an error");
+        };
         Ok(Box::new(FileEndpoint {
             jail: Jail::new(PathBuf::from(directory.as_str())),
             settings: Arc::new(settings),
@@ -234,6 +257,25 @@ enum After {
     Move(PathBuf),
 }
 
+impl After {
+    fn read(options: &Options, uri: &EndpointUri, move_: Option<PathBuf>) -> Result<Self, ConfigError> {
+        let (noop, delete, moves) =
+            (options.boolean("noop"), options.boolean("delete"), options.text("move").is_some());
+        let given =
+            [("noop", noop), ("delete", delete), ("move", moves)].map(|(name, given)| given.then_some(name));
+        let mut given = given.into_iter().flatten();
+        if let (Some(_), Some(second)) = (given.next(), given.next()) {
+            let message = "only one of `noop`, `delete` and `move` can decide what happens to a file";
+            return Err(uri.error_at_option(second, message));
+        }
+        Ok(match (noop, delete) {
+            (true, _) => Self::Remember,
+            (_, true) => Self::Delete,
+            _ => Self::Move(move_.unwrap_or_else(|| ".done".into())),
+        })
+    }
+}
+
 /// What happens to a file that a written one would replace.
 #[derive(PartialEq, Eq)]
 enum Exist {
@@ -245,18 +287,27 @@ enum Exist {
 }
 
 impl Exist {
-    fn read(options: &Options, move_existing: Option<PathBuf>) -> Result<Self, String> {
+    fn read(
+        options: &Options,
+        uri: &EndpointUri,
+        move_existing: Option<PathBuf>,
+    ) -> Result<Self, ConfigError> {
+        let given = options.text("move_existing").is_some() || !options.are_right(&["move_existing"]);
         Ok(match (options.text("file_exist").as_deref(), move_existing) {
             (Some("move"), Some(directory)) => Self::Move(directory),
-            (Some("move"), None) => {
-                return Err("`file_exist=move` needs the option `move_existing`, for example `.old`".into());
+            (Some("move"), None) if !given => {
+                let message = "`file_exist=move` needs the option `move_existing`, for example `.old`";
+                return Err(uri.error_at_option("file_exist", message));
             }
-            (_, Some(_)) => return Err("option `move_existing` goes with `file_exist=move`".into()),
-            (Some("append"), None) => Self::Append,
-            (Some("fail"), None) => Self::Fail,
-            (Some("ignore"), None) => Self::Ignore,
+            (Some(other), _) if other != "move" && given && options.are_right(&["file_exist"]) => {
+                let message = "option `move_existing` goes with `file_exist=move`";
+                return Err(uri.error_at_option("move_existing", message));
+            }
+            (Some("append"), _) => Self::Append,
+            (Some("fail"), _) => Self::Fail,
+            (Some("ignore"), _) => Self::Ignore,
             // Also `try_rename`: a rename does not look whether the place is free.
-            (_, None) => Self::Override,
+            _ => Self::Override,
         })
     }
 }
@@ -292,36 +343,45 @@ impl DoneFile {
 }
 
 impl Settings {
-    fn read(options: &Options) -> Result<Self, String> {
-        let directory = |name: &str| match options.text(name) {
-            None => Ok(None),
-            Some(text) => {
-                jail::relative(&text).map(Some).map_err(|problem| format!("option `{name}`: {problem}"))
-            }
-        };
-        if let Some(name) = options.text("file_name") {
-            jail::relative(&name).map_err(|problem| format!("option `file_name`: {problem}"))?;
-        }
-        let after = match (options.boolean("noop"), options.boolean("delete"), directory("move")?) {
-            (true, false, None) => After::Remember,
-            (false, true, None) => After::Delete,
-            (false, false, directory) => After::Move(directory.unwrap_or_else(|| ".done".into())),
-            _ => {
-                return Err(
-                    "only one of `noop`, `delete` and `move` can decide what happens to a file".into()
-                );
-            }
-        };
+    /// `None`: something of it is an error.
+    fn read(options: &Options, uri: &EndpointUri, errors: &mut ConfigErrors) -> Option<Self> {
+        /// It leaves room for the id of an exchange.
+        const LONGEST_PREFIX: usize = 100;
+        let [_, move_, move_failed, move_existing] = ["file_name", "move", "move_failed", "move_existing"]
+            .map(|name| {
+                let relative = jail::relative(&options.text(name)?);
+                let at_option = |problem| uri.error_at_option(name, format!("option `{name}`: {problem}"));
+                errors.collect(relative.map_err(at_option))
+            });
+        let after = errors.collect(After::read(options, uri, move_));
         let temp_prefix = options.text("temp_prefix").unwrap_or_default();
-        if temp_prefix.is_empty() || temp_prefix.contains('/') {
-            return Err("option `temp_prefix` takes the beginning of a name".into());
+        if temp_prefix.is_empty() || temp_prefix.contains('/') || temp_prefix.len() > LONGEST_PREFIX {
+            let message = "option `temp_prefix` takes the beginning of a name, up to 100 bytes";
+            errors.push(uri.error_at_option("temp_prefix", message));
         }
-        Ok(Self {
-            include: pattern(options, "include")?,
-            exclude: pattern(options, "exclude")?,
+        let [include, exclude] =
+            ["include", "exclude"].map(|name| errors.collect(pattern(options, uri, name)).flatten());
+        let is_left_out = |path: &str| {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            include.as_ref().is_some_and(|include| !include.is_match(name))
+                || exclude.as_ref().is_some_and(|exclude| exclude.is_match(name))
+        };
+        if options.text("file_name").is_some_and(|name| is_left_out(&name)) {
+            let message =
+                "option `file_name` names a file that `include` or `exclude` leaves out: none is read";
+            errors.push(uri.error_at_option("file_name", message));
+        }
+        let done_file = options.text("done_file_name").and_then(|text| {
+            let parsed = DoneFile::parse(&text);
+            errors.collect(parsed.map_err(|message| uri.error_at_option("done_file_name", message)))
+        });
+        let exist = errors.collect(Exist::read(options, uri, move_existing));
+        Some(Self {
+            include,
+            exclude,
             recursive: options.boolean("recursive"),
-            after,
-            move_failed: directory("move_failed")?,
+            after: after?,
+            move_failed,
             unchanged_for: (options.text("read_lock").as_deref() == Some("changed"))
                 .then(|| options.duration("read_lock_check_interval")),
             initial_delay: options.duration("initial_delay"),
@@ -332,8 +392,8 @@ impl Settings {
             },
             by_modified: options.text("sort_by").as_deref() == Some("modified"),
             file_name: options.text("file_name"),
-            done_file: options.text("done_file_name").map(|text| DoneFile::parse(&text)).transpose()?,
-            exist: Exist::read(options, directory("move_existing")?)?,
+            done_file,
+            exist: exist?,
             temp_prefix,
             force_writes: options.boolean("force_writes"),
             allow_null_body: options.boolean("allow_null_body"),
@@ -342,10 +402,18 @@ impl Settings {
 }
 
 /// A regular expression that must match the whole of a name.
-fn pattern(options: &Options, name: &str) -> Result<Option<Regex>, String> {
+fn pattern(options: &Options, uri: &EndpointUri, name: &str) -> Result<Option<Regex>, ConfigError> {
     let Some(text) = options.text(name) else { return Ok(None) };
     let regex = RegexBuilder::new(&format!("^(?:{text})$")).case_insensitive(true).build();
-    regex.map(Some).map_err(|error| format!("option `{name}` takes a regular expression: {error}"))
+    regex.map(Some).map_err(|error| {
+        let error = uri.error_at_option(name, format!("option `{name}` takes a regular expression: {error}"));
+        match text.strip_prefix('*') {
+            Some(end) => {
+                error.help(format!("for names that end with `{end}` write `.*{}`", regex::escape(end)))
+            }
+            None => error,
+        }
+    })
 }
 
 struct FileEndpoint {

@@ -1,4 +1,4 @@
-//! `http:host/path`: sends each exchange as an HTTP request; the answer becomes its message.
+//! `http:host/path`: sends each exchange as an HTTP request; the response replaces the message.
 //!
 //! | option | takes | default | meaning |
 //! |---|---|---|---|
@@ -48,7 +48,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use percent_encoding::percent_decode_str;
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, Request, Response, Url};
 use router_core::component::{BuildContext, Component, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
@@ -73,7 +73,7 @@ pub struct HttpComponent {
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "http",
-    summary: "sends each exchange as an HTTP request; the answer becomes its message",
+    summary: "sends each exchange as an HTTP request; the response replaces the message",
     syntax: "http:host/path",
     path: path("url", PathKind::Url),
     consumes: false,
@@ -167,11 +167,9 @@ pub(crate) fn endpoint(
     clients: &Clients,
     context: &BuildContext<'_>,
 ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-    // First and alone, because every other mistake would show the URI, and so the password.
-    refuse_credentials(uri, uri.path(), BASIC_AUTHENTICATION)?;
     let mut errors = ConfigErrors::default();
     let options = &description.read_into(uri, &mut errors);
-    let url = errors.collect(url(uri));
+    let url = errors.collect(refuse_credentials(uri).and_then(|()| url(uri)));
     let authentication = errors.collect(authentication(uri, options));
     let range = options.text("ok_status_code_range").unwrap_or_default();
     let success = errors.collect(StatusRange::parse(&range).ok_or_else(|| {
@@ -180,6 +178,7 @@ pub(crate) fn endpoint(
             "option `ok_status_code_range` takes statuses like `200-299` or `200,404`",
         )
     }));
+    errors.collect(check_user_agent(uri, options));
     errors.into_result()?;
     let (Some(url), Some(authentication), Some(success)) = (url, authentication, success) else {
         unreachable!("what is missing is an error");
@@ -210,20 +209,23 @@ pub(crate) fn endpoint(
     }))))
 }
 
-/// What to do instead of writing a password into a URL, for components with these options.
-pub(crate) const BASIC_AUTHENTICATION: &str =
-    "use the options `auth_username` and `auth_password`, with the password as `env:NAME` or `file:/path`";
-
-/// Refuses a user and password in the authority of a URL, of which this is what stands behind the scheme.
-pub(crate) fn refuse_credentials(uri: &EndpointUri, url: &str, advice: &str) -> Result<(), ConfigError> {
-    // One slash before the authority is as good as two, and so are backslashes, for those who read URLs.
-    let slash = |letter: char| matches!(letter, '/' | '\\') || letter.is_whitespace() || letter.is_control();
-    let authority = url.trim_start_matches(slash).split('/').next().unwrap_or_default();
-    if !authority.contains('@') {
+/// Refuses a user and password in the path, which is a URL or what stands behind the scheme of one.
+pub(crate) fn refuse_credentials(uri: &EndpointUri) -> Result<(), ConfigError> {
+    if !has_credentials(uri.path()) {
         return Ok(());
     }
     let message = format!("a URI of component `{}` cannot contain a user or password", uri.scheme());
-    Err(uri.hidden_by(ConfigError::new(message).help(advice)))
+    let advice = "use the options `auth_username` and `auth_password`, with the password as `env:NAME` or `file:/path`";
+    Err(uri.error_at_secret_in_path(message).help(advice))
+}
+
+/// Whether there is a user or password in the authority of a URL, which may lack its scheme.
+pub(crate) fn has_credentials(url: &str) -> bool {
+    let url = ["http:", "https:"].iter().find_map(|scheme| url.strip_prefix(scheme)).unwrap_or(url);
+    // One slash before the authority is as good as two, and so are backslashes, for those who read URLs.
+    let slash = |letter: char| matches!(letter, '/' | '\\') || letter.is_whitespace() || letter.is_control();
+    let authority = url.trim_start_matches(slash).split('/').next().unwrap_or_default();
+    authority.contains('@') || authority.contains("%40")
 }
 
 fn url(uri: &EndpointUri) -> Result<Url, ConfigError> {
@@ -233,10 +235,12 @@ fn url(uri: &EndpointUri) -> Result<Url, ConfigError> {
         return Err(error.help(format!("write `{scheme}:host/path`")));
     }
     let parsed = Url::parse(&format!("{scheme}://{}", uri.path()));
-    parsed.ok().filter(|url| url.has_host() && url.fragment().is_none()).ok_or_else(|| {
-        let message = format!("an {scheme} endpoint needs a host and a path");
+    let wrong = |why: String| {
+        let message = format!("an {scheme} endpoint needs a host and a path{why}");
         uri.error_in_whole(message).help(format!("for example `{scheme}:localhost:8080/orders`"))
-    })
+    };
+    let url = parsed.map_err(|error| wrong(format!(": {error}")))?;
+    Some(url).filter(|url| url.has_host() && url.fragment().is_none()).ok_or_else(|| wrong(String::new()))
 }
 
 /// Who the requests say they come from.
@@ -270,9 +274,24 @@ pub(crate) fn authentication(uri: &EndpointUri, options: &Options) -> Result<Aut
         }
         (Some(username), Some(password), None) => Ok(Authentication::Basic { username, password }),
         (None, None, Some(token)) => Ok(Authentication::Bearer(token)),
-        _ => Err(uri.error_in_whole(
-            "authentication takes either `auth_username` and `auth_password`, or `auth_bearer_token`",
-        )),
+        (username, _, token) => {
+            let name = match (token, username) {
+                (Some(_), _) => "auth_bearer_token",
+                (_, Some(_)) => "auth_username",
+                _ => "auth_password",
+            };
+            let message =
+                "authentication takes either `auth_username` and `auth_password`, or `auth_bearer_token`";
+            Err(uri.error_at_option(name, message))
+        }
+    }
+}
+
+/// Checks that the option `user_agent` can be sent.
+fn check_user_agent(uri: &EndpointUri, options: &Options) -> Result<(), ConfigError> {
+    match options.text("user_agent").map(HeaderValue::try_from) {
+        Some(Err(_)) => Err(uri.error_at_option("user_agent", "option `user_agent` is no value of a header")),
+        _ => Ok(()),
     }
 }
 

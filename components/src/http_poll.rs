@@ -1,4 +1,4 @@
-//! `http-poll:https://host/path`: asks a server again and again, and makes an exchange of what is new.
+//! `http-poll:https://host/path`: polls an HTTP endpoint, and makes one exchange of each new item.
 //!
 //! | option | takes | default | meaning |
 //! |---|---|---|---|
@@ -66,8 +66,8 @@ use router_core::uri::EndpointUri;
 use tracing::warn;
 
 use crate::http::{
-    Authentication, BASIC_AUTHENTICATION, Backoff, ClientSettings, Clients, HttpComponent, USER_AGENT,
-    authentication, headers, refuse_credentials, refused, spool_body,
+    Authentication, Backoff, ClientSettings, Clients, HttpComponent, USER_AGENT, authentication, headers,
+    refuse_credentials, refused, spool_body,
 };
 use crate::missed::{self, STATE_OPTION};
 use batch::Batch;
@@ -89,7 +89,7 @@ impl HttpPollComponent {
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "http-poll",
-    summary: "asks a server again and again, and makes an exchange of what is new",
+    summary: "polls an HTTP endpoint, and makes one exchange of each new item",
     syntax: "http-poll:https://host/path",
     path: path("url", PathKind::Url),
     consumes: true,
@@ -171,15 +171,10 @@ impl Component for HttpPollComponent {
         uri: &EndpointUri,
         context: &BuildContext<'_>,
     ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        // First and alone, because every other mistake would show the URI, and so the password.
-        refuse_credentials(
-            uri,
-            uri.path().split_once(':').map_or(uri.path(), |(_, rest)| rest),
-            BASIC_AUTHENTICATION,
-        )?;
         let mut errors = ConfigErrors::default();
         let options = DESCRIPTION.read_into(uri, &mut errors);
-        let url = errors.collect(url(uri, options.text("query").as_deref()));
+        let url = refuse_credentials(uri).and_then(|()| url(uri, options.text("query").as_deref()));
+        let url = errors.collect(url);
         let authentication = errors.collect(authentication(uri, &options));
         let cursor = errors.collect(cursor(uri, &options));
         let split = errors.collect(pointer(uri, &options, "split"));
@@ -223,8 +218,10 @@ fn url(uri: &EndpointUri, query: Option<&str>) -> Result<Url, ConfigError> {
     let parsed = parsed
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.fragment().is_none());
     let mut url = parsed.ok_or_else(|| {
-        let error =
-            uri.error_in_whole("an http-poll endpoint needs a URL that starts with `http://` or `https://`");
+        let error = uri.error_in_path(
+            0..uri.path().len(),
+            "an http-poll endpoint needs a URL that starts with `http://` or `https://`",
+        );
         error.help("for example `http-poll:https://localhost:8080/orders?period=10s`")
     })?;
     url.set_query(query);
@@ -277,13 +274,23 @@ fn cursor(uri: &EndpointUri, options: &Options) -> Result<Option<Cursor>, Config
             if let (CursorPlace::Header(name), Some(start)) = (&place, &start) {
                 let value = HeaderValue::try_from(start);
                 value.map_err(|_| {
-                    uri.error_in_whole(format!("option `cursor_start` is no value of the header `{name}`"))
+                    let message = format!("option `cursor_start` is no value of the header `{name}`");
+                    uri.error_at_option("cursor_start", message)
                 })?;
             }
             Ok(Some(Cursor { pointer, start, place }))
         }
         (None, None) if options.text("cursor_start").is_none() => Ok(None),
-        _ => Err(uri.error_in_whole("option `cursor` goes with `cursor_parameter` or `cursor_header`")),
+        (pointer, place) => {
+            let given = match (pointer, place) {
+                (Some(_), _) => "cursor",
+                (_, Some(CursorPlace::Parameter(_))) => "cursor_parameter",
+                (_, Some(CursorPlace::Header(_))) => "cursor_header",
+                (None, None) => "cursor_start",
+            };
+            let message = "option `cursor` goes with `cursor_parameter` or `cursor_header`";
+            Err(uri.error_at_option(given, message))
+        }
     }
 }
 

@@ -44,7 +44,7 @@ impl HttpsComponent {
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "https",
-    summary: "sends each exchange as an HTTP request over TLS; the answer becomes its message",
+    summary: "sends each exchange as an HTTP request over TLS; the response replaces the message",
     syntax: "https:host/path",
     path: path("url", PathKind::Url),
     consumes: false,

@@ -3,7 +3,7 @@
 //! | option | takes | default | meaning |
 //! |---|---|---|---|
 //! | `level` | TRACE, DEBUG, INFO, WARN, ERROR | `INFO` | how important the line is |
-//! | `show_all` | boolean | `false` | whether everything is shown |
+//! | `show_all` | boolean | `false` | show everything |
 //! | `show_body` | boolean | `true` | whether the body is shown |
 //! | `show_body_type` | boolean | `true` | whether the kind of the body is shown |
 //! | `show_exchange_id` | boolean | `false` | whether the exchange's id is shown |
@@ -26,7 +26,7 @@ use router_core::definition::LogLevel;
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::{Exchange, Region};
 use router_core::log::{log_line, log_lines};
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, flag, path};
+use router_core::options::{ComponentDescription, OptionKind, PathKind, flag, option, path};
 use router_core::uri::EndpointUri;
 use router_core::value::ValueMap;
 use smol_str::SmolStr;
@@ -42,25 +42,20 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     consumes: false,
     produces: true,
     options: &[
-        OptionDescription {
-            name: "level",
-            kind: OptionKind::Choice(LogLevel::NAMES),
-            default: Some("INFO"),
-            summary: "how important the line is",
-        },
-        flag("show_all", "false", "whether everything is shown"),
+        option("level", OptionKind::Choice(LogLevel::NAMES), Some("INFO"), "how important the line is"),
+        flag("show_all", "false", "show everything"),
         flag("show_body", "true", "whether the body is shown"),
         flag("show_body_type", "true", "whether the kind of the body is shown"),
         flag("show_exchange_id", "false", "whether the exchange's id is shown"),
         flag("show_headers", "false", "whether the headers are shown"),
         flag("show_properties", "false", "whether the properties are shown"),
         flag("show_term", "false", "whether the number of the term is shown"),
-        OptionDescription {
-            name: "max_chars",
-            kind: OptionKind::Integer,
-            default: Some("10000"),
-            summary: "how much of the body is shown, in characters",
-        },
+        option(
+            "max_chars",
+            OptionKind::Integer,
+            Some("10000"),
+            "how much of the body is shown, in characters",
+        ),
         flag("multiline", "false", "whether each part stands on a line of its own"),
     ],
 };

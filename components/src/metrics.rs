@@ -8,7 +8,7 @@ pub(crate) static MISSED_TICKS: Metric = Metric {
     kind: MetricKind::Counter,
     labels: &["route"],
     summary: "times of a `timer:` with a fixed rate or of a `cron:` that passed while it could not fire, \
-              whatever became of them later",
+              also if they fired later",
 };
 
 /// Counted by `telegram:`.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use router_core::options::{OptionDescription, OptionKind, Options};
+use router_core::options::{OptionDescription, OptionKind, Options, option};
 #[cfg(any(feature = "cron", feature = "http"))]
 use router_core::state::RouteState;
 use tracing::{info, warn};
@@ -20,19 +20,19 @@ pub(crate) enum Missed {
 /// The words of the option `missed`.
 pub(crate) const WORDS: &[&str] = &["skip", "once", "all"];
 
-pub(crate) const MAX_OPTION: OptionDescription = OptionDescription {
-    name: "missed_max",
-    kind: OptionKind::Integer,
-    default: Some("100"),
-    summary: "how many missed times fire with `missed=all`: the latest",
-};
+pub(crate) const MAX_OPTION: OptionDescription = option(
+    "missed_max",
+    OptionKind::Integer,
+    Some("100"),
+    "how many missed times fire with `missed=all`: the latest",
+);
 
-pub(crate) const STATE_OPTION: OptionDescription = OptionDescription {
-    name: "state",
-    kind: OptionKind::StateFile,
-    default: None,
-    summary: "a file for the position of a route without a lock; below `master:` it travels with the lock",
-};
+pub(crate) const STATE_OPTION: OptionDescription = option(
+    "state",
+    OptionKind::StateFile,
+    None,
+    "a file for the position of a route without a lock; below `master:` it travels with the lock",
+);
 
 impl Missed {
     /// The policy in the options `missed` and `missed_max`, if there is one.

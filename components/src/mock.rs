@@ -34,7 +34,7 @@ use async_trait::async_trait;
 use router_core::component::{BuildContext, Component, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
+use router_core::options::{ComponentDescription, OptionKind, PathKind, option, path};
 use router_core::uri::EndpointUri;
 use smol_str::SmolStr;
 use tokio::sync::watch;
@@ -53,18 +53,8 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     consumes: false,
     produces: true,
     options: &[
-        OptionDescription {
-            name: "expected_count",
-            kind: OptionKind::Integer,
-            default: None,
-            summary: "how many exchanges are expected",
-        },
-        OptionDescription {
-            name: "result_wait_time",
-            kind: OptionKind::Duration,
-            default: Some("10s"),
-            summary: "how long an assertion waits for them",
-        },
+        option("expected_count", OptionKind::Integer, None, "how many exchanges are expected"),
+        option("result_wait_time", OptionKind::Duration, Some("10s"), "how long an assertion waits for them"),
     ],
 };
 

@@ -1,13 +1,13 @@
 //! `seda:name`: hands exchanges to another route of this process through a queue.
 //!
-//! | option | takes | default | meaning |
-//! |---|---|---|---|
-//! | `size` | integer |  | how many exchanges the queue holds; 1000 where no URI of that name says it |
-//! | `concurrent_consumers` | integer | `1` | how many exchanges the consuming route works on at a time |
-//! | `block_when_full` | boolean | `false` | whether a sender waits for room in a full queue; without it sending fails |
-//! | `offer_timeout` | duration |  | how long it waits for room; unset means without end |
-//! | `wait_for_task_to_complete` | never, under_term, always | `under_term` | when a sender waits until its exchange is done, and gets it back changed, or its failure |
-//! | `timeout` | duration | `30s` | how long it waits for that; `0` means without end |
+//! | option | in | takes | default | meaning |
+//! |---|---|---|---|---|
+//! | `size` | both | integer |  | how many exchanges the queue holds; 1000 where no URI of that name says it |
+//! | `concurrent_consumers` | `from` | integer | `1` | how many exchanges the consuming route works on at a time |
+//! | `block_when_full` | `to` | boolean | `false` | whether a sender waits for room in a full queue; without it sending fails |
+//! | `offer_timeout` | `to` | duration |  | how long it waits for room; unset: no limit |
+//! | `wait_for_task_to_complete` | `to` | never, under_term, always | `under_term` | when a sender waits until its exchange is done, and gets it back changed, or its failure |
+//! | `timeout` | `to` | duration | `30s` | how long it waits for that; `0` means without end |
 //!
 //! The queue is in memory and belongs to the component: exchanges stay in it while the consuming route is
 //! stopped. When that route stops, it first works off what was accepted. When a new version replaces it, what
@@ -40,7 +40,7 @@ use router_core::component::{
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::failure::Failure;
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
+use router_core::options::{ComponentDescription, OptionKind, PathKind, Side, option, path};
 use router_core::outcome::RouteError;
 use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
@@ -66,42 +66,42 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     consumes: true,
     produces: true,
     options: &[
-        OptionDescription {
-            name: "size",
-            kind: OptionKind::Integer,
-            default: None,
-            summary: "how many exchanges the queue holds; 1000 where no URI of that name says it",
-        },
-        OptionDescription {
-            name: "concurrent_consumers",
-            kind: OptionKind::Integer,
-            default: Some("1"),
-            summary: "how many exchanges the consuming route works on at a time",
-        },
-        OptionDescription {
-            name: "block_when_full",
-            kind: OptionKind::Boolean,
-            default: Some("false"),
-            summary: "whether a sender waits for room in a full queue; without it sending fails",
-        },
-        OptionDescription {
-            name: "offer_timeout",
-            kind: OptionKind::Duration,
-            default: None,
-            summary: "how long it waits for room; unset means without end",
-        },
-        OptionDescription {
-            name: "wait_for_task_to_complete",
-            kind: OptionKind::Choice(&["never", "under_term", "always"]),
-            default: Some("under_term"),
-            summary: "when a sender waits until its exchange is done, and gets it back changed, or its failure",
-        },
-        OptionDescription {
-            name: "timeout",
-            kind: OptionKind::Duration,
-            default: Some("30s"),
-            summary: "how long it waits for that; `0` means without end",
-        },
+        option(
+            "size",
+            OptionKind::Integer,
+            None,
+            "how many exchanges the queue holds; 1000 where no URI of that name says it",
+        ),
+        option(
+            "concurrent_consumers",
+            OptionKind::Integer,
+            Some("1"),
+            "how many exchanges the consuming route works on at a time",
+        )
+        .of(Side::From),
+        option(
+            "block_when_full",
+            OptionKind::Boolean,
+            Some("false"),
+            "whether a sender waits for room in a full queue; without it sending fails",
+        )
+        .of(Side::To),
+        option("offer_timeout", OptionKind::Duration, None, "how long it waits for room; unset: no limit")
+            .of(Side::To),
+        option(
+            "wait_for_task_to_complete",
+            OptionKind::Choice(&["never", "under_term", "always"]),
+            Some("under_term"),
+            "when a sender waits until its exchange is done, and gets it back changed, or its failure",
+        )
+        .of(Side::To),
+        option(
+            "timeout",
+            OptionKind::Duration,
+            Some("30s"),
+            "how long it waits for that; `0` means without end",
+        )
+        .of(Side::To),
     ],
 };
 

@@ -1,15 +1,17 @@
-//! `sql:statement`: runs a statement for each exchange, or makes an exchange of each row that it yields.
+//! `sql:statement`: runs a statement for each exchange, or makes one exchange of each row.
 //!
-//! | option | takes | default | meaning |
-//! |---|---|---|---|
-//! | `data_source` | URL |  | required: `sqlite:path`, `sqlite::memory:`, or `postgres://user@host:port/database` |
-//! | `password` | secret |  | the password of the user in the URL of the data source |
-//! | `output_type` | list, one | `list` | `list`: the body becomes an array of all rows; `one`: it becomes the only row, or empty |
-//! | `initial_delay` | duration | `1s` | the time before the first poll |
-//! | `delay` | duration | `500ms` | the time from the end of one poll to the next |
-//! | `max_messages_per_poll` | integer |  | how many rows of a poll become exchanges; unset or `0` means all |
-//! | `on_consume` | text |  | the statement that is run for a row when its exchange is done |
-//! | `on_consume_failed` | text |  | the statement that is run for a row when its exchange failed |
+//! | option | in | takes | default | meaning |
+//! |---|---|---|---|---|
+//! | `data_source` | both | URL |  | required: `sqlite:path`, `sqlite::memory:`, or `postgres://user@host:port/database` |
+//! | `password` | both | secret |  | the password of the user in the URL of the data source |
+//! | `output_type` | `to` | list, one | `list` | `list`: the body becomes an array of all rows; `one`: it becomes the only row, or empty |
+//! | `initial_delay` | `from` | duration | `1s` | the time before the first poll |
+//! | `delay` | `from` | duration | `500ms` | the time from the end of one poll to the next |
+//! | `max_messages_per_poll` | `from` | integer |  | how many rows of a poll become exchanges; unset or `0` means all |
+//! | `on_consume` | `from` | text |  | the statement that is run for a row when its exchange is done |
+//! | `on_consume_failed` | `from` | text |  | the statement that is run for a row when its exchange failed |
+//!
+//! An option of `from` is an error in `to`, and the other way round.
 //!
 //! For example, in a table of a TOML file, where everything stands as it is:
 //!
@@ -63,8 +65,10 @@
 //! passes through `direct:`. What is sent to `seda:` is another exchange, which takes no part: it writes on its own
 //! and, in `SQLite`, waits until the poll is over.
 //!
-//! `max_messages_per_poll` limits how many rows are read; without it, those of a poll are all in memory at once,
-//! as are those of a statement in `to`: limit them in the statement. A row of which a column cannot be read
+//! `max_messages_per_poll` limits how many rows are read. Without it a poll reads all, as they were when it began, a
+//! hundred at a time: with `PostgreSQL` from a cursor, with `SQLite` from a copy in a temporary table. In memory at once are
+//! the rows of a statement that changes them (`update ... returning`), and those of a statement in `to`: limit them in the
+//! statement. Where the server fails to read on, what was done is committed. A row of which a column cannot be read
 //! makes no exchange: `on_consume_failed` is run with its other columns, an error is logged, and the rows behind
 //! it are worked on.
 //!
@@ -99,6 +103,7 @@
 
 mod affinity;
 mod consumer;
+mod cursor;
 mod database;
 mod escapes;
 mod failures;
@@ -118,7 +123,7 @@ use std::time::Duration;
 
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{ConfigError, ConfigErrors};
-use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, option, path};
+use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, Side, option, path};
 use router_core::uri::EndpointUri;
 
 use consumer::SqlConsumer;
@@ -135,7 +140,7 @@ pub struct SqlComponent {
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {
     scheme: "sql",
-    summary: "runs a statement for each exchange, or makes an exchange of each row that it yields",
+    summary: "runs a statement for each exchange, or makes one exchange of each row",
     syntax: "sql:statement",
     path: path("statement", PathKind::Code),
     consumes: true,
@@ -158,27 +163,33 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             OptionKind::Choice(&["list", "one"]),
             Some("list"),
             "`list`: the body becomes an array of all rows; `one`: it becomes the only row, or empty",
-        ),
-        option("initial_delay", OptionKind::Duration, Some("1s"), "the time before the first poll"),
-        option("delay", OptionKind::Duration, Some("500ms"), "the time from the end of one poll to the next"),
+        )
+        .of(Side::To),
+        option("initial_delay", OptionKind::Duration, Some("1s"), "the time before the first poll")
+            .of(Side::From),
+        option("delay", OptionKind::Duration, Some("500ms"), "the time from the end of one poll to the next")
+            .of(Side::From),
         option(
             "max_messages_per_poll",
             OptionKind::Integer,
             None,
             "how many rows of a poll become exchanges; unset or `0` means all",
-        ),
+        )
+        .of(Side::From),
         option(
             "on_consume",
             OptionKind::Text,
             None,
             "the statement that is run for a row when its exchange is done",
-        ),
+        )
+        .of(Side::From),
         option(
             "on_consume_failed",
             OptionKind::Text,
             None,
             "the statement that is run for a row when its exchange failed",
-        ),
+        )
+        .of(Side::From),
     ],
 };
 
@@ -188,8 +199,9 @@ impl Component for SqlComponent {
     }
 
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        let options = DESCRIPTION.read(uri)?;
-        let settings = Arc::new(Settings::read(&options, uri)?);
+        let mut errors = ConfigErrors::default();
+        let options = DESCRIPTION.read_into(uri, &mut errors);
+        let settings = Arc::new(Settings::read(&options, uri, errors)?);
         Ok(Box::new(SqlEndpoint { databases: self.databases.clone(), settings }))
     }
 }
@@ -207,15 +219,29 @@ struct Settings {
 }
 
 impl Settings {
-    fn read(options: &Options, uri: &EndpointUri) -> Result<Self, ConfigErrors> {
-        let data_source = options.text("data_source").ok_or_else(|| {
-            uri.error_in_whole("a sql endpoint needs a database: `data_source=sqlite:path`")
-        })?;
-        // Without a place, and before all other mistakes: the URI may contain a password.
-        let data_source =
-            DataSource::parse(&data_source, options.secret("password")).map_err(ConfigError::new)?;
+    fn read(options: &Options, uri: &EndpointUri, mut errors: ConfigErrors) -> Result<Self, ConfigErrors> {
+        let Some(data_source) = options.text("data_source") else {
+            if options.are_right(&["data_source"]) {
+                errors.push(uri.error_in_whole("a sql endpoint needs a database: `data_source=sqlite:path`"));
+            }
+            return Err(errors);
+        };
+        let data_source = match DataSource::parse(&data_source, options.secret("password")) {
+            Ok(data_source) => data_source,
+            // It is not known whose SQL the statements are in.
+            Err(message) => {
+                let may_have_password = data_source.contains('@') || data_source.contains("password");
+                errors.push(match may_have_password {
+                    true => uri.error_at_secret("data_source", message),
+                    false => uri.error_at_option("data_source", message),
+                });
+                return Err(errors);
+            }
+        };
+        if let Err(message) = data_source.check_place() {
+            errors.push(uri.error_at_option("data_source", message));
+        }
         let dialect = data_source.dialect();
-        let mut errors = ConfigErrors::default();
         let statement = statement_of(uri, dialect).map_err(|found| errors.extend(found));
         let mut after = |name| match Statement::parse(&options.text(name)?, dialect) {
             Ok(statement) => {

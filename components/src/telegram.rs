@@ -1,18 +1,18 @@
 //! `telegram:bots`: receives what people send to a Telegram bot, and lets the bot send.
 //!
-//! | option | takes | default | meaning |
-//! |---|---|---|---|
-//! | `authorization_token` | secret |  | required: where the token of the bot is kept |
-//! | `base_uri` | URL | `https://api.telegram.org` | where the Bot API is |
-//! | `timeout` | duration | `30s` | consumer: how long the server may keep a poll that has nothing to tell, at most 50s |
-//! | `limit` | integer | `100` | consumer: how many updates one poll brings, at most 100 |
-//! | `allowed_updates` | text |  | consumer: the kinds of updates, separated by commas; unset: as set before, at first all usual ones |
-//! | `drop_pending` | boolean | `false` | consumer: whether what came in before the very first start is dropped |
-//! | `dedupe` | boolean | `false` | consumer: whether the last update that is done is stored, so that the next leader does not repeat it |
-//! | `delete_webhook` | boolean | `false` | consumer: whether a webhook that is in the way is deleted |
-//! | `chat_id` | text |  | producer: the chat that is written to; unset: the header `telegram.chat_id` |
-//! | `pacing` | duration | `1s` | producer: the shortest time between two messages to one chat |
-//! | `state` | text |  | a file for the position of a route without a lock; below `master:` it travels with the lock |
+//! | option | in | takes | default | meaning |
+//! |---|---|---|---|---|
+//! | `authorization_token` | both | secret |  | required: where the token of the bot is kept |
+//! | `base_uri` | both | URL | `https://api.telegram.org` | where the Bot API is |
+//! | `timeout` | `from` | duration | `30s` | long-poll timeout, at most 50s |
+//! | `limit` | `from` | integer | `100` | how many updates one poll brings, at most 100 |
+//! | `allowed_updates` | `from` | text |  | the kinds of updates, separated by commas; unset: as set before, at first all usual ones |
+//! | `drop_pending` | `from` | boolean | `false` | whether what came in before the very first start is dropped |
+//! | `dedupe` | `from` | boolean | `false` | whether the last update that is done is stored, so that the next leader does not repeat it |
+//! | `delete_webhook` | `from` | boolean | `false` | whether a webhook that is in the way is deleted |
+//! | `chat_id` | `to` | text |  | the chat that is written to; unset: the header `telegram.chat_id` |
+//! | `pacing` | `to` | duration | `1s` | the shortest time between two messages to one chat |
+//! | `state` | `from` | text |  | a file for the position of a route without a lock; below `master:` it travels with the lock |
 //!
 //! For example `master:bot:telegram:bots?authorization_token=env:BOT_TOKEN`. The token is written as
 //! `env:NAME` or `file:/path`; it is a part of every address that is called, and of no log and no error.
@@ -58,14 +58,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
 use reqwest::Url;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{ConfigError, ConfigErrors};
-use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, option, path};
+use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, Side, option, path};
 use router_core::uri::EndpointUri;
 
-use crate::http::{Clients, HttpComponent, refuse_credentials};
+use crate::http::{Clients, HttpComponent, has_credentials};
 use crate::missed::STATE_OPTION;
 use bot::Bot;
 use consumer::Poller;
@@ -100,55 +99,52 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "required: where the token of the bot is kept",
         ),
         option("base_uri", OptionKind::Url, Some("https://api.telegram.org"), "where the Bot API is"),
-        option(
-            "timeout",
-            OptionKind::Duration,
-            Some("30s"),
-            "consumer: how long the server may keep a poll that has nothing to tell, at most 50s",
-        ),
-        option(
-            "limit",
-            OptionKind::Integer,
-            Some("100"),
-            "consumer: how many updates one poll brings, at most 100",
-        ),
+        option("timeout", OptionKind::Duration, Some("30s"), "long-poll timeout, at most 50s").of(Side::From),
+        option("limit", OptionKind::Integer, Some("100"), "how many updates one poll brings, at most 100")
+            .of(Side::From),
         option(
             "allowed_updates",
             OptionKind::Text,
             None,
-            "consumer: the kinds of updates, separated by commas; unset: as set before, at first all usual ones",
-        ),
+            "the kinds of updates, separated by commas; unset: as set before, at first all usual ones",
+        )
+        .of(Side::From),
         option(
             "drop_pending",
             OptionKind::Boolean,
             Some("false"),
-            "consumer: whether what came in before the very first start is dropped",
-        ),
+            "whether what came in before the very first start is dropped",
+        )
+        .of(Side::From),
         option(
             "dedupe",
             OptionKind::Boolean,
             Some("false"),
-            "consumer: whether the last update that is done is stored, so that the next leader does not repeat it",
-        ),
+            "whether the last update that is done is stored, so that the next leader does not repeat it",
+        )
+        .of(Side::From),
         option(
             "delete_webhook",
             OptionKind::Boolean,
             Some("false"),
-            "consumer: whether a webhook that is in the way is deleted",
-        ),
+            "whether a webhook that is in the way is deleted",
+        )
+        .of(Side::From),
         option(
             "chat_id",
             OptionKind::Text,
             None,
-            "producer: the chat that is written to; unset: the header `telegram.chat_id`",
-        ),
+            "the chat that is written to; unset: the header `telegram.chat_id`",
+        )
+        .of(Side::To),
         option(
             "pacing",
             OptionKind::Duration,
             Some("1s"),
-            "producer: the shortest time between two messages to one chat",
-        ),
-        STATE_OPTION,
+            "the shortest time between two messages to one chat",
+        )
+        .of(Side::To),
+        STATE_OPTION.of(Side::From),
     ],
 };
 
@@ -163,11 +159,14 @@ impl Component for TelegramComponent {
     }
 
     fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        refuse_password(uri)?;
         let mut errors = ConfigErrors::default();
         let options = DESCRIPTION.read_into(uri, &mut errors);
         if uri.path() != "bots" {
-            errors.push(uri.error_in_whole("a telegram endpoint is `telegram:bots`, as in Camel"));
+            let message = "a telegram endpoint is `telegram:bots`, as in Camel";
+            errors.push(match uri.path() {
+                "" => uri.error_in_whole(message),
+                path => uri.error_in_path(0..path.len(), message),
+            });
         }
         let token = options.secret("authorization_token").ok_or_else(|| {
             let error = uri.error_in_whole("option `authorization_token` is required");
@@ -177,8 +176,11 @@ impl Component for TelegramComponent {
         let base = errors.collect(base(uri, &options));
         let timeout = options.duration("timeout");
         let limit = options.integer("limit").unwrap_or(HIGHEST_LIMIT);
-        if timeout > LONGEST_POLL || !(1..=HIGHEST_LIMIT).contains(&limit) {
-            errors.push(uri.error_in_whole("option `timeout` is at most 50s, and `limit` is from 1 to 100"));
+        if timeout > LONGEST_POLL {
+            errors.push(uri.error_at_option("timeout", "option `timeout` is at most 50s"));
+        }
+        if !(1..=HIGHEST_LIMIT).contains(&limit) {
+            errors.push(uri.error_at_option("limit", "option `limit` is from 1 to 100"));
         }
         errors.into_result()?;
         let (Some(token), Some(base)) = (token, base) else { unreachable!("what is missing is an error") };
@@ -199,20 +201,14 @@ impl Component for TelegramComponent {
     }
 }
 
-/// First and alone, because every other error would show the URI, and so the password.
-fn refuse_password(uri: &EndpointUri) -> Result<(), ConfigError> {
-    let advice = "a Bot API is called with the token of the bot alone, which is in the option `authorization_token` as \
-                  `env:NAME` or `file:/path`; take the user and password out of `base_uri`";
-    let query = uri.as_str().split_once('?').map_or("", |(_, query)| query);
-    for text in query.split('&').filter_map(|option| option.strip_prefix("base_uri=")) {
-        let text = percent_decode_str(text).decode_utf8_lossy();
-        refuse_credentials(uri, text.split_once(':').map_or(&*text, |(_, rest)| rest), advice)?;
-    }
-    Ok(())
-}
-
 fn base(uri: &EndpointUri, options: &Options) -> Result<Url, ConfigError> {
     let text = options.text("base_uri").unwrap_or_default();
+    if has_credentials(&text) {
+        let message = "option `base_uri` cannot contain a user or password";
+        let advice = "a Bot API is called with the token of the bot alone, which is in the option \
+                      `authorization_token` as `env:NAME` or `file:/path`";
+        return Err(uri.error_at_secret("base_uri", message).help(advice));
+    }
     let parsed = Url::parse(&text).ok();
     let parsed = parsed
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none());

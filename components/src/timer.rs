@@ -6,7 +6,7 @@
 //! | `period` | duration | `1s` | the time from one exchange to the next; `0` means that there is only one |
 //! | `fixed_rate` | boolean | `false` | whether the times are multiples of the period, whatever an exchange takes; without it the period counts from the last exchange's start |
 //! | `repeat_count` | integer |  | how many exchanges there are; unset or `0` means no end |
-//! | `missed` | skip, once, all |  | with `fixed_rate`: the times go on over restarts and failovers, and this becomes of those that were missed: none of them fires, the latest one does, or each |
+//! | `missed` | skip, once, all |  | with `fixed_rate`: keeps the schedule across restarts and failovers; of the missed times none fires, the latest, or each |
 //! | `missed_max` | integer | `100` | how many missed times fire with `missed=all`: the latest |
 //! | `state` | text |  | a file for the position of a route without a lock; below `master:` it travels with the lock |
 //!
@@ -38,7 +38,7 @@ use async_trait::async_trait;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
-use router_core::options::{ComponentDescription, OptionDescription, OptionKind, PathKind, path};
+use router_core::options::{ComponentDescription, OptionKind, PathKind, option, path};
 use router_core::uri::EndpointUri;
 use smol_str::SmolStr;
 use tokio::time::{Instant, sleep_until};
@@ -58,38 +58,33 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     consumes: true,
     produces: false,
     options: &[
-        OptionDescription {
-            name: "delay",
-            kind: OptionKind::Duration,
-            default: Some("1s"),
-            summary: "the time before the first exchange",
-        },
-        OptionDescription {
-            name: "period",
-            kind: OptionKind::Duration,
-            default: Some("1s"),
-            summary: "the time from one exchange to the next; `0` means that there is only one",
-        },
-        OptionDescription {
-            name: "fixed_rate",
-            kind: OptionKind::Boolean,
-            default: Some("false"),
-            summary: "whether the times are multiples of the period, whatever an exchange takes; \
+        option("delay", OptionKind::Duration, Some("1s"), "the time before the first exchange"),
+        option(
+            "period",
+            OptionKind::Duration,
+            Some("1s"),
+            "the time from one exchange to the next; `0` means that there is only one",
+        ),
+        option(
+            "fixed_rate",
+            OptionKind::Boolean,
+            Some("false"),
+            "whether the times are multiples of the period, whatever an exchange takes; \
                       without it the period counts from the last exchange's start",
-        },
-        OptionDescription {
-            name: "repeat_count",
-            kind: OptionKind::Integer,
-            default: None,
-            summary: "how many exchanges there are; unset or `0` means no end",
-        },
-        OptionDescription {
-            name: "missed",
-            kind: OptionKind::Choice(missed::WORDS),
-            default: None,
-            summary: "with `fixed_rate`: the times go on over restarts and failovers, and this becomes of \
-                      those that were missed: none of them fires, the latest one does, or each",
-        },
+        ),
+        option(
+            "repeat_count",
+            OptionKind::Integer,
+            None,
+            "how many exchanges there are; unset or `0` means no end",
+        ),
+        option(
+            "missed",
+            OptionKind::Choice(missed::WORDS),
+            None,
+            "with `fixed_rate`: keeps the schedule across restarts and failovers; of the missed times \
+                      none fires, the latest, or each",
+        ),
         missed::MAX_OPTION,
         missed::STATE_OPTION,
     ],

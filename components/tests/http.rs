@@ -306,9 +306,12 @@ fn secrets_in_a_uri_and_other_mistakes_are_refused_without_showing_the_secret() 
         ("http:/ann:hunter2@host/?unknown=1", "cannot contain a user or password"),
         ("http:////ann:hunter2@host/?unknown=1", "cannot contain a user or password"),
         ("http:\\\\ann:hunter2@host/?unknown=1", "cannot contain a user or password"),
+        ("https:https://ann:hunter2@host/?unknown=1", "cannot contain a user or password"),
+        ("http:ann:hunter2%40host/?unknown=1", "cannot contain a user or password"),
         ("http:host/?auth_bearer_token=hunter2", "option `auth_bearer_token` takes `env:NAME`"),
         ("http:host/?auth_username=ann", "authentication takes either"),
         ("http:", "needs a host"),
+        ("http:host/?user_agent=a%0d%0aX: y", "no value of a header"),
         ("http:host/?ok_status_code_range=many", "`ok_status_code_range` takes"),
         ("http:host/?limit=10", "unknown option `limit`"),
     ] {
@@ -316,6 +319,17 @@ fn secrets_in_a_uri_and_other_mistakes_are_refused_without_showing_the_secret() 
         assert!(shown.contains(expected), "{uri}: {shown}");
         assert!(!shown.contains("hunter2"), "{uri}: {shown}");
     }
+    let both = mistakes("https://ann:hunter2@host/?unknown=1");
+    assert!(both.contains("unknown option `unknown`"), "{both}");
+    assert!(
+        both.contains(&format!(
+            "| https://{}?unknown=1\n  | {}{}",
+            "*".repeat(17),
+            " ".repeat(8),
+            "^".repeat(17)
+        )),
+        "{both}"
+    );
 }
 
 #[test]

@@ -15,7 +15,7 @@ use smol_str::SmolStr;
 
 use crate::cluster::ClusterService;
 use crate::error::{BoxError, ConfigError, ConfigErrors, Severity};
-use crate::options::ComponentDescription;
+use crate::options::{ComponentDescription, Side};
 use crate::panic::contain_panic;
 use crate::pipeline::Pipeline;
 use crate::readiness::Readiness;
@@ -212,14 +212,11 @@ impl BuildContext<'_> {
     }
 
     /// The endpoint at `uri`, of whichever component has its scheme.
-    ///
-    /// # Errors
-    /// Every mistake in the URI; an unknown scheme.
-    pub fn endpoint(&self, uri: &EndpointUri) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+    fn endpoint(&self, uri: &EndpointUri, side: Side) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         let component = self.registry.component(uri)?;
         let description = component.description();
         let uri = uri.with_path_beside(description.path.key)?;
-        let mut errors = check_uses(description, &uri, self);
+        let mut errors = check_uses(description, &uri, side, self);
         let endpoint = errors.collect(component.endpoint(&uri, self));
         self.warnings.borrow_mut().extend(errors.into_warnings()?);
         Ok(endpoint.unwrap_or_else(|| unreachable!("what is missing is an error")))
@@ -230,7 +227,7 @@ impl BuildContext<'_> {
     /// # Errors
     /// Every mistake in the URI; an endpoint that cannot be used in `from`.
     pub fn source(&self, uri: &EndpointUri) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        let endpoint = self.endpoint(uri)?;
+        let endpoint = self.endpoint(uri, Side::From)?;
         match endpoint.consumer() {
             Some(_) => Ok(endpoint),
             None => Err(unusable(uri, "from")),
@@ -242,7 +239,7 @@ impl BuildContext<'_> {
     /// # Errors
     /// Every mistake in the URI; an endpoint that cannot be used in `to`.
     pub fn sink(&self, uri: &EndpointUri) -> Result<Sink, ConfigErrors> {
-        let endpoint = self.endpoint(uri)?;
+        let endpoint = self.endpoint(uri, Side::To)?;
         match endpoint.processor() {
             Some(processor) => Ok((endpoint, processor)),
             None => Err(unusable(uri, "to")),

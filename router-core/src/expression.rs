@@ -488,6 +488,18 @@ mod tests {
         assert!(printed.contains("did you mean `header`?"), "{printed}");
         assert!(error("${header.x} = 1").contains("expected an operator"));
         assert!(error("${header.x").contains("has no closing `}`"));
+        for (predicate, place, expected) in [
+            ("${header.${header.x}} == 1", 9..20, "a placeholder cannot stand inside another one"),
+            ("${body.} == 1", 6..7, "a name stands here"),
+            ("${body.a..b} == 1", 8..9, "a name stands here"),
+            ("${header. x} == 1", 8..11, "a name stands here"),
+            ("${body.items[0].id} == 1", 7..15, "write `items.0`"),
+        ] {
+            let printed = error(predicate);
+            assert!(printed.contains(expected), "{printed}");
+            let carets = format!("| {}{}\n", " ".repeat(place.start), "^".repeat(place.len()));
+            assert!(format!("{printed}\n").contains(&carets), "{printed}");
+        }
         assert!(error("(${header.x} == 1").contains("expected `)`"));
         assert!(error("${header.x} ==").contains("expected an operand"));
         assert!(error("${exchangeId} == 1").contains("did you mean `exchange_id`?"));

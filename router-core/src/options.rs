@@ -1,13 +1,19 @@
 //! [`ComponentDescription`]: one list of a component's options, from which its URIs are checked and its
 //! documentation is printed; and [`Options`]: the checked values.
 
+mod duration;
+mod kind;
+
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::error::{ConfigError, ConfigErrors, Severity};
+use crate::error::{ConfigError, ConfigErrors};
 use crate::secret::Secret;
 use crate::uri::{Encoding, EndpointUri, MARKS_HELP, Part, UriOption};
+
+pub use duration::{parse_duration, without_unit};
+pub use kind::OptionKind;
+use kind::OptionValue;
 
 /// What a component is for and which options its URIs take.
 #[derive(Debug)]
@@ -71,6 +77,38 @@ pub struct OptionDescription {
     pub default: Option<&'static str>,
     /// One sentence.
     pub summary: &'static str,
+    /// Where it has an effect.
+    pub side: Side,
+}
+
+/// Where an option of a component has an effect. Elsewhere it is an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// In `from`.
+    From,
+    /// In `to`.
+    To,
+    /// In both, as far as the component can stand there.
+    Both,
+}
+
+impl Side {
+    /// The key of a route in whose URIs the option stands; none where that is each.
+    fn key(self) -> Option<&'static str> {
+        match self {
+            Self::From => Some("from"),
+            Self::To => Some("to"),
+            Self::Both => None,
+        }
+    }
+}
+
+impl OptionDescription {
+    /// The same option, which has an effect on one side only.
+    #[must_use]
+    pub const fn of(self, side: Side) -> Self {
+        Self { side, ..self }
+    }
 }
 
 /// An option of a component, in one line of its list.
@@ -81,143 +119,13 @@ pub const fn option(
     default: Option<&'static str>,
     summary: &'static str,
 ) -> OptionDescription {
-    OptionDescription { name, kind, default, summary }
+    OptionDescription { name, kind, default, summary, side: Side::Both }
 }
 
 /// An option that is `true` or `false`.
 #[must_use]
 pub const fn flag(name: &'static str, default: &'static str, summary: &'static str) -> OptionDescription {
     option(name, OptionKind::Boolean, Some(default), summary)
-}
-
-/// What values an option takes.
-#[derive(Clone, Copy, Debug)]
-pub enum OptionKind {
-    /// `1s`, `1m 30s`, `500ms`, or bare milliseconds.
-    Duration,
-    /// A whole number that is not negative.
-    Integer,
-    /// A whole number of at least 1.
-    PositiveInteger,
-    /// `true` or `false`.
-    Boolean,
-    /// Any text.
-    Text,
-    /// Text with placeholders of the component's own, which these are.
-    Template(&'static [&'static str]),
-    /// The query of a URL. A value of a message is a value in it.
-    Query,
-    /// Where a server or a database is; no message decides it.
-    Url,
-    /// One of these words, in any case.
-    Choice(&'static [&'static str]),
-    /// Where a password or token is kept: `env:NAME` or `file:/path`.
-    Secret,
-    /// A file for the position of a route, where no lock carries it.
-    StateFile,
-    /// Where to listen: an IP address and a port, or `off`, for which `false` stands too.
-    Address,
-}
-
-impl OptionKind {
-    /// The name of this kind in the documentation.
-    #[must_use]
-    pub fn name(self) -> String {
-        match self {
-            Self::Duration => "duration".into(),
-            Self::Integer => "integer".into(),
-            Self::PositiveInteger => "positive integer".into(),
-            Self::Boolean => "boolean".into(),
-            Self::Text | Self::Template(_) | Self::Query | Self::StateFile => "text".into(),
-            Self::Url => "URL".into(),
-            Self::Choice(words) => words.join(", "),
-            Self::Secret => "secret".into(),
-            Self::Address => "address or `off`".into(),
-        }
-    }
-
-    /// The text of a value as the description would spell it, or what would have been a value.
-    ///
-    /// # Errors
-    /// What the option takes.
-    pub fn check(self, text: &str) -> Result<String, String> {
-        Ok(match self.read(text)? {
-            OptionValue::Text(text) => text,
-            OptionValue::Duration(_)
-            | OptionValue::Integer(_)
-            | OptionValue::Boolean(_)
-            | OptionValue::Secret(_) => text.to_owned(),
-        })
-    }
-
-    /// The placeholders that the component itself replaces.
-    pub(crate) fn own_placeholders(self) -> &'static [&'static str] {
-        match self {
-            Self::Template(own) => own,
-            _ => &[],
-        }
-    }
-
-    /// The value, or what would have been one.
-    fn read(self, text: &str) -> Result<OptionValue, String> {
-        match self {
-            Self::Duration => parse_duration(text).map(OptionValue::Duration),
-            Self::Integer => match text.parse() {
-                Ok(number) => Ok(OptionValue::Integer(number)),
-                Err(_) => Err("a whole number, not negative".into()),
-            },
-            Self::PositiveInteger => match text.parse() {
-                Ok(number @ 1..) => Ok(OptionValue::Integer(number)),
-                _ => Err("a whole number of at least 1".into()),
-            },
-            Self::Boolean => match text {
-                "true" => Ok(OptionValue::Boolean(true)),
-                "false" => Ok(OptionValue::Boolean(false)),
-                _ => Err("`true` or `false`".into()),
-            },
-            Self::Text | Self::Template(_) | Self::Query | Self::StateFile | Self::Url => {
-                Ok(OptionValue::Text(text.into()))
-            }
-            Self::Choice(words) => match words.iter().find(|word| word.eq_ignore_ascii_case(text)) {
-                Some(word) => Ok(OptionValue::Text((*word).into())),
-                None => Err(format!("one of {}", words.join(", "))),
-            },
-            Self::Secret => Secret::parse(text).map(OptionValue::Secret).ok_or_else(|| Secret::FORMS.into()),
-            Self::Address => match text.parse::<SocketAddr>() {
-                Ok(address) => Ok(OptionValue::Text(address.to_string())),
-                Err(_) if ["off", "false"].contains(&text) => Ok(OptionValue::Text("off".into())),
-                Err(_) => Err("an IP address and a port like `127.0.0.1:9876` or `[::1]:0`, or `off`".into()),
-            },
-        }
-    }
-}
-
-/// Reads `1s`, `1m 30s`, `500ms`, or bare milliseconds, as Camel does.
-///
-/// # Errors
-/// What would have been a duration.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    /// A hundred years: adding it to the present is still a time.
-    const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
-    let text = text.trim();
-    let parsed = text.parse().map(Duration::from_millis).ok();
-    parsed
-        .or_else(|| humantime::parse_duration(text).ok())
-        .filter(|duration| *duration <= LONGEST)
-        .ok_or_else(|| "a duration like `1s`, `500ms`, `1m 30s` or bare milliseconds".into())
-}
-
-/// A warning about a number without a unit that is so small that seconds were meant, most likely.
-pub fn without_unit(text: &str, error: impl FnOnce(String) -> ConfigError) -> Option<ConfigError> {
-    /// Whoever means less than this writes the unit.
-    const SMALL: Duration = Duration::from_millis(10);
-    let number = text.trim().parse().ok().filter(|number| *number > 0)?;
-    (Duration::from_millis(number) < SMALL).then(|| {
-        let plural = if number == 1 { "" } else { "s" };
-        error(format!("`{number}` means {number} millisecond{plural}"))
-            .help(format!("write `{number}ms` or `{number}s`"))
-            .severity(Severity::Warning)
-    })
 }
 
 impl ComponentDescription {
@@ -227,11 +135,20 @@ impl ComponentDescription {
         if self.options.is_empty() {
             return "No options.\n".into();
         }
-        let mut table = String::from("| option | takes | default | meaning |\n|---|---|---|---|\n");
+        let has_sides = self.options.iter().any(|option| option.side != Side::Both);
+        let mut table = match has_sides {
+            true => String::from("| option | in | takes | default | meaning |\n|---|---|---|---|---|\n"),
+            false => String::from("| option | takes | default | meaning |\n|---|---|---|---|\n"),
+        };
         for option in self.options {
             let default = option.default.map(|value| format!("`{value}`")).unwrap_or_default();
             let (name, kind, summary) = (option.name, option.kind.name(), option.summary);
-            let _ = writeln!(table, "| `{name}` | {kind} | {default} | {summary} |");
+            let side = match option.side.key() {
+                _ if !has_sides => String::new(),
+                Some(key) => format!(" `{key}` |"),
+                None => " both |".into(),
+            };
+            let _ = writeln!(table, "| `{name}` |{side} {kind} | {default} | {summary} |");
         }
         table
     }
@@ -255,7 +172,11 @@ impl ComponentDescription {
         for UriOption { name: written, value } in uri.options() {
             let name = written.as_str();
             let Some(index) = self.options.iter().position(|option| option.name == name) else {
-                errors.push(self.unknown_option(written));
+                let error = self.unknown_option(written);
+                errors.push(match is_secret_name(name) {
+                    true => error.hiding(value.text(), value.range()),
+                    false => error,
+                });
                 continue;
             };
             let OptionDescription { kind, name, .. } = self.options[index];
@@ -293,6 +214,15 @@ impl ComponentDescription {
         Options { description: self, values, wrong }
     }
 
+    /// What is said of an option where it has no effect.
+    pub(crate) fn misplaced(&self, name: &Part, side: Side) -> Option<ConfigError> {
+        let option =
+            self.option(name.as_str()).filter(|option| ![Side::Both, side].contains(&option.side))?;
+        let (right, here) = (option.side.key()?, side.key()?);
+        let message = format!("option `{}` is one of `{right}`, and has no effect in `{here}`", option.name);
+        Some(name.error(message).help(format!("`bactrian doc {}` lists the options of both", self.scheme)))
+    }
+
     /// The option of that name.
     pub(crate) fn option(&self, name: &str) -> Option<&OptionDescription> {
         self.options.iter().find(|option| option.name == name)
@@ -312,6 +242,12 @@ impl ComponentDescription {
             _ => error.help(format!("`bactrian doc {}` lists its options", self.scheme)),
         }
     }
+}
+
+/// Whether an option of this name would hold a secret.
+fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "passwd", "pwd", "secret", "token", "credential"].iter().any(|part| name.contains(part))
 }
 
 /// What stands where only the place of a secret may is a secret, most likely: it is shown by no error.
@@ -346,15 +282,6 @@ pub struct Options {
     values: Vec<Option<OptionValue>>,
     /// Those that are given and were reported.
     wrong: Vec<&'static str>,
-}
-
-#[derive(Clone, Debug)]
-enum OptionValue {
-    Duration(Duration),
-    Integer(u64),
-    Boolean(bool),
-    Text(String),
-    Secret(Secret),
 }
 
 impl Options {
@@ -444,20 +371,10 @@ mod tests {
         consumes: true,
         produces: false,
         options: &[
-            OptionDescription {
-                name: "period",
-                kind: OptionKind::Duration,
-                default: Some("1s"),
-                summary: "",
-            },
-            OptionDescription { name: "count", kind: OptionKind::Integer, default: None, summary: "" },
-            OptionDescription {
-                name: "level",
-                kind: OptionKind::Choice(&["INFO", "WARN"]),
-                default: Some("INFO"),
-                summary: "",
-            },
-            OptionDescription { name: "token", kind: OptionKind::Secret, default: None, summary: "" },
+            option("period", OptionKind::Duration, Some("1s"), ""),
+            option("count", OptionKind::Integer, None, ""),
+            option("level", OptionKind::Choice(&["INFO", "WARN"]), Some("INFO"), ""),
+            option("token", OptionKind::Secret, None, ""),
         ],
     };
 
@@ -477,6 +394,8 @@ mod tests {
     #[test]
     fn a_secret_that_is_written_into_a_uri_is_refused_and_not_shown() {
         assert!(read("clock:a?token=env:TOKEN").unwrap().secret("token").is_some());
+        let unknown = read("clock:a?Password=hunter2&perod=1s").unwrap_err().to_string();
+        assert!(unknown.contains("unknown option `Password`") && !unknown.contains("hunter2"), "{unknown}");
         let errors = read("clock:a?perod=1s&token=hunter2").unwrap_err();
         let printed = errors.to_string();
         assert!(printed.contains("option `token` takes `env:NAME`"), "{printed}");

@@ -43,6 +43,10 @@ pub(crate) fn compile(
     if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().trim().is_empty()) {
         compiler.errors.push(ConfigError::in_text(text, "a route id cannot be empty"));
     }
+    if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().contains(char::is_control)) {
+        let error = ConfigError::in_text(text, "a route id has no control characters");
+        compiler.errors.push(error.help("it is in logs, metrics and the names of states"));
+    }
     if let Some(text) = &definition.id
         && let Some(range) = text.placeholder()
     {

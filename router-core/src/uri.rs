@@ -271,7 +271,10 @@ impl EndpointUri {
     /// The given message when it is; when an escape gives no UTF-8.
     pub fn required_path(&self, message: &str) -> Result<SmolStr, ConfigError> {
         match self.decoded_path()? {
-            path if path.is_empty() => Err(self.error_in_whole(message)),
+            path if path.is_empty() => Err(match self.path.encoding {
+                Encoding::None => self.path.error(message),
+                Encoding::Percent | Encoding::Form => self.error_in_whole(message),
+            }),
             path => Ok(path.into()),
         }
     }
@@ -330,10 +333,19 @@ impl EndpointUri {
         ConfigError::at(&self.text, self.start..self.text.as_str().len(), message)
     }
 
-    /// The same error, which hides the URI wherever it is printed: for what holds a secret.
+    /// An error about a secret in the path, which is hidden wherever it would be printed.
     #[must_use]
-    pub fn hidden_by(&self, error: ConfigError) -> ConfigError {
-        error.hiding(&self.text, 0..self.text.as_str().len())
+    pub fn error_at_secret_in_path(&self, message: impl Into<String>) -> ConfigError {
+        self.path.error(message).hiding(&self.path.text, self.path.range())
+    }
+
+    /// An error about a secret in the value of an option, which is hidden wherever it would be printed.
+    #[must_use]
+    pub fn error_at_secret(&self, name: &str, message: impl Into<String>) -> ConfigError {
+        match self.option(name) {
+            None => self.error_in_whole(message),
+            Some(option) => option.name.error(message).hiding(option.value.text(), option.value.range()),
+        }
     }
 
     pub(crate) fn options(&self) -> &[UriOption] {

@@ -20,10 +20,17 @@ pub(super) fn read(path: &Path) -> Result<SourceFile, ConfigError> {
         let message = format!("`{name}` has more than {} MiB", MAX_BYTES >> 20);
         return Err(ConfigError::new(message).help("routes can stand in several files of a folder"));
     }
-    String::from_utf8(bytes).map(|text| SourceFile::new(name.clone(), text)).map_err(|error| {
-        let start = error.utf8_error().valid_up_to();
-        no_text(name, &error.into_bytes(), start)
-    })
+    match String::from_utf8(bytes) {
+        // A text has no such byte; UTF-16 without a mark in front has.
+        Ok(text) => match text.find('\0') {
+            Some(start) => Err(no_text(name, text.as_bytes(), start)),
+            None => Ok(SourceFile::new(name, text)),
+        },
+        Err(error) => {
+            let start = error.utf8_error().valid_up_to();
+            Err(no_text(name, &error.into_bytes(), start))
+        }
+    }
 }
 
 fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
@@ -36,9 +43,10 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 fn no_text(name: String, bytes: &[u8], start: usize) -> ConfigError {
     const HELP: &str = "save it as UTF-8";
     let (message, label) = match bytes {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=255, ..] | [1..=255, 0, ..] => {
             ("this file is UTF-16, and TOML is UTF-8".to_owned(), String::new())
         }
+        _ if bytes[start] == 0 => ("this file has a byte 0, and is no text".to_owned(), String::new()),
         _ => {
             let byte = bytes[start];
             // Latin-1 gives each byte the character of that number.
@@ -51,7 +59,7 @@ fn no_text(name: String, bytes: &[u8], start: usize) -> ConfigError {
     let line =
         bytes[start..].iter().take(80).position(|byte| *byte == b'\n').unwrap_or(80.min(bytes.len() - start));
     let text = String::from_utf8_lossy(&bytes[..start + line]).into_owned();
-    let range = start..start + char::REPLACEMENT_CHARACTER.len_utf8();
+    let range = start..start + text[start..].chars().next().map_or(0, char::len_utf8);
     ConfigError::in_file(&Arc::new(SourceFile::new(name, text)), range, message).label(label).help(HELP)
 }
 
@@ -71,6 +79,12 @@ mod tests {
         let latin = error(b"[[route]]\nid = 'h\xe4user'\nfrom = 'timer:t'\n");
         assert!(latin.contains("the byte 0xe4 is not UTF-8, and TOML is"), "{latin}");
         assert!(latin.contains("r.toml:2:8") && latin.contains("^ `\u{e4}` in Latin-1"), "{latin}");
+        for wide in [u16::to_le_bytes, u16::to_be_bytes] {
+            let wide = "id = 'x'\nfrom = 'timer:t'".encode_utf16().flat_map(wide).collect::<Vec<_>>();
+            let wide = error(&wide);
+            assert!(wide.contains("this file is UTF-16") && wide.matches("error").count() == 1, "{wide}");
+        }
+        assert!(error(b"id = 'x'\0").contains("is no text"));
         let wide = "id = 'x'".encode_utf16().flat_map(u16::to_le_bytes);
         let wide = error(&[0xff, 0xfe].into_iter().chain(wide).collect::<Vec<_>>());
         assert!(wide.contains("this file is UTF-16") && wide.contains("r.toml:1:1"), "{wide}");

@@ -27,8 +27,14 @@ impl Environment {
     pub fn of_process() -> Self {
         let mut environment = Self::default();
         for (name, value) in std::env::vars_os() {
-            // What has such a name cannot be asked for.
-            let Ok(name) = name.into_string() else { continue };
+            let name = match name.into_string() {
+                Ok(name) => name,
+                // What has such a name cannot be asked for, and is no setting, though it may be meant to be one.
+                Err(name) => match name.to_string_lossy() {
+                    shown if shown.starts_with(VARIABLE_PREFIX) => shown.into_owned(),
+                    _ => continue,
+                },
+            };
             match value.into_string() {
                 Ok(value) => drop(environment.variables.insert(name, value)),
                 Err(_) => drop(environment.not_text.insert(name)),

@@ -12,6 +12,9 @@ use router_core::source::SourceFile;
 use super::list::SETTINGS;
 use super::{Resource, Service, SettingDescription, Settings, UsedBy};
 
+/// The name of a member is a file name.
+const LONGEST_MEMBER: usize = 255;
+
 /// Checked values, lowest layer first.
 #[derive(Default)]
 pub(super) struct Layers {
@@ -59,6 +62,9 @@ impl Layers {
             OptionKind::Text if blank => {
                 Err("text that is not empty, with no white space at its ends and no control characters"
                     .to_owned())
+            }
+            OptionKind::Text if setting.key == "member" && text.len() > LONGEST_MEMBER => {
+                Err(format!("a name of at most {LONGEST_MEMBER} bytes"))
             }
             kind => kind.check(text),
         };

@@ -71,7 +71,7 @@ impl Layers {
             };
             let Some(text) = self.text(file, setting, entry) else { continue };
             match seen.get(&setting.path()) {
-                Some(first) if first.text == text => {}
+                Some(first) if setting.kind.is_same(&first.text, &text) => {}
                 Some(first) => {
                     let error = place.error(format!("setting `{}` is set to two values", setting.path()));
                     self.errors.push(error.help(format!("the first one is at {}", first.position)));

@@ -3,6 +3,7 @@
 //! As root: `image/contents DIR`, then `IMAGE_CONTENTS=DIR cargo test --all-features --test kubernetes --
 //! --ignored --nocapture image::`.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -51,6 +52,12 @@ fn run_as(namespace: &str, user: &str, group: &str) {
     // What a kubelet mounts.
     for (file, text) in files {
         write(&root, &format!("/etc/bactrian/{file}"), text.as_str().unwrap());
+    }
+    // An `emptyDir` belongs to root, and every user may write to it.
+    for (_, folder) in variables.iter().filter(|(name, _)| name == "BACTRIAN_BODY__SPOOL_DIR") {
+        let folder = root.join(folder.trim_start_matches('/'));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)).unwrap();
     }
     let account = "/var/run/secrets/kubernetes.io/serviceaccount";
     write(&root, &format!("{account}/token"), token);

@@ -46,8 +46,10 @@ impl Schedule {
         let parser = CronParser::builder().seconds(Seconds::Optional).sloppy_ranges(true).build();
         let parsed = parser.parse(&without_wrapped_ranges(pattern));
         let fixed = names_times(pattern);
-        let pattern = parsed.map_err(|error| format!("`{pattern}` is no cron schedule: {error}"))?;
-        Ok(Self { pattern, zone, fixed })
+        match parsed {
+            Ok(parsed) if !has_empty_item(pattern) => Ok(Self { pattern: parsed, zone, fixed }),
+            _ => Err(format!("`{pattern}` is no cron schedule: {}", what_is_wrong(pattern, &parser))),
+        }
     }
 
     /// The first time after `time`, `None` when there is none any more.
@@ -111,6 +113,41 @@ pub(super) fn time_zone(name: &str) -> Result<TimeZone, String> {
         name => TimeZone::get(name)
             .map_err(|_| format!("there is no time zone `{name}` in the time zone database of this system")),
     }
+}
+
+/// What is wrong with a pattern that is none: in plain words, which those of the parser are not.
+fn what_is_wrong(pattern: &str, parser: &CronParser) -> String {
+    const NAMES: [&str; 7] = [
+        "second, 0 to 59",
+        "minute, 0 to 59",
+        "hour, 0 to 23",
+        "day of the month, 1 to 31 or L",
+        "month, 1 to 12 or JAN to DEC",
+        "day of the week, 0 to 7 or SUN to SAT",
+        "year",
+    ];
+    let fields = pattern.split_whitespace().collect::<Vec<_>>();
+    if !(5..=7).contains(&fields.len()) {
+        return format!(
+            "it has {} fields, and takes five, from minutes to days of the week, or six with seconds in front, or seven with years behind",
+            fields.len()
+        );
+    }
+    let seconds = usize::from(fields.len() == 5);
+    for (index, field) in fields.iter().enumerate() {
+        let mut alone = vec!["*"; fields.len()];
+        alone[index] = field;
+        let alone = alone.join(" ");
+        if has_empty_item(field) || parser.parse(&without_wrapped_ranges(&alone)).is_err() {
+            return format!("`{field}` is no {}", NAMES[index + seconds]);
+        }
+    }
+    "its fields do not go together".into()
+}
+
+/// The parser leaves out what is missing in `1,,2`.
+fn has_empty_item(pattern: &str) -> bool {
+    pattern.split_whitespace().any(|field| field.split(',').any(str::is_empty))
 }
 
 /// The least value of a field, the greatest one, and their names.
@@ -301,9 +338,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        assert!(
-            Schedule::parse("61 * * * *", "UTC").unwrap_err().contains("`61 * * * *` is no cron schedule")
-        );
+        assert!(Schedule::parse("61 * * * *", "UTC").unwrap_err().contains("`61` is no minute, 0 to 59"));
         assert!(Schedule::parse("* *", "UTC").is_err());
         assert!(Schedule::parse("* * * * *", "Mars/Olympus").unwrap_err().contains("`Mars/Olympus`"));
         let over = Schedule::parse("0 0 0 1 1 * 2020", "UTC").unwrap();

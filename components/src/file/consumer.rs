@@ -115,6 +115,7 @@ impl FileConsumer {
         let (mut paths, mut folders) = (Vec::new(), vec![PathBuf::new()]);
         while let Some(folder) = folders.pop() {
             let place = self.jail.place(&folder);
+            let private = folder.file_name().is_some_and(|name| settle::is_private_folder(name.as_ref()));
             let entries = match fs::read_dir(&place) {
                 Ok(entries) => entries,
                 // One bad directory must not stop the others, and one that has gone meanwhile is not there.
@@ -131,12 +132,12 @@ impl FileConsumer {
                 let (path, name) = (folder.join(entry.file_name()), entry.file_name());
                 // A link is neither a directory nor a file here. What has gone meanwhile is not there.
                 let Ok(kind) = entry.file_type() else { continue };
-                if kind.is_dir() && self.enters(Path::new(&name)) {
+                if kind.is_dir() && !private && self.enters(Path::new(&name)) {
                     folders.push(path);
-                } else if kind.is_file() && self.wants(&name.to_string_lossy(), &path) {
+                } else if kind.is_file() && !private && self.wants(&name.to_string_lossy(), &path) {
                     paths.push(path);
                 } else if kind.is_file() {
-                    self.recover(&name.to_string_lossy(), &path);
+                    self.recover(&path);
                 }
             }
         }
@@ -171,6 +172,9 @@ impl FileConsumer {
             After::Remember | After::Delete => None,
         };
         let targets = moved.into_iter().chain(&settings.move_failed);
+        if settle::is_private_folder(name) {
+            return true;
+        }
         settings.recursive
             && !name.to_string_lossy().starts_with('.')
             && !targets.into_iter().any(|target| target.starts_with(name))
@@ -189,10 +193,8 @@ impl FileConsumer {
 
     /// Gives a file its name back that has kept a private one: the process that settled it has ended. How
     /// far it came is not known, so the file is read again.
-    fn recover(&self, name: &str, path: &Path) {
-        let Some(original) = settle::original_name(name).map(|name| path.with_file_name(name)) else {
-            return;
-        };
+    fn recover(&self, path: &Path) {
+        let Some(original) = settle::original(path) else { return };
         let text = original.file_name().unwrap_or_default().to_string_lossy();
         if !self.wants(&text, &original) {
             return;

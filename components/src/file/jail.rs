@@ -110,10 +110,27 @@ pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
-/// Opens a file, unless the last part of its path is a symbolic link.
+/// Opens a file to write it, unless the last part of its path is a symbolic link. What is no file must not block.
 pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW.bits().cast_signed();
-    options.custom_flags(flags).open(path)
+    check_regular(path)?;
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = options.custom_flags(flags).open(path)?;
+    // It may have come since the look.
+    if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
+}
+
+/// Checks that what is at a place, if anything, is a file or a link, and no pipe, socket or device: those are neither
+/// written to nor replaced.
+pub(super) fn check_regular(place: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(place) {
+        Ok(found) if !(found.is_file() || found.is_symlink() || found.is_dir()) => Err(no_file()),
+        // Whoever opens it finds the same error.
+        _ => Ok(()),
+    }
+}
+
+fn no_file() -> io::Error {
+    io::Error::other("it is no regular file")
 }
 
 /// Makes the entries of a directory durable.

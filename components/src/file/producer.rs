@@ -147,6 +147,7 @@ impl FileProducer {
         let (producer, target) = (self.clone(), relative.to_owned());
         let written = blocking(move || {
             let place = producer.jail.make_parent(&target)?;
+            jail::check_regular(&place).map_err(|error| failure("writing", &place, &error))?;
             let temporary = producer.jail.place(&temporary);
             let made = producer.make(temporary, &content);
             Ok((made.map_err(|(place, error)| failure("writing", &place, &error))?, place))

@@ -1,5 +1,6 @@
 //! [`Identity`]: which file it was that was read; and how a file is taken away only if it still is that one.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -24,7 +25,13 @@ pub(super) struct Identity {
 pub(super) const TICK: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// How the private names begin under which files are settled. Such files are not read.
-pub(super) const PRIVATE_PREFIX: &str = ".settling-";
+const PRIVATE_PREFIX: &str = ".settling-";
+
+/// The directory, beside a file, that holds it while it is settled if its name leaves no room for the prefix.
+const PRIVATE_FOLDER: &str = ".settling";
+
+/// How many bytes a name can have.
+pub(super) const LONGEST_NAME: usize = 255;
 
 impl Identity {
     pub(super) fn of(metadata: &Metadata) -> Self {
@@ -58,9 +65,7 @@ pub(super) fn take(place: &Path, seen: &Identity) -> io::Result<Option<PathBuf>>
     if Identity::at(place)?.as_ref() != Some(seen) {
         return Ok(None);
     }
-    let mut name = std::ffi::OsString::from(PRIVATE_PREFIX);
-    name.push(place.file_name().unwrap_or_default());
-    let private = place.with_file_name(name);
+    let private = private(place)?;
     match move_to_free(place, &private) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         moved => moved?,
@@ -73,9 +78,39 @@ pub(super) fn take(place: &Path, seen: &Identity) -> io::Result<Option<PathBuf>>
     Ok(None)
 }
 
-/// The name of a file that has a private one.
-pub(super) fn original_name(private: &str) -> Option<&str> {
-    private.strip_prefix(PRIVATE_PREFIX).filter(|name| !name.is_empty())
+/// The private place of a file.
+fn private(place: &Path) -> io::Result<PathBuf> {
+    let mut name = OsString::from(PRIVATE_PREFIX);
+    let original = place.file_name().unwrap_or_default();
+    if name.len() + original.len() <= LONGEST_NAME {
+        name.push(original);
+        return Ok(place.with_file_name(name));
+    }
+    let folder = place.with_file_name(PRIVATE_FOLDER);
+    match fs::create_dir(&folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    // Not a link, which would lead out of the directory.
+    match fs::symlink_metadata(&folder)?.is_dir() {
+        true => Ok(folder.join(original)),
+        false => Err(ErrorKind::NotADirectory.into()),
+    }
+}
+
+/// The place of a file that has a private one, which this is.
+pub(super) fn original(private: &Path) -> Option<PathBuf> {
+    let (folder, name) = (private.parent()?, private.file_name()?);
+    if folder.file_name().is_some_and(|name| is_private_folder(name.as_ref())) {
+        return Some(folder.with_file_name(name));
+    }
+    let original = name.to_str()?.strip_prefix(PRIVATE_PREFIX).filter(|name| !name.is_empty())?;
+    Some(private.with_file_name(original))
+}
+
+/// Whether a directory of this name holds files that are settled.
+pub(super) fn is_private_folder(name: &Path) -> bool {
+    name == Path::new(PRIVATE_FOLDER)
 }
 
 /// Moves a file to a place where nothing is. Fails if something is there, also if it came just now.
@@ -118,12 +153,23 @@ fn free(place: &Path) -> PathBuf {
 }
 
 fn numbered(place: &Path, number: u64) -> PathBuf {
-    let mut name = place.file_stem().unwrap_or_default().to_owned();
-    name.push(format!("-{number}"));
+    let mut end = OsString::from(format!("-{number}"));
     if let Some(extension) = place.extension() {
-        name.push(".");
-        name.push(extension);
+        end.push(".");
+        end.push(extension);
     }
+    let mut name = place.file_stem().unwrap_or_default().to_owned();
+    if name.len() + end.len() > LONGEST_NAME {
+        // The beginning of the name is what can be spared. An extension that leaves no room for any of it is cut too.
+        let cut = |text: &OsStr, length: usize| {
+            let text = text.to_string_lossy();
+            let end = (0..=length.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+            OsString::from(&text[..end.unwrap_or(0)])
+        };
+        end = cut(&end, LONGEST_NAME - 1);
+        name = cut(&name, LONGEST_NAME - end.len());
+    }
+    name.push(end);
     place.with_file_name(name)
 }
 

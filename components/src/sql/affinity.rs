@@ -4,6 +4,7 @@
 //! declared, so that a comparison holds for all rows or for none, is an error.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use router_core::error::BoxError;
 use router_core::value::{Json, Number, Value};
@@ -79,7 +80,25 @@ enum Kind<'a> {
 }
 
 /// The columns of the tables of a statement.
-pub(super) struct Columns(HashMap<String, HashSet<Class>>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Columns(Arc<HashMap<String, HashSet<Class>>>);
+
+/// The columns that were read last, and the version of the schema that they are of.
+#[derive(Debug, Default)]
+pub(super) struct KnownColumns(Mutex<Option<(i64, Columns)>>);
+
+impl KnownColumns {
+    fn locked(&self) -> MutexGuard<'_, Option<(i64, Columns)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The columns follow from the statement and its database.
+impl PartialEq for KnownColumns {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
 
 impl Columns {
     /// Reads the columns of all tables that a statement names, if one of its values depends on them.
@@ -88,13 +107,28 @@ impl Columns {
         statement: &Statement,
         values: &[Value],
     ) -> Result<Self, sqlx::Error> {
-        let mut columns = HashMap::<_, HashSet<_>>::new();
         if !statement.parameters.iter().zip(values).any(|(parameter, value)| needs_columns(parameter, value))
         {
-            return Ok(Self(columns));
+            return Ok(Self::default());
         }
+        let version = schema_version(connection).await?;
+        if let Some((known, columns)) = statement.columns.locked().as_ref()
+            && version == Some(*known)
+        {
+            return Ok(columns.clone());
+        }
+        let columns = Self::read_anew(connection, statement).await?;
+        *statement.columns.locked() = version.map(|version| (version, columns.clone()));
+        Ok(columns)
+    }
+
+    async fn read_anew(
+        connection: &mut SqliteConnection,
+        statement: &Statement,
+    ) -> Result<Self, sqlx::Error> {
         const ALL: &str = "select lower(t.name) as t, lower(c.name) as c, c.type as kind, t.strict \
                            from pragma_table_list t, pragma_table_xinfo(t.name, t.schema) c";
+        let mut columns = HashMap::<_, HashSet<_>>::new();
         let rows = connection.fetch_all(ALL).await?;
         for row in rows {
             if statement.names.contains(row.try_get::<&str, _>(0)?) {
@@ -105,7 +139,7 @@ impl Columns {
         for name in ["rowid", "oid", "_rowid_"] {
             columns.entry(name.into()).or_insert_with(|| HashSet::from([Class::Number]));
         }
-        Ok(Self(columns))
+        Ok(Self(Arc::new(columns)))
     }
 
     /// Whether the value of a parameter is compared, or stored, as what it is.
@@ -173,6 +207,16 @@ impl Columns {
         )
         .into())
     }
+}
+
+/// A number that each change of a table changes. `None`: there are tables that it says nothing of, which this connection
+/// alone has, or which are attached.
+async fn schema_version(connection: &mut SqliteConnection) -> Result<Option<i64>, sqlx::Error> {
+    const VERSION: &str = "select schema_version, \
+        exists (select 1 from temp.sqlite_schema where name <> 'bactrian_rows') \
+        or exists (select 1 from pragma_database_list where seq > 1) from pragma_schema_version";
+    let row = connection.fetch_one(VERSION).await?;
+    Ok(if row.try_get(1)? { None } else { Some(row.try_get(0)?) })
 }
 
 fn needs_columns(parameter: &Parameter, value: &Value) -> bool {
@@ -305,4 +349,31 @@ pub(super) fn whole_to_cast(parameter: &Parameter, number: &Number) -> Option<i6
 
 fn whole(number: &Number) -> Option<i64> {
     number.to_whole()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Connection as _;
+
+    use super::super::lexer::Dialect;
+    use super::*;
+
+    #[tokio::test]
+    async fn columns_are_read_again_when_a_table_was_changed() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        connection.execute("create table t (a integer)").await.unwrap();
+        let statement = Statement::parse("select 1 from t where a = :a", Dialect::Sqlite).unwrap();
+        let values = [Value::from("abc")];
+        let mut read = async |changes: &'static str| {
+            connection.execute(changes).await.unwrap();
+            Columns::read(&mut connection, &statement, &values).await.unwrap().0
+        };
+        let first = read("select 1").await;
+        assert!(Arc::ptr_eq(&first, &read("insert into t values (1)").await));
+        let other = read("alter table t add column b text").await;
+        assert!(!Arc::ptr_eq(&first, &other) && other.contains_key("b"));
+        // Which is another `t` for this connection.
+        let own = read("create temp table t (c text)").await;
+        assert!(own.contains_key("c") && !Arc::ptr_eq(&own, &read("select 1").await));
+    }
 }

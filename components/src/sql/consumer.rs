@@ -13,7 +13,8 @@ use tokio::time::sleep;
 use tracing::{error, info};
 
 use super::Settings;
-use super::database::{Databases, LentTransaction, Outcome, SharedTransaction, Transaction};
+use super::cursor::Cursor;
+use super::database::{Databases, LentTransaction, SharedTransaction, Transaction};
 use super::parameters::{Parameters, Source};
 use super::rows::Row;
 use super::statement::Statement;
@@ -23,9 +24,11 @@ pub(super) struct SqlConsumer {
     pub(super) settings: Arc<Settings>,
 }
 
-/// What came of the exchange of a row.
-enum Consumed {
-    Settled,
+/// Whether the next row of a poll is worked on.
+enum Progress {
+    GoesOn,
+    /// A stop is asked for: the other rows are for the next poll, and what is done is committed.
+    Stops,
     LeadershipLost,
 }
 
@@ -48,12 +51,12 @@ impl Consumer for SqlConsumer {
             }
             pause = self.settings.delay;
             // Nothing is done yet with rows that are still being read.
-            let (transaction, rows) = tokio::select! {
+            let (transaction, cursor, rows) = tokio::select! {
                 biased;
                 () = stop.requested() => return Ok(()),
                 read = self.read(pipeline) => read?,
             };
-            self.poll(transaction, rows, pipeline, stop).await?;
+            self.poll(transaction, cursor, rows, pipeline, stop).await?;
         }
     }
 }
@@ -67,46 +70,47 @@ impl SqlConsumer {
         self.databases.connection(&settings.data_source).await?.check(&settings.statement, &values).await
     }
 
-    /// The rows of this poll, and the transaction that has read them.
-    async fn read(&self, pipeline: &Pipeline) -> Result<(Transaction, Vec<Row>), BoxError> {
+    /// The first rows of this poll, where the others come from, and the transaction that reads them.
+    async fn read(&self, pipeline: &Pipeline) -> Result<(Transaction, Cursor, Vec<Row>), BoxError> {
         let settings = &self.settings;
         let parameters = Parameters { term: pipeline.term(), source: Source::Nothing };
         let values = parameters.of(&settings.statement)?;
         let mut transaction = self.databases.begin(&settings.data_source).await?;
-        match transaction.query(&settings.statement, &values, settings.max_messages_per_poll).await? {
-            Outcome::Rows(rows) => Ok((transaction, rows)),
-            Outcome::Changed(_) => Err("the statement of a consumer must yield rows".into()),
-        }
+        let limit = settings.max_messages_per_poll;
+        let mut cursor = Cursor::open(&mut transaction, &settings.statement, &values, limit).await?;
+        let rows = cursor.page(&mut transaction).await?;
+        Ok((transaction, cursor, rows))
     }
 
     /// Sends the rows through the route, one after the other, and commits what became of them.
     async fn poll(
         &self,
         transaction: Transaction,
-        rows: Vec<Row>,
+        mut cursor: Cursor,
+        mut rows: Vec<Row>,
         pipeline: &Pipeline,
         stop: &Stop,
     ) -> Result<(), BoxError> {
         let shared = SharedTransaction::new(tokio::sync::Mutex::new(Some(transaction)));
-        let (mut lost, count) = (false, rows.len());
-        for row in rows {
-            // The rest is for the next poll; what is done is committed.
-            if stop.is_requested() {
-                break;
+        let (mut count, mut unread) = (0, None);
+        let lost = loop {
+            count += rows.len();
+            match self.work_on(rows, &shared, pipeline, stop).await? {
+                Progress::GoesOn => {}
+                Progress::Stops => break false,
+                Progress::LeadershipLost => break true,
             }
-            let row = match row {
-                Row { columns, unreadable: None } => Json::Object(columns),
-                unreadable => {
-                    self.fail(unreadable, &shared, pipeline).await?;
-                    continue;
+            match in_transaction(&shared, async |transaction| cursor.page(transaction).await).await {
+                Ok(next) if next.is_empty() => break false,
+                Ok(next) => rows = next,
+                // What was done is kept: otherwise each poll would do it again.
+                Err(error) => {
+                    unread = Some(error);
+                    break false;
                 }
-            };
-            if let Consumed::LeadershipLost = self.consume(row, &shared, pipeline).await? {
-                lost = true;
-                break;
             }
-        }
-        let Some(transaction) = shared.lock().await.take() else { return Ok(()) };
+        };
+        let Some(mut transaction) = shared.lock().await.take() else { return Ok(()) };
         if lost || pipeline.term().is_some_and(|term| term.check().is_err()) {
             let route = pipeline.route_id();
             if count > 0 {
@@ -114,7 +118,35 @@ impl SqlConsumer {
             }
             return transaction.rollback().await;
         }
-        transaction.commit().await
+        cursor.close(&mut transaction).await?;
+        transaction.commit().await?;
+        unread.map_or(Ok(()), Err)
+    }
+
+    /// Sends some of the rows of a poll through the route, one after the other.
+    async fn work_on(
+        &self,
+        rows: Vec<Row>,
+        shared: &SharedTransaction,
+        pipeline: &Pipeline,
+        stop: &Stop,
+    ) -> Result<Progress, BoxError> {
+        for row in rows {
+            if stop.is_requested() {
+                return Ok(Progress::Stops);
+            }
+            let row = match row {
+                Row { columns, unreadable: None } => Json::Object(columns),
+                unreadable => {
+                    self.fail(unreadable, shared, pipeline).await?;
+                    continue;
+                }
+            };
+            if let Progress::LeadershipLost = self.consume(row, shared, pipeline).await? {
+                return Ok(Progress::LeadershipLost);
+            }
+        }
+        Ok(Progress::GoesOn)
     }
 
     /// Settles a row that cannot be read, by the columns that can. It makes no exchange, and keeps no other
@@ -149,7 +181,7 @@ impl SqlConsumer {
         row: Json,
         shared: &SharedTransaction,
         pipeline: &Pipeline,
-    ) -> Result<Consumed, BoxError> {
+    ) -> Result<Progress, BoxError> {
         let settings = &self.settings;
         // Before the work: a row that cannot be settled would be worked on by every poll.
         for statement in [&settings.on_consume, &settings.on_consume_failed].into_iter().flatten() {
@@ -165,7 +197,7 @@ impl SqlConsumer {
         drop(lent);
         let failed = match result {
             Ok(_) => false,
-            Err(error) if error.is_leadership_lost() => return Ok(Consumed::LeadershipLost),
+            Err(error) if error.is_leadership_lost() => return Ok(Progress::LeadershipLost),
             Err(_) => true,
         };
         in_transaction(shared, async |transaction| {
@@ -181,7 +213,7 @@ impl SqlConsumer {
             }
         })
         .await?;
-        Ok(Consumed::Settled)
+        Ok(Progress::GoesOn)
     }
 }
 
@@ -197,10 +229,10 @@ async fn settle(
 }
 
 /// Works in the transaction, which only the consumer ends.
-async fn in_transaction(
+async fn in_transaction<T>(
     shared: &SharedTransaction,
-    work: impl AsyncFnOnce(&mut Transaction) -> Result<(), BoxError>,
-) -> Result<(), BoxError> {
+    work: impl AsyncFnOnce(&mut Transaction) -> Result<T, BoxError>,
+) -> Result<T, BoxError> {
     match shared.lock().await.as_mut() {
         Some(transaction) => work(transaction).await,
         None => Err("the transaction has ended".into()),

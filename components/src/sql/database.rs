@@ -16,7 +16,7 @@ use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 use super::failures::classified;
 use super::lexer::Dialect;
 use super::rows::Row;
-use super::statement::{Kind, Statement};
+use super::statement::Statement;
 use super::{postgres, sqlite};
 
 /// How long connecting, or waiting for a connection that others use, may take.
@@ -54,6 +54,21 @@ impl DataSource {
             return Err("a SQLite database has no password");
         }
         Ok(Self { url: url.into(), password, dialect })
+    }
+
+    /// Whether a file of `SQLite` can be where it is said to be.
+    pub(super) fn check_place(&self) -> Result<(), String> {
+        if self.dialect != Dialect::Sqlite {
+            return Ok(());
+        }
+        let Ok(options) = sqlite::options(&self.url) else { return Ok(()) };
+        let file = options.get_filename();
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        match folder {
+            _ if file.is_dir() => Err(format!("`{}` is a directory", file.display())),
+            Some(folder) if !folder.is_dir() => Err(format!("there is no directory `{}`", folder.display())),
+            _ => Ok(()),
+        }
     }
 
     /// Whose SQL its statements are in.
@@ -205,37 +220,11 @@ impl Transaction {
         values: &[Value],
         limit: usize,
     ) -> Result<Outcome, BoxError> {
-        self.execute(statement, values, limit, false).await
-    }
-
-    /// Runs a statement, of which the database sends `limit` rows and those that cannot be read, if it is a
-    /// query.
-    pub(super) async fn query(
-        &mut self,
-        statement: &Statement,
-        values: &[Value],
-        limit: usize,
-    ) -> Result<Outcome, BoxError> {
-        let cursor = limit < usize::MAX && statement.kind == Kind::Query;
-        self.execute(statement, values, limit, cursor).await
-    }
-
-    async fn execute(
-        &mut self,
-        statement: &Statement,
-        values: &[Value],
-        limit: usize,
-        cursor: bool,
-    ) -> Result<Outcome, BoxError> {
         let outcome = match self {
-            // Where a statement goes on only as its rows are asked for.
             Self::Sqlite(transaction) => sqlite::run(transaction, statement, values, limit).await,
             Self::Postgres(transaction) => {
                 let connection = transaction.connection()?;
-                let outcome = match cursor {
-                    true => postgres::query(connection, statement, values, limit).await,
-                    false => postgres::run(connection, statement, values, limit).await,
-                };
+                let outcome = postgres::run(connection, statement, values, limit).await;
                 if let Err(error) = &outcome {
                     postgres::forget(connection, error).await;
                 }
@@ -289,7 +278,7 @@ impl Transaction {
 
 /// The text of an error of the database, which says all: its source would say it again. What else fails are values
 /// that do not fit.
-fn failed(error: BoxError) -> BoxError {
+pub(super) fn failed(error: BoxError) -> BoxError {
     match error.downcast::<sqlx::Error>() {
         Ok(error) => {
             let text = format!("the statement failed: {error}");

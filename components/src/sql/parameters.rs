@@ -93,9 +93,10 @@ fn check_nulls(parameter: &Parameter, value: &Value) -> Result<(), BoxError> {
     let Parameter { name, place, refuses_null, .. } = parameter;
     let null = value.is_null() || list(value).is_some_and(|list| list.iter().any(Json::is_null));
     if null && *refuses_null {
-        return Err(
-            format!("`:{name}` is or contains null, with which `not in` and `all` hold for no row").into()
-        );
+        return Err(format!(
+            "`:{name}` is or contains null, with which `not in`, `all` and `(x in (...)) = 0` hold for no row"
+        )
+        .into());
     }
     match (place, list(value)) {
         (Place::AmongOthers, Some(_)) => {

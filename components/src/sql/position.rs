@@ -129,6 +129,28 @@ impl<'a> Positions<'a> {
         })
     }
 
+    /// Whether the condition that a parameter is in is compared with something: `(x in (:a)) = 0`.
+    pub(super) fn is_compared(&self, index: usize) -> bool {
+        let compares = |index: usize| {
+            matches!(self.tokens.get(index), Some((_, Token::Comparison(_)))) || self.is_word(index, "is")
+        };
+        let mut inner = self.parents[index];
+        while let Some(open) = inner.filter(|open| !self.is_word(open + 1, "select with values")) {
+            let before = open.checked_sub(1);
+            let of_a_call =
+                before.and_then(|before| self.word(before)).is_some_and(|word| !is_in(word, KEYWORDS));
+            let behind = self.partners[open].is_some_and(|close| compares(close + 1));
+            if behind || before.is_some_and(compares) {
+                return true;
+            }
+            if of_a_call || self.is_word(open, "case") {
+                return false;
+            }
+            inner = self.parents[open];
+        }
+        false
+    }
+
     /// The position of an expression that is a parameter, or has its value.
     fn position(&self, start: usize, end: usize) -> Option<Position> {
         let end = if self.is_word(end, "collate") { end + 2 } else { end };
@@ -249,6 +271,16 @@ impl<'a> Positions<'a> {
     /// The position of an argument of the call that stands from `start` to `close`.
     fn argument(&self, function: &str, item: usize, start: usize, close: usize) -> Option<Position> {
         let call = || self.position(start, close + 1);
+        // `cast(trim(:name) as integer)` makes a number of what `cast(:name as integer)` does.
+        let cast = start.checked_sub(2).filter(|cast| {
+            is_in(function, "trim ltrim rtrim")
+                && item == 0
+                && self.is_word(*cast, "cast")
+                && self.is_word(close + 1, "as")
+        });
+        if let Some(end) = cast.and_then(|cast| self.partners[cast + 1]) {
+            return Some(Position::Cast(self.cast_type(close + 1, end)));
+        }
         if is_in(function, TEXT_FUNCTIONS) {
             return Some(Position::Any);
         }

@@ -78,31 +78,26 @@ pub(super) async fn run(
     Ok(Outcome::Rows(rows))
 }
 
-/// Makes a query in a transaction. The server sends `limit` rows and those that cannot be read, and no
-/// others, which it would send all if there were no cursor.
-pub(super) async fn query(
+/// Makes a query in a transaction. The server sends no rows before they are fetched.
+pub(super) async fn declare(
     connection: &mut PgConnection,
     statement: &Statement,
     values: &[Value],
-    limit: usize,
-) -> Result<Outcome, BoxError> {
+) -> Result<(), BoxError> {
     let Prepared { text, values, .. } = prepare(connection, statement, values).await?;
     let cursor = format!("declare bactrian_rows no scroll cursor without hold for {text}");
-    bound(cursor, values).execute(&mut *connection).await?;
-    let (mut rows, mut missing) = (Vec::new(), limit);
-    while missing > 0 {
-        let before = rows.len();
-        // Not prepared once for all: next time, the cursor may be that of another statement.
-        let next = format!("fetch forward {missing} from bactrian_rows");
-        let next = sqlx::query(AssertSqlSafe(next)).persistent(false);
-        collect(next.fetch(&mut *connection), &mut rows, limit, row).await?;
-        if rows.len() - before < missing {
-            break;
-        }
-        missing = limit - rows.iter().filter(|row| row.unreadable.is_none()).count();
-    }
-    sqlx::raw_sql("close bactrian_rows").execute(connection).await?;
-    Ok(Outcome::Rows(rows))
+    bound(cursor, values).execute(connection).await?;
+    Ok(())
+}
+
+/// The next rows of the query in this transaction; fewer: these were the last ones.
+pub(super) async fn fetch(connection: &mut PgConnection, count: usize) -> Result<Vec<Row>, sqlx::Error> {
+    // Not prepared once for all: next time, the cursor may be that of another statement.
+    let next =
+        sqlx::query(AssertSqlSafe(format!("fetch forward {count} from bactrian_rows"))).persistent(false);
+    let mut rows = Vec::new();
+    collect(next.fetch(connection), &mut rows, usize::MAX, row).await?;
+    Ok(rows)
 }
 
 /// A statement with the types of its parameters.

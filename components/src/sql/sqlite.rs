@@ -47,7 +47,7 @@ pub(super) async fn prepare(
     statement: &Statement,
     values: &[Value],
 ) -> Result<SqliteStatement, BoxError> {
-    let text = statement.text(|index, parameter| placeholder(index + 1, parameter, &values[index]));
+    let text = text(statement, values);
     sqlx::raw_sql("select 0 from sqlite_schema limit 0").execute(&mut *connection).await?;
     let prepared = connection.prepare(AssertSqlSafe(text).into_sql_str()).await?;
     check_names(prepared.columns().iter().map(Column::name))?;
@@ -66,12 +66,7 @@ pub(super) async fn run(
     limit: usize,
 ) -> Result<Outcome, BoxError> {
     let prepared = prepare(connection, statement, values).await?;
-    let columns = Columns::read(connection, statement, values).await?;
-    let mut query = prepared.query();
-    for (parameter, value) in statement.parameters.iter().zip(values) {
-        columns.check(parameter, value)?;
-        query = bind(query, parameter, value)?;
-    }
+    let query = bound(prepared.query(), connection, statement, values).await?;
     if prepared.columns().is_empty() {
         return Ok(Outcome::Changed(query.execute(connection).await?.rows_affected()));
     }
@@ -79,6 +74,59 @@ pub(super) async fn run(
     collect(query.fetch(&mut *connection), &mut rows, limit, row).await?;
     connection.ping().await?;
     Ok(Outcome::Rows(rows))
+}
+
+/// The rows of a query, copied into a temporary table: what steps change meanwhile neither adds rows nor takes them
+/// away, and those that are not read yet need no memory.
+pub(super) struct Spool {
+    /// The names and declared types of the columns. Those of the table have none, so that nothing is converted.
+    columns: Vec<(String, String)>,
+    /// The number of the last row that was read.
+    last: i64,
+}
+
+impl Spool {
+    pub(super) const DROP: &str = "drop table temp.bactrian_rows";
+
+    /// The next rows; fewer: these were the last ones.
+    pub(super) async fn next(
+        &mut self,
+        connection: &mut SqliteConnection,
+        count: usize,
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        const NEXT: &str = "select *, rowid from temp.bactrian_rows where rowid > ?1 order by rowid limit ?2";
+        let next = sqlx::query(NEXT).bind(self.last).bind(i64::try_from(count).unwrap_or(i64::MAX));
+        let rows = next.fetch_all(connection).await?;
+        if let Some(last) = rows.last() {
+            self.last = last.try_get(self.columns.len())?;
+        }
+        let columns = || self.columns.iter().map(|(name, declared)| (&**name, &**declared));
+        Ok(rows.iter().map(|row| row_of(row, columns())).collect())
+    }
+}
+
+/// Makes a query, whose rows are then read from what is returned.
+pub(super) async fn spool(
+    connection: &mut SqliteConnection,
+    statement: &Statement,
+    values: &[Value],
+) -> Result<Spool, BoxError> {
+    let prepared = prepare(connection, statement, values).await?;
+    let columns = prepared.columns().iter();
+    let columns = columns.map(|column| (column.name().into(), column.type_info().name().into()));
+    let columns = columns.collect::<Vec<_>>();
+    let names = (0..columns.len()).map(|index| format!("c{index}")).collect::<Vec<_>>().join(", ");
+    let create = format!("create temp table bactrian_rows ({names})");
+    sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *connection).await?;
+    let insert = format!("insert into temp.bactrian_rows {}", text(statement, values));
+    let query = bound(sqlx::query(AssertSqlSafe(insert)), connection, statement, values).await?;
+    query.execute(connection).await?;
+    Ok(Spool { columns, last: 0 })
+}
+
+/// The statement with its placeholders.
+fn text(statement: &Statement, values: &[Value]) -> String {
+    statement.text(|index, parameter| placeholder(index + 1, parameter, &values[index]))
 }
 
 /// What stands in the statement for a parameter. Without the `+`, the list would count as a column without a type,
@@ -91,6 +139,21 @@ fn placeholder(number: usize, parameter: &Parameter, value: &Value) -> String {
 }
 
 type BoundQuery<'q> = Query<'q, Sqlite, SqliteArguments>;
+
+/// The query with its values, if each is read as what it is where it stands.
+async fn bound<'q>(
+    mut query: BoundQuery<'q>,
+    connection: &mut SqliteConnection,
+    statement: &Statement,
+    values: &[Value],
+) -> Result<BoundQuery<'q>, BoxError> {
+    let columns = Columns::read(connection, statement, values).await?;
+    for (parameter, value) in statement.parameters.iter().zip(values) {
+        columns.check(parameter, value)?;
+        query = bind(query, parameter, value)?;
+    }
+    Ok(query)
+}
 
 fn bind<'q>(query: BoundQuery<'q>, parameter: &Parameter, value: &Value) -> Result<BoundQuery<'q>, BoxError> {
     let name = &parameter.name;
@@ -147,9 +210,14 @@ fn fits(name: &str, number: &Number) -> Result<(), BoxError> {
 }
 
 fn row(row: &SqliteRow) -> Row {
-    Row::new(row.columns().iter().map(|column| {
-        let value = row.try_get_raw(column.ordinal()).map_err(BoxError::from);
-        (column.name(), value.and_then(|value| read(value, column.type_info().name())))
+    row_of(row, row.columns().iter().map(|column| (column.name(), column.type_info().name())))
+}
+
+/// A row that begins with these columns, given by their names and declared types.
+fn row_of<'a>(row: &'a SqliteRow, columns: impl Iterator<Item = (&'a str, &'a str)>) -> Row {
+    Row::new(columns.enumerate().map(|(index, (name, declared))| {
+        let value = row.try_get_raw(index).map_err(BoxError::from);
+        (name, value.and_then(|value| read(value, declared)))
     }))
 }
 

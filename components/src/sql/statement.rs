@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::affinity::KnownColumns;
 use super::lexer::{Dialect, Mistake, Token, at, tokens};
 use super::position::{Position, Positions};
 
@@ -18,6 +19,8 @@ pub(super) struct Statement {
     pub(super) quoted: Vec<Range<usize>>,
     /// Its words and quoted names, in small letters: the tables are among them.
     pub(super) names: HashSet<String>,
+    /// What `SQLite` has said of those tables.
+    pub(super) columns: KnownColumns,
 }
 
 /// What a statement does, as far as its words tell.
@@ -39,7 +42,7 @@ pub(super) struct Parameter {
     pub(super) place: Place,
     /// What gives it its type; for `PostgreSQL` always [`Position::Any`], since that knows itself.
     pub(super) position: Position,
-    /// Where a null would make a condition hold for no row: `not in (...)` and `all(...)`.
+    /// Where a null would make a condition hold for no row: `not in (...)`, `(x in (...)) = 0` and `all(...)`.
     pub(super) refuses_null: bool,
 }
 
@@ -97,6 +100,8 @@ impl Statement {
                         return Err((range.clone(), SORTS_NOTHING.into()));
                     }
                     let (place, refuses_null) = scopes.place(&words, index);
+                    let is_member = matches!(place, Place::InList | Place::AmongOthers);
+                    let refuses_null = refuses_null || is_member && positions.is_compared(index);
                     let position = match (dialect, place) {
                         (Dialect::Postgres, _) | (_, Place::NullCheck) => Position::Any,
                         (Dialect::Sqlite, _) => {
@@ -113,7 +118,8 @@ impl Statement {
         }
         piece.push_str(&text[copied..end]);
         pieces.push(piece);
-        Ok(Self { pieces, parameters, kind: kind(&words), quoted, names: positions.names() })
+        let (kind, names, columns) = (kind(&words), positions.names(), KnownColumns::default());
+        Ok(Self { pieces, parameters, kind, quoted, names, columns })
     }
 
     /// The statement with what `placeholder` says in the place of each parameter, counted from 0.
@@ -146,11 +152,29 @@ fn not_for_a_pool(words: &[Token<'_>], dialect: Dialect) -> Option<&'static str>
             "each statement is a transaction, or part of that of its row: it cannot begin or end one",
         );
     }
+    if dialect == Dialect::Sqlite && sets_up_sqlite(words) {
+        return Some("statements share a pool of connections, and this would set up only one of them");
+    }
     let session = is_word(words.first(), &["set", "reset", "discard", "listen", "unlisten"]);
     (session && dialect == Dialect::Postgres && !is_word(words.get(1), &["local"])).then_some(
         "statements share a pool of connections, and this would set up only one of them: write \
          `options=-c%20name=value` behind the `?` of `data_source`",
     )
+}
+
+/// Whether a statement of `SQLite` changes nothing but its connection.
+fn sets_up_sqlite(words: &[Token<'_>]) -> bool {
+    /// Those that are kept in the file.
+    const KEPT: &[&str] = &["user_version", "application_id", "journal_mode", "auto_vacuum", "page_size"];
+    match words.first() {
+        first if is_word(first, &["attach", "detach"]) => true,
+        first if is_word(first, &["create"]) => is_word(words.get(1), &["temp", "temporary"]),
+        first if is_word(first, &["pragma"]) => {
+            let sets = words.iter().any(|word| matches!(word, Token::Comparison("=")));
+            sets && !words.iter().any(|word| is_word(Some(word), KEPT))
+        }
+        _ => false,
+    }
 }
 
 /// `for update` changes nothing, and `with` can change rows in each of its parts.

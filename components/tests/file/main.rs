@@ -309,6 +309,25 @@ async fn what_happens_to_an_existing_file_is_decided_by_the_option() {
 }
 
 #[tokio::test]
+async fn only_a_regular_file_is_appended_to_or_replaced() {
+    let folder = folder(&["kept/a"]);
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    for options in ["append", "override", "try_rename", "move&move_existing=old"] {
+        let options = format!("file_exist={options}&file_name=pipe");
+        let written = write(folder.path(), &options, None, "x");
+        let written = timeout(Duration::from_secs(5), written).await.expect("it hangs");
+        assert!(written.unwrap_err().contains("no regular file"), "{options}");
+    }
+    // With a reader the pipe could be opened.
+    let _reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let written = write(folder.path(), "file_exist=append&file_name=pipe", None, "x").await;
+    assert!(written.unwrap_err().contains("no regular file"));
+    assert_eq!(names(folder.path()), ["kept/a", "pipe"]);
+}
+
+#[tokio::test]
 async fn an_existing_file_is_kept_where_asked_and_its_place_is_never_empty() {
     let outbox = folder(&[]);
     let content = |name: &str| fs::read_to_string(outbox.path().join(name)).unwrap();
@@ -463,6 +482,9 @@ fn mistakes_are_found_before_anything_runs() {
     for (uri, expected) in [
         ("file:", "needs a directory"),
         ("file:in?include=(", "takes a regular expression"),
+        ("file:in?include=*.txt", "write `.*\\.txt`"),
+        ("file:in?include=a.*&file_name=b.txt", "none is read"),
+        ("file:in?exclude=B.*&file_name=b.txt", "none is read"),
         ("file:in?noop=true&delete=true", "only one of"),
         ("file:in?delete=true&move=old", "only one of"),
         ("file:in?move=../old", "option `move`"),
@@ -476,4 +498,19 @@ fn mistakes_are_found_before_anything_runs() {
         assert!(mistakes(uri).contains(expected), "{uri}: {}", mistakes(uri));
     }
     assert_eq!(mistakes("file:///tmp/in?noop=true"), "");
+    assert_eq!(mistakes("file:in?include=b.*&exclude=a.*&recursive=true&file_name=a/b.txt"), "");
+    // All at once, each at its option.
+    for uri in [
+        "file:in?move=/abs&move_failed=../x&include=(&exclude=[&done_file_name=done&sort_by=nme",
+        "file:in?noop=true&delete=true&file_exist=move&temp_prefix=/",
+        "file:in?move=.&move_existing=x",
+    ] {
+        let found = mistakes(uri);
+        for option in uri.split(['?', '&']).skip(1).filter(|option| !option.starts_with("noop")) {
+            let value = option.split_once('=').unwrap().1;
+            let column = uri.find(&format!("={value}")).unwrap() + 1;
+            let carets = format!("{}{}", " ".repeat(column), "^".repeat(value.len()));
+            assert!(found.lines().any(|line| line.ends_with(&carets)), "{option}: {found}");
+        }
+    }
 }

@@ -229,3 +229,30 @@ async fn a_pipe_that_takes_the_place_of_a_file_blocks_nothing() {
     assert_eq!(read(&inbox, "", 1).await, ["content of b"]);
     assert!(fifo.exists());
 }
+
+/// As long as a name can be, with an extension.
+fn longest(first: char) -> String {
+    format!("{first}{}.txt", "x".repeat(250))
+}
+
+#[tokio::test]
+async fn a_file_with_the_longest_name_is_settled_and_numbered() {
+    for (options, left) in [("delete=true", 0), ("move=done", 1)] {
+        let folder = folder(&[&longest('a')]);
+        assert_eq!(read(&folder, options, 1).await, [format!("content of {}", longest('a'))]);
+        assert_eq!(names(folder.path()).len(), left, "{options}: {:?}", names(folder.path()));
+    }
+    // There is one of the same name already.
+    let folder = folder(&[&longest('a'), &format!("done/{}", longest('a'))]);
+    read(&folder, "move=done", 1).await;
+    let found = names(folder.path());
+    assert!(found.len() == 2 && found.iter().all(|name| name.starts_with("done/")), "{found:?}");
+    assert!(found.iter().any(|name| name.ends_with("-1.txt")), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_file_with_the_longest_name_gets_it_back_when_its_process_has_ended() {
+    let folder = folder(&[&format!(".settling/{}", longest('a')), "sub/.settling/b"]);
+    assert_eq!(read(&folder, "noop=true&recursive=true", 2).await.len(), 2);
+    assert_eq!(names(folder.path()), [longest('a'), "sub/b".into()]);
+}

@@ -20,6 +20,7 @@ for_both! {
     a_leader_that_loses_the_lock_settles_nothing
     a_row_that_cannot_be_read_fails_alone
     no_more_rows_are_read_than_become_exchanges
+    a_poll_without_a_limit_is_what_it_was_when_it_began
     what_goes_through_a_queue_is_no_part_of_the_transaction
 }
 
@@ -29,6 +30,42 @@ async fn rows_come_in_order_and_are_settled_one_by_one(database: Database, table
     database.run_route(route, database.all_settled(table)).await;
     assert_eq!(database.received_ids(), [1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(database.states(table).await, ["done"; 7]);
+}
+
+/// More rows than are read at once.
+async fn a_poll_without_a_limit_is_what_it_was_when_it_began(database: Database, table: &str) {
+    database.tasks(table, 250).await;
+    let route = database
+        .poll(table, "")
+        .to(database.uri(&format!("delete from {table} where id = :id %2B 120")))
+        .to(database.uri(&format!("insert into {table} values (:id %2B 1000, 'later')")))
+        .to("mock:out");
+    database.run_route(route, database.mock.endpoint("out").wait_for(250)).await;
+    assert_eq!(database.received_ids(), (1..=250).collect::<Vec<_>>());
+    let states = database.states(table).await;
+    assert_eq!(
+        (&states[..120], &states[120..]),
+        (&["done"; 120].map(String::from)[..], &["later"; 250].map(String::from)[..])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL, which tests/run starts"]
+async fn what_was_done_before_a_row_that_the_server_fails_to_make_is_kept() {
+    let (database, table) = (Database::postgres(), "divided");
+    database.tasks(table, 250).await;
+    let route = from(format!(
+        "sql:select id, 1 / (id - 250) as x from {table} where state = 'new' order by id?{}&initial_delay=0&delay=5\
+         &on_consume=update {table} set state = 'done' where id = :id",
+        database.source
+    ));
+    let until = async {
+        while database.states(table).await[199] == "new" {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    database.run_route(route.to("mock:out"), until).await;
+    assert_eq!(database.received_ids(), (1..=200).collect::<Vec<_>>());
 }
 
 async fn what_a_failed_exchange_wrote_is_undone_and_the_row_is_marked(database: Database, table: &str) {

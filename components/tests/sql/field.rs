@@ -148,6 +148,9 @@ fn what_would_be_lost_or_left_open_is_refused() {
         ("begin?data_source=sqlite:x", "cannot begin or end one"),
         ("COMMIT?data_source=postgres://me@host/db", "cannot begin or end one"),
         ("set role x?data_source=postgres://me@host/db", "would set up only one of them"),
+        ("attach 'y' as y?data_source=sqlite:x", "would set up only one of them"),
+        ("create temp table y (a)?data_source=sqlite:x", "would set up only one of them"),
+        ("pragma foreign_keys = off?data_source=sqlite:x", "would set up only one of them"),
         (
             "delete from x returning *?data_source=sqlite:x&max_messages_per_poll=5",
             "limit them in the statement",
@@ -156,7 +159,9 @@ fn what_would_be_lost_or_left_open_is_refused() {
         let found = error(statement);
         assert!(found.contains(expected) && found.contains('^'), "{statement}: {found}");
     }
-    assert_eq!(error("delete from x returning *?data_source=sqlite:x"), "");
+    for right in ["delete from x returning *", "pragma user_version", "pragma user_version = 5"] {
+        assert_eq!(error(&format!("{right}?data_source=sqlite:x")), "", "{right}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

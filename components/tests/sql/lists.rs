@@ -55,7 +55,17 @@ async fn a_null_in_a_list_does_not_make_not_in_hold_for_no_row(database: Databas
     let with_null = json!({ "ids": [1, null] });
     let found = format!("select id from {table} where id in (:ids)");
     assert_eq!(ids(&database, &found, with_null.clone()).await, json!([1]));
-    for condition in ["id not in (:ids)", "not id in (:ids)", "not (id > 5 or id in (:ids))"] {
+    let chosen =
+        format!("select id from {table} where id in (select id from {table} where id in (:ids)) or 1 = 0");
+    assert_eq!(ids(&database, &chosen, with_null.clone()).await, json!([1]));
+    for condition in [
+        "id not in (:ids)",
+        "not id in (:ids)",
+        "not (id > 5 or id in (:ids))",
+        "(id in (:ids)) = (1 = 0)",
+        "(1 = 0) = ((id > 5 or id in (:ids)))",
+        "(id in (:ids)) is false",
+    ] {
         let statement = format!("delete from {table} where {condition}");
         for body in [with_null.clone(), json!({ "ids": null })] {
             let error = database.run(&statement, body).await.unwrap_err().to_string();

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use components::{MockComponent, SqlComponent};
-use router_core::builder::{IntoEndpoint, Steps, endpoint, from};
+use components::{DirectComponent, MockComponent, SqlComponent};
+use router_core::builder::{IntoEndpoint, RouteBuilder, Steps, endpoint, from};
 use router_core::cluster::{LockName, Member, TermControl};
 use router_core::exchange::Exchange;
 use router_core::router::RouterBuilder;
@@ -153,10 +153,19 @@ async fn a_database_in_memory_lasts_and_is_shared() {
 
 /// The errors of a URI.
 fn mistakes(uri: impl IntoEndpoint) -> String {
+    mistakes_of(from(uri).to("mock:out"))
+}
+
+fn mistakes_in_to(uri: impl IntoEndpoint) -> String {
+    mistakes_of(from("direct:in").to(uri))
+}
+
+fn mistakes_of(route: RouteBuilder) -> String {
     let built = RouterBuilder::new()
         .component(SqlComponent::default())
         .component(MockComponent::default())
-        .route(from(uri).to("mock:out"))
+        .component(DirectComponent::default())
+        .route(route)
         .build();
     built.err().map(|errors| errors.to_string()).unwrap_or_default()
 }
@@ -173,6 +182,28 @@ fn mistakes_point_at_the_characters() {
     let secret = mistakes("sql:select :#a?data_source=postgres://me:hunter2@host/db");
     assert!(secret.contains("cannot contain a password") && !secret.contains("hunter2"), "{secret}");
     assert!(mistakes("sql:select 1?data_source=oracle:x").contains("takes `sqlite:path`"));
+    let source_of = "| sql:select 1?data_source=";
+    let secret = mistakes("sql:select 1?data_source=postgres://me:hunter2@host/db&delya=1");
+    assert!(secret.contains(&format!("{source_of}{}&delya=1\n", "*".repeat(29))), "{secret}");
+    assert!(
+        secret.contains("| ^^^^^^^^^^^\n".replace("| ", &format!("| {}", " ".repeat(13))).as_str()),
+        "{secret}"
+    );
+    assert!(secret.contains("unknown option `delya`"), "all at once: {secret}");
+    let empty = mistakes(endpoint("sql:").option("statement", "").option("data_source", "sqlite:x.db"));
+    assert!(empty.contains("needs a statement") && !empty.contains("| sql:"), "{empty}");
+    let both = mistakes_in_to("sql:select :1 from?data_source=mysql:x&output_type=two");
+    assert!(both.contains("takes `sqlite:path`") && both.contains("takes one of list, one"), "{both}");
+    let both = mistakes_in_to(format!("sql:select :1 from?{source}&output_type=two"));
+    assert!(both.contains("looks like `:name`") && both.contains("takes one of list, one"), "{both}");
+    let hidden = mistakes("sql:select 1?output_type=two&data_source=mysql://me:hunter2@host/db");
+    assert!(hidden.contains("takes `sqlite:path`") && !hidden.contains("hunter2"), "{hidden}");
+    for (place, expected) in [("/no/such/x.db", "no directory `/no/such`"), ("/tmp", "`/tmp` is a directory")]
+    {
+        let found = mistakes(format!("sql:select 1?data_source=sqlite:{place}"));
+        let carets = "^".repeat("sqlite:".len() + place.len());
+        assert!(found.contains(expected) && found.contains(&format!(" {carets}")), "{found}");
+    }
     assert_eq!(mistakes(format!("sql:select * from x where a like 'a%25' and b = :b?{source}")), "");
 }
 
@@ -225,7 +256,8 @@ fn every_example_of_the_docs_is_accepted() {
                 line.find("sql:").map(|start| &line[start..]).filter(|uri| uri.contains("?data_source="));
             if let Some(uri) = uri {
                 let uri = uri.split(['"', '`']).next().unwrap();
-                assert_eq!(mistakes(uri.to_owned()), "", "{}: {uri}", file.display());
+                let found = [mistakes(uri.to_owned()), mistakes_in_to(uri.to_owned())];
+                assert!(found.iter().any(String::is_empty), "{}: {uri}: {found:?}", file.display());
                 examples += 1;
             }
             let value = |key: &str| line.split_once(&format!("{key} = \""))?.1.split('"').next();

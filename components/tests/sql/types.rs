@@ -100,6 +100,7 @@ async fn a_value_beside_an_expression_is_cast(database: Database, table: &str) {
         ("case cast(:x as integer) when 2 then true else false end", json!("2"), 3),
         ("coalesce(cast(:x as integer), 0) > id + 0", json!("10"), 2),
         ("lower(name) = lower(:x)", json!("ADA"), 1),
+        ("length(name) > cast(trim(:x) as integer)", json!(" 2 "), 1),
         ("id + 0 > cast(:x as integer) + 0", json!("9"), 1),
     ] {
         let found = count(&database, table, condition, json!({ "x": value })).await;
@@ -281,11 +282,29 @@ async fn a_number_that_sqlite_would_compare_as_another_one_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_table_that_was_changed_has_other_types() {
+    let database = Database::sqlite();
+    let by_id = database.producer("select id from p where id = :x");
+    let find = async || {
+        let mut exchange = Exchange::new(json!({ "x": "abc" }));
+        by_id.process(&mut exchange).await.map_err(|error| error.to_string())
+    };
+    for (kind, is_right) in [("integer", false), ("integer", false), ("text", true), ("real", false)] {
+        database.run("drop table if exists p", ()).await.unwrap();
+        database.run(&format!("create table p (id {kind})"), ()).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(find().await.is_ok(), is_right, "{kind}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_cast_of_what_is_no_such_number_is_an_error() {
     let database = Database::sqlite();
     exact_numbers(&database).await;
     for (condition, value) in [
         ("length(name) > cast(:x as integer)", json!("abc")),
+        ("length(name) > cast(trim(:x) as integer)", json!("abc")),
         ("length(name) > cast(:x as integer)", json!("1,5")),
         ("length(name) > cast(:x as integer)", json!("1.5")),
         ("length(name) > cast(:x as integer)", json!("1e2")),

@@ -2,17 +2,22 @@
 
 use super::BuildContext;
 use crate::error::{ConfigError, ConfigErrors};
-use crate::options::{ComponentDescription, OptionKind, without_unit};
+use crate::options::{ComponentDescription, OptionKind, Side, without_unit};
 use crate::secret::Secret;
 use crate::uri::{EndpointUri, UriOption};
 
-/// Checks the options of a URI that its author wrote; not those of one that was made at run time.
+/// Checks that the options of a URI have an effect on their side, and the values that its author wrote; not those of
+/// one that was made at run time.
 pub(crate) fn check(
     description: &ComponentDescription,
     uri: &EndpointUri,
+    side: Side,
     context: &BuildContext<'_>,
 ) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
+    for error in uri.options().iter().filter_map(|option| description.misplaced(&option.name, side)) {
+        errors.push(error);
+    }
     for option in uri.options().iter().filter(|option| !option.value.is_computed()) {
         let kind = description.option(option.name.as_str()).map(|option| option.kind);
         if let Some(error) = kind.and_then(|kind| check_option(kind, option, context)) {

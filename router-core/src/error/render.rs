@@ -73,7 +73,7 @@ fn render_one(error: &ConfigError, hidden: &[&Place], renderer: &Renderer) -> St
         None => {}
     }
     if let (Some(route), None | Some(Place::Code { .. })) = (&error.route, &error.place) {
-        group = group.element(Level::NOTE.message(format!("in route `{route}`")));
+        group = group.element(Level::NOTE.message(format!("in route `{}`", route.escape_debug())));
     }
     if let Some(help) = &error.help {
         group = group.element(Level::HELP.message(help));
@@ -96,7 +96,7 @@ fn part(text: &str, lines: &Range<usize>, range: &Range<usize>) -> (Range<usize>
     (start..end, range)
 }
 
-/// Some bytes of a text, with asterisks for what is hidden.
+/// Some bytes of a text, with asterisks for what is hidden, and for the password of each URL.
 fn without<'t, 'r>(
     text: &'t str,
     shown: &Range<usize>,
@@ -111,12 +111,38 @@ fn without<'t, 'r>(
             shown_text.to_mut().replace_range(range, &asterisks);
         }
     }
+    for password in passwords(&shown_text) {
+        let asterisks = "*".repeat(password.len());
+        shown_text.to_mut().replace_range(password, &asterisks);
+    }
     shown_text
+}
+
+/// Where the passwords are in URLs like `https://user:password@host`.
+fn passwords(text: &str) -> Vec<Range<usize>> {
+    let password = |(slashes, _)| {
+        let start = slashes + 2;
+        let ends =
+            |letter: char| matches!(letter, '/' | '?' | '#' | '"' | '\'' | '`') || letter.is_whitespace();
+        let authority = text[start..].split(ends).next()?;
+        let (user, _) = authority.rsplit_once('@')?;
+        let colon = user.find(':')?;
+        Some(start + colon + 1..start + user.len())
+    };
+    text.match_indices("//").filter_map(password).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_password_of_a_url_is_not_shown() {
+        let shown = |text: &str| without(text, &(0..text.len()), std::iter::empty()).into_owned();
+        assert_eq!(shown("x = 'htps://me:hunter2@h/a:b@c'"), "x = 'htps://me:*******@h/a:b@c'");
+        assert_eq!(shown("https://h/?a=postgres://me:p@w@h:1/"), "https://h/?a=postgres://me:***@h:1/");
+        assert_eq!(shown("https://me@h:80/ // a:b 'c@d'"), "https://me@h:80/ // a:b 'c@d'");
+    }
 
     /// The error at `bad` in a file of one line, as it is printed.
     fn printed(before: &str, after: &str) -> String {

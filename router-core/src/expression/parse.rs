@@ -93,7 +93,17 @@ pub(crate) fn variable(source: &SourceText, range: Range<usize>) -> Result<Varia
     let Some(inside) = written.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) else {
         return Err(ConfigError::at(source, range, "this placeholder has no closing `}`"));
     };
+    if let Some(inner) = inside.find("${") {
+        let range = range.start + 2 + inner..range.end;
+        let error = ConfigError::at(source, range, "a placeholder cannot stand inside another one");
+        return Err(
+            error.help("set a header to the name, and let code look it up: a message chooses no header")
+        );
+    }
     let name = inside.trim();
+    if let Some(error) = wrong_name(source, range.start + 2 + inside.find(name).unwrap_or(0), name) {
+        return Err(error);
+    }
     let (head, rest) = name.split_once('.').map_or((name, None), |(head, rest)| (head, Some(rest)));
     Ok(match (head, rest) {
         ("body", None) => Variable::Body,
@@ -113,6 +123,28 @@ pub(crate) fn variable(source: &SourceText, range: Range<usize>) -> Result<Varia
                 .help("placeholders are body, body.FIELD, header.NAME, property.NAME, exchange_id, route_id, lock, term, node and exception.FIELD"));
         }
     })
+}
+
+/// A name that is found nowhere, though it was meant to be: `body.`, `header. x` and `body.items[0]`.
+fn wrong_name(source: &SourceText, start: usize, name: &str) -> Option<ConfigError> {
+    let mut end = start;
+    for part in name.split('.') {
+        let begin = end;
+        end = begin + part.len() + 1;
+        if name.contains('.') && part.trim() != part || part.is_empty() && name.starts_with("body.") {
+            let range = begin.saturating_sub(1)..begin + part.len();
+            return Some(ConfigError::at(source, range, "a name stands here, without white space around it"));
+        }
+        let index = part.strip_suffix(']').and_then(|part| part.split_once('['));
+        if let Some((field, index)) = index.filter(|_| name.starts_with("body."))
+            && index.bytes().all(|byte| byte.is_ascii_digit())
+        {
+            let error =
+                ConfigError::at(source, begin..begin + part.len(), "an element of a list is a field of it");
+            return Some(error.help(format!("write `{field}.{index}`")));
+        }
+    }
+    None
 }
 
 fn exception_field(

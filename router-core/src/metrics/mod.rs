@@ -59,7 +59,7 @@ pub(crate) static EXCHANGE_SECONDS: Metric = Metric {
         0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
     ]),
     labels: &["route"],
-    summary: "how long exchanges took, whatever became of them",
+    summary: "how long exchanges took, with any outcome",
 };
 
 /// `inflight{route}`.
@@ -83,7 +83,7 @@ pub(crate) static LEADER_TERM: Metric = Metric {
     name: "bactrian_leader_term",
     kind: MetricKind::Gauge,
     labels: &["lock"],
-    summary: "the number of the present term, whoever leads; 0 while no leader is known",
+    summary: "the present term of whichever member leads; 0 while no leader is known",
 };
 
 /// `lock_without_leader_seconds{lock}`.

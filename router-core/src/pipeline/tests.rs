@@ -4,23 +4,24 @@ mod handling;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::{Notify, mpsc};
 
-use super::{Action, Block, Flow, Runner, ScopeStep};
+use super::{Action, Block, Flow, Pipeline, Runner, ScopeStep};
 use crate::builder::{RouteBuilder, Steps, from};
-use crate::cluster::{Member, TermControl};
+use crate::cluster::{ClusterService, Member, MemoryCluster, TermControl};
 use crate::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use crate::error::{BoxError, ConfigErrors};
 use crate::error_handler::ErrorHandlerDefinition;
 use crate::exchange::{Body, Exchange};
 use crate::options::{ComponentDescription, PathKind, path};
-use crate::outcome::{Cause, Outcome, failure};
+use crate::outcome::{Cause, Outcome, RouteError, failure};
 use crate::router::{RouterBuilder, Shutdown};
 use crate::source::SourceText;
-use crate::state::StateSlot;
+use crate::state::{StateError, StateSlot};
 use crate::step::{
     Argument, Compiler, KeyDescription, KeyKind, Runs, StepDefinition, StepDescription, optional, required,
 };
@@ -156,6 +157,70 @@ async fn the_state_of_a_step_is_its_own() {
         assert_eq!(exchange.properties.get("count").unwrap().to_string(), expected);
     }
     assert_eq!(pipeline.state(None).load().await.unwrap(), Some(Value::from("of the consumer")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_state_of_a_step_travels_with_the_lock_to_the_next_leader() {
+    let lock = "lock1".parse().unwrap();
+    let first = MemoryCluster::new("a");
+    let second = first.join("b");
+    let (on_first, on_second) = (first.view(&lock).await.unwrap(), second.view(&lock).await.unwrap());
+    // The same route in two processes.
+    let counted = |id| step(&COUNTED, Some(id), |steps| steps);
+    let route = || compile(|route| route.step(counted("other")).step(counted("one"))).unwrap();
+    let (of_first, of_second) = (route(), route());
+    let count = async |pipeline: &Pipeline| {
+        let mut exchange = Exchange::new(());
+        pipeline.process(&mut exchange).await?;
+        Ok::<_, RouteError>(exchange.properties.get("count").unwrap().to_string())
+    };
+    let scope = on_first.lead().await.unwrap();
+    let leading = of_first.guarded_by(&scope);
+    assert_eq!((count(&leading).await.unwrap(), count(&leading).await.unwrap()), ("1".into(), "2".into()));
+    // Of the route without a lock, it is another one.
+    assert_eq!(count(&of_second).await.unwrap(), "1");
+    let (term, former) = (scope.term().clone(), on_first);
+    first.revoke(&lock, Duration::ZERO);
+    drop((scope, former));
+    let next = on_second.lead().await.unwrap();
+    assert_eq!(count(&of_second.guarded_by(&next)).await.unwrap(), "3");
+    // Whatever the former leader believes.
+    assert!(count(&leading).await.unwrap_err().is_leadership_lost());
+    let slot = StateSlot::new("a", "one");
+    let late = term.states().store(slot.key(), &Value::from(9)).await;
+    assert!(matches!(late, Err(StateError::Deposed(_))), "{late:?}");
+    // And back, with what was stored meanwhile.
+    second.revoke(&lock, Duration::ZERO);
+    drop((next, on_second));
+    let scope = first.view(&lock).await.unwrap().lead().await.unwrap();
+    assert_eq!(count(&of_first.guarded_by(&scope)).await.unwrap(), "4");
+}
+
+#[test]
+fn an_id_of_a_route_has_no_control_characters() {
+    for id in ["a\u{1f}b", "a\n", "\u{7f}", "\u{1b}[2J"] {
+        let route = from("begin:x").id(id).log("x");
+        let errors = RouterBuilder::new().component(Begin(mpsc::channel(1).1.into())).route(route).build();
+        let errors = errors.err().unwrap();
+        assert!(
+            errors.iter().any(|error| error.message() == "a route id has no control characters"),
+            "{errors}"
+        );
+        let printed = errors.to_string();
+        assert!(!printed.contains(|letter: char| letter.is_control() && letter != '\n'), "{printed:?}");
+        assert!(printed.contains("pipeline/tests.rs"), "{printed}");
+    }
+}
+
+#[cfg(feature = "toml")]
+#[test]
+fn an_id_of_a_route_in_a_file_has_no_control_characters() {
+    let text = "[[route]]\nid = \"a\\u001fb\"\nfrom = \"begin:x\"\nsteps = [{ log = \"x\" }]\n";
+    let file = Arc::new(crate::source::SourceFile::new("routes.toml", text));
+    let routes = crate::toml::parse(file, &|_| None).unwrap().routes;
+    let errors = RouterBuilder::new().component(Begin(mpsc::channel(1).1.into())).routes(routes).build();
+    let printed = errors.err().unwrap().to_string();
+    assert!(printed.contains("a route id has no control characters\n --> routes.toml:2:6"), "{printed}");
 }
 
 #[test]

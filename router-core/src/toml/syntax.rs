@@ -82,10 +82,13 @@ const TOML_HELP: &str = "routes are TOML: `[[route]]` and below it `from = \"tim
 
 /// The language of other programs for routes in which a file is, by its first line that says something.
 fn other_language(text: &str) -> Option<&'static str> {
-    if text.trim_start_matches('\u{feff}').trim_start().starts_with('<') {
-        return Some("XML");
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    match text.chars().next() {
+        Some('<') => Some("XML"),
+        Some('{') => Some("JSON"),
+        Some('[') if text[1..].trim_start().starts_with('{') => Some("JSON"),
+        _ => is_yaml(text).then_some("YAML"),
     }
-    is_yaml(text).then_some("YAML")
 }
 
 fn is_yaml(text: &str) -> bool {

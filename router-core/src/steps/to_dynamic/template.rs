@@ -11,7 +11,7 @@ use crate::component::{BuildContext, check_uses};
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::expression::{Piece, Scope, Variable, pieces, variable};
-use crate::options::{ComponentDescription, OptionKind, PathKind, misplaced_secret};
+use crate::options::{ComponentDescription, OptionKind, PathKind, Side, misplaced_secret};
 use crate::source::SourceText;
 use crate::uri::{Encoding, EndpointUri, Part, UriOption, decode, encode};
 use crate::value::Value;
@@ -80,7 +80,7 @@ impl Template {
         let mut compiler = Compiler { description, errors: ConfigErrors::default(), variables: Vec::new() };
         let path = compiler.path(uri.path_part());
         let options = compiler.options(uri.options());
-        compiler.errors.extend(check_uses(description, &uri, context));
+        compiler.errors.extend(check_uses(description, &uri, Side::To, context));
         context.warnings.borrow_mut().extend(compiler.errors.into_warnings()?);
         let variables = compiler.variables;
         let source = text.clone();
