@@ -21,6 +21,7 @@
 
 #[cfg(feature = "admin")]
 pub mod admin;
+mod backends;
 #[cfg(feature = "cli")]
 pub mod cluster;
 #[cfg(feature = "cli")]
@@ -31,10 +32,7 @@ pub mod logging;
 pub mod settings;
 mod shutdown;
 
-#[cfg(feature = "cluster-file")]
-pub use cluster_file;
-#[cfg(feature = "cluster-kubernetes")]
-pub use cluster_kubernetes;
+pub use backends::crates::*;
 pub use components;
 #[cfg(feature = "logging")]
 pub use logging::init_logging;
@@ -49,7 +47,8 @@ pub fn router() -> RouterBuilder {
     RouterBuilder::with_registry(registry())
 }
 
-/// Every component that is compiled in. Those that are not are known by name, so that an error can say how to get them.
+/// Every component and cluster backend that is compiled in. Those that are not are known by name, so that an error can
+/// say how to get them.
 #[must_use]
 pub fn registry() -> Registry {
     const OPTIONAL: [(&str, &str); 7] = [
@@ -69,6 +68,7 @@ pub fn registry() -> Registry {
         schemes.split(' ').for_each(|scheme| registry.add_foreign(scheme, instead));
     }
     components::register(&mut registry);
+    backends::register(&mut registry);
     registry
 }
 
@@ -112,10 +112,7 @@ pub fn build_with(feature: &str) -> String {
 
 /// What most programs need.
 pub mod prelude {
-    #[cfg(feature = "cluster-file")]
-    pub use cluster_file::{FileCluster, FileClusterSettings};
-    #[cfg(feature = "cluster-kubernetes")]
-    pub use cluster_kubernetes::{KubernetesCluster, KubernetesClusterSettings};
+    pub use crate::backends::prelude::*;
     pub use components::{MasterComponent, MockComponent};
     pub use router_core::builder::{Branch, Choice, Loop, RouteBuilder, Steps, dynamic, endpoint, from};
     pub use router_core::cluster::{

@@ -8,15 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use components::MasterComponent;
+use router_core::cluster::backend::Purpose;
 use router_core::cluster::{LockName, MemoryCluster};
 use router_core::component::Registry;
+use router_core::directory;
 use router_core::error::{ConfigError, ConfigErrors, Severity};
 use router_core::router::RouterBuilder;
 use router_core::source::SourceFile;
 use router_core::toml::RouteFile;
 
-use crate::cluster::{self, Purpose};
-use crate::settings::{Environment, Listen, Resolved, Service, Settings};
+use crate::cluster;
+use crate::cluster::Service;
+use crate::settings::{Environment, Listen, Resolved, Settings};
 
 /// The file that is read where none is named.
 pub const DEFAULT_FILE: &str = "routes.toml";
@@ -27,7 +30,7 @@ pub struct Loaded {
     pub files: Vec<RouteFile>,
     /// The settings of all layers.
     pub settings: Settings,
-    /// The cluster service, where one is configured; [`cluster::open`] opens it.
+    /// The cluster service, where one is configured.
     pub service: Option<Service>,
     /// What keeps nothing from running; still to be shown.
     pub warnings: ConfigErrors,
@@ -64,14 +67,14 @@ pub fn load(
     if files.iter().all(|file| file.routes.is_empty()) && !routes_missing {
         errors.push(no_routes(&files));
     }
-    let (resolved, mistakes) = Settings::resolve(&files, environment, command_line);
+    let (resolved, mistakes) = Settings::resolve(&files, environment, command_line, &registry);
     // With a mistake in the settings, or a table that is not read, a cluster service that is missing may be
     // part of the same mistake.
     let mut clustered =
         resolved.settings.cluster.service.is_some() || mistakes.has_errors() || routes_missing;
     errors.extend(mistakes);
     errors.extend(check_bodies(&resolved, missing_secrets));
-    let service = errors.collect(cluster::service(&resolved, environment, Purpose::TakePart)).flatten();
+    let service = cluster::service(&resolved, environment, &registry, Purpose::TakePart, &mut errors);
     clustered |= service.is_some();
     if cfg!(not(feature = "admin")) && matches!(resolved.settings.admin.listen, Some(Listen::At(_))) {
         let error =
@@ -103,9 +106,9 @@ fn check_bodies(resolved: &Resolved, severity: Severity) -> ConfigErrors {
     }
     // Most routes have no large bodies: for them, the default need not be usable.
     if resolved.is_set("body.spool_dir")
-        && let Err(problem) = cluster::check_directory(&body.spool_dir, Purpose::TakePart)
+        && let Err(refused) = directory::check(&body.spool_dir, true)
     {
-        errors.push(resolved.error("body.spool_dir", problem).severity(severity));
+        errors.push(resolved.error("body.spool_dir", refused).severity(severity));
     }
     errors
 }
@@ -119,7 +122,8 @@ pub fn load_cluster(
     paths: &[PathBuf],
     command_line: &[String],
     environment: &Environment,
-) -> Result<(Settings, Service), ConfigErrors> {
+    registry: &Registry,
+) -> Result<Service, ConfigErrors> {
     let mut errors = ConfigErrors::default();
     let mut files = Vec::new();
     let found = if paths.is_empty() && !Path::new(DEFAULT_FILE).exists() {
@@ -136,16 +140,15 @@ pub fn load_cluster(
         }
         files.push(file);
     }
-    let (resolved, mistakes) = Settings::resolve(&files, environment, command_line);
+    let (resolved, mistakes) = Settings::resolve(&files, environment, command_line, registry);
     errors.extend(mistakes);
-    let service = errors.collect(cluster::service(&resolved, environment, Purpose::Look)).flatten();
+    let service = cluster::service(&resolved, environment, registry, Purpose::Look, &mut errors);
     if service.is_none() && !errors.has_errors() {
-        let help =
-            "name the file with the `[cluster]` of the members, or say `--set cluster.service=kubernetes`";
+        let help = "name the file with the `[cluster]` of the members, or say `--set cluster.service=NAME`";
         errors.push(ConfigError::new("no cluster service is named".to_owned()).help(help));
     }
     errors.into_result()?;
-    service.map(|service| (resolved.settings, service)).ok_or_else(ConfigErrors::default)
+    service.ok_or_else(ConfigErrors::default)
 }
 
 impl Loaded {
@@ -183,7 +186,8 @@ pub fn locks_of(paths: &[PathBuf], environment: &Environment) -> Locks {
 /// looked at.
 #[must_use]
 pub fn is_clustered(paths: &[PathBuf], command_line: &[String], environment: &Environment) -> bool {
-    let (resolved, _) = Settings::resolve(&unchecked(paths, environment), environment, command_line);
+    let files = unchecked(paths, environment);
+    let (resolved, _) = Settings::resolve(&files, environment, command_line, &crate::registry());
     resolved.settings.cluster.service.is_some()
 }
 

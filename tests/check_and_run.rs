@@ -38,12 +38,15 @@ fn setting(table: &str) -> String {
 fn wrong() -> Vec<(String, &'static str)> {
     let mut all = Vec::new();
     for (table, error) in [
-        ("[cluster]\nservice = 'file'\nroot = '/proc/1/locks/x'", "belongs to the kernel"),
-        ("[cluster]\nservice = 'file'\nroot = '/dev/null/x'", "is not a directory"),
-        ("[cluster]\nservice = 'file'\nroot = 'dangling/locks'", "`dangling` is not a directory"),
-        ("[cluster]\nservice = 'file'\nroot = 'fifo'", "`fifo` is not a directory"),
-        ("[cluster]\nservice = 'file'\nroot = ''", "text that is not empty"),
-        ("[cluster]\nservice = 'memory'\nresource_name = 'x'", "has no effect"),
+        ("[cluster]\nservice = 'file'\n[cluster.file]\nroot = '/proc/1/locks/x'", "belongs to the kernel"),
+        ("[cluster]\nservice = 'file'\n[cluster.file]\nroot = '/dev/null/x'", "is not a directory"),
+        (
+            "[cluster]\nservice = 'file'\n[cluster.file]\nroot = 'dangling/locks'",
+            "`dangling` is not a directory",
+        ),
+        ("[cluster]\nservice = 'file'\n[cluster.file]\nroot = 'fifo'", "`fifo` is not a directory"),
+        ("[cluster]\nservice = 'file'\n[cluster.file]\nroot = ''", "text that is not empty"),
+        ("[cluster]\nservice = 'memory'\n[cluster.file]\nroot = 'x'", "has no effect"),
         ("[admin]\nlisten = '127.0.0.1:99999'", "an IP address and a port"),
         ("[router]\nshutdown_timeout = '-1s'", "takes a duration"),
         ("[log]\nlevel = 'debug'", "`RUST_LOG=debug`"),

@@ -169,7 +169,7 @@ impl Program {
         fs::write(&routes, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
         command.args(["run", "--set", "cluster.service=file", "--set"]);
-        command.arg(format!("cluster.root={}", stage.locks().display())).arg(&routes);
+        command.arg(format!("cluster.file.root={}", stage.locks().display())).arg(&routes);
         if let Some(user) = user {
             command.uid(user).gid(user).current_dir("/");
         }

@@ -89,8 +89,9 @@ impl Program {
         );
         std::fs::write(&routes, text).unwrap();
         let mut command = Command::new(program);
-        command.args(["run", "--set", "cluster.service=file", "--set", "admin.listen=off", "--set"]);
-        command.arg(format!("cluster.root={}", folder.join("locks").display())).arg(&routes);
+        // Versions may call the setting differently, but all have the same default.
+        command.args(["run", "--set", "cluster.service=file", "--set", "admin.listen=off"]);
+        command.arg(&routes).current_dir(folder);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         Self { child, old }
     }
@@ -114,7 +115,7 @@ fn old_and_new_members_lead_one_at_a_time_through_kills() {
     let old = PathBuf::from(std::env::var("OLD_PROGRAM").expect("the path of the older program"));
     let new = PathBuf::from(env!("CARGO_BIN_EXE_bactrian"));
     let folder = tempfile::tempdir().unwrap();
-    let locks = folder.path().join("locks");
+    let locks = folder.path().join(".bactrian/locks");
     let sink = Sink::start();
     let mut started = 0;
     let mut start = |old_one: bool| {

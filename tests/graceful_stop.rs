@@ -69,7 +69,7 @@ impl Tool {
     fn run_beside(from: &str, other: &str, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let routes = format!(
-            "[cluster]\nservice = 'file'\nroot = 'locks'\n[[route]]\nid = 'slow'\nfrom = '{from}'\n\
+            "[cluster]\nservice = 'file'\n[cluster.file]\nroot = 'locks'\n[[route]]\nid = 'slow'\nfrom = '{from}'\n\
              steps = [{{ log = 'begun' }}, {{ delay = '1h' }}]\n{other}"
         );
         std::fs::write(folder.path().join("routes.toml"), routes).unwrap();

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use support::{Member, Stage, assert_exclusive};
 
 fn tool(stage: &Stage, arguments: &[&str]) -> Output {
-    let root = format!("cluster.root={}", stage.locks().display());
+    let root = format!("cluster.file.root={}", stage.locks().display());
     Command::new(env!("CARGO_BIN_EXE_bactrian"))
         .args(arguments)
         .args(["--set", "cluster.service=file", "--set", &root])

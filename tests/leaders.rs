@@ -92,7 +92,7 @@ fn who_leads_who_stands_by_and_what_for() {
     assert_eq!(nothing.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&nothing.stderr).contains("no cluster service is named"));
     std::fs::create_dir(folder.join("locks")).unwrap();
-    let nothing = leaders(folder, &["--set", "cluster.service=file", "--set", "cluster.root=locks"]);
+    let nothing = leaders(folder, &["--set", "cluster.service=file", "--set", "cluster.file.root=locks"]);
     assert!(nothing.status.success());
     let place = format!("note: there are no locks in the directory `{}`", folder.join("locks").display());
     assert!(String::from_utf8_lossy(&nothing.stderr).contains(&place));

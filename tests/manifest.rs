@@ -166,7 +166,7 @@ fn all_locks_are_made_also_those_inside_others() {
 fn settings_of_the_command_line_are_variables_of_the_pods_and_those_of_this_process_are_not() {
     let folder = folder(ROUTES);
     let mut command = Command::new(env!("CARGO_BIN_EXE_bactrian"));
-    command.args(["kubernetes", "manifest", "--image", "a", "--set", "cluster.profile=fast"]);
+    command.args(["kubernetes", "manifest", "--image", "a", "--set", "cluster.kubernetes.profile=fast"]);
     command.args([
         "--set",
         "router.shutdown_timeout=2m",
@@ -175,7 +175,7 @@ fn settings_of_the_command_line_are_variables_of_the_pods_and_those_of_this_proc
         "--namespace",
         "time",
     ]);
-    command.current_dir(folder.path()).env("BACTRIAN_CLUSTER__GROUP", "laptop");
+    command.current_dir(folder.path()).env("BACTRIAN_CLUSTER__KUBERNETES__GROUP", "laptop");
     let yaml = text(command.output().unwrap().stdout);
     assert!(!yaml.contains("laptop"));
     let documents = documents(&yaml);
@@ -188,7 +188,7 @@ fn settings_of_the_command_line_are_variables_of_the_pods_and_those_of_this_proc
     });
     let expected = [
         "BACTRIAN_BODY__SPOOL_DIR=/var/lib/bactrian/spool",
-        "BACTRIAN_CLUSTER__PROFILE=fast",
+        "BACTRIAN_CLUSTER__KUBERNETES__PROFILE=fast",
         "BACTRIAN_CLUSTER__SERVICE=kubernetes",
         "BACTRIAN_ROUTER__SHUTDOWN_TIMEOUT=2m",
     ];
@@ -271,10 +271,12 @@ fn what_pods_could_not_use_is_refused() {
         refused(&["--name", "My_Clock"]).contains(r#"the name (`--name`) "My_Clock" is no label of DNS"#)
     );
     assert!(refused(&["--set", "cluster.member=me"]).contains("give all pods one name"));
-    assert!(refused(&["--set", "cluster.group=No"]).contains("a group has 1 to 63"));
-    assert!(refused(&["--set", "cluster.cluster_labels=a in (b)"]).contains("app=clock,tier=back"));
-    let differ = refused(&["--set", "cluster.namespace=a", "--namespace", "b"]);
-    assert!(differ.contains("`--namespace b` and `cluster.namespace = \"a\"` differ"), "{differ}");
+    assert!(refused(&["--set", "cluster.kubernetes.group=No"]).contains("a group has 1 to 63"));
+    assert!(
+        refused(&["--set", "cluster.kubernetes.cluster_labels=a in (b)"]).contains("app=clock,tier=back")
+    );
+    let differ = refused(&["--set", "cluster.kubernetes.namespace=a", "--namespace", "b"]);
+    assert!(differ.contains("`--namespace b` and `cluster.kubernetes.namespace = \"a\"` differ"), "{differ}");
 }
 
 #[test]

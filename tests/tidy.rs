@@ -126,6 +126,48 @@ fn the_modules_of_router_core_use_only_those_below_them() {
     assert!(count > 50, "{count} uses: the search no longer finds them");
 }
 
+/// The modules of the election's state machine are one: its parts know each other.
+const STATE_MACHINE: [&str; 7] = ["context", "core", "hold", "lock", "session", "takeover", "view"];
+
+#[test]
+fn the_modules_of_the_cluster_crates_do_not_use_each_other_in_circles() {
+    for folder in ["cluster-file/src", "cluster-kubernetes/src", "cluster-lease/src"] {
+        let folder = root().join(folder);
+        let mut uses = BTreeMap::<String, BTreeSet<String>>::new();
+        for path in files("rs").into_iter().filter(|path| path.starts_with(&folder)) {
+            let inner = path.strip_prefix(&folder).unwrap().to_string_lossy().replace('\\', "/");
+            let room = |module: &str| {
+                if STATE_MACHINE.contains(&module) && folder.ends_with("cluster-lease/src") {
+                    "core"
+                } else {
+                    module
+                }
+                .to_owned()
+            };
+            let module = room(inner.split('/').next().unwrap().trim_end_matches(".rs"));
+            // What is there for tests alone may know everything.
+            if inner == "lib.rs" || inner.contains("tests") || ["contest", "fake"].contains(&module.as_str())
+            {
+                continue;
+            }
+            let named = modules_named(&fs::read_to_string(&path).unwrap()).into_iter();
+            let named = named.map(|(_, named)| room(&named)).filter(|named| *named != module);
+            uses.entry(module.clone()).or_default().extend(named);
+        }
+        assert!(uses.len() > 15, "{uses:?}");
+        // Those that use none of the rest are in no circle; without them, others use none of the rest.
+        while let Some(module) = {
+            let is_free = |used: &BTreeSet<String>| used.iter().all(|used| !uses.contains_key(used));
+            uses.iter().find(|(_, used)| is_free(used)).map(|(module, _)| module.clone())
+        } {
+            uses.remove(&module);
+        }
+        let rest = uses.keys().cloned().collect::<BTreeSet<_>>();
+        uses.values_mut().for_each(|used| used.retain(|used| rest.contains(used)));
+        assert!(uses.is_empty(), "{}: each of these uses another one of them: {uses:#?}", folder.display());
+    }
+}
+
 #[test]
 fn no_file_is_too_long_to_read() {
     for path in files("rs") {
@@ -175,8 +217,32 @@ fn the_guide_lists_all_steps() {
 #[test]
 fn the_guide_lists_all_settings() {
     let page = fs::read_to_string(root().join("docs/src/settings.md")).unwrap();
-    let table = bactrian::settings::settings_table();
-    assert!(page.contains(&table), "docs/src/settings.md lacks this table:\n{table}");
+    let table = bactrian::settings::settings_table(&bactrian::registry());
+    for row in table.lines() {
+        assert!(page.lines().any(|line| line == row), "docs/src/settings.md lacks this row:\n{row}");
+    }
+    // With everything that is built in there are no others.
+    let rows = page.lines().filter(|line| line.starts_with("| `")).count();
+    assert!(cfg!(not(feature = "cluster-kubernetes")) || rows == table.lines().count() - 2, "{table}");
+}
+
+/// A backend is its crate, one entry in a list, and a feature.
+#[test]
+fn src_names_no_cluster_backend_outside_of_their_list() {
+    // `bactrian kubernetes` is a verb about pods, and not about elections.
+    let exempt = ["backends.rs", "cli/mod.rs", "cli/kubernetes"].map(|path| root().join("src").join(path));
+    for path in files("rs").into_iter().filter(|path| path.starts_with(root().join("src"))) {
+        if exempt.iter().any(|exempt| path.starts_with(exempt)) {
+            continue;
+        }
+        for (index, line) in lines(&path).iter().enumerate() {
+            for named in ["cluster_file", "cluster_kubernetes", "cluster-file", "cluster-kubernetes"] {
+                // The guide has examples of all.
+                let wrong = line.contains(named) && !line.contains("doctest");
+                assert!(!wrong, "{}:{} names {named}", path.display(), index + 1);
+            }
+        }
+    }
 }
 
 /// The literal text of the warnings and errors in a source file: of each the longest part between its values.

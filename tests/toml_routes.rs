@@ -146,12 +146,13 @@ fn a_service_that_is_not_built_in_is_a_mistake_where_it_is_named() {
 #[test]
 #[cfg(feature = "cluster-kubernetes")]
 fn settings_that_are_not_safe_together_are_a_mistake() {
-    let routes = GOOD.replace("'memory'", "'kubernetes'\nprofile = 'fast'\nstop = '4s'");
+    let routes =
+        GOOD.replace("'memory'", "'kubernetes'\n[cluster.kubernetes]\nprofile = 'fast'\nstop = '4s'");
     let printed = mistakes(&[("routes.toml", &routes)], &[]);
-    assert!(summary(&printed)[0].starts_with("routes.toml:4:8 the takeover wait is too short"), "{printed}");
-    let printed = mistakes(&[("routes.toml", &routes)], &["--set", "cluster.group=A"]);
+    assert!(summary(&printed)[0].starts_with("routes.toml:5:8 the takeover wait is too short"), "{printed}");
+    let printed = mistakes(&[("routes.toml", &routes)], &["--set", "cluster.kubernetes.group=A"]);
     assert!(
-        summary(&printed)[0].starts_with("--set:1:15 a group has 1 to 63 of the characters"),
+        summary(&printed)[0].starts_with("--set:1:26 a group has 1 to 63 of the characters"),
         "{printed}"
     );
 }
@@ -222,24 +223,36 @@ fn settings_that_the_cluster_service_does_not_use_are_errors() {
     let check = |routes: &str, arguments: &[&str]| summary(&mistakes(&[("routes.toml", routes)], arguments));
     let reason = |service| format!("has no effect: the cluster service is `{service}`");
     assert_eq!(
-        check(&with("'memory'", "root = 'x'"), &[]),
-        [format!("routes.toml:3:8 setting `cluster.root` {}", reason("memory"))]
+        check(&with("'memory'", "[cluster.file]\nroot = 'x'"), &[]),
+        [format!("routes.toml:4:8 setting `cluster.file.root` {}", reason("memory"))]
     );
-    let without = GOOD.replace("service = 'memory'", "profile = 'fast'").replace("master:lock1:", "");
+    let without = GOOD
+        .replace("[cluster]\nservice = 'memory'", "[cluster.file]\nroot = 'x'")
+        .replace("master:lock1:", "");
     assert_eq!(
         check(&without, &[]),
-        ["routes.toml:2:11 setting `cluster.profile` has no effect: no cluster service is set"]
+        ["routes.toml:2:8 setting `cluster.file.root` has no effect: no cluster service is set"]
     );
     // The settings of a service that is overridden are its own, those beside the override are not.
-    let folder = folder(&[("routes.toml", &with("'auto'", "root = 'x'\nnamespace = 'y'"))]);
+    let folder = folder(&[(
+        "routes.toml",
+        &with("'auto'", "[cluster.file]\nroot = 'x'\n[cluster.kubernetes]\nnamespace = 'y'"),
+    )]);
     let memory = ["check", "--set", "cluster.service=memory"];
     assert_eq!(bactrian(folder.path(), &memory).status.code(), Some(0));
-    let ignored = [&memory[..], &["--set", "cluster.namespace=z"]].concat();
+    let ignored = [&memory[..], &["--set", "cluster.kubernetes.namespace=z"]].concat();
     assert!(stderr(&bactrian(folder.path(), &ignored)).contains(&reason("memory")));
     if cfg!(feature = "cluster-file") {
         assert_eq!(bactrian(folder.path(), &["check"]).status.code(), Some(0), "`auto` takes both");
-        let printed = check(&with("'file'", "namespace = 'x'"), &[]);
-        assert_eq!(printed, [format!("routes.toml:3:13 setting `cluster.namespace` {}", reason("file"))]);
+        let printed = check(&with("'file'", "[cluster.kubernetes]\nnamespace = 'x'"), &[]);
+        assert_eq!(printed.len(), 1);
+        // A program without that service knows its table.
+        let what = if cfg!(feature = "cluster-kubernetes") {
+            "routes.toml:4:13 setting `cluster.kubernetes.namespace`"
+        } else {
+            "routes.toml:3:10 the table `[cluster.kubernetes]`"
+        };
+        assert_eq!(printed, [format!("{what} {}", reason("file"))]);
         for verb in [&["handover", "lock1"][..], &["drain"], &["leaders"]] {
             let arguments = [verb, &["-n", "x", "--set", "cluster.service=file"]].concat();
             let output = bactrian(folder.path(), &arguments);
@@ -252,9 +265,9 @@ fn settings_that_the_cluster_service_does_not_use_are_errors() {
 #[test]
 #[cfg(feature = "cluster-file")]
 fn a_root_that_cannot_hold_lock_files_is_an_error_before_anything_runs() {
-    let routes = |root: &str| GOOD.replace("'memory'", &format!("'file'\nroot = '{root}'"));
+    let routes = |root: &str| GOOD.replace("'memory'", &format!("'file'\n[cluster.file]\nroot = '{root}'"));
     let printed = mistakes(&[("routes.toml", &routes("routes.toml/locks"))], &[]);
-    assert_eq!(summary(&printed), ["routes.toml:3:8 `routes.toml` is not a directory"]);
+    assert_eq!(summary(&printed), ["routes.toml:4:8 `routes.toml` is not a directory"]);
     let printed = mistakes(&[("routes.toml", &routes("/proc/sys/kernel/locks"))], &[]);
     // Root may write all there, and make nothing.
     assert!(summary(&printed)[0].contains("belongs to the kernel"), "{printed}");
@@ -411,7 +424,7 @@ fn a_variable_that_is_not_text_is_not_one_that_is_not_set() {
     let mut check = command(folder.path(), &["check"]);
     let output = check
         .env("NAME", value)
-        .env("BACTRIAN_CLUSTER__ROOT", value)
+        .env("BACTRIAN_CLUSTER__FILE__ROOT", value)
         .env("BACTRIAN_X", "y")
         .output()
         .unwrap();
@@ -421,7 +434,7 @@ fn a_variable_that_is_not_text_is_not_one_that_is_not_set() {
     assert_eq!(
         found,
         [
-            "environment:1:1 the value of the environment variable `BACTRIAN_CLUSTER__ROOT` is not UTF-8",
+            "environment:1:1 the value of the environment variable `BACTRIAN_CLUSTER__FILE__ROOT` is not UTF-8",
             "routes.toml:2:15 the value of the environment variable `NAME` is not UTF-8",
         ]
     );

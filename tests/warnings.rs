@@ -144,11 +144,12 @@ fn a_placeholder_in_an_id_is_an_error_at_the_placeholder() {
     assert_eq!(code, Some(78));
     assert!(said.contains("error: a placeholder is not replaced here\n --> routes.toml:2:9\n"), "{said}");
     assert!(said.contains(&format!(" {}\n", "^".repeat("${header.id}".len()))), "{said}");
-    let (code, _, said) =
-        check("[cluster]\nservice = 'file'\nroot = '/tmp/${node}'\n[[route]]\nfrom = 'timer:a'\n");
+    let (code, _, said) = check(
+        "[cluster]\nservice = 'file'\n[cluster.file]\nroot = '/tmp/${node}'\n[[route]]\nfrom = 'timer:a'\n",
+    );
     assert_eq!(code, Some(78));
-    assert!(said.contains("error: setting `cluster.root` takes text without placeholders"), "{said}");
-    assert!(said.contains(" --> routes.toml:3:8\n"), "{said}");
+    assert!(said.contains("error: setting `cluster.file.root` takes text without placeholders"), "{said}");
+    assert!(said.contains(" --> routes.toml:4:8\n"), "{said}");
 }
 
 #[cfg(feature = "component-sql")]

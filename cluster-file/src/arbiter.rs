@@ -5,23 +5,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use router_core::cluster::{Arbiter, Asked, ClusterError, Granted, Leader, LockName, Look, Member, Revoked};
+use router_core::cluster::backend::{Arbiter, Granted, Look, OperatorRequest, Revoked};
+use router_core::cluster::{ClusterError, Leader, LockName, Member};
 use router_core::state::StateKeeper;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use crate::cluster::FileClusterSettings;
 use crate::footing::{Footing, Loss};
 use crate::history::{History, Witness};
 use crate::lock_file::{FileVersion, Held};
 use crate::lock_table::{LockState, LockTable};
 use crate::members::{self, Ends};
-use crate::obstacles::{Obstacles, Reminder, keep_ready};
+use crate::obstacles::{Obstacles, keep_ready};
 use crate::record::LeaderRecord;
 use crate::root::{Root, cannot_use};
 use crate::seat::{Joining, Seat};
+use crate::settings::FileClusterSettings;
 use crate::states::{self, TermStates};
 use crate::terms::{Last, TermNumbers};
 use crate::timing::Timing;
@@ -39,8 +40,6 @@ pub(crate) struct FileArbiter {
     seat: Mutex<Arc<Seat>>,
     /// Held while this member joins another directory.
     joining: tokio::sync::Mutex<()>,
-    /// When to say again that the members cannot be listed.
-    unlisted: Mutex<Reminder>,
     /// The task that keeps this member ready to lead; it ends with us.
     _preparing: JoinSet<()>,
 }
@@ -88,8 +87,7 @@ impl FileArbiter {
         let mut preparing = JoinSet::new();
         preparing.spawn(keep_ready(Arc::clone(&terms), Arc::clone(&table), settings.timing.recheck));
         let joining = tokio::sync::Mutex::default();
-        let unlisted = Mutex::new(unlisted());
-        Ok(Self { settings, local, table, terms, seat, joining, unlisted, _preparing: preparing })
+        Ok(Self { settings, local, table, terms, seat, joining, _preparing: preparing })
     }
 
     /// Whether an operator has drained this member.
@@ -240,11 +238,6 @@ impl FileArbiter {
     }
 }
 
-/// Views are told who the members are whenever they ask.
-fn unlisted() -> Reminder {
-    Reminder::new(Duration::from_secs(10))
-}
-
 fn joining<'a>(settings: &FileClusterSettings, local: &'a Member, table: &'a Arc<LockTable>) -> Joining<'a> {
     Joining { local, table, timing: settings.timing, without_events: settings.without_events }
 }
@@ -338,7 +331,7 @@ impl Arbiter for FileArbiter {
         Arc::new(TermStates::new(self.present_seat().root.path(), &grant.footing.state, term))
     }
 
-    fn asked(&self, lock: &LockName) -> watch::Receiver<Asked> {
+    fn asked(&self, lock: &LockName) -> watch::Receiver<OperatorRequest> {
         self.table.state(lock).asked.subscribe()
     }
 
@@ -357,15 +350,9 @@ impl Arbiter for FileArbiter {
         self.table.state(lock).leader.subscribe()
     }
 
-    fn members(&self) -> Vec<Member> {
-        let folder = self.present_seat().root.members();
-        let mut reminder = self.unlisted.lock().unwrap_or_else(PoisonError::into_inner);
-        members::list(&folder).inspect(|_| *reminder = unlisted()).unwrap_or_else(|error| {
-            if reminder.is_due() {
-                warn!("cannot list the members in `{}`: {error}", folder.display());
-            }
-            Vec::new()
-        })
+    fn members(&self) -> watch::Receiver<Vec<Member>> {
+        self.table.roster.look();
+        self.table.roster.members.subscribe()
     }
 }
 

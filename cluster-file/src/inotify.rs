@@ -13,6 +13,8 @@ pub(crate) enum Change<'a> {
     Gone(&'a str),
     /// The directory itself was moved or deleted, and all files with it. It may be back.
     Away,
+    /// A member may have come or gone.
+    Members,
     /// Changes were lost.
     Anything,
 }
@@ -27,19 +29,22 @@ mod linux {
     use std::io;
     use std::mem::MaybeUninit;
     use std::os::fd::OwnedFd;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::sync::{Mutex, PoisonError};
 
     use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init};
     use tokio::io::unix::AsyncFd;
 
     use super::Change;
+    use crate::root::MEMBERS;
 
-    /// One watch on one directory.
+    /// One watch on the root, and one on the folder of the members in it.
     pub(crate) struct Inotify {
         queue: AsyncFd<OwnedFd>,
-        /// Held while the queue is read, so that the order of changes is kept.
-        reading: Mutex<()>,
+        members: PathBuf,
+        /// The number of the watch on the folder of the members. Held while the queue is read, so that the order of
+        /// changes is kept.
+        watch_on_members: Mutex<Option<i32>>,
     }
 
     impl Inotify {
@@ -60,7 +65,18 @@ mod linux {
             // are registered. An `OwnedFd` does neither, and what replaces it cannot be called safely.
             #[allow(deprecated, reason = "an OwnedFd keeps the promise that the replacement asks for")]
             let queue = AsyncFd::new(queue)?;
-            Ok(Self { queue, reading: Mutex::default() })
+            let (members, watch_on_members) = (directory.join(MEMBERS), Mutex::default());
+            let started = Self { queue, members, watch_on_members };
+            *started.watch_on_members.lock().unwrap_or_else(PoisonError::into_inner) =
+                started.watch_members();
+            Ok(started)
+        }
+
+        /// Watches the folder of the members that is there now. Where there is none, or no watch to be had, members
+        /// are looked for each second.
+        fn watch_members(&self) -> Option<i32> {
+            let flags = WatchFlags::CLOSE_WRITE | WatchFlags::DELETE | WatchFlags::ONLYDIR;
+            add_watch(self.queue.get_ref(), &self.members, flags).ok()
         }
 
         /// Waits for changes and passes them on.
@@ -76,13 +92,22 @@ mod linux {
 
         /// Passes on all changes up to now, without waiting.
         pub(crate) fn drain(&self, mut note: impl FnMut(Change<'_>)) -> io::Result<()> {
-            let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut watch_on_members = self.watch_on_members.lock().unwrap_or_else(PoisonError::into_inner);
             let mut buffer = [MaybeUninit::uninit(); 8192];
             let mut reader = Reader::new(self.queue.get_ref(), &mut buffer);
             loop {
                 match reader.next() {
                     Ok(event) => {
+                        if Some(event.wd()) == *watch_on_members {
+                            note(Change::Members);
+                            continue;
+                        }
                         let name = event.file_name().and_then(|name| name.to_str().ok());
+                        if name == Some(MEMBERS) {
+                            // It is another one now, or gone.
+                            *watch_on_members = self.watch_members();
+                            note(Change::Members);
+                        }
                         translate(event.events(), name, &mut note);
                     }
                     Err(rustix::io::Errno::INTR) => {}

@@ -25,6 +25,7 @@
 //! lock may be given back is decided in `router_core::cluster`.
 
 mod arbiter;
+mod backend;
 mod cluster;
 mod escape;
 mod file_system;
@@ -38,21 +39,27 @@ mod members;
 mod obstacles;
 mod operator;
 mod record;
+mod reminder;
 mod requests;
 mod root;
+mod roster;
 mod seat;
+mod settings;
 mod states;
 mod survey;
+mod surveyor;
 mod terms;
 mod timing;
 mod watch;
 
-pub use cluster::{FileCluster, FileClusterSettings};
+pub use backend::FileBackend;
+pub use cluster::FileCluster;
 pub use file_system::check as check_file_system;
 pub use members::members;
 pub use operator::FileOperator;
 pub use record::LeaderRecord;
 pub use requests::drained;
+pub use settings::FileClusterSettings;
 pub use survey::{Survey, Unreadable, leaders, locks, survey};
 #[doc(hidden)]
 pub use timing::Timing;

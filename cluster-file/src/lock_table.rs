@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use router_core::cluster::{Asked, Leader, LockName, Member};
+use router_core::cluster::backend::OperatorRequest;
+use router_core::cluster::{Leader, LockName, Member};
 use smol_str::SmolStr;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use crate::kernel_locks::{self, Snapshot};
 use crate::lock_file::{FileVersion, open};
 use crate::record::{Found, LeaderRecord};
 use crate::requests;
+use crate::roster::Roster;
 use crate::timing::LONGEST_END;
 
 /// How the files of locks end.
@@ -35,6 +37,8 @@ pub(crate) struct LockTable {
     locks: Mutex<HashMap<String, Arc<LockState>>>,
     deletions: Mutex<Deletions>,
     memory: Arc<Memory>,
+    /// The live members.
+    pub(crate) roster: Roster,
     /// What the kernel last told, and when.
     kernel_locks: Mutex<Option<(Instant, Arc<Snapshot>)>>,
 }
@@ -119,7 +123,7 @@ pub(crate) struct LockState {
     /// What keeps this member from leading beside another leader.
     pub(crate) obstacle: watch::Sender<Option<String>>,
     /// What operators ask about it.
-    pub(crate) asked: watch::Sender<Asked>,
+    pub(crate) asked: watch::Sender<OperatorRequest>,
 }
 
 impl LockTable {
@@ -132,6 +136,7 @@ impl LockTable {
             locks: Mutex::default(),
             deletions: Mutex::default(),
             memory: Arc::default(),
+            roster: Roster::new(root),
             kernel_locks: Mutex::default(),
         }
     }
@@ -221,6 +226,7 @@ impl LockTable {
                 state.replaced();
             }
             Change::Appeared(name) => self.get(name)?.replaced(),
+            Change::Members => self.roster.suspected.notify_one(),
             Change::Gone(_) => {}
             Change::Away => {
                 self.deletions.lock().unwrap_or_else(PoisonError::into_inner).all = Some(Instant::now());
@@ -269,8 +275,8 @@ impl LockTable {
         self.note(Change::Anything);
     }
 
-    fn asked(&self, lock: &LockName) -> Asked {
-        Asked { hand_over: requests::hand_over(&self.root, lock), drained: *self.drained.borrow() }
+    fn asked(&self, lock: &LockName) -> OperatorRequest {
+        OperatorRequest { hand_over: requests::hand_over(&self.root, lock), drained: *self.drained.borrow() }
     }
 
     /// Looks whether the leaders that may have ended are still there.

@@ -13,14 +13,11 @@ use tracing::warn;
 use crate::escape::escape;
 use crate::lock_file::{FileVersion, create, is_at, make_folder, open, open_to_write, present};
 use crate::record::{FORMAT, first_format, is_locked, millis, timestamp};
-use crate::root::{cannot_use, remove};
+use crate::root::{MEMBERS, cannot_use, remove};
 
 /// How often a member's file is tried before its id counts as taken, a millisecond apart: those who
 /// list the members hold it for microseconds.
 const ATTEMPTS: u32 = 20;
-
-/// The folder of the members' files.
-pub(crate) const DIRECTORY: &str = "members";
 
 /// What a member writes about itself.
 #[derive(Serialize, Deserialize)]
@@ -187,7 +184,7 @@ fn look(directory: &Path) -> io::Result<Vec<MemberRecord>> {
 /// # Errors
 /// When the folder of their files cannot be read.
 pub fn members(root: impl AsRef<Path>) -> io::Result<Vec<Member>> {
-    list(&root.as_ref().join(DIRECTORY))
+    list(&root.as_ref().join(MEMBERS))
 }
 
 fn look_at(path: &Path) -> Option<MemberRecord> {

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use router_core::cluster::{ClusterError, time_of_day_after};
+use router_core::cluster::ClusterError;
+use router_core::cluster::backend::time_of_day_after;
 use router_core::error::Chain;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use tokio::time::{Instant, sleep};
@@ -14,35 +15,12 @@ use crate::kernel_locks;
 use crate::lock_file::open;
 use crate::lock_table::{LockState, LockTable};
 use crate::record::{Found, LeaderRecord};
+use crate::reminder::Reminder;
 use crate::root::{Root, cannot_use};
 use crate::terms::TermNumbers;
 
 /// How often a member that stands by looks whether it has the rights to lead.
 const LOOK_AT_RIGHTS: Duration = Duration::from_secs(30);
-/// The longest pause between two warnings of the same.
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-
-/// When to say again what goes on being wrong: at once, then after pauses that double.
-pub(crate) struct Reminder {
-    next: Option<Instant>,
-    pause: Duration,
-}
-
-impl Reminder {
-    pub(crate) fn new(pause: Duration) -> Self {
-        Self { next: None, pause }
-    }
-
-    pub(crate) fn is_due(&mut self) -> bool {
-        let now = Instant::now();
-        if self.next.is_some_and(|next| now < next) {
-            return false;
-        }
-        self.next = Some(now + self.pause);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        true
-    }
-}
 
 /// What a candidate looks at that finds the lock busy.
 pub(crate) struct Obstacles<'a> {

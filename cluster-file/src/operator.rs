@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use router_core::cluster::{
-    ClusterError, Handover, LockName, Member, Operator, OperatorError, the_one_meant,
+    ClusterError, Handover, LockName, Member, Operator, OperatorError, select_member,
 };
 use smol_str::SmolStr;
 use tokio::time::{Instant, sleep};
@@ -177,7 +177,7 @@ impl Operator for FileOperator {
             let _ = requests::withdraw(&requests::drain_file(&self.root, gone));
         }
         let name = |member: &Member| member.id.to_string();
-        let id = the_one_meant(member, &members, name, is_called, "members are")?.id.clone();
+        let id = select_member(member, &members, name, is_called, "members are")?.id.clone();
         requests::ask_to_drain(&self.root, &id).map_err(|error| self.failed(error))?;
         let until = Instant::now() + patience;
         while self.held_by(&id).map_err(|error| self.failed(error))? {
@@ -199,7 +199,7 @@ impl Operator for FileOperator {
         let is_called = |id: &String, name: &str| {
             id == name || alive.iter().any(|member| member.id == id.as_str() && is_called(member, name))
         };
-        let id = the_one_meant(member, &drained, Clone::clone, is_called, "drained are")?;
+        let id = select_member(member, &drained, Clone::clone, is_called, "drained are")?;
         let path = requests::drain_file(&self.root, id);
         requests::withdraw(&path).map_err(|error| self.failed(error))?;
         Ok(id.as_str().into())

@@ -12,7 +12,9 @@ use tracing::warn;
 
 use crate::kernel_locks;
 use crate::lock_file::identity;
-use crate::members::DIRECTORY;
+
+/// The folder of the members' files.
+pub(crate) const MEMBERS: &str = "members";
 
 /// How often a lock that others hold for microseconds only is tried, a millisecond apart.
 pub(crate) const PRESENCE_ATTEMPTS: u32 = 2000;
@@ -40,7 +42,7 @@ impl Root {
             let path = std::path::absolute(path)?;
             let mode = if shared { 0o2770 } else { 0o700 };
             path.parent().map(fs::create_dir_all).transpose()?;
-            for directory in [&path, &path.join(DIRECTORY)] {
+            for directory in [&path, &path.join(MEMBERS)] {
                 if !directory.is_dir() {
                     DirBuilder::new().recursive(true).mode(mode).create(directory)?;
                     // The process may have a mask that takes rights from the group.
@@ -63,7 +65,7 @@ impl Root {
         let path = self.path().display();
         if shared && mode & 0o070 != 0o070 {
             let text = format!(
-                "the group of the root `{path}` may not use it, and `cluster.share_with_group` is set: run \
+                "the group of the root `{path}` may not use it, and `cluster.file.share_with_group` is set: run \
                  `chmod -R g+rwX {path}` and `chmod g+s {path}`, or unset it"
             );
             return Err(ClusterError::Unusable(text, None));
@@ -73,7 +75,7 @@ impl Root {
         if others {
             warn!(
                 "the root `{path}` is open to other users, who can lock its files and so keep every member from \
-                 leading: run `chmod 700 {path}`, or set `cluster.share_with_group` and run `chmod 2770 {path}`"
+                 leading: run `chmod 700 {path}`, or set `cluster.file.share_with_group` and run `chmod 2770 {path}`"
             );
         }
         Ok(())
@@ -88,7 +90,7 @@ impl Root {
     }
 
     pub(crate) fn members(&self) -> PathBuf {
-        self.path().join(DIRECTORY)
+        self.path().join(MEMBERS)
     }
 
     /// A handle of the same directory, wherever it is now, without the lock of this one.

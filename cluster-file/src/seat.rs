@@ -15,7 +15,7 @@ use crate::history::Joined;
 use crate::kernel_locks;
 use crate::lock_table::LockTable;
 use crate::members::Membership;
-use crate::obstacles::Reminder;
+use crate::reminder::Reminder;
 use crate::root::{Place, Root, cannot_use};
 use crate::terms;
 use crate::timing::Timing;

@@ -64,7 +64,7 @@ impl Watch {
         doubts.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let news = sleep(Duration::ZERO);
         tokio::pin!(news);
-        let mut written = Vec::new();
+        let (mut written, mut members) = (Vec::new(), false);
         loop {
             tokio::select! {
                 biased;
@@ -73,14 +73,24 @@ impl Watch {
                         news.as_mut().reset(Instant::now() + NEWS);
                     }
                 }
-                () = &mut news, if !written.is_empty() => {
+                () = self.table.roster.suspected.notified() => {
+                    members = true;
+                    if news.is_elapsed() {
+                        news.as_mut().reset(Instant::now() + NEWS);
+                    }
+                }
+                () = &mut news, if members || !written.is_empty() => {
                     written.drain(..).for_each(|state: Arc<LockState>| state.look(None));
+                    if std::mem::take(&mut members) {
+                        self.table.roster.look_if_watched();
+                    }
                 }
                 _ = doubts.tick() => {
                     if !self.has_events() {
                         self.table.note(Change::Anything);
                     }
                     self.table.resolve_doubts();
+                    self.table.roster.look_if_watched();
                 }
             }
         }

@@ -142,6 +142,48 @@ async fn members_are_listed_while_they_live_and_an_id_is_used_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_view_tells_of_members_that_come_and_go() {
+    let root = TempDir::new().unwrap();
+    for without_events in [false, true] {
+        let settings = FileClusterSettings { without_events, ..FileClusterSettings::new(root.path()) };
+        let a = FileCluster::open(settings.member("a")).await.unwrap();
+        let mut view = a.view(&lock1()).await.unwrap();
+        let mut told = async |wanted: &[&str]| {
+            let start = Instant::now();
+            loop {
+                let members =
+                    timeout(Duration::from_secs(60), view.members_changed()).await.unwrap().unwrap();
+                if members.iter().map(|member| member.id.as_str()).eq(wanted.iter().copied()) {
+                    return start.elapsed();
+                }
+            }
+        };
+        let soon = Duration::from_millis(if without_events { 1_100 } else { 500 });
+        assert_eq!(told(&["a"]).await, Duration::ZERO);
+        let b = join(root.path(), "b").await;
+        assert!(told(&["a", "b"]).await < soon);
+        b.close().await;
+        assert!(told(&["a"]).await < soon);
+        // As the kernel does it for a process that was killed: the file stays, and is no longer locked.
+        let path = root.path().join("members/killed");
+        let file = fs::File::create(&path).unwrap();
+        file.lock().unwrap();
+        fs::write(&path, r#"{"id":"killed"}"#).unwrap();
+        assert!(told(&["a", "killed"]).await < soon);
+        drop(file);
+        assert!(told(&["a"]).await < soon);
+        // Without the folder nothing is told of, until members have made it anew.
+        fs::remove_dir_all(root.path().join("members")).unwrap();
+        told(&[]).await;
+        told(&["a"]).await;
+        let b = join(root.path(), "b").await;
+        assert!(told(&["a", "b"]).await < soon);
+        b.close().await;
+        a.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leader_whose_file_is_replaced_steps_down_before_another_leads() {
     let root = TempDir::new().unwrap();
     let (a, b) = (join(root.path(), "a").await, join(root.path(), "b").await);
@@ -310,7 +352,7 @@ async fn others_can_lock_nothing_unless_the_group_takes_part() {
     let mut settings = FileClusterSettings::new(parent.path().join("alone"));
     settings.share_with_group = true;
     let text = refused(settings.clone()).await;
-    assert!(text.contains("cluster.share_with_group") && text.contains("chmod"), "{text}");
+    assert!(text.contains("cluster.file.share_with_group") && text.contains("chmod"), "{text}");
     fs::set_permissions(&settings.root, fs::Permissions::from_mode(0o2770)).unwrap();
     FileCluster::open(settings).await.unwrap();
 }

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cluster_lease::{LeaseCluster, Settings};
-use kube::Config;
+use cluster_lease::LeaseCluster;
 use router_core::cluster::{ClusterError, ClusterService, ClusterView, Leadership, LockName, Member};
 use router_core::error::Chain;
 use tokio::sync::watch;
@@ -14,13 +13,9 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
-use crate::clients::Clients;
 use crate::config_map::check_lock;
 use crate::events::Events;
-use crate::identity::PodIdentity;
-use crate::open::Candidate;
-use crate::settings::{KubernetesClusterSettings, Resource};
-use crate::store::Shared;
+use crate::shared::Shared;
 
 /// How long the sessions of a member that leaves may take to be deleted.
 const CLEAN_UP: Duration = Duration::from_secs(2);
@@ -92,28 +87,6 @@ pub(crate) enum Records {
 }
 
 impl KubernetesCluster {
-    /// Joins the group `settings.group`.
-    ///
-    /// An API server that does not answer is no error: the member stands by until it does.
-    ///
-    /// # Errors
-    /// [`ClusterError::Unusable`] when there is no way to an API server, when the member has no name, when
-    /// the timing is not safe, or when the API server says that rights are missing; the text says which.
-    pub async fn open(settings: KubernetesClusterSettings) -> Result<Arc<Self>, ClusterError> {
-        let (config, identity, namespace) = place_of(&settings).await?;
-        let clients = Clients::of_config(config, &timing_of(&settings)?);
-        Self::start(settings, clients, identity, namespace).await
-    }
-
-    pub(crate) async fn start(
-        settings: KubernetesClusterSettings,
-        clients: Clients,
-        identity: PodIdentity,
-        namespace: String,
-    ) -> Result<Arc<Self>, ClusterError> {
-        Ok(Arc::new(Candidate::new(settings, clients, identity, namespace)?.join().await?))
-    }
-
     pub(crate) fn new(
         cluster: Arc<LeaseCluster>,
         namespace: String,
@@ -197,38 +170,4 @@ impl ClusterService for KubernetesCluster {
             events.flush(CLEAN_UP).await;
         }
     }
-}
-
-async fn config_of(settings: &KubernetesClusterSettings) -> Result<Config, ClusterError> {
-    match settings.api_server.clone() {
-        Some(config) => Ok(config),
-        None => Config::infer().await.map_err(|error| {
-            let text = "there is no API server of Kubernetes to be found: this is no pod with a service account, \
-                        and neither KUBECONFIG nor ~/.kube/config names one";
-            ClusterError::Unusable(text.into(), Some(error.into()))
-        }),
-    }
-}
-
-/// # Errors
-/// When the timing is not safe.
-pub(crate) fn timing_of(settings: &KubernetesClusterSettings) -> Result<Settings, ClusterError> {
-    let refused = |error: Box<_>| ClusterError::Unusable("the timing is refused".into(), Some(error));
-    let timing = settings.timing.settings().map_err(|error| refused(error.into()))?;
-    if settings.resource == Resource::ConfigMap {
-        settings.camel.check(&timing).map_err(|error| refused(error.into()))?;
-    }
-    Ok(timing)
-}
-
-/// The way to the API server, who this process is, and the namespace of the records.
-pub(crate) async fn place_of(
-    settings: &KubernetesClusterSettings,
-) -> Result<(Config, PodIdentity, String), ClusterError> {
-    let config = config_of(settings).await?;
-    let identity = settings.identity.clone().unwrap_or_else(PodIdentity::of_process);
-    let of_pod = identity.namespace.as_ref().map(ToString::to_string).filter(|name| !name.is_empty());
-    let namespace = settings.namespace.clone().or(of_pod);
-    let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-    Ok((config, identity, namespace))
 }

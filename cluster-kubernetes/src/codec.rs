@@ -24,6 +24,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Owne
 use router_core::cluster::{HIGHEST_TERM, Member};
 use smol_str::SmolStr;
 
+use crate::fields::{FORMAT, fields};
 use crate::names::{
     GROUP_LABEL, Group, HOST_ANNOTATION, KIND_LABEL, LOCK_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL,
     PID_ANNOTATION, RECORD_ANNOTATION, REQUEST_ANNOTATION, SEAL_ANNOTATION, SESSION_ANNOTATION,
@@ -31,8 +32,6 @@ use crate::names::{
 };
 use crate::requests;
 
-/// The format of the records that are written.
-pub(crate) const FORMAT: &str = "2";
 /// What a Lease shows without a seal is believed up to this: another program may have written it.
 const LONGEST_UNSEALED_WAIT: Duration = Duration::from_secs(3600);
 
@@ -357,10 +356,6 @@ fn millis(span: Duration) -> u128 {
 /// A number that is counted on from: at the end of what a `u64` can be there would be none above it.
 pub(crate) fn parse_number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|number| *number <= HIGHEST_TERM)
-}
-
-pub(crate) fn fields(text: &str) -> BTreeMap<&str, &str> {
-    text.split(' ').filter_map(|field| field.split_once('=')).collect()
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ use crate::fake::{FakeServer, Fault};
 use crate::followers::follow;
 use crate::names::Group;
 use crate::pods::{Pods, pod};
-use crate::store::{KubernetesStore, Shared};
+use crate::shared::Shared;
+use crate::store::KubernetesStore;
 
 const LEASE: &str = "bactrian.lock.lock1";
 

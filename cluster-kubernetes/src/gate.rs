@@ -136,11 +136,13 @@ impl Gate {
     }
 
     fn longest_pause(&self, state: &State) -> Duration {
-        let heard = |gate: &Arc<Self>| gate.state().last_response;
-        let held = match (&self.heartbeats, state.first_failure) {
-            (Some(gate), Some(began)) => heard(gate).is_some_and(|at| at + gate.deadline >= began),
-            _ => true,
-        };
+        let held = self.heartbeats.as_ref().is_none_or(|gate| {
+            let heartbeats = gate.state();
+            // A leader sends little else, so its heartbeats are the first to fail.
+            let began = [state.first_failure, heartbeats.first_failure].into_iter().flatten().min();
+            let heard = |began| heartbeats.last_response.is_some_and(|at| at + gate.deadline >= began);
+            began.is_none_or(heard)
+        });
         if held { self.longest_pause } else { LONGEST_LIMIT }
     }
 

@@ -26,6 +26,7 @@
 //! and when is decided in `cluster_lease`.
 
 mod access;
+mod backend;
 mod cache;
 mod clients;
 mod cluster;
@@ -39,6 +40,7 @@ mod errors;
 mod events;
 #[cfg(test)]
 mod fake;
+mod fields;
 mod followers;
 mod gate;
 mod identity;
@@ -48,20 +50,24 @@ mod manifest;
 mod names;
 mod open;
 mod operator;
+mod place;
 mod pods;
 mod requests;
 mod rules;
 mod settings;
+mod shared;
 mod slots;
 mod store;
 #[cfg(test)]
 mod store_tests;
 mod survey;
+mod surveyor;
 mod unlisted;
 mod watch;
 
+pub use backend::KubernetesBackend;
 pub use cluster::KubernetesCluster;
-pub use cluster_lease::{Limits, METRICS, Timing};
+pub use cluster_lease::{Limits, Timing};
 pub use codec::bare_lock;
 pub use config_map::CamelTimingError;
 pub use identity::PodIdentity;

@@ -14,17 +14,43 @@ use tracing::{debug, info, warn};
 
 use crate::access;
 use crate::clients::Clients;
-use crate::cluster::{KubernetesCluster, Records, timing_of};
+use crate::cluster::{KubernetesCluster, Records};
 use crate::codec::Codec;
 use crate::config_map::{self, ConfigMapStore};
 use crate::events::{self, Events};
 use crate::followers::follow;
 use crate::identity::PodIdentity;
 use crate::last_words;
+use crate::place::{place_of, timing_of};
 use crate::pods::{PodWatch, Pods};
 use crate::rules::{CONFIG_MAPS, DELETE_LEASES, EVENTS, LEASES, PODS, PODS_OF_CAMEL, Rule};
 use crate::settings::{KubernetesClusterSettings, Resource};
-use crate::store::{KubernetesStore, Shared};
+use crate::shared::Shared;
+use crate::store::KubernetesStore;
+
+impl KubernetesCluster {
+    /// Joins the group `settings.group`.
+    ///
+    /// An API server that does not answer is no error: the member stands by until it does.
+    ///
+    /// # Errors
+    /// [`ClusterError::Unusable`] when there is no way to an API server, when the member has no name, when
+    /// the timing is not safe, or when the API server says that rights are missing; the text says which.
+    pub async fn open(settings: KubernetesClusterSettings) -> Result<Arc<Self>, ClusterError> {
+        let (config, identity, namespace) = place_of(&settings).await?;
+        let clients = Clients::of_config(config, &timing_of(&settings)?);
+        Self::start(settings, clients, identity, namespace).await
+    }
+
+    pub(crate) async fn start(
+        settings: KubernetesClusterSettings,
+        clients: Clients,
+        identity: PodIdentity,
+        namespace: String,
+    ) -> Result<Arc<Self>, ClusterError> {
+        Ok(Arc::new(Candidate::new(settings, clients, identity, namespace)?.join().await?))
+    }
+}
 
 /// What is known of this member before it joins.
 pub(crate) struct Candidate {
@@ -134,7 +160,7 @@ impl Candidate {
         warn!(
             %member, %namespace, config_map = %name,
             "joined the cluster in the compatibility mode with Camel: what Camel does not promise, this mode cannot; \
-             with no members of Camel left, use `cluster.resource = \"lease\"`"
+             with no members of Camel left, use `cluster.kubernetes.resource = \"lease\"`"
         );
         self.spawn(follow(pods, Arc::clone(&cluster), false));
         Ok(KubernetesCluster::new(cluster, self.namespace.clone(), Records::ConfigMap, events, self.quit))

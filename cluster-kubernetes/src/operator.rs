@@ -10,11 +10,12 @@ use smol_str::SmolStr;
 
 use crate::access;
 use crate::clients::Clients;
-use crate::cluster::{place_of, timing_of};
 use crate::codec::Codec;
+use crate::place::{place_of, timing_of};
 use crate::rules::{LEASES, Purpose, Rule};
 use crate::settings::{KubernetesClusterSettings, Resource};
-use crate::store::{KubernetesStore, Shared};
+use crate::shared::Shared;
+use crate::store::KubernetesStore;
 
 /// What an operator does with Leases.
 const REQUESTS: Rule = Rule {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::LeaseSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
-use crate::codec::{FORMAT, fields};
+use crate::fields::{FORMAT, fields};
 use crate::names::parse_session;
 
 const HAND_OVER: &str = "handover ";

@@ -11,7 +11,8 @@ use http::Method;
 use crate::codec::Codec;
 use crate::fake::{FakeServer, Fault};
 use crate::names::Group;
-use crate::store::{KubernetesStore, Shared};
+use crate::shared::Shared;
+use crate::store::KubernetesStore;
 
 const FREE: StoreRecord = StoreRecord::Lock { record: LockRecord::RELEASED, holder: None, term: None };
 const LEASE: &str = "bactrian.lock.lock1";

@@ -16,12 +16,12 @@ use router_core::cluster::{ClusterError, LockName};
 use tokio::time::timeout;
 
 use crate::clients::Clients;
-use crate::cluster::place_of;
 use crate::codec::{Codec, Decoded};
 use crate::config_map::RESOURCE_NAME;
 use crate::errors::{self, Asked, Who};
 use crate::list;
 use crate::names::{GROUP_LABEL, KIND_LABEL, ROUTES_ANNOTATION};
+use crate::place::place_of;
 use crate::rules::{LEASES, PODS, Rule};
 use crate::settings::{KubernetesClusterSettings, Resource};
 use crate::unlisted::Unlisted;

@@ -65,7 +65,7 @@ impl Unlisted {
         Self::Foreign(format!(
             "the Lease {name} in the namespace {namespace} has the name of this lock but not the label \
              {GROUP_LABEL}={} with a record of it, and {sign}: another program may use it for its own election, so it is left alone \
-             and no member leads the lock; choose another lock name or `cluster.group`, or delete that Lease",
+             and no member leads the lock; choose another lock name or `cluster.kubernetes.group`, or delete that Lease",
             codec.group,
         ))
     }
@@ -175,7 +175,7 @@ mod tests {
                 text.contains(sign) && text.contains("bactrian.lock.lock1 in the namespace shop"),
                 "{text}"
             );
-            assert!(text.contains("`cluster.group`"), "{text}");
+            assert!(text.contains("`cluster.kubernetes.group`"), "{text}");
         }
     }
 }

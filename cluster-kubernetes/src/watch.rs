@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::codec::{Decoded, parse_version, version};
 use crate::errors;
-use crate::store::Shared;
+use crate::shared::Shared;
 
 pub(crate) type Events = Pin<Box<dyn Stream<Item = Result<WatchEvent<Lease>, kube::Error>> + Send>>;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use router_core::cluster::{
-    ClusterError, Handover, LockName, Member, Operator, OperatorError, the_one_meant,
+    ClusterError, Handover, LockName, Member, Operator, OperatorError, select_member,
 };
 use router_core::error::Chain;
 use smol_str::SmolStr;
@@ -316,7 +316,7 @@ impl Operator for LeaseOperator {
             // A member that never held anything is in no record, so it may be any name.
             Some(name) => name.into(),
             None => {
-                the_one_meant(None, &members, |member| member.id.to_string(), is_called, known)?.id.clone()
+                select_member(None, &members, |member| member.id.to_string(), is_called, known)?.id.clone()
             }
         };
         let request = Request::Drain { member: name.clone(), done_by: None };
@@ -358,7 +358,7 @@ impl Operator for LeaseOperator {
                 || names.any(|request| matches!(request, Request::Drain { member, .. } if member == name))
         };
         let shown = |(id, _): &Drained| id.to_string();
-        let (id, requests) = the_one_meant(member, &drained, shown, is_called, "drained are")?;
+        let (id, requests) = select_member(member, &drained, shown, is_called, "drained are")?;
         for (version, request) in requests {
             self.forget(request, *version).await?;
         }

@@ -41,6 +41,29 @@ async fn one_leads_at_once_and_the_other_knows_by_name() {
     assert_eq!(members, ["b", "a"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_view_tells_of_members_that_come_and_go() {
+    let store = store();
+    let (a, b) = (Process::start(&store, "a"), Process::start(&store, "b"));
+    let mut view = b.view().await;
+    let mut told = async |wanted: &[&str]| {
+        loop {
+            let members = timeout(X + X, view.members_changed()).await.unwrap().unwrap();
+            if members.iter().map(|member| member.id.as_str()).eq(wanted.iter().copied()) {
+                return;
+            }
+        }
+    };
+    told(&["b"]).await;
+    let scope = a.lead().await;
+    told(&["b", "a"]).await;
+    drop(scope);
+    a.cluster.close().await;
+    told(&["b"]).await;
+    b.cluster.close().await;
+    assert!(matches!(view.members_changed().await, Err(ClusterError::Closed)));
+}
+
 /// The number of the leader's term, as a member sees it that starts now.
 async fn number_for_a_newcomer(store: &MemoryStore, name: &str) -> (Process, u64) {
     let newcomer = Process::start(store, name);

@@ -139,7 +139,8 @@ impl Consumer for Timer {
         let (pipeline, stop) = (&route.pipeline, &route.stop);
         let missed_ticks = MISSED_TICKS.counter(&[pipeline.route_id()]);
         if let Some(catch_up) = &self.catch_up {
-            return catch_up.run(&self, &route).await;
+            // Boxed: each timer would keep the place for it.
+            return Box::pin(catch_up.run(&self, &route)).await;
         }
         route.ready();
         let (mut due, mut counter) = (Instant::now() + self.delay, 1);

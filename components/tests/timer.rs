@@ -9,10 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use components::{MasterComponent, MockComponent, TimerComponent};
 use router_core::builder::{Steps, from};
-use router_core::cluster::{
-    Arbiter, ArbitratedCluster, ClusterError, ClusterService, Granted, Leader, LockName, Member,
-    MemoryCluster, Revoked,
-};
+use router_core::cluster::backend::{Arbiter, ArbitratedCluster, Granted, Revoked};
+use router_core::cluster::{ClusterError, ClusterService, Leader, LockName, Member, MemoryCluster};
 use router_core::exchange::Exchange;
 use router_core::router::RouterBuilder;
 use router_core::state::{StateError, StateKeeper};
@@ -102,8 +100,8 @@ impl Arbiter for Untimely {
         watch::channel(None).1
     }
 
-    fn members(&self) -> Vec<Member> {
-        Vec::new()
+    fn members(&self) -> watch::Receiver<Vec<Member>> {
+        watch::Sender::new(Vec::new()).subscribe()
     }
 }
 

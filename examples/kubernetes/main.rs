@@ -9,7 +9,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bactrian::cluster;
 use bactrian::core::error::Severity;
 use bactrian::load::load;
 use bactrian::logging::init_logging_as;
@@ -23,8 +22,8 @@ async fn main() -> Result<(), BoxError> {
     init_logging_as(loaded.settings.log.format);
     loaded.warnings.log_warnings();
     let admin = bactrian::admin::listen(&loaded.settings.admin, &Environment::of_process())?;
-    let service = loaded.service.ok_or("the files name no cluster service")?;
-    let cluster = cluster::open(service, &loaded.settings).await?;
+    let service = loaded.service.as_ref().ok_or("the files name no cluster service")?;
+    let cluster = service.open().await?;
     let view = cluster.view(&"lock2".parse()?).await?;
     let router = loaded.builder().cluster(cluster.clone()).build_with_warnings()?.0;
     let _admin = admin.map(|listener| listener.serve(&router)).transpose()?;

@@ -203,7 +203,8 @@ impl fmt::Display for ExchangeId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{Member, TermControl};
+    use crate::cluster::Member;
+    use crate::cluster::backend::TermControl;
     use std::collections::HashSet;
     use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! What routes must agree on among each other: their ids, and the calls through `direct:` and the like.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use smol_str::SmolStr;
 
@@ -13,7 +14,7 @@ use crate::uri::EndpointUri;
 pub(crate) struct Links {
     pub(crate) route: SmolStr,
     /// The URI of its consumer and the address that this consumes, or the text that has mistakes.
-    pub(crate) source: Result<(EndpointUri, Option<SmolStr>), SourceText>,
+    pub(crate) source: Result<(Arc<EndpointUri>, Option<SmolStr>), SourceText>,
     /// The calls of other routes.
     pub(crate) calls: Vec<LocalCall>,
     /// What others with the same address must agree on.

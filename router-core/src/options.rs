@@ -1,19 +1,13 @@
-//! [`ComponentDescription`]: one list of a component's options, from which its URIs are checked and its
-//! documentation is printed; and [`Options`]: the checked values.
-
-mod duration;
-mod kind;
-
-use std::fmt::Write as _;
-use std::time::Duration;
+//! [`ComponentDescription`]: what a component is for, and the list of its options, from which its URIs are checked and
+//! its documentation is printed.
 
 use crate::error::{ConfigError, ConfigErrors};
-use crate::secret::Secret;
+use crate::option_list;
 use crate::uri::{Encoding, EndpointUri, MARKS_HELP, Part, UriOption};
 
-pub use duration::{parse_duration, without_unit};
-pub use kind::OptionKind;
-use kind::OptionValue;
+pub use crate::option_list::{
+    OptionDescription, OptionKind, Options, Side, flag, option, parse_duration, without_unit,
+};
 
 /// What a component is for and which options its URIs take.
 #[derive(Debug)]
@@ -66,91 +60,11 @@ pub enum PathKind {
     Code,
 }
 
-/// One option of a component.
-#[derive(Debug)]
-pub struct OptionDescription {
-    /// The name in the URI, in snake case.
-    pub name: &'static str,
-    /// What values it takes.
-    pub kind: OptionKind,
-    /// The value where none is given, as it would be written; `None`: unset.
-    pub default: Option<&'static str>,
-    /// One sentence.
-    pub summary: &'static str,
-    /// Where it has an effect.
-    pub side: Side,
-}
-
-/// Where an option of a component has an effect. Elsewhere it is an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// In `from`.
-    From,
-    /// In `to`.
-    To,
-    /// In both, as far as the component can stand there.
-    Both,
-}
-
-impl Side {
-    /// The key of a route in whose URIs the option stands; none where that is each.
-    fn key(self) -> Option<&'static str> {
-        match self {
-            Self::From => Some("from"),
-            Self::To => Some("to"),
-            Self::Both => None,
-        }
-    }
-}
-
-impl OptionDescription {
-    /// The same option, which has an effect on one side only.
-    #[must_use]
-    pub const fn of(self, side: Side) -> Self {
-        Self { side, ..self }
-    }
-}
-
-/// An option of a component, in one line of its list.
-#[must_use]
-pub const fn option(
-    name: &'static str,
-    kind: OptionKind,
-    default: Option<&'static str>,
-    summary: &'static str,
-) -> OptionDescription {
-    OptionDescription { name, kind, default, summary, side: Side::Both }
-}
-
-/// An option that is `true` or `false`.
-#[must_use]
-pub const fn flag(name: &'static str, default: &'static str, summary: &'static str) -> OptionDescription {
-    option(name, OptionKind::Boolean, Some(default), summary)
-}
-
 impl ComponentDescription {
     /// The options as a Markdown table: the one of the module docs and of `bactrian doc`.
     #[must_use]
     pub fn option_table(&self) -> String {
-        if self.options.is_empty() {
-            return "No options.\n".into();
-        }
-        let has_sides = self.options.iter().any(|option| option.side != Side::Both);
-        let mut table = match has_sides {
-            true => String::from("| option | in | takes | default | meaning |\n|---|---|---|---|---|\n"),
-            false => String::from("| option | takes | default | meaning |\n|---|---|---|---|\n"),
-        };
-        for option in self.options {
-            let default = option.default.map(|value| format!("`{value}`")).unwrap_or_default();
-            let (name, kind, summary) = (option.name, option.kind.name(), option.summary);
-            let side = match option.side.key() {
-                _ if !has_sides => String::new(),
-                Some(key) => format!(" `{key}` |"),
-                None => " both |".into(),
-            };
-            let _ = writeln!(table, "| `{name}` |{side} {kind} | {default} | {summary} |");
-        }
-        table
+        option_list::table(self.options)
     }
 
     /// Reads the options of `uri`, all of them, against this description.
@@ -166,8 +80,7 @@ impl ComponentDescription {
     /// As [`read`](Self::read), for a component that goes on to check its own rules, so that all errors are
     /// reported together. An option that is wrong has its default; see [`Options::are_right`].
     pub fn read_into(&'static self, uri: &EndpointUri, errors: &mut ConfigErrors) -> Options {
-        let mut wrong = Vec::new();
-        let mut values: Vec<Option<OptionValue>> = self.options.iter().map(|_| None).collect();
+        let mut options = Options::new(self.options);
         errors.extend(unevaluated(uri.path_part(), &[]));
         for UriOption { name: written, value } in uri.options() {
             let name = written.as_str();
@@ -180,17 +93,17 @@ impl ComponentDescription {
                 continue;
             };
             let OptionDescription { kind, name, .. } = self.options[index];
-            if values[index].is_some() {
+            if options.is_given(name) {
                 errors.push(written.error(format!("option `{name}` is given twice")));
             }
             let placeholders = unevaluated(value, kind.own_placeholders());
             if placeholders.iter().len() > 0 {
                 errors.extend(placeholders);
-                wrong.push(name);
+                options.note_wrong(name);
                 continue;
             }
             let Some(text) = errors.collect(value.decoded()) else {
-                wrong.push(name);
+                options.note_wrong(name);
                 continue;
             };
             if value.encoding() != Encoding::None && text.starts_with("RAW(") && text.ends_with(')') {
@@ -198,20 +111,14 @@ impl ComponentDescription {
                 errors.push(error.help("in a table nothing is decoded: `{ uri = \"...\", option = '...' }`"));
                 continue;
             }
-            let expected = match kind.read(&text) {
-                Ok(value) => {
-                    values[index] = Some(value);
-                    continue;
-                }
-                Err(expected) => expected,
-            };
-            wrong.push(name);
+            let Err(expected) = options.set(name, &text) else { continue };
+            options.note_wrong(name);
             errors.push(match kind {
                 OptionKind::Secret => misplaced_secret(written, value, &expected),
                 _ => value.error(format!("option `{name}` takes {expected}")),
             });
         }
-        Options { description: self, values, wrong }
+        options
     }
 
     /// What is said of an option where it has no effect.
@@ -272,94 +179,10 @@ pub(crate) fn unevaluated(part: &Part, own: &[&str]) -> ConfigErrors {
     errors
 }
 
-/// The checked options of one URI.
-///
-/// The getters panic when the description has no option of that name and kind: that is a mistake of
-/// the component, which its first test finds.
-#[derive(Debug)]
-pub struct Options {
-    description: &'static ComponentDescription,
-    values: Vec<Option<OptionValue>>,
-    /// Those that are given and were reported.
-    wrong: Vec<&'static str>,
-}
-
-impl Options {
-    /// Whether none of these options was reported as wrong: then what is said about them together is true.
-    #[must_use]
-    pub fn are_right(&self, names: &[&str]) -> bool {
-        !names.iter().any(|name| self.wrong.contains(name))
-    }
-
-    /// A duration that has a default.
-    #[must_use]
-    pub fn duration(&self, name: &str) -> Duration {
-        match self.get(name) {
-            Some(OptionValue::Duration(duration)) => duration,
-            other => panic!("option {name} is no duration with a default: {other:?}"),
-        }
-    }
-
-    /// A duration, if given or defaulted.
-    #[must_use]
-    pub fn optional_duration(&self, name: &str) -> Option<Duration> {
-        match self.get(name) {
-            None => None,
-            Some(OptionValue::Duration(duration)) => Some(duration),
-            other => panic!("option {name} is no duration: {other:?}"),
-        }
-    }
-
-    /// A whole number, if given or defaulted.
-    #[must_use]
-    pub fn integer(&self, name: &str) -> Option<u64> {
-        match self.get(name) {
-            None => None,
-            Some(OptionValue::Integer(number)) => Some(number),
-            other => panic!("option {name} is no integer: {other:?}"),
-        }
-    }
-
-    /// A flag; without a default it is off.
-    #[must_use]
-    pub fn boolean(&self, name: &str) -> bool {
-        match self.get(name) {
-            None => false,
-            Some(OptionValue::Boolean(flag)) => flag,
-            other => panic!("option {name} is no boolean: {other:?}"),
-        }
-    }
-
-    /// A text or a choice (in the spelling of the description), if given or defaulted.
-    #[must_use]
-    pub fn text(&self, name: &str) -> Option<String> {
-        match self.get(name) {
-            None => None,
-            Some(OptionValue::Text(text)) => Some(text),
-            other => panic!("option {name} is no text: {other:?}"),
-        }
-    }
-
-    /// Where a secret is kept, if given.
-    #[must_use]
-    pub fn secret(&self, name: &str) -> Option<Secret> {
-        match self.get(name) {
-            None => None,
-            Some(OptionValue::Secret(secret)) => Some(secret),
-            other => panic!("option {name} is no secret: {other:?}"),
-        }
-    }
-
-    fn get(&self, name: &str) -> Option<OptionValue> {
-        let index = self.description.options.iter().position(|option| option.name == name);
-        let Some(index) = index else { panic!("component {} has no option {name}", self.description.scheme) };
-        let option = &self.description.options[index];
-        self.values[index].clone().or_else(|| option.default.and_then(|text| option.kind.read(text).ok()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::source::SourceText;
 

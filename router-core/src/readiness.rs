@@ -1,15 +1,22 @@
 //! [`Readiness`]: whether a consumer has said that it is ready.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Whether a consumer has said that it is ready. Clones share what was said.
 #[derive(Clone, Debug)]
 pub struct Readiness {
-    state: Arc<watch::Sender<State>>,
+    shared: Arc<Shared>,
+}
+
+/// A lock and a bell: each route has one for as long as it runs, and a `watch` channel takes four times the room.
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +25,8 @@ pub(crate) struct State {
     unready_since: Option<Instant>,
     /// It has ended, and no other one comes.
     ended: bool,
+    /// What ran it is gone.
+    abandoned: bool,
 }
 
 impl State {
@@ -33,9 +42,8 @@ impl State {
 impl Default for Readiness {
     /// Of a consumer that has said nothing yet.
     fn default() -> Self {
-        Self {
-            state: Arc::new(watch::Sender::new(State { unready_since: Some(Instant::now()), ended: false })),
-        }
+        let state = State { unready_since: Some(Instant::now()), ended: false, abandoned: false };
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() }) }
     }
 }
 
@@ -43,30 +51,58 @@ impl Readiness {
     /// Whether it is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.state.borrow().is_ready()
+        self.state().is_ready()
     }
 
     /// For how long it has not been ready; `None`: it is.
     pub(crate) fn unready_for(&self) -> Option<Duration> {
-        self.state.borrow().unready_since.map(|since| since.elapsed())
+        self.state().unready_since.map(|since| since.elapsed())
     }
 
-    /// What becomes of it. Waiting ends with an error when the consumer and what runs it have gone.
-    pub(crate) fn watch(&self) -> watch::Receiver<State> {
-        self.state.subscribe()
+    /// Waits for a state; `None`: what runs the consumer was dropped before.
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub(crate) async fn wait_for(&self, wanted: impl Fn(&State) -> bool) -> Option<State> {
+        loop {
+            // Listen first, then look: a change in between is not missed.
+            let changed = self.shared.changed.notified();
+            let state = *self.state();
+            if wanted(&state) {
+                return Some(state);
+            }
+            if state.abandoned {
+                return None;
+            }
+            changed.await;
+        }
     }
 
     pub(crate) fn set(&self) {
-        self.state.send_modify(|state| state.unready_since = None);
+        self.change(|state| state.unready_since = None);
     }
 
     /// Its consumer has failed, and another one comes.
     pub(crate) fn unset(&self) {
-        self.state.send_modify(|state| state.unready_since = Some(Instant::now()));
+        self.change(|state| state.unready_since = Some(Instant::now()));
     }
 
     /// Its consumer has ended, and no other one comes.
     pub(crate) fn end(&self) {
-        self.state.send_modify(|state| state.ended = true);
+        self.change(|state| state.ended = true);
+    }
+
+    /// What runs the consumer is dropped.
+    pub(crate) fn abandon(&self) {
+        self.change(|state| state.abandoned = true);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.shared.changed.notify_waiters();
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Route {
     pub(crate) description: Option<String>,
     pub(crate) auto_startup: bool,
     pub(crate) startup_order: Option<i32>,
-    pub(crate) from: EndpointUri,
+    pub(crate) from: Arc<EndpointUri>,
     pub(crate) endpoint: Box<dyn Endpoint>,
     pub(crate) pipeline: Pipeline,
     pub(crate) links: Links,
@@ -67,7 +67,7 @@ pub(crate) fn compile(
     let errors = errors.in_route(&id);
     let linked = source
         .as_ref()
-        .map(|(from, endpoint)| (from.clone(), endpoint.local_address().map(ToSmolStr::to_smolstr)))
+        .map(|(from, endpoint)| (Arc::clone(from), endpoint.local_address().map(ToSmolStr::to_smolstr)))
         .ok_or_else(|| {
             let from = definition.from.as_ref().map(|from| from.uri.clone());
             from.unwrap_or_else(|| SourceText::computed(""))
@@ -94,12 +94,12 @@ pub(crate) fn compile(
 fn source(
     from: &EndpointDefinition,
     compiler: &mut Compiler<'_>,
-) -> Option<(EndpointUri, Box<dyn Endpoint>)> {
+) -> Option<(Arc<EndpointUri>, Box<dyn Endpoint>)> {
     let uri = compiler.errors.collect(EndpointUri::new(from))?;
     let endpoint = compiler.surroundings.context(&compiler.warnings).source(&uri);
     let endpoint = compiler.errors.collect(endpoint)?;
     compiler.agree(&uri, &*endpoint);
-    Some((uri, endpoint))
+    Some((Arc::new(uri), endpoint))
 }
 
 fn error_handler(definition: Option<&ErrorHandlerDefinition>, compiler: &mut Compiler<'_>) -> ErrorHandler {

@@ -187,11 +187,9 @@ impl Router {
             let _ = entry.start(&self.shared).await;
         }
         drop(change);
-        let unready =
-            starting.iter().filter_map(|entry| entry.readiness()).map(|readiness| readiness.watch());
-        for mut unready in unready.collect::<Vec<_>>() {
-            // An error: it was stopped meanwhile.
-            let _ = unready.wait_for(|state| state.is_ready()).await;
+        for readiness in starting.iter().filter_map(|entry| entry.readiness()).collect::<Vec<_>>() {
+            // `None`: it was stopped meanwhile.
+            let _ = readiness.wait_for(|state| state.is_ready()).await;
         }
         self.shared.set_phase(Phase::Running);
         std::future::pending().await

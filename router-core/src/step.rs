@@ -231,6 +231,8 @@ impl StepDefinition {
 /// its first test finds.
 impl Arguments {
     pub(crate) fn set(&mut self, key: &'static str, argument: Argument) {
+        // Most steps have one or two, and each route keeps them.
+        self.0.reserve_exact(1);
         self.0.push((key, argument));
     }
 

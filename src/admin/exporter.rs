@@ -7,15 +7,15 @@ use router_core::metrics::{Metric, MetricKind, enable};
 
 /// All metrics that are compiled in.
 pub fn metrics() -> impl Iterator<Item = &'static Metric> {
-    #[cfg(feature = "cluster-kubernetes")]
-    let elections = cluster_kubernetes::METRICS;
-    #[cfg(not(feature = "cluster-kubernetes"))]
-    let elections = &[];
+    let registry = crate::registry();
+    let elections = registry.backends().iter().flat_map(|backend| backend.description().metrics);
+    let elections = elections.copied().collect::<Vec<_>>();
     #[cfg(feature = "logging")]
     let log = crate::logging::METRICS;
     #[cfg(not(feature = "logging"))]
     let log = &[];
-    [router_core::metrics::METRICS, components::METRICS, elections, log].into_iter().flatten().copied()
+    let ours = [router_core::metrics::METRICS, components::METRICS].into_iter().flatten().copied();
+    ours.chain(elections).chain(log.iter().copied())
 }
 
 /// Has everything measured, once for the process. `None`: the program has installed a recorder of its own,

@@ -22,7 +22,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(Arguments { name }: &Arguments) -> ExitCode {
     if name == "settings" {
-        return output::data(&settings_table());
+        return output::data(&settings_table(&bactrian::registry()));
     }
     #[cfg(feature = "admin")]
     if name == "metrics" {

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use bactrian::cluster;
 use bactrian::load::load_cluster;
 use bactrian::settings::Environment;
 use clap::Args;
@@ -23,7 +22,7 @@ pub(super) struct Cluster {
     /// Set a setting, over the file and the environment; can be repeated
     #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
     set: Vec<String>,
-    /// The namespace of the locks [default: `cluster.namespace`, or that of the context]
+    /// The namespace of the locks [default: `cluster.kubernetes.namespace`, or that of the context]
     #[arg(short, long)]
     namespace: Option<String>,
     /// How long to wait until it is done
@@ -45,15 +44,15 @@ impl Cluster {
     ) -> ExitCode {
         let paths = file.into_iter().chain(self.paths.clone()).collect::<Vec<_>>();
         let pairs = plugin::pairs(&self.set, self.namespace.as_deref());
-        let loaded = load_cluster(&paths, &pairs, &Environment::of_process());
-        let (settings, service) = match loaded {
-            Ok(loaded) => loaded,
+        let loaded = load_cluster(&paths, &pairs, &Environment::of_process(), &bactrian::registry());
+        let service = match loaded {
+            Ok(service) => service,
             Err(errors) => return output::config_errors(&errors),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let asked = runtime.map_err(BoxError::from).and_then(|runtime| {
-            runtime.block_on(async { work(cluster::operator(service, &settings).await?).await })
-        });
+        let asked = runtime
+            .map_err(BoxError::from)
+            .and_then(|runtime| runtime.block_on(async { work(service.operator().await?).await }));
         match asked {
             Ok(line) => output::data(&format!("{line}\n")),
             Err(error) => output::failure(&Chain(&*error).to_string()),

@@ -7,7 +7,7 @@ use bactrian::logging::stderr_has_colours;
 use router_core::error::ConfigErrors;
 
 /// `EX_CONFIG` of `sysexits.h`.
-const BAD_CONFIGURATION: u8 = 78;
+pub(super) const BAD_CONFIGURATION: u8 = 78;
 
 /// Writes data to stdout. A reader that has gone away (`bactrian list | head -1`) is no failure.
 pub(super) fn data(text: &str) -> ExitCode {
@@ -48,13 +48,6 @@ pub(super) fn warnings(count: usize) -> String {
 
 fn printed(errors: &ConfigErrors) -> String {
     if stderr_has_colours() { errors.styled() } else { errors.to_string() }
-}
-
-/// Says what is wrong with the configuration as a whole.
-#[cfg(feature = "cluster-kubernetes")]
-pub(super) fn misconfigured(message: &str) -> ExitCode {
-    diagnostic(&format!("error: {message}"));
-    ExitCode::from(BAD_CONFIGURATION)
 }
 
 /// Says why a verb failed.

@@ -18,7 +18,7 @@ fn is_plugin() -> bool {
 /// `--namespace`.
 pub(super) fn pairs(set: &[String], namespace: Option<&str>) -> Vec<String> {
     let named = is_plugin().then(|| "cluster.service=kubernetes".to_owned());
-    let namespace = namespace.map(|namespace| format!("cluster.namespace={namespace}"));
+    let namespace = namespace.map(|namespace| format!("cluster.kubernetes.namespace={namespace}"));
     named.into_iter().chain(set.iter().cloned()).chain(namespace).collect()
 }
 

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bactrian::Hangups;
-use bactrian::cluster;
 use bactrian::load::Loaded;
 use bactrian::logging::{self, init_logging_as};
 #[cfg(feature = "admin")]
@@ -68,8 +67,8 @@ async fn route(sources: &Sources, loaded: &Loaded) -> Result<Shutdown, BoxError>
     #[cfg(feature = "admin")]
     let admin = bactrian::admin::listen(&loaded.settings.admin, &Environment::of_process())?;
     let mut builder = loaded.builder();
-    if let Some(service) = loaded.service {
-        builder = builder.cluster(cluster::open(service, &loaded.settings).await?);
+    if let Some(service) = &loaded.service {
+        builder = builder.cluster(service.open().await?);
     }
     // The warnings are in the log already.
     let (router, _) = builder.build_with_warnings()?;

@@ -7,8 +7,8 @@ use router_core::error::{ConfigError, ConfigErrors, Severity};
 use router_core::source::SourceFile;
 
 use super::layer::{Layers, Place};
-use super::list::{SETTINGS, VARIABLE_PREFIX};
-use super::pseudo_file;
+use super::list::VARIABLE_PREFIX;
+use super::{SettingDescription, pseudo_file};
 
 /// What Kubernetes sets in every container.
 const POD_VARIABLE: &str = "KUBERNETES_SERVICE_HOST";
@@ -51,16 +51,14 @@ impl Environment {
 
     /// What is said of variables that begin as those of settings do, and are none. They may well be those of another
     /// program: Kubernetes itself sets some in every pod, for each service of its namespace.
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self, list: &[SettingDescription]) -> Vec<String> {
         let unknown = self.variables.keys().filter(|name| {
             let key = name.strip_prefix(VARIABLE_PREFIX);
             key.is_some_and(|key| !key.contains("__")) && !is_service_link(name)
         });
         let note = |name: &String| {
-            let meant = SETTINGS
-                .iter()
-                .map(|setting| setting.variable())
-                .find(|variable| variable.replace("__", "_") == *name);
+            let meant = list.iter().map(SettingDescription::variable);
+            let meant = meant.into_iter().find(|variable| variable.replace("__", "_") == *name);
             let meant = meant.map(|variable| format!(": did you mean `{variable}`?")).unwrap_or_default();
             format!("the environment variable `{name}` is not a setting{meant}")
         };
@@ -107,13 +105,14 @@ impl FromIterator<(String, String)> for Environment {
 impl Layers {
     pub(super) fn add_environment(&mut self, environment: &Environment) {
         self.begin();
-        for note in environment.notes() {
+        let list = Arc::clone(&self.list);
+        for note in environment.notes(&list) {
             self.errors.push(ConfigError::new(note).severity(Severity::Warning));
         }
         for (name, value) in
             environment.variables.iter().filter(|(name, _)| name.starts_with(VARIABLE_PREFIX))
         {
-            let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == *name) else {
+            let Some(setting) = list.iter().find(|setting| setting.variable() == *name) else {
                 // Two underscores are ours, unless a service has two hyphens in its name.
                 if !name[VARIABLE_PREFIX.len()..].contains("__")
                     || (environment.is_pod() && is_service_link(name))
@@ -122,9 +121,22 @@ impl Layers {
                 }
                 // Without its value, which may be a secret under a misspelt name.
                 let place = Place { file: pseudo_file("environment", name), range: 0..name.len() };
+                let path = name[VARIABLE_PREFIX.len()..].replace("__", ".").to_lowercase();
+                if let Some(missing) = self.missing_in(&path) {
+                    self.set_unchecked(missing, place);
+                    continue;
+                }
                 let error = place.error(format!("unknown setting in the environment variable `{name}`"));
-                let known = SETTINGS.iter().map(|setting| setting.variable()).collect::<Vec<_>>();
-                let help = "`BACTRIAN_`, the table, two underscores, the key: `BACTRIAN_CLUSTER__ROOT`";
+                if let Some(moved) = path.strip_prefix("cluster.").and_then(|key| self.moved(key)) {
+                    let variable = moved.variable();
+                    self.errors.push(
+                        error.help(format!("it is a setting of a cluster service: write `{variable}`")),
+                    );
+                    continue;
+                }
+                let known = list.iter().map(SettingDescription::variable).collect::<Vec<_>>();
+                let help =
+                    "`BACTRIAN_`, the table, two underscores, the key: `BACTRIAN_ROUTER__SHUTDOWN_TIMEOUT`";
                 self.errors.push(error.suggest(name, known.iter().map(String::as_str)).help(help));
                 continue;
             };
@@ -136,8 +148,7 @@ impl Layers {
 
     /// A value that is not text is an error, and not as if it were not set.
     pub(super) fn check_text(&mut self, environment: &Environment) {
-        for setting in SETTINGS {
-            let name = setting.variable();
+        for name in self.list.iter().map(SettingDescription::variable).collect::<Vec<_>>() {
             if environment.not_text.contains(&name) {
                 let place = Place { file: pseudo_file("environment", &name), range: 0..name.len() };
                 self.errors.push(place.error(not_text(&name)));
@@ -147,6 +158,7 @@ impl Layers {
 
     pub(super) fn add_command_line(&mut self, pairs: &[String]) {
         self.begin();
+        let list = Arc::clone(&self.list);
         for pair in pairs {
             let file = pseudo_file("--set", pair);
             let (path, value) = match pair.split_once('=') {
@@ -154,9 +166,19 @@ impl Layers {
                 None => (pair.as_str(), None),
             };
             let place = Place { file: file.clone(), range: 0..path.len() };
-            let Some(setting) = SETTINGS.iter().find(|setting| setting.path() == path) else {
-                let known = SETTINGS.iter().map(|setting| setting.path()).collect::<Vec<_>>();
+            let Some(setting) = list.iter().find(|setting| setting.path() == path) else {
+                if let Some(missing) = self.missing_in(path) {
+                    self.set_unchecked(missing, place);
+                    continue;
+                }
                 let error = place.error(format!("unknown setting `{path}`"));
+                if let Some(moved) = path.strip_prefix("cluster.").and_then(|key| self.moved(key)) {
+                    let moved = moved.path();
+                    self.errors
+                        .push(error.help(format!("it is a setting of a cluster service: write `{moved}`")));
+                    continue;
+                }
+                let known = list.iter().map(SettingDescription::path).collect::<Vec<_>>();
                 let help = format!("the settings are {}", known.join(", "));
                 self.errors.push(error.suggest(path, known.iter().map(String::as_str)).help(help));
                 continue;
@@ -170,6 +192,14 @@ impl Layers {
                 ),
             }
         }
+    }
+}
+
+impl Layers {
+    /// The cluster service that is not built into this program and that a path is a setting of.
+    fn missing_in(&self, path: &str) -> Option<&'static str> {
+        let (service, _) = path.strip_prefix("cluster.")?.split_once('.')?;
+        self.missing(service)
     }
 }
 
@@ -187,6 +217,7 @@ fn is_service_link(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::settings;
 
     #[test]
     fn variables_of_kubernetes_are_known_and_no_setting_looks_like_one() {
@@ -198,7 +229,7 @@ mod tests {
         ] {
             assert!(is_service_link(name), "{name}");
         }
-        for setting in SETTINGS {
+        for setting in settings(&crate::registry()) {
             assert!(!is_service_link(&setting.variable()), "{}", setting.variable());
         }
     }
@@ -206,14 +237,14 @@ mod tests {
     #[test]
     fn what_may_be_of_another_program_is_a_note() {
         let names =
-            ["BACTRIAN_SERVICE_HOST", "BACTRIAN_CLUSTER_ROOT", "BACTRIAN_HOME", "OTHER", "BACTRIAN_A__B"];
+            ["BACTRIAN_SERVICE_HOST", "BACTRIAN_CLUSTER_MEMBER", "BACTRIAN_HOME", "OTHER", "BACTRIAN_A__B"];
         let environment =
             names.into_iter().map(|name| (name.to_owned(), String::new())).collect::<Environment>();
         assert_eq!(
-            environment.notes(),
+            environment.notes(&settings(&crate::registry())),
             [
-                "the environment variable `BACTRIAN_CLUSTER_ROOT` is not a setting: did you mean \
-                 `BACTRIAN_CLUSTER__ROOT`?",
+                "the environment variable `BACTRIAN_CLUSTER_MEMBER` is not a setting: did you mean \
+                 `BACTRIAN_CLUSTER__MEMBER`?",
                 "the environment variable `BACTRIAN_HOME` is not a setting",
             ]
         );

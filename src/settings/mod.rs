@@ -1,9 +1,9 @@
 //! [`Settings`]: everything about a process that is not a route.
 //!
-//! Four layers, each over the one before: the defaults of the [list](SETTINGS), the tables of the files
-//! (`[cluster]` with `root = "/locks"`), the environment (`BACTRIAN_CLUSTER__ROOT=/locks`: the prefix,
-//! the table, two underscores, the key, all in upper case), and the command line
-//! (`--set cluster.root=/locks`). Every layer is checked against the same list, and mistakes in all of
+//! Four layers, each over the one before: the defaults of the [list](settings), the tables of the files
+//! (`[cluster.file]` with `root = "/locks"`), the environment (`BACTRIAN_CLUSTER__FILE__ROOT=/locks`: the prefix,
+//! the table, two underscores, the key, all in upper case; and two underscores for a dot), and the command line
+//! (`--set cluster.file.root=/locks`). Every layer is checked against the same list, and errors in all of
 //! them are reported at once.
 
 mod environment;
@@ -11,11 +11,14 @@ mod layer;
 mod list;
 mod tables;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use router_core::cluster::backend::{BackendDescription, BackendSettings};
+use router_core::component::Registry;
 use router_core::error::{ConfigError, ConfigErrors};
 use router_core::options::parse_duration;
 use router_core::source::SourceFile;
@@ -26,7 +29,7 @@ use serde::Deserialize;
 pub use crate::logging::LogFormat;
 
 pub use environment::Environment;
-pub use list::{SETTINGS, SettingDescription, UsedBy, VARIABLE_PREFIX, settings_table};
+pub use list::{SettingDescription, VARIABLE_PREFIX, settings, settings_table};
 
 use layer::Layers;
 
@@ -35,6 +38,7 @@ use layer::Layers;
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Who decides which member leads.
+    #[serde(default)]
     pub cluster: ClusterSettings,
     /// The router.
     pub router: RouterSettings,
@@ -50,73 +54,15 @@ pub struct Settings {
 }
 
 /// Who decides which member leads.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct ClusterSettings {
-    /// The cluster service; `None`: there is none, and `master:` is a mistake.
-    pub service: Option<Service>,
-    /// The directory of the lock files.
-    pub root: PathBuf,
+    /// The name of the cluster service, or `auto`; `None`: there is none, and `master:` is an error.
+    pub service: Option<String>,
     /// The name of this process, where one was given; see [`Settings::member`].
     pub member: Option<String>,
-    /// Whether the directory may be on a network file system.
-    pub allow_network_file_system: bool,
-    /// Whether other users of the directory's group take part.
-    pub share_with_group: bool,
-    /// The namespace of the Leases; `None`: that of the pod or of the context.
-    pub namespace: Option<String>,
-    /// The group of members that share their locks.
-    pub group: String,
-    /// What the locks are kept in.
-    pub resource: Resource,
-    /// The name of the ConfigMap, where they are kept in one.
-    pub resource_name: String,
-    /// The `leaseDurationMillis` of members that are Camel's.
-    #[serde(deserialize_with = "duration")]
-    pub camel_lease_duration: Duration,
-    /// The `renewDeadlineMillis` of members that are Camel's.
-    #[serde(deserialize_with = "duration")]
-    pub camel_renew_deadline: Duration,
-    /// The labels of the members' pods.
-    pub cluster_labels: Option<String>,
-    /// The timing of the election.
-    pub profile: String,
-    /// Instead of the profile's: how long a silent leader is watched before it is replaced.
-    #[serde(default, deserialize_with = "some_duration")]
-    pub takeover_wait: Option<Duration>,
-    /// Instead of the profile's: how long after a heartbeat its sender may lead.
-    #[serde(default, deserialize_with = "some_duration")]
-    pub deadline: Option<Duration>,
-    /// Instead of the profile's: how long after the deadline running exchanges may take to end.
-    #[serde(default, deserialize_with = "some_duration")]
-    pub stop: Option<Duration>,
-    /// Instead of the profile's: the period of the heartbeat.
-    #[serde(default, deserialize_with = "some_duration")]
-    pub heartbeat: Option<Duration>,
-}
-
-/// What Kubernetes keeps the locks in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Resource {
-    /// Leases.
-    Lease,
-    /// One ConfigMap, as Camel has it.
-    ConfigMap,
-}
-
-/// The cluster services that can be named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Service {
-    /// Lock files.
-    File,
-    /// Leases of Kubernetes.
-    Kubernetes,
-    /// This process alone.
-    Memory,
-    /// Kubernetes inside a pod, else files.
-    Auto,
+    /// What is set for each service, by its name and the name of the option.
+    #[serde(flatten)]
+    pub services: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// The router.
@@ -216,14 +162,16 @@ pub struct Resolved {
 
 impl Settings {
     /// Puts the layers together: the tables of the files, the environment, and the `key=value` pairs of
-    /// the command line. Returns all mistakes, and the settings without them.
+    /// the command line. Returns all errors, and the settings without them. The cluster backends of `registry` say
+    /// what can be set for them.
     #[must_use]
     pub fn resolve(
         files: &[RouteFile],
         environment: &Environment,
         command_line: &[String],
+        registry: &Registry,
     ) -> (Resolved, ConfigErrors) {
-        let mut layers = Layers::default();
+        let mut layers = Layers::new(registry);
         layers.add_files(files);
         layers.add_environment(environment);
         layers.check_text(environment);
@@ -248,8 +196,13 @@ impl Resolved {
     /// or of one where none is named.
     #[must_use]
     pub fn ignored(&self) -> ConfigErrors {
-        let ClusterSettings { service, resource, .. } = self.settings.cluster;
-        self.layers.ignored(service, resource)
+        self.layers.ignored(self.settings.cluster.service.as_deref())
+    }
+
+    /// What is set for a cluster backend.
+    #[must_use]
+    pub fn backend(&self, description: &'static BackendDescription) -> BackendSettings {
+        self.layers.backend(&self.settings, description)
     }
 
     /// Whether a setting was set, instead of left at its default.
@@ -268,10 +221,6 @@ impl Resolved {
 /// A text that is no file, as one, so that errors in it have a place and a caret as well.
 fn pseudo_file(name: &str, text: impl Into<String>) -> Arc<SourceFile> {
     Arc::new(SourceFile::new(name, text))
-}
-
-fn some_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    duration(deserializer).map(Some)
 }
 
 fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

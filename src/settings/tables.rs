@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use router_core::error::ConfigError;
 use router_core::options::OptionKind;
 use router_core::source::SourceFile;
 use router_core::toml::{Entry, NodeValue, RouteFile, Table};
 
 use super::SettingDescription;
 use super::layer::{Layers, Place};
-use super::list::{SETTINGS, tables};
 
 impl Layers {
     /// Adds the tables of all files as one layer. Two files may set a key to the same value, as files do that can
@@ -26,17 +26,22 @@ impl Layers {
 
     fn add_table(&mut self, file: &Arc<SourceFile>, entry: &Entry, seen: &mut HashMap<String, Set>) {
         let place = Place { file: Arc::clone(file), range: entry.place.clone() };
-        let known = tables();
+        let list = Arc::clone(&self.list);
+        let mut known = list.iter().map(|setting| setting.table.as_str()).collect::<Vec<_>>();
+        known.dedup();
         if !known.contains(&entry.name.as_str()) {
             let error = place.error(format!("unknown table `{}`", entry.name));
             let error = error.suggest(&entry.name, known.iter().copied().chain(["route"]));
-            let key = SETTINGS.iter().find(|setting| setting.key == entry.name);
-            self.errors.push(error.help(match (entry.name.as_str(), key) {
-                ("from" | "steps" | "error_handler", _) => "write `[[route]]` in a line above it".to_owned(),
-                (_, Some(setting)) => {
+            let key = list.iter().find(|setting| setting.key() == entry.name);
+            let mut services = self.services.iter().chain(&self.missing);
+            let service = services.find(|service| **service == entry.name);
+            self.errors.push(error.help(match (entry.name.as_str(), service, key) {
+                ("from" | "steps" | "error_handler", ..) => "write `[[route]]` in a line above it".to_owned(),
+                (_, Some(service), _) => format!("it is a cluster service: write `[cluster.{service}]`"),
+                (_, None, Some(setting)) => {
                     format!("it is a key of `[{}]`: write that in a line above it", setting.table)
                 }
-                _ => format!("a file has tables `[[route]]`, and {}", bracketed(&known)),
+                (_, None, None) => format!("a file has tables `[[route]]`, and {}", bracketed(&known)),
             }));
             return;
         }
@@ -56,22 +61,19 @@ impl Layers {
         table: &Table,
         seen: &mut HashMap<String, Set>,
     ) {
-        let settings = || SETTINGS.iter().filter(|setting| setting.table == name);
+        let list = Arc::clone(&self.list);
         for entry in &table.entries {
             let place = Place { file: Arc::clone(file), range: entry.place.clone() };
-            let Some(setting) = settings().find(|setting| setting.key == entry.name) else {
-                let error = place.error(format!("unknown key `{}` in `[{name}]`", entry.name));
-                let keys = settings().map(|setting| setting.key).collect::<Vec<_>>();
-                let help = match (name, entry.name.as_str()) {
-                    ("log", "level") => "the environment says it: `RUST_LOG=debug`".to_owned(),
-                    _ => format!("`[{name}]` takes {}", keys.join(", ")),
-                };
-                self.errors.push(error.suggest(&entry.name, keys).help(help));
+            let found = list.iter().find(|setting| setting.table == name && setting.key() == entry.name);
+            let Some(setting) = found else {
+                if name != "cluster" || !self.add_service(file, entry, seen) {
+                    self.errors.push(self.unknown_key(name, &entry.name, &place));
+                }
                 continue;
             };
             let Some(text) = self.text(file, setting, entry) else { continue };
             match seen.get(&setting.path()) {
-                Some(first) if setting.kind.is_same(&first.text, &text) => {}
+                Some(first) if setting.option.kind.is_same(&first.text, &text) => {}
                 Some(first) => {
                     let error = place.error(format!("setting `{}` is set to two values", setting.path()));
                     self.errors.push(error.help(format!("the first one is at {}", first.position)));
@@ -85,6 +87,60 @@ impl Layers {
         }
     }
 
+    /// Adds the table of a cluster service; `false`: there is no service of that name.
+    fn add_service(
+        &mut self,
+        file: &Arc<SourceFile>,
+        entry: &Entry,
+        seen: &mut HashMap<String, Set>,
+    ) -> bool {
+        let place = Place { file: Arc::clone(file), range: entry.place.clone() };
+        if let Some(missing) = self.missing(&entry.name) {
+            self.set_unchecked(missing, place);
+            return true;
+        }
+        if !self.services.contains(&entry.name.as_str()) {
+            return false;
+        }
+        let name = format!("cluster.{}", entry.name);
+        match &entry.node.value {
+            NodeValue::Table(table) => self.add_entries(file, &name, table, seen),
+            other => {
+                let error = place.error(format!("`{name}` is a table, found {}", other.kind()));
+                self.errors.push(error.help(format!("write `[{name}]`")));
+            }
+        }
+        true
+    }
+
+    fn unknown_key(&self, table: &str, key: &str, place: &Place) -> ConfigError {
+        let error = place.error(format!("unknown key `{key}` in `[{table}]`"));
+        let settings = self.list.iter().filter(|setting| setting.table == table);
+        let mut keys = settings.map(SettingDescription::key).collect::<Vec<_>>();
+        if (table, key) == ("log", "level") {
+            return error.help("the environment says it: `RUST_LOG=debug`");
+        }
+        if table == "cluster" {
+            if let Some(setting) = self.moved(key) {
+                return error.help(format!(
+                    "it is a setting of a cluster service: write it in `[{}]`",
+                    setting.table
+                ));
+            }
+            keys.extend(&self.services);
+            let services = self.services.iter().chain(&self.missing);
+            let services = services.map(|name| format!("`[cluster.{name}]`")).collect::<Vec<_>>().join(", ");
+            let help =
+                format!("`[cluster]` takes service, member; what is set for a service is in {services}");
+            return error.suggest(key, keys).help(help);
+        }
+        let help = match keys[..] {
+            [] => format!("`[{table}]` takes nothing"),
+            _ => format!("`[{table}]` takes {}", keys.join(", ")),
+        };
+        error.suggest(key, keys).help(help)
+    }
+
     /// The value as text. Text can stand for every kind of value, because only text can hold `${env:NAME}`.
     fn text(
         &mut self,
@@ -92,7 +148,7 @@ impl Layers {
         setting: &SettingDescription,
         entry: &Entry,
     ) -> Option<String> {
-        Some(match (&entry.node.value, setting.kind) {
+        Some(match (&entry.node.value, setting.option.kind) {
             (NodeValue::Text(text), _) => text.to_string(),
             (
                 NodeValue::Integer(number),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bactrian::admin::AdminListener;
-use bactrian::core::cluster::{Authority, ClusterError, TermControl};
+use bactrian::core::cluster::ClusterError;
+use bactrian::core::cluster::backend::{Authority, TermControl};
 use bactrian::prelude::*;
 use http::StatusCode;
 

@@ -23,7 +23,7 @@ fn tool(stage: &Stage, user: Option<usize>, arguments: &[&str]) -> Output {
     std::fs::write(&kubeconfig, text).unwrap();
     Command::new(env!("CARGO_BIN_EXE_bactrian"))
         .args(arguments)
-        .args(["--set", "cluster.service=kubernetes", "--set", "cluster.profile=fast"])
+        .args(["--set", "cluster.service=kubernetes", "--set", "cluster.kubernetes.profile=fast"])
         .current_dir(stage.path(""))
         .env("KUBECONFIG", kubeconfig)
         .env_remove("POD_NAME")

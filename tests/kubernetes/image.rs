@@ -12,6 +12,8 @@ use super::operator::{Container, Operator};
 const ROUTES: &str = r#"
 [cluster]
 service = "auto"
+
+[cluster.kubernetes]
 profile = "fast"
 
 [[route]]

@@ -12,6 +12,8 @@ use super::operator::{Operator, succeeded};
 const ROUTES: &str = r#"
 [cluster]
 service = "auto"
+
+[cluster.kubernetes]
 profile = "fast"
 
 [[route]]

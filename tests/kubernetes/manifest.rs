@@ -12,6 +12,8 @@ use super::pause;
 const ROUTES: &str = r#"
 [cluster]
 service = "auto"
+
+[cluster.kubernetes]
 profile = "fast"
 cluster_labels = "app=clock"
 

@@ -17,6 +17,8 @@ use super::stage::Stage;
 const ROUTES: &str = r#"
 [cluster]
 service = "auto"
+
+[cluster.kubernetes]
 profile = "fast"
 
 [[route]]

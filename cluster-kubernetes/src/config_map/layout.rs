@@ -26,7 +26,8 @@ use router_core::cluster::{ClusterError, LockName};
 use smol_str::SmolStr;
 
 use super::rivals::Question;
-use crate::codec::{fields, is_of_this_object, lock_text, newer_format, parse_lock_record, parse_number};
+use crate::codec::{is_of_this_object, lock_text, newer_format, parse_lock_record, parse_number};
+use crate::fields::fields;
 use crate::names::{hash, parse_session};
 
 /// The name of the ConfigMap when nobody has said otherwise; as in Camel.
@@ -226,7 +227,7 @@ pub(crate) fn check_room(before: Option<&ConfigMap>, after: &ConfigMap) -> Resul
     }
     Err(format!(
         "the states under all locks of one ConfigMap may have {MAX_STATES} bytes together, not {after}: keep less, or \
-         use `cluster.resource = \"lease\"`, where each lock has room of its own"
+         use `cluster.kubernetes.resource = \"lease\"`, where each lock has room of its own"
     ))
 }
 
@@ -248,7 +249,7 @@ pub(crate) fn check_lock(lock: &LockName) -> Result<(), ClusterError> {
     }
     let text = format!(
         "the lock `{lock}` cannot stand in a ConfigMap: there, a lock has up to {longest} of the characters a-z, \
-         A-Z, 0-9, `-`, `_` and `.`; rename it, or use `cluster.resource = \"lease\"`"
+         A-Z, 0-9, `-`, `_` and `.`; rename it, or use `cluster.kubernetes.resource = \"lease\"`"
     );
     Err(ClusterError::Unusable(text, None))
 }

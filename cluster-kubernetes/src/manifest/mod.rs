@@ -142,8 +142,9 @@ impl Manifest {
         labels.insert(crate::GROUP_LABEL.into(), election.group.to_string());
         for (key, value) in selected_labels(election.cluster_labels.as_deref().unwrap_or_default())? {
             if let Some(ours) = labels.get(&key).filter(|ours| **ours != value) {
-                let text =
-                    format!("`cluster.cluster_labels` wants {key}={value}, and the pods have {key}={ours}");
+                let text = format!(
+                    "`cluster.kubernetes.cluster_labels` wants {key}={value}, and the pods have {key}={ours}"
+                );
                 return Err(InvalidManifest(text));
             }
             labels.insert(key, value);

@@ -61,7 +61,7 @@ pub(super) fn selected_labels(selector: &str) -> Result<Labels, InvalidManifest>
         let Some((key, value)) = pair.filter(|(key, value)| is_label_key(key) && is_label_value(value))
         else {
             let text = format!(
-                "`cluster.cluster_labels` has {requirement:?}: write labels as `app=clock,tier=back`"
+                "`cluster.kubernetes.cluster_labels` has {requirement:?}: write labels as `app=clock,tier=back`"
             );
             return Err(InvalidManifest(text));
         };

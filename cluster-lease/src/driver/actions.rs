@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use router_core::cluster::{LockName, time_of_day_after};
+use router_core::cluster::LockName;
+use router_core::cluster::backend::time_of_day_after;
 use tracing::{error, info, warn};
 
 use super::election::{Done, Election};

@@ -1,16 +1,13 @@
 //! [`LeaseCluster`]: the cluster service.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use router_core::cluster::{
-    ClusterError, ClusterService, ClusterView, Leadership, LeadershipPublisher, LockName, Member,
-    Participation,
-};
+use router_core::cluster::backend::{LeadershipPublisher, Participants, Participation};
+use router_core::cluster::{ClusterError, ClusterService, ClusterView, Leadership, LockName, Member};
 use smol_str::SmolStr;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -71,8 +68,7 @@ use crate::store::LeaseStore;
 pub struct LeaseCluster {
     local: Member,
     office: Arc<Office>,
-    /// Weak: the views and scopes own a participation, this is only how the next view finds it.
-    participants: Mutex<HashMap<LockName, Weak<Participant>>>,
+    participants: Participants<Participant>,
     generations: AtomicU64,
     /// The election's loop, and the sentinel where it is a task.
     tasks: TaskTracker,
@@ -150,7 +146,7 @@ impl LeaseCluster {
         Ok(Arc::new(Self {
             local,
             office: Arc::new(office),
-            participants: Mutex::default(),
+            participants: Participants::default(),
             generations: AtomicU64::new(0),
             tasks,
             closing: CancellationToken::new(),
@@ -203,27 +199,13 @@ impl LeaseCluster {
         self.office.tell(Input::Evidence { session, death });
     }
 
-    fn participate(&self, lock: &LockName) -> Arc<Participant> {
-        let mut participants = self.participants.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(participant) = participants.get(lock).and_then(Weak::upgrade) {
-            return participant;
-        }
-        // Now and then is enough: with many locks, each look at all of them would be too much.
-        if participants.len() == participants.capacity() {
-            participants.retain(|_, participant| participant.strong_count() > 0);
-        }
+    /// Begins to take part in the election for `lock`.
+    fn participate(&self, lock: &LockName) -> (watch::Receiver<Leadership>, Participant) {
         let (publisher, leadership) =
             LeadershipPublisher::with_patience(lock.clone(), self.place.as_deref(), self.patience);
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
-        let participant = Arc::new(Participant {
-            office: Arc::clone(&self.office),
-            lock: lock.clone(),
-            generation,
-            leadership,
-        });
-        participants.insert(lock.clone(), Arc::downgrade(&participant));
         self.office.tell(Input::View { lock: lock.clone(), generation, publisher });
-        participant
+        (leadership, Participant { office: Arc::clone(&self.office), lock: lock.clone(), generation })
     }
 }
 
@@ -241,9 +223,7 @@ impl ClusterService for LeaseCluster {
         if self.closing.is_cancelled() {
             return Err(ClusterError::Closed);
         }
-        let participant = self.participate(lock);
-        let leadership = participant.leadership.clone();
-        Ok(ClusterView::new(lock.clone(), self.local.clone(), leadership, participant))
+        Ok(self.participants.view(lock, &self.local, || self.participate(lock)))
     }
 
     fn drained(&self) -> watch::Receiver<bool> {
@@ -251,12 +231,7 @@ impl ClusterService for LeaseCluster {
     }
 
     fn leaderships(&self) -> Vec<(LockName, Leadership)> {
-        let participants = self.participants.lock().unwrap_or_else(PoisonError::into_inner);
-        let live = participants.iter().filter_map(|(lock, weak)| Some((lock.clone(), weak.upgrade()?)));
-        let live = live.collect::<Vec<_>>();
-        // Dropping one may be leaving the election, which is no business of those who wait for the lock.
-        drop(participants);
-        live.into_iter().map(|(lock, participant)| (lock, participant.leadership.borrow().clone())).collect()
+        self.participants.leaderships()
     }
 
     /// Waits for a turn of the election's loop.
@@ -291,12 +266,11 @@ struct Participant {
     office: Arc<Office>,
     lock: LockName,
     generation: u64,
-    leadership: watch::Receiver<Leadership>,
 }
 
 impl Participation for Participant {
-    fn members(&self) -> Vec<Member> {
-        self.office.members.borrow().clone()
+    fn members(&self) -> watch::Receiver<Vec<Member>> {
+        self.office.members.clone()
     }
 
     fn resign(&self, stay_out: Duration) {
@@ -321,11 +295,11 @@ mod tests {
         let (store, lock) = (MemoryStore::new(), "lock1".parse().unwrap());
         store.create_free(&lock);
         let settings = LeaseClusterSettings::new(Member::new("a")).clock(Arc::new(TokioClock::default()));
-        let cluster = LeaseCluster::start(store.handle(1), settings).unwrap();
+        let mut cluster = LeaseCluster::start(store.handle(1), settings).unwrap();
         let first = cluster.view(&lock).await.unwrap();
         let number = first.lead().await.unwrap().term().number();
         // What another thread sees between the last drop of a view and the report of its end.
-        cluster.participants.lock().unwrap().clear();
+        Arc::get_mut(&mut cluster).unwrap().participants = Participants::default();
         let second = cluster.view(&lock).await.unwrap();
         drop(first);
         let scope = tokio::time::timeout(Duration::from_secs(60), second.lead()).await.unwrap().unwrap();

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use router_core::cluster::time_of_day;
+use router_core::cluster::backend::time_of_day;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 

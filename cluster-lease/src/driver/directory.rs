@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use router_core::cluster::{Leader, LockName, Member, time_of_day};
+use router_core::cluster::backend::time_of_day;
+use router_core::cluster::{Leader, LockName, Member};
 use smol_str::SmolStr;
 use tokio::time::Instant;
 use tracing::warn;

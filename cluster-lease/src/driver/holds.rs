@@ -9,7 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use router_core::cluster::{Authority, LockName, Member, TermControl};
+use router_core::cluster::backend::{Authority, TermControl};
+use router_core::cluster::{LockName, Member};
 use router_core::error::Chain;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};

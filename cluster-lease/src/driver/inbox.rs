@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use router_core::cluster::{LeadershipPublisher, LockName, Member};
+use router_core::cluster::backend::LeadershipPublisher;
+use router_core::cluster::{LockName, Member};
 use tokio::sync::oneshot;
 
 use crate::record::{Death, LockRecord, SessionId};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use router_core::cluster::{Leader, time_of_day_after};
+use router_core::cluster::Leader;
+use router_core::cluster::backend::time_of_day_after;
 use tokio::time::Instant;
 use tracing::warn;
 

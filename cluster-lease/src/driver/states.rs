@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use router_core::cluster::{Authority, LeadershipLost, LockName};
+use router_core::cluster::backend::Authority;
+use router_core::cluster::{LeadershipLost, LockName};
 use router_core::error::{BoxError, Chain};
 use router_core::state::{StateError, StateKeeper};
 use serde_json::Value;

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use router_core::cluster::{LeadershipPublisher, LockName, Member};
+use router_core::cluster::backend::LeadershipPublisher;
+use router_core::cluster::{LockName, Member};
 use tokio::sync::oneshot;
 
 use crate::rendezvous::Candidate;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use components::{DirectComponent, MockComponent, SqlComponent};
 use router_core::builder::{IntoEndpoint, RouteBuilder, Steps, endpoint, from};
-use router_core::cluster::{LockName, Member, TermControl};
+use router_core::cluster::backend::TermControl;
+use router_core::cluster::{LockName, Member};
 use router_core::exchange::Exchange;
 use router_core::router::RouterBuilder;
 use router_core::value::{Json, Number};

@@ -1,8 +1,7 @@
 //! [`ArbitratedCluster`]: a cluster service over an [`Arbiter`] that never grants a lock twice.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,16 +11,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
-use super::{
-    ClusterError, ClusterService, ClusterView, Leader, Leadership, LeadershipPublisher, LockName, Look,
-    Member, Participation, TermControl, time_of_day_after,
+use super::backend::{
+    LeadershipPublisher, Look, Participants, Participation, TermControl, time_of_day_after,
 };
+use super::{ClusterError, ClusterService, ClusterView, Leader, Leadership, LockName, Member};
 use crate::error::Chain;
 use crate::panic::{Panicked, contain_panic};
 use crate::state::{NoStates, StateKeeper};
 
 /// Something that grants each lock to one member at a time, and cannot be wrong about it: a mutex, or
-/// the kernel with its file locks. What it needs no clock for, we need no clock for.
+/// the kernel with its file locks. No clock is involved.
 #[async_trait]
 pub trait Arbiter: Send + Sync + 'static {
     /// The lock, while it is held.
@@ -30,7 +29,7 @@ pub trait Arbiter: Send + Sync + 'static {
     /// Waits until the lock is granted.
     ///
     /// # Errors
-    /// When the lock cannot be had now. It is tried again after a pause.
+    /// If the lock cannot be acquired; the caller retries with backoff.
     ///
     /// # Cancellation
     /// Safe: a lock that was granted but not returned is given back.
@@ -61,9 +60,9 @@ pub trait Arbiter: Send + Sync + 'static {
     }
 
     /// What an operator asks of this member about `lock`, and all later changes. By default nothing.
-    fn asked(&self, lock: &LockName) -> watch::Receiver<Asked> {
+    fn asked(&self, lock: &LockName) -> watch::Receiver<OperatorRequest> {
         let _ = lock;
-        watch::channel(Asked::default()).1
+        watch::channel(OperatorRequest::default()).1
     }
 
     /// What keeps this member from getting `lock` beside another leader, in one clause, and all later changes: shown
@@ -81,13 +80,13 @@ pub trait Arbiter: Send + Sync + 'static {
     /// Who leads `lock`, as far as known.
     fn leader(&self, lock: &LockName) -> watch::Receiver<Option<Leader>>;
 
-    /// All live members.
-    fn members(&self) -> Vec<Member>;
+    /// All live members, and all later changes. While no one holds a receiver, it need not look for changes.
+    fn members(&self) -> watch::Receiver<Vec<Member>>;
 }
 
 /// What an operator asks of a member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct OperatorRequest {
     /// To give this term up, so that another member leads.
     pub hand_over: Option<u64>,
     /// To give up whatever it leads, and to take nothing.
@@ -123,8 +122,7 @@ pub struct Revoked {
 pub struct ArbitratedCluster<A> {
     arbiter: Arc<A>,
     local: Member,
-    /// Weak: the views and scopes own a participation, this is only how the next view finds it.
-    participants: Mutex<HashMap<LockName, Weak<Participant>>>,
+    participants: Participants<Participant>,
     /// The tasks; each ends when its participant is dropped or `closing` is cancelled.
     tasks: TaskTracker,
     closing: CancellationToken,
@@ -136,7 +134,7 @@ impl<A: Arbiter> ArbitratedCluster<A> {
         Self {
             arbiter: Arc::new(arbiter),
             local,
-            participants: Mutex::default(),
+            participants: Participants::default(),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         }
@@ -147,19 +145,8 @@ impl<A: Arbiter> ArbitratedCluster<A> {
         &self.arbiter
     }
 
-    /// The participations, as they are now. No lock is held afterwards: dropping one may be leaving.
-    fn present(&self) -> impl Iterator<Item = (LockName, Arc<Participant>)> {
-        let participants = self.participants.lock().unwrap_or_else(PoisonError::into_inner);
-        let live = participants.iter().filter_map(|(lock, weak)| Some((lock.clone(), weak.upgrade()?)));
-        live.collect::<Vec<_>>().into_iter()
-    }
-
-    fn participate(&self, lock: &LockName) -> Arc<Participant> {
-        let mut participants = self.participants.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(participant) = participants.get(lock).and_then(Weak::upgrade) {
-            return participant;
-        }
-        participants.retain(|_, participant| participant.strong_count() > 0);
+    /// Begins to take part in the election for `lock`.
+    fn participate(&self, lock: &LockName) -> (watch::Receiver<Leadership>, Participant) {
         let (publisher, leadership) = LeadershipPublisher::with_patience(
             lock.clone(),
             self.arbiter.place().as_deref(),
@@ -168,16 +155,14 @@ impl<A: Arbiter> ArbitratedCluster<A> {
         let (resign, resignations) = mpsc::unbounded_channel();
         let left = self.closing.child_token();
         let arbiter = Arc::clone(&self.arbiter);
-        let participant = Arc::new(Participant {
-            leadership,
+        let participant = Participant {
             resign,
             members: Box::new({
                 let arbiter = Arc::clone(&arbiter);
                 move || arbiter.members()
             }),
             _left: left.clone().drop_guard(),
-        });
-        participants.insert(lock.clone(), Arc::downgrade(&participant));
+        };
         let candidate = Candidate {
             arbiter,
             lock: lock.clone(),
@@ -188,7 +173,7 @@ impl<A: Arbiter> ArbitratedCluster<A> {
             left,
         };
         self.tasks.spawn(candidate.supervise());
-        participant
+        (leadership, participant)
     }
 }
 
@@ -202,21 +187,17 @@ impl<A: Arbiter> ClusterService for ArbitratedCluster<A> {
         if self.closing.is_cancelled() {
             return Err(ClusterError::Closed);
         }
-        let participant = self.participate(lock);
-        let leadership = participant.leadership.clone();
-        Ok(ClusterView::new(lock.clone(), self.local.clone(), leadership, participant))
+        Ok(self.participants.view(lock, &self.local, || self.participate(lock)))
     }
 
     fn leaderships(&self) -> Vec<(LockName, Leadership)> {
-        let known = |participant: Arc<Participant>| participant.leadership.borrow().clone();
-        self.present().map(|(lock, participant)| (lock, known(participant))).collect()
+        self.participants.leaderships()
     }
 
     /// The task of a lock ends only after everybody has left its election.
     async fn check_alive(&self) -> Result<(), String> {
-        let ended = |participant: &Participant| participant.leadership.has_changed().is_err();
-        match self.present().find(|(_, participant)| ended(participant)) {
-            Some((lock, _)) if !self.closing.is_cancelled() => {
+        match self.participants.abandoned() {
+            Some(lock) if !self.closing.is_cancelled() => {
                 Err(format!("the task of the election for `{lock}` has ended"))
             }
             _ => Ok(()),
@@ -232,14 +213,13 @@ impl<A: Arbiter> ClusterService for ArbitratedCluster<A> {
 
 /// A participation as views and scopes hold it; dropping the last one leaves the election.
 struct Participant {
-    leadership: watch::Receiver<Leadership>,
     resign: mpsc::UnboundedSender<Duration>,
-    members: Box<dyn Fn() -> Vec<Member> + Send + Sync>,
+    members: Box<dyn Fn() -> watch::Receiver<Vec<Member>> + Send + Sync>,
     _left: DropGuard,
 }
 
 impl Participation for Participant {
-    fn members(&self) -> Vec<Member> {
+    fn members(&self) -> watch::Receiver<Vec<Member>> {
         (self.members)()
     }
 
@@ -454,7 +434,7 @@ impl<A: Arbiter> Candidate<A> {
         }
         self.publisher.lead(control.term().clone(), why);
         let mut asked = self.arbiter.asked(&self.lock);
-        let give_up = |asked: &Asked| asked.drained || asked.hand_over == Some(term);
+        let give_up = |asked: &OperatorRequest| asked.drained || asked.hand_over == Some(term);
         let end = tokio::select! {
             biased;
             () = self.left.cancelled() => End::Left,
@@ -486,7 +466,7 @@ impl<A: Arbiter> Candidate<A> {
 }
 
 /// Waits until what is asked is like that; for ever, where nobody can ask.
-async fn until(asked: &mut watch::Receiver<Asked>, is_so: impl FnMut(&Asked) -> bool) {
+async fn until(asked: &mut watch::Receiver<OperatorRequest>, is_so: impl FnMut(&OperatorRequest) -> bool) {
     if asked.wait_for(is_so).await.is_err() {
         std::future::pending().await
     }
@@ -540,8 +520,8 @@ mod tests {
             watch::Sender::new(None).subscribe()
         }
 
-        fn members(&self) -> Vec<Member> {
-            Vec::new()
+        fn members(&self) -> watch::Receiver<Vec<Member>> {
+            watch::Sender::new(Vec::new()).subscribe()
         }
     }
 

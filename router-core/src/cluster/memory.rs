@@ -9,11 +9,35 @@ use serde_json::Value;
 use smol_str::SmolStr;
 use tokio::sync::{OwnedMutexGuard, watch};
 
-use super::{
-    Arbiter, ArbitratedCluster, ClusterError, ClusterService, ClusterView, Granted, Leader, Leadership,
-    LeadershipLost, LockName, Member, Revoked,
+use super::backend::{
+    Arbiter, ArbitratedCluster, BackendDescription, BackendSettings, ClusterBackend, Granted, Revoked,
 };
+use super::{
+    ClusterError, ClusterService, ClusterView, Leader, Leadership, LeadershipLost, LockName, Member,
+};
+use crate::error::BoxError;
 use crate::state::{StateError, StateKeeper};
+
+/// The cluster service `memory`.
+pub struct MemoryBackend;
+
+static DESCRIPTION: BackendDescription = BackendDescription {
+    name: "memory",
+    summary: "one process alone, which leads every lock",
+    options: &[],
+    metrics: &[],
+};
+
+#[async_trait]
+impl ClusterBackend for MemoryBackend {
+    fn description(&self) -> &'static BackendDescription {
+        &DESCRIPTION
+    }
+
+    async fn open(&self, settings: &BackendSettings) -> Result<Arc<dyn ClusterService>, BoxError> {
+        Ok(MemoryCluster::new(settings.member()))
+    }
+}
 
 /// A cluster whose members live in one process: for tests, which can take leadership away at will, and
 /// for a single process that needs no other members and says so by naming this service.
@@ -44,7 +68,7 @@ impl MemoryCluster {
 
     fn member(hub: Arc<Hub>, id: SmolStr) -> Arc<Self> {
         let local = Member::new(id);
-        hub.members.lock().unwrap_or_else(PoisonError::into_inner).push(local.clone());
+        hub.members.send_modify(|members| members.push(local.clone()));
         let arbiter = MemoryArbiter { hub: Arc::clone(&hub), local: local.clone() };
         Arc::new(Self { hub, cluster: ArbitratedCluster::new(local, arbiter) })
     }
@@ -62,8 +86,7 @@ impl MemoryCluster {
 
 impl Drop for MemoryCluster {
     fn drop(&mut self) {
-        let mut members = self.hub.members.lock().unwrap_or_else(PoisonError::into_inner);
-        members.retain(|member| member != self.cluster.local());
+        self.hub.members.send_modify(|members| members.retain(|member| member != self.cluster.local()));
     }
 }
 
@@ -94,7 +117,7 @@ impl ClusterService for MemoryCluster {
 #[derive(Default)]
 struct Hub {
     locks: Mutex<HashMap<LockName, Arc<MemoryLock>>>,
-    members: Mutex<Vec<Member>>,
+    members: watch::Sender<Vec<Member>>,
 }
 
 struct MemoryLock {
@@ -199,8 +222,8 @@ impl Arbiter for MemoryArbiter {
         self.hub.lock(lock).leader.subscribe()
     }
 
-    fn members(&self) -> Vec<Member> {
-        self.hub.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn members(&self) -> watch::Receiver<Vec<Member>> {
+        self.hub.members.subscribe()
     }
 }
 
@@ -297,6 +320,23 @@ mod tests {
         drop(scope);
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(term.check().is_err() && term.confirm().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_view_tells_of_members_that_come_and_go() {
+        let a = MemoryCluster::new("a");
+        let mut view = a.view(&lock()).await.unwrap();
+        assert_eq!(
+            view.members_changed().await.unwrap(),
+            [Member::new("a")],
+            "the first call answers at once"
+        );
+        let b = a.join("b");
+        assert_eq!(view.members_changed().await.unwrap(), [Member::new("a"), Member::new("b")]);
+        drop(b);
+        assert_eq!(view.members_changed().await.unwrap(), [Member::new("a")]);
+        a.close().await;
+        assert!(matches!(view.members_changed().await, Err(ClusterError::Closed)));
     }
 
     #[tokio::test]

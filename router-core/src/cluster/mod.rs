@@ -6,12 +6,14 @@
 //! itself whether it is still valid.
 //!
 //! [`MemoryCluster`] is the implementation inside one process: for tests, and for single processes that
-//! say so by name. Backends with an arbiter that cannot be wrong (a mutex, a lock of the operating
-//! system) implement [`Arbiter`] and get the rest from [`ArbitratedCluster`].
+//! say so by name. What backends are made of is in [`backend`].
 
 mod arbitrated;
+pub mod backend;
 mod memory;
 mod operator;
+mod participants;
+mod survey;
 mod term;
 mod vacancy;
 mod view;
@@ -25,12 +27,12 @@ use tokio::sync::watch;
 use crate::error::BoxError;
 
 pub use crate::lock::{InvalidLockName, LeadershipLost, LockName};
-pub use arbitrated::{Arbiter, ArbitratedCluster, Asked, Granted, Revoked};
-pub use memory::MemoryCluster;
-pub use operator::{Handover, Operator, OperatorError, the_one_meant};
-pub use term::{Authority, LeaderScope, Look, Term, TermControl, TermEnd, Work};
-pub use vacancy::{Vacancy, time_of_day, time_of_day_after};
-pub use view::{ClusterView, LeadershipPublisher, Participation};
+pub use memory::{MemoryBackend, MemoryCluster};
+pub use operator::{Handover, Operator, OperatorError, select_member};
+pub use survey::{Candidates, LockState, LockStatus, NEVER_LED, Sight, Survey};
+pub use term::{LeaderScope, Term, TermEnd, Work};
+pub use vacancy::Vacancy;
+pub use view::ClusterView;
 
 /// One member's access to a cluster.
 ///

@@ -75,7 +75,7 @@ pub enum OperatorError {
 ///
 /// # Errors
 /// [`OperatorError::NotAsked`], with those that there are, when it is not clear.
-pub fn the_one_meant<'a, T>(
+pub fn select_member<'a, T>(
     wanted: Option<&str>,
     there: &'a [T],
     name: impl Fn(&T) -> String,

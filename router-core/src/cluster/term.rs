@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use smol_str::SmolStr;
 
-use super::{LeadershipLost, LockName, Member, Participation};
+use super::backend::Participation;
+use super::{LeadershipLost, LockName, Member};
 use crate::state::{NoStates, StateKeeper};
 
 /// One member's leadership of one lock, from when it was granted until it ended.

@@ -122,7 +122,8 @@ mod tests {
     use tracing::subscriber::DefaultGuard;
 
     use super::*;
-    use crate::cluster::{Leader, LeadershipPublisher, Member};
+    use crate::cluster::backend::LeadershipPublisher;
+    use crate::cluster::{Leader, Member};
 
     /// The warnings of this thread.
     #[derive(Clone, Default)]

@@ -16,14 +16,17 @@ pub struct ClusterView {
     lock: LockName,
     local: Member,
     leadership: watch::Receiver<Leadership>,
+    /// There as soon as someone has waited for a change.
+    members: Option<watch::Receiver<Vec<Member>>>,
     participation: Arc<dyn Participation>,
 }
 
 /// The backend's side of a participation in an election. The member leaves it when the last `Arc` is
 /// dropped.
 pub trait Participation: Send + Sync {
-    /// All live members of the cluster, this one included.
-    fn members(&self) -> Vec<Member>;
+    /// All live members of the cluster, this one included, and all later changes. While no one holds a receiver, the
+    /// backend need not look for changes.
+    fn members(&self) -> watch::Receiver<Vec<Member>>;
     /// Gives up the leadership, if there is one, and does not stand for election for `stay_out`.
     fn resign(&self, stay_out: Duration);
 }
@@ -39,7 +42,7 @@ impl ClusterView {
     ) -> Self {
         // The first `changed` answers at once: who subscribes late gets the present state.
         leadership.mark_changed();
-        Self { lock, local, leadership, participation }
+        Self { lock, local, leadership, members: None, participation }
     }
 
     /// The lock.
@@ -58,7 +61,31 @@ impl ClusterView {
     /// knows. Who stands by leaves few traces in some clusters; each says what it knows.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
-        self.participation.members()
+        self.participation.members().borrow().clone()
+    }
+
+    /// Waits until a member comes or goes and returns all of them, as [`members`](Self::members) does; the first call
+    /// returns those that there are at once. Changes that follow each other quickly may be seen as one.
+    ///
+    /// # Errors
+    /// [`ClusterError::Closed`] after the service was closed.
+    ///
+    /// # Cancellation
+    /// Safe: the change is returned by the next call.
+    pub async fn members_changed(&mut self) -> Result<Vec<Member>, ClusterError> {
+        let members = self.members.get_or_insert_with(|| {
+            let mut members = self.participation.members();
+            members.mark_changed();
+            members
+        });
+        tokio::select! {
+            biased;
+            () = closed(self.leadership.clone()) => Err(ClusterError::Closed),
+            changed = members.changed() => {
+                changed.map_err(|_| ClusterError::Closed)?;
+                Ok(members.borrow_and_update().clone())
+            }
+        }
     }
 
     /// Who leads now.
@@ -132,7 +159,12 @@ impl ClusterView {
     }
 }
 
-/// Tells the views of one lock, the metrics and the log about changes of leadership. One line per change on every
+/// Completes when the election of a lock has ended, which is when the service is closed.
+async fn closed(mut leadership: watch::Receiver<Leadership>) {
+    while leadership.changed().await.is_ok() {}
+}
+
+/// Publishes changes of leadership to the views of one lock, the metrics and the log about changes of leadership. One line per change on every
 /// member, with who, term and why: operators read these lines on every backend, so they are written
 /// here. So are the warnings about a lock that stays without a leader.
 pub struct LeadershipPublisher {
@@ -163,7 +195,7 @@ impl LeadershipPublisher {
     }
 
     /// As [`new`](Self::new), for a backend whose takeover can take as long as `patience` when all is well, and that
-    /// says where its locks are kept, as [`Arbiter::place`](super::Arbiter::place) does.
+    /// says where its locks are kept, as [`Arbiter::place`](super::backend::Arbiter::place) does.
     ///
     /// # Panics
     /// Outside of a tokio runtime.

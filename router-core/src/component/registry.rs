@@ -1,15 +1,16 @@
-//! [`Registry`]: the components and named processors that routes may use.
+//! [`Registry`]: the components and named processors that routes may use, and the cluster backends.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Component, Processor};
+use crate::cluster::backend::ClusterBackend;
 use crate::error::ConfigError;
 use crate::options::ComponentDescription;
 use crate::source::SourceText;
 use crate::uri::EndpointUri;
 
-/// The components by scheme and the processors by name.
+/// The components by scheme, the processors by name, and the cluster backends by name.
 #[derive(Clone, Default)]
 pub struct Registry {
     components: BTreeMap<&'static str, Arc<dyn Component>>,
@@ -18,6 +19,10 @@ pub struct Registry {
     /// What there is instead of components of other programs, by scheme.
     foreign: BTreeMap<&'static str, &'static str>,
     processors: BTreeMap<String, Arc<dyn Processor>>,
+    /// The cluster backends, in the order in which they were added.
+    backends: Vec<Arc<dyn ClusterBackend>>,
+    /// How to get backends that exist and are not here, by name.
+    missing_backends: BTreeMap<&'static str, String>,
 }
 
 impl Registry {
@@ -46,6 +51,36 @@ impl Registry {
     /// Adds a processor that routes can call by name; it replaces an earlier one of that name.
     pub fn add_processor(&mut self, name: impl Into<String>, processor: impl Processor + 'static) {
         self.processors.insert(name.into(), Arc::new(processor));
+    }
+
+    /// Adds a cluster backend; it replaces an earlier one with the same name.
+    pub fn add_backend(&mut self, backend: impl ClusterBackend + 'static) {
+        let name = backend.description().name;
+        self.backends.retain(|other| other.description().name != name);
+        self.backends.push(Arc::new(backend));
+    }
+
+    /// Names a cluster backend that exists and is not part of this program: an error about it says `remedy`.
+    pub fn add_missing_backend(&mut self, name: &'static str, remedy: impl Into<String>) {
+        self.missing_backends.insert(name, remedy.into());
+    }
+
+    /// All cluster backends.
+    #[must_use]
+    pub fn backends(&self) -> &[Arc<dyn ClusterBackend>] {
+        &self.backends
+    }
+
+    /// The cluster backend of that name.
+    #[must_use]
+    pub fn backend(&self, name: &str) -> Option<&Arc<dyn ClusterBackend>> {
+        self.backends.iter().find(|backend| backend.description().name == name)
+    }
+
+    /// The cluster backends that are not part of this program, and how to get each.
+    pub fn missing_backends(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let missing = self.missing_backends.iter().map(|(name, remedy)| (*name, remedy.as_str()));
+        missing.filter(|(name, _)| self.backend(name).is_none())
     }
 
     /// The descriptions of all components, sorted by scheme.

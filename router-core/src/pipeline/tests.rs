@@ -12,7 +12,8 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{Action, Block, Flow, Pipeline, Runner, ScopeStep};
 use crate::builder::{RouteBuilder, Steps, from};
-use crate::cluster::{ClusterService, Member, MemoryCluster, TermControl};
+use crate::cluster::backend::TermControl;
+use crate::cluster::{ClusterService, Member, MemoryCluster};
 use crate::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use crate::error::{BoxError, ConfigErrors};
 use crate::error_handler::ErrorHandlerDefinition;

@@ -80,9 +80,9 @@ impl Entry {
     /// Completes with `true` when it is ready, and with `false` when its consumer has ended before. Where none runs,
     /// another one has stopped it, and there is nothing to wait for.
     pub(super) async fn ready(&self) -> bool {
-        let Some(mut state) = self.readiness().map(|readiness| readiness.watch()) else { return true };
-        let state = state.wait_for(|state| state.is_ready() || state.has_ended()).await;
-        state.map_or(true, |state| state.is_ready())
+        let Some(readiness) = self.readiness() else { return true };
+        let state = readiness.wait_for(|state| state.is_ready() || state.has_ended()).await;
+        state.is_none_or(|state| state.is_ready())
     }
 
     /// Whether the present consumer is ready; `None` where none runs.

@@ -76,6 +76,7 @@ impl Drop for Supervisor {
     fn drop(&mut self) {
         self.task.abort();
         self.pipeline.abort_detached();
+        self.readiness.abandon();
     }
 }
 

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use bactrian::cluster_kubernetes::{Election, KubernetesClusterSettings, Manifest};
 use bactrian::load::{Loaded, is_clustered};
-use bactrian::settings::{Environment, Listen, SETTINGS};
+use bactrian::settings::{Environment, Listen, settings};
 use clap::Args;
 use router_core::cluster::LockName;
 use router_core::error::Severity;
 
-use super::kustomize;
+use super::{kustomize, misconfigured};
 use crate::cli::{Sources, output};
 
 /// Print everything that a cluster of Kubernetes needs to run the routes, as YAML.
@@ -32,7 +32,7 @@ pub(super) struct Arguments {
     /// The name of the Deployment and of what belongs to it [default: that of the first file]
     #[arg(long)]
     name: Option<String>,
-    /// The namespace [default: `cluster.namespace`, or `default`]
+    /// The namespace [default: `cluster.kubernetes.namespace`, or `default`]
     #[arg(short, long)]
     namespace: Option<String>,
     /// How many pods run
@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     let documents = match manifest.documents() {
         Ok(documents) => documents,
-        Err(error) => return output::misconfigured(&error.to_string()),
+        Err(error) => return misconfigured(&error.to_string()),
     };
     match &arguments.kustomize {
         Some(folder) => kustomize::write(folder, &documents),
@@ -74,7 +74,7 @@ fn manifest(arguments: &Arguments) -> Result<Manifest, ExitCode> {
     let loaded = arguments.sources.load_in(&pairs, &environment, Severity::Warning)?;
     if loaded.service.is_none() && !arguments.locks.is_empty() {
         let text = "`--lock` needs a cluster service: add a table `[cluster]` with `service = \"auto\"`";
-        return Err(output::misconfigured(text));
+        return Err(misconfigured(text));
     }
     // The directory of the default is beside the program, where a pod cannot write.
     let spool_dir = loaded.settings.body.spool_dir.display().to_string();
@@ -123,7 +123,7 @@ fn probes(loaded: &Loaded) -> Result<Option<u16>, ExitCode> {
         Some(Listen::At(address)) if address.ip().is_unspecified() && address.port() != 0 => {
             Ok(Some(address.port()))
         }
-        Some(Listen::At(address)) => Err(output::misconfigured(&format!(
+        Some(Listen::At(address)) => Err(misconfigured(&format!(
             "no probe of a pod gets an answer with `admin.listen = \"{address}\"`: leave it out, or say `--set \
              admin.listen=[::]:{PROBES}` for all addresses of the pod, or `off` for no probes"
         ))),
@@ -131,16 +131,11 @@ fn probes(loaded: &Loaded) -> Result<Option<u16>, ExitCode> {
 }
 
 fn election(arguments: &Arguments, loaded: &Loaded) -> Result<Option<Election>, ExitCode> {
-    let cluster = &loaded.settings.cluster;
-    if loaded.service.is_none() {
-        return Ok(None);
-    }
-    if cluster.member.is_some() {
+    let Some(kubernetes) = kubernetes(loaded)? else { return Ok(None) };
+    if loaded.settings.cluster.member.is_some() {
         let text = "`cluster.member` would give all pods one name: leave it out, each pod has a name already";
-        return Err(output::misconfigured(text));
+        return Err(misconfigured(text));
     }
-    let kubernetes = bactrian::cluster::kubernetes_settings(&loaded.settings);
-    let kubernetes = kubernetes.map_err(|error| output::misconfigured(&format!("cluster.group: {error}")))?;
     let mut locks = loaded.locks();
     for lock in &arguments.locks {
         locks.entry(lock.clone()).or_default();
@@ -150,16 +145,22 @@ fn election(arguments: &Arguments, loaded: &Loaded) -> Result<Option<Election>, 
     Ok(Some(Election { group, locks, cluster_labels, resource, resource_name }))
 }
 
-/// The Leases are in `cluster.namespace`, and the rights to them must be there too.
+/// What is set for the cluster service of the pods, where there is one.
+fn kubernetes(loaded: &Loaded) -> Result<Option<KubernetesClusterSettings>, ExitCode> {
+    let settings = loaded.service.as_ref().map(|service| KubernetesClusterSettings::of(service.settings()));
+    settings.transpose().map_err(|error| misconfigured(&format!("cluster.kubernetes.group: {error}")))
+}
+
+/// The Leases are in `cluster.kubernetes.namespace`, and the rights to them must be there too.
 fn namespace(arguments: &Arguments, loaded: &Loaded) -> Result<String, ExitCode> {
-    let set = loaded.settings.cluster.namespace.clone();
+    let set = kubernetes(loaded)?.and_then(|kubernetes| kubernetes.namespace);
     match (&arguments.namespace, set) {
         (Some(wanted), Some(set)) if *wanted != set => {
             let text = format!(
-                "`--namespace {wanted}` and `cluster.namespace = \"{set}\"` differ: members would look for \
+                "`--namespace {wanted}` and `cluster.kubernetes.namespace = \"{set}\"` differ: members would look for \
                  their locks where they have no rights; leave one of them out"
             );
-            Err(output::misconfigured(&text))
+            Err(misconfigured(&text))
         }
         (wanted, set) => Ok(wanted.clone().or(set).unwrap_or_else(|| "default".into())),
     }
@@ -169,8 +170,9 @@ fn namespace(arguments: &Arguments, loaded: &Loaded) -> Result<String, ExitCode>
 /// counts.
 fn variables(pairs: &[String]) -> Vec<(String, String)> {
     let mut variables = BTreeMap::new();
+    let list = settings(&bactrian::registry());
     for (path, value) in pairs.iter().filter_map(|pair| pair.split_once('=')) {
-        let setting = SETTINGS.iter().find(|setting| setting.path() == path);
+        let setting = list.iter().find(|setting| setting.path() == path);
         variables.extend(setting.map(|setting| (setting.variable(), value.to_owned())));
     }
     variables.into_iter().collect()

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::output;
+
 /// Prepare a cluster of Kubernetes for routes.
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -23,4 +25,10 @@ pub(super) fn run(Arguments { verb }: &Arguments) -> ExitCode {
     match verb {
         Verb::Manifest(arguments) => manifest::run(arguments),
     }
+}
+
+/// Says what is wrong with the configuration as a whole.
+fn misconfigured(message: &str) -> ExitCode {
+    output::diagnostic(&format!("error: {message}"));
+    ExitCode::from(output::BAD_CONFIGURATION)
 }

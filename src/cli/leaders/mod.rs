@@ -1,8 +1,5 @@
 //! `bactrian leaders`.
 
-mod file;
-#[cfg(feature = "cluster-kubernetes")]
-mod kubernetes;
 mod table;
 
 use std::collections::BTreeMap;
@@ -10,11 +7,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-#[cfg(feature = "cluster-kubernetes")]
-use bactrian::cluster::kubernetes_settings;
+use bactrian::cluster::Service;
 use bactrian::load::{Locks, load_cluster, locks_of};
-use bactrian::settings::{Environment, Service, Settings};
+use bactrian::settings::Environment;
 use clap::{Args, ValueEnum};
+use router_core::cluster::{Candidates, LockState, LockStatus, Sight, Survey};
 use router_core::error::{BoxError, Chain};
 use serde::Serialize;
 
@@ -35,7 +32,7 @@ pub(super) struct Arguments {
     /// Set a setting, over the files and the environment; can be repeated
     #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
     set: Vec<String>,
-    /// The namespace of the locks [default: `cluster.namespace`, or that of the context]
+    /// The namespace of the locks [default: `cluster.kubernetes.namespace`, or that of the context]
     #[arg(short, long)]
     namespace: Option<String>,
     /// Go on, with a line for each change, until interrupted
@@ -57,109 +54,50 @@ enum Form {
     Holder,
 }
 
-/// How a lock stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(not(feature = "cluster-kubernetes"), allow(dead_code, reason = "the kernel knows fewer states"))]
-enum State {
-    /// Somebody leads.
-    Led,
-    /// Somebody has claimed it and may owe a wait before it leads.
-    Taking,
-    /// Somebody holds it who has ended, or has been silent for longer than a leader may be.
-    Silent,
-    /// No member holds it.
-    Free,
-    /// It cannot be seen at present: the server or the file does not tell.
-    Unknown,
-}
-
 /// One lock. Its serialisation is the JSON that the guide describes: fields are added, never changed.
-#[derive(Clone, Debug, Serialize)]
-struct Lock {
-    lock: String,
-    state: State,
-    holder: Option<String>,
-    member: Option<String>,
+#[derive(Serialize)]
+struct Row<'a> {
+    lock: &'a str,
+    state: &'static str,
+    holder: Option<&'a str>,
+    member: Option<&'a str>,
     term: Option<u64>,
-    held_since: Option<String>,
+    held_since: Option<&'a str>,
     held_seconds: Option<u64>,
     heartbeat_age_seconds: Option<u64>,
-    standbys: Vec<String>,
-    drained: Vec<String>,
-    routes: Vec<String>,
+    standbys: &'a [String],
+    drained: &'a [String],
+    routes: &'a [String],
     /// Why it is in another state than `led`.
-    reason: Option<String>,
+    reason: Option<&'a str>,
 }
 
-/// Why a drained member still leads.
-#[cfg(any(feature = "cluster-file", feature = "cluster-kubernetes"))]
-const FINISHES: &str = "its holder is drained, and finishes its work first";
-
-/// Of a lock that is wanted, at most.
-const NEVER_LED: &str = "no member has led it yet";
-
-/// The live members of a cluster, by the names that the table shows.
-#[derive(Clone, Default)]
-struct Members {
-    standbys: Vec<String>,
-    drained: Vec<String>,
-    /// Why some may be alive that are not shown.
-    #[cfg_attr(not(feature = "cluster-kubernetes"), allow(dead_code, reason = "the kernel tells of all"))]
-    unseen: Option<String>,
-}
-
-#[cfg(any(feature = "cluster-file", feature = "cluster-kubernetes", test))]
-impl Members {
-    /// Why a lock that no member holds stays like that.
-    fn why_free(&self) -> String {
-        match (self.standbys.is_empty(), self.drained.is_empty()) {
-            (false, _) => "no member has taken it".into(),
-            (true, false) => format!("all members are drained: {}", self.drained.join(", ")),
-            (true, true) => self.unseen.clone().unwrap_or_else(|| "no member is alive".into()),
-        }
-    }
-}
-
-impl Lock {
-    fn free(lock: &str, members: &Members, why: &str) -> Self {
-        let Members { standbys, drained, .. } = members.clone();
+impl<'a> From<&'a LockStatus> for Row<'a> {
+    fn from(lock: &'a LockStatus) -> Self {
         Self {
-            lock: lock.to_owned(),
-            state: State::Free,
-            reason: Some(why.to_owned()),
-            holder: None,
-            member: None,
-            term: None,
-            held_since: None,
-            held_seconds: None,
-            heartbeat_age_seconds: None,
-            standbys,
-            drained,
-            routes: Vec::new(),
+            lock: &lock.lock,
+            state: table::word(lock.state),
+            holder: lock.holder.as_deref(),
+            member: lock.member.as_deref(),
+            term: lock.term,
+            held_since: lock.held_since.as_deref(),
+            held_seconds: lock.held.map(|held| held.as_secs()),
+            heartbeat_age_seconds: lock.heartbeat_age.map(|age| age.as_secs()),
+            standbys: &lock.candidates.standbys,
+            drained: &lock.candidates.drained,
+            routes: &lock.routes,
+            reason: lock.reason.as_deref(),
         }
-    }
-
-    /// The same lock, when it is not known how it stands.
-    fn unknown(&self, why: &str) -> Self {
-        Self { state: State::Unknown, reason: Some(why.to_owned()), ..self.clone() }
-    }
-
-    /// What is a change to those who watch.
-    fn leadership(&self) -> (State, Option<&str>, Option<u64>) {
-        (self.state, self.member.as_deref(), self.term)
     }
 }
 
-/// Where the locks are.
-enum Cluster {
-    File(file::Directory),
-    #[cfg(feature = "cluster-kubernetes")]
-    Kubernetes(Box<kubernetes::Group>),
+/// What is a change to those who watch.
+fn leadership(lock: &LockStatus) -> (LockState, Option<&str>, Option<u64>) {
+    (lock.state, lock.member.as_deref(), lock.term)
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let (settings, service, routes) = match configuration(arguments) {
+    let (service, routes) = match configuration(arguments) {
         Ok(configuration) => configuration,
         Err(code) => return code,
     };
@@ -169,51 +107,42 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             tokio::select! {
                 biased;
                 () = bactrian::shutdown_signal(), if arguments.watch => Ok(ExitCode::SUCCESS),
-                shown = show(arguments, &settings, service, &routes) => shown,
+                shown = show(arguments, &service, &routes) => shown,
             }
         })
     });
     shown.unwrap_or_else(|error| output::failure(&Chain(&*error).to_string()))
 }
 
-/// The settings, the service, and the locks of the routes. What routes need to run is not needed here.
-fn configuration(arguments: &Arguments) -> Result<(Settings, Service, Locks), ExitCode> {
+/// The service, and the locks of the routes. What routes need to run is not needed here.
+fn configuration(arguments: &Arguments) -> Result<(Service, Locks), ExitCode> {
     let pairs = plugin::pairs(&arguments.set, arguments.namespace.as_deref());
     let environment = Environment::of_process();
-    let loaded = load_cluster(&arguments.paths, &pairs, &environment);
-    let (settings, service) = loaded.map_err(|errors| output::config_errors(&errors))?;
-    Ok((settings, service, locks_of(&arguments.paths, &environment)))
+    let service = load_cluster(&arguments.paths, &pairs, &environment, &bactrian::registry());
+    let service = service.map_err(|errors| output::config_errors(&errors))?;
+    Ok((service, locks_of(&arguments.paths, &environment)))
 }
 
-async fn show(
-    arguments: &Arguments,
-    settings: &Settings,
-    service: Service,
-    routes: &Locks,
-) -> Result<ExitCode, BoxError> {
-    let mut cluster = match service {
-        Service::File | Service::Auto => Cluster::File(file::Directory::open(settings)?),
-        #[cfg(feature = "cluster-kubernetes")]
-        Service::Kubernetes => {
-            let group = kubernetes::Group::open(kubernetes_settings(settings)?).await?;
-            Cluster::Kubernetes(Box::new(group))
-        }
-        #[cfg(not(feature = "cluster-kubernetes"))]
-        Service::Kubernetes => return Err("the cluster service `kubernetes` is not built in".into()),
-        Service::Memory => return Err("the locks of the cluster service `memory` are in one process".into()),
-    };
-    let locks = cluster.look(routes).await?;
+async fn show(arguments: &Arguments, service: &Service, routes: &Locks) -> Result<ExitCode, BoxError> {
+    let mut survey = service.survey().await?;
+    let (locks, notes) = look(&mut *survey, routes).await?;
+    for note in notes {
+        output::diagnostic(&format!("note: {note}"));
+    }
     if locks.is_empty() {
-        output::diagnostic(&format!("note: there are no locks {}", cluster.place()));
+        output::diagnostic(&format!("note: there are no locks {}", survey.place()));
     }
     if !arguments.watch {
         return Ok(output::data(&match arguments.output {
             Form::Table => table::table(&locks),
-            Form::Json => format!("{:#}\n", serde_json::json!({ "locks": locks })),
+            Form::Json => {
+                let rows = locks.iter().map(Row::from).collect::<Vec<_>>();
+                format!("{:#}\n", serde_json::json!({ "locks": rows }))
+            }
             Form::Holder => table::holders(&locks),
         }));
     }
-    watch(&mut cluster, arguments.output, routes, locks).await
+    watch(&mut *survey, arguments.output, routes, locks).await
 }
 
 /// How long to wait after an error before looking again.
@@ -221,12 +150,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A line for each lock, then one for each change of its leadership.
 async fn watch(
-    cluster: &mut Cluster,
+    survey: &mut dyn Survey,
     form: Form,
     routes: &Locks,
-    locks: Vec<Lock>,
+    locks: Vec<LockStatus>,
 ) -> Result<ExitCode, BoxError> {
-    let mut known = BTreeMap::<String, Lock>::new();
+    let mut known = BTreeMap::<String, LockStatus>::new();
     let mut seen = Ok::<_, BoxError>(locks);
     let mut complaint = String::new();
     loop {
@@ -235,7 +164,8 @@ async fn watch(
             Ok(mut locks) => {
                 complaint.clear();
                 let gone = known.keys().filter(|name| locks.iter().all(|lock| lock.lock != **name));
-                let gone = gone.map(|name| Lock::free(name, &Members::default(), "its record is gone"));
+                let gone =
+                    gone.map(|name| LockStatus::free(name, &Candidates::default(), "its record is gone"));
                 let gone = gone.collect::<Vec<_>>();
                 locks.extend(gone);
                 locks
@@ -246,19 +176,19 @@ async fn watch(
                 if text != complaint {
                     output::diagnostic(&format!("error: {text}"));
                 }
-                let unknown = known.values().map(|lock| lock.unknown(&text)).collect();
+                let unknown = known.values().map(|lock| lock.clone().unknown(&text)).collect();
                 complaint = text;
                 unknown
             }
         };
         for lock in now {
             let before = known.insert(lock.lock.clone(), lock.clone());
-            if before.is_some_and(|before| before.leadership() == lock.leadership()) {
+            if before.is_some_and(|before| leadership(&before) == leadership(&lock)) {
                 continue;
             }
             let line = match form {
                 Form::Table => table::line(&lock),
-                Form::Json => format!("{}\n", serde_json::to_string(&lock)?),
+                Form::Json => format!("{}\n", serde_json::to_string(&Row::from(&lock))?),
                 Form::Holder => table::holders(&[lock]),
             };
             if let Err(code) = output::try_data(&line) {
@@ -268,60 +198,37 @@ async fn watch(
         if failed {
             tokio::time::sleep(PAUSE).await;
         }
-        seen = match cluster.changed().await {
-            Ok(()) => cluster.look(routes).await,
+        seen = match survey.changed().await {
+            Ok(()) => look(survey, routes).await.map(|(locks, _)| locks),
             Err(error) => Err(error),
         };
     }
 }
 
-impl Cluster {
-    /// Where it looks.
-    fn place(&self) -> String {
-        match self {
-            Self::File(directory) => directory.place(),
-            #[cfg(feature = "cluster-kubernetes")]
-            Self::Kubernetes(group) => group.place(),
+/// All locks, by name, with what the route files know, and what is worth a note.
+async fn look(survey: &mut dyn Survey, routes: &Locks) -> Result<(Vec<LockStatus>, Vec<String>), BoxError> {
+    let Sight { locks, members, notes } = survey.look().await?;
+    let named = locks.into_iter().map(|lock| (lock.lock.clone(), with_time(lock)));
+    let mut locks = named.collect::<BTreeMap<_, _>>();
+    for (name, routes) in routes {
+        if !locks.contains_key(name.as_str()) {
+            let why = survey.why_missing(name).await;
+            locks.insert(name.to_string(), LockStatus::free(name.as_str(), &members, why));
+        }
+        if let Some(lock) = locks.get_mut(name.as_str()) {
+            lock.routes.clone_from(routes);
         }
     }
+    Ok((locks.into_values().collect(), notes))
+}
 
-    /// All locks, by name, with what the route files know.
-    async fn look(&mut self, routes: &Locks) -> Result<Vec<Lock>, BoxError> {
-        let (mut locks, members) = match self {
-            Self::File(directory) => directory.look()?,
-            #[cfg(feature = "cluster-kubernetes")]
-            Self::Kubernetes(group) => group.look().await?,
-        };
-        for (name, routes) in routes {
-            if !locks.contains_key(name.as_str()) {
-                let why = self.why_missing(name).await;
-                locks.insert(name.to_string(), Lock::free(name.as_str(), &members, &why));
-            }
-            if let Some(lock) = locks.get_mut(name.as_str()) {
-                lock.routes.clone_from(routes);
-            }
-        }
-        Ok(locks.into_values().collect())
-    }
-
-    /// Why a lock that the route files name is not among those of the cluster.
-    async fn why_missing(&self, lock: &router_core::cluster::LockName) -> String {
-        match self {
-            Self::File(_) => {
-                let _ = lock;
-                NEVER_LED.into()
-            }
-            #[cfg(feature = "cluster-kubernetes")]
-            Self::Kubernetes(group) => group.why_missing(lock).await,
-        }
-    }
-
-    async fn changed(&mut self) -> Result<(), BoxError> {
-        match self {
-            Self::File(directory) => directory.changed().await,
-            #[cfg(feature = "cluster-kubernetes")]
-            Self::Kubernetes(group) => group.changed().await?,
-        }
-        Ok(())
+/// For how long it has been held, by the clock of this process where nothing better is known.
+fn with_time(lock: LockStatus) -> LockStatus {
+    let since = lock.held_since.as_ref().and_then(|since| since.parse::<jiff::Timestamp>().ok());
+    let held = since.and_then(|since| jiff::Timestamp::now().duration_since(since).try_into().ok());
+    LockStatus {
+        held: lock.held.or(held.or(since.map(|_| Duration::ZERO))),
+        held_since: since.map(|since| since.to_string()),
+        ..lock
     }
 }

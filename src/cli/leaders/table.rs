@@ -1,13 +1,14 @@
 //! Locks as text for people.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use super::{Lock, State};
+use router_core::cluster::{LockState, LockStatus};
 
 const HEAD: [&str; 9] =
     ["LOCK", "STATE", "HOLDER", "TERM", "HELD", "HEARTBEAT", "STANDBYS", "ROUTES", "REASON"];
 
-pub(super) fn table(locks: &[Lock]) -> String {
+pub(super) fn table(locks: &[LockStatus]) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(locks.iter().map(row));
     let mut widths = [0; HEAD.len()];
@@ -25,19 +26,19 @@ pub(super) fn table(locks: &[Lock]) -> String {
     table
 }
 
-fn row(lock: &Lock) -> [String; HEAD.len()] {
+fn row(lock: &LockStatus) -> [String; HEAD.len()] {
     let nothing = || "-".to_owned();
-    let ago = |seconds: Option<u64>| seconds.map_or_else(nothing, time);
+    let ago = |time: Option<Duration>| time.map_or_else(nothing, |it| self::time(it.as_secs()));
     [
         lock.lock.clone(),
         word(lock.state).to_owned(),
         lock.holder.clone().unwrap_or_else(nothing),
         lock.term.map_or_else(nothing, |term| term.to_string()),
-        ago(lock.held_seconds),
-        ago(lock.heartbeat_age_seconds),
-        match lock.drained.len() {
-            0 => lock.standbys.len().to_string(),
-            drained => format!("{} (+{drained} drained)", lock.standbys.len()),
+        ago(lock.held),
+        ago(lock.heartbeat_age),
+        match lock.candidates.drained.len() {
+            0 => lock.candidates.standbys.len().to_string(),
+            drained => format!("{} (+{drained} drained)", lock.candidates.standbys.len()),
         },
         if lock.routes.is_empty() { nothing() } else { lock.routes.join(", ") },
         lock.reason.clone().unwrap_or_default(),
@@ -45,7 +46,7 @@ fn row(lock: &Lock) -> [String; HEAD.len()] {
 }
 
 /// One change, with the time of this process.
-pub(super) fn line(lock: &Lock) -> String {
+pub(super) fn line(lock: &LockStatus) -> String {
     let time = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
     let mut line = format!("{time}  {}  {}", lock.lock, word(lock.state));
     if let (Some(holder), Some(term)) = (&lock.holder, lock.term) {
@@ -59,21 +60,21 @@ pub(super) fn line(lock: &Lock) -> String {
 }
 
 /// Who leads anything, each once.
-pub(super) fn holders(locks: &[Lock]) -> String {
-    let led = locks.iter().filter(|lock| lock.state == State::Led);
+pub(super) fn holders(locks: &[LockStatus]) -> String {
+    let led = locks.iter().filter(|lock| lock.state == LockState::Led);
     let mut holders = led.filter_map(|lock| lock.holder.as_deref()).collect::<Vec<_>>();
     holders.sort_unstable();
     holders.dedup();
     holders.iter().map(|holder| format!("{holder}\n")).collect()
 }
 
-fn word(state: State) -> &'static str {
+pub(super) fn word(state: LockState) -> &'static str {
     match state {
-        State::Led => "led",
-        State::Taking => "taking",
-        State::Silent => "silent",
-        State::Free => "free",
-        State::Unknown => "unknown",
+        LockState::Led => "led",
+        LockState::Taking => "taking",
+        LockState::Silent => "silent",
+        LockState::Free => "free",
+        LockState::Unknown => "unknown",
     }
 }
 
@@ -90,7 +91,8 @@ fn time(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Members;
+    use router_core::cluster::Candidates;
+
     use super::*;
 
     #[test]
@@ -101,12 +103,13 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_they_must_be() {
-        let members = Members { standbys: vec!["b".into()], drained: vec!["c".into()], unseen: None };
-        let mut led = Lock::free("lock1", &members, "");
-        (led.state, led.reason) = (State::Led, None);
-        (led.holder, led.term, led.held_seconds) = (Some("pod-a".into()), Some(7), Some(65));
-        (led.heartbeat_age_seconds, led.routes) = (Some(1), vec!["clock".into(), "report".into()]);
-        let free = Lock::free("long-name", &Members::default(), &Members::default().why_free());
+        let members = Candidates { standbys: vec!["b".into()], drained: vec!["c".into()], unseen: None };
+        let mut led = LockStatus::free("lock1", &members, "");
+        (led.state, led.reason) = (LockState::Led, None);
+        (led.holder, led.term, led.held) = (Some("pod-a".into()), Some(7), Some(Duration::from_secs(65)));
+        (led.heartbeat_age, led.routes) =
+            (Some(Duration::from_secs(1)), vec!["clock".into(), "report".into()]);
+        let free = LockStatus::free("long-name", &Candidates::default(), Candidates::default().why_free());
         let expected = "\
 LOCK       STATE  HOLDER  TERM  HELD  HEARTBEAT  STANDBYS        ROUTES         REASON
 lock1      led    pod-a   7     1m5s  1s         1 (+1 drained)  clock, report

@@ -1,0 +1,181 @@
+//! [`KubernetesBackend`]: the cluster service `kubernetes`, as it is named in settings.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use cluster_lease::{METRICS, Timing};
+use router_core::cluster::backend::{
+    BackendDescription, BackendSettings, ClusterBackend, OptionDescription, OptionKind, Purpose, option,
+};
+use router_core::cluster::{ClusterService, Operator, Survey};
+use router_core::error::{BoxError, ConfigErrors};
+
+use crate::cluster::KubernetesCluster;
+use crate::identity::PodIdentity;
+use crate::names::{Group, InvalidGroup};
+use crate::operator::KubernetesOperator;
+use crate::settings::{CamelTiming, KubernetesClusterSettings, Resource};
+use crate::surveyor::Surveyor;
+
+/// The cluster service `kubernetes`: [`KubernetesCluster`].
+pub struct KubernetesBackend;
+
+static DESCRIPTION: BackendDescription = BackendDescription {
+    name: "kubernetes",
+    summary: "pods, which share Leases",
+    options: OPTIONS,
+    metrics: METRICS,
+};
+
+const OPTIONS: &[OptionDescription] = &[
+    option(
+        "namespace",
+        OptionKind::Text,
+        None,
+        "the namespace of the Leases; where unset, that of the pod or of the context",
+    ),
+    option("group", OptionKind::Text, Some("bactrian"), "the group of members that share their locks"),
+    option(
+        "resource",
+        OptionKind::Choice(&["lease", "configmap"]),
+        Some("lease"),
+        "what the locks are kept in; `configmap`: the compatibility mode with Camel",
+    ),
+    option("resource_name", OptionKind::Text, Some("leaders"), "the name of the ConfigMap, for `configmap`"),
+    option(
+        "camel_lease_duration",
+        OptionKind::Duration,
+        Some("15s"),
+        "the `leaseDurationMillis` of the members of Camel, for `configmap`",
+    ),
+    option(
+        "camel_renew_deadline",
+        OptionKind::Duration,
+        Some("10s"),
+        "the `renewDeadlineMillis` of the members of Camel, for `configmap`",
+    ),
+    option(
+        "cluster_labels",
+        OptionKind::Text,
+        None,
+        "the labels of the members' pods: with them, a container that has ended is replaced at once, and members \
+         that stand by are known; for `configmap`, whose pods are members",
+    ),
+    option(
+        "profile",
+        OptionKind::Choice(&["fast", "default", "relaxed", "slewed-clock"]),
+        Some("default"),
+        "the timing of the election; takeovers take as long as the slowest member says",
+    ),
+    option(
+        "takeover_wait",
+        OptionKind::Duration,
+        None,
+        "overrides the profile: how long a silent leader is watched before it is replaced",
+    ),
+    option(
+        "deadline",
+        OptionKind::Duration,
+        None,
+        "overrides the profile: how long after a heartbeat its sender may lead",
+    ),
+    option(
+        "stop",
+        OptionKind::Duration,
+        None,
+        "overrides the profile: how long after the deadline running exchanges may take to end",
+    ),
+    option("heartbeat", OptionKind::Duration, None, "overrides the profile: the period of the heartbeat"),
+];
+
+#[async_trait]
+impl ClusterBackend for KubernetesBackend {
+    fn description(&self) -> &'static BackendDescription {
+        &DESCRIPTION
+    }
+
+    fn check(&self, settings: &BackendSettings, _: Purpose) -> ConfigErrors {
+        let mut errors = ConfigErrors::default();
+        let Some(kubernetes) = errors.collect(
+            KubernetesClusterSettings::of(settings)
+                .map_err(|error| settings.error("group", error.to_string())),
+        ) else {
+            return errors;
+        };
+        let timing = kubernetes.timing.settings().map_err(|error| error.to_string());
+        let checked = timing.and_then(|timing| match kubernetes.resource {
+            Resource::ConfigMap => kubernetes.camel.check(&timing).map_err(|error| error.to_string()),
+            Resource::Lease => Ok(()),
+        });
+        if let Err(error) = checked {
+            let numbers = ["stop", "deadline", "heartbeat", "takeover_wait"];
+            let set = numbers.into_iter().find(|name| settings.options().is_given(name));
+            errors.push(settings.error(set.unwrap_or("profile"), error));
+        }
+        if kubernetes.resource != Resource::ConfigMap {
+            for name in ["resource_name", "camel_lease_duration", "camel_renew_deadline"] {
+                if settings.is_set_beside(name, "resource") {
+                    let message = format!(
+                        "setting `cluster.kubernetes.{name}` has no effect: `cluster.kubernetes.resource` is not \
+                         `configmap`"
+                    );
+                    let help = "remove it, or keep the locks in a ConfigMap, as Camel does: `resource = \"configmap\"`";
+                    errors.push(settings.error(name, message).help(help));
+                }
+            }
+        }
+        errors
+    }
+
+    async fn open(&self, settings: &BackendSettings) -> Result<Arc<dyn ClusterService>, BoxError> {
+        Ok(KubernetesCluster::open(KubernetesClusterSettings::of(settings)?).await?)
+    }
+
+    async fn operator(&self, settings: &BackendSettings) -> Result<Box<dyn Operator>, BoxError> {
+        Ok(Box::new(KubernetesOperator::open(KubernetesClusterSettings::of(settings)?).await?))
+    }
+
+    async fn survey(&self, settings: &BackendSettings) -> Result<Box<dyn Survey>, BoxError> {
+        Ok(Box::new(Surveyor::open(KubernetesClusterSettings::of(settings)?).await?))
+    }
+}
+
+impl KubernetesClusterSettings {
+    /// What the settings of the backend say.
+    ///
+    /// # Errors
+    /// When the group has no valid name.
+    pub fn of(settings: &BackendSettings) -> Result<Self, InvalidGroup> {
+        let options = settings.options();
+        let mut identity = PodIdentity::of_process();
+        if let Some(member) = settings.given_member() {
+            identity.name = Some(member.clone());
+            // What belongs to a pod of another name than its own would be removed as an orphan.
+            identity.uid = None;
+        }
+        Ok(Self {
+            namespace: options.text("namespace"),
+            group: options.text("group").unwrap_or_default().parse::<Group>()?,
+            resource: match options.text("resource").as_deref() {
+                Some("configmap") => Resource::ConfigMap,
+                _ => Resource::Lease,
+            },
+            resource_name: options.text("resource_name"),
+            camel: CamelTiming {
+                lease_duration: options.duration("camel_lease_duration"),
+                renew_deadline: options.duration("camel_renew_deadline"),
+            },
+            timing: Timing {
+                profile: options.text("profile"),
+                takeover_wait: options.optional_duration("takeover_wait"),
+                deadline: options.optional_duration("deadline"),
+                stop: options.optional_duration("stop"),
+                heartbeat: options.optional_duration("heartbeat"),
+                rate_error_ppm: None,
+            },
+            cluster_labels: options.text("cluster_labels"),
+            identity: Some(identity),
+            ..Self::default()
+        })
+    }
+}
