@@ -84,21 +84,24 @@ fn a_root_that_is_emptied_makes_no_second_leader_and_terms_go_on() {
 #[test]
 fn a_term_that_only_its_stopped_leader_knew_is_below_the_next_one() {
     let stage = Stage::new();
-    let leader = short_timed(&stage, 0, false);
-    let first = stage.wait_for_term_after(0);
-    let other = short_timed(&stage, 0, false);
+    let first = short_timed(&stage, 0, false);
+    let known = stage.wait_for_term_after(0);
+    let second = short_timed(&stage, 0, false);
     wait_for_members(&stage, 2);
-    other.pause();
-    // Its term ends, and its next one begins, of which the other one hears nothing.
-    fs::write(lock_file(&stage), "").unwrap();
-    let known_to_none = stage.wait_for_term_after(first.term);
-    leader.pause();
+    // The first one hears nothing of the term of the second one.
+    first.pause();
+    fs::remove_file(lock_file(&stage)).unwrap();
+    let unknown = stage.wait_for_term_after(known.term);
+    second.pause();
     empty(&stage.locks());
-    other.signal(Signal::CONT);
-    let records = stage
-        .wait("a term of the other one", |records| records.iter().any(|record| record.member == other.id()));
-    let next = records.iter().find(|record| record.member == other.id()).unwrap();
-    assert!(next.term > known_to_none.term, "term {} after {}", next.term, known_to_none.term);
+    let resumed = now();
+    first.signal(Signal::CONT);
+    let is_next = |record: &support::Record| {
+        record.member == first.id() && record.start > resumed && record.term != known.term
+    };
+    let records = stage.wait("another term of the first one", |records| records.iter().any(is_next));
+    let next = records.iter().find(|record| is_next(record)).unwrap();
+    assert!(next.term > unknown.term, "term {} after {}", next.term, unknown.term);
 }
 
 #[test]

@@ -221,7 +221,7 @@ fn an_id_of_a_route_in_a_file_has_no_control_characters() {
     let routes = crate::toml::parse(file, &|_| None).unwrap().routes;
     let errors = RouterBuilder::new().component(Begin(mpsc::channel(1).1.into())).routes(routes).build();
     let printed = errors.err().unwrap().to_string();
-    assert!(printed.contains("a route id has no control characters\n --> routes.toml:2:6"), "{printed}");
+    assert!(printed.contains("a route id has no control characters\n --> routes.toml:2:7"), "{printed}");
 }
 
 #[test]
