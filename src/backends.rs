@@ -57,12 +57,13 @@ pub(crate) fn is_auto(name: &str) -> bool {
     KNOWN.iter().any(|known| known.name == name)
 }
 
-/// Their crates.
+/// Their crates; that of `memory` is always there.
 pub(crate) mod crates {
     #[cfg(feature = "cluster-file")]
     pub use cluster_file;
     #[cfg(feature = "cluster-kubernetes")]
     pub use cluster_kubernetes;
+    pub use router_core as core;
 }
 
 /// What of them is in the prelude.
@@ -71,4 +72,5 @@ pub(crate) mod prelude {
     pub use cluster_file::{FileCluster, FileClusterSettings};
     #[cfg(feature = "cluster-kubernetes")]
     pub use cluster_kubernetes::{KubernetesCluster, KubernetesClusterSettings};
+    pub use router_core::cluster::MemoryCluster;
 }

@@ -36,7 +36,6 @@ pub use backends::crates::*;
 pub use components;
 #[cfg(feature = "logging")]
 pub use logging::init_logging;
-pub use router_core as core;
 pub use shutdown::{Hangups, listen_for_signals, run, shutdown_signal};
 
 use router_core::component::Registry;
@@ -116,7 +115,7 @@ pub mod prelude {
     pub use components::{MasterComponent, MockComponent};
     pub use router_core::builder::{Branch, Choice, Loop, RouteBuilder, Steps, dynamic, endpoint, from};
     pub use router_core::cluster::{
-        ClusterService, ClusterView, LeaderScope, Leadership, LockName, Member, MemoryCluster, Term,
+        ClusterService, ClusterView, LeaderScope, Leadership, LockName, Member, Term,
     };
     pub use router_core::component::Processor;
     pub use router_core::definition::{ErrorHandlerDefinition, LogLevel, RouteDefinition};
