@@ -3,7 +3,7 @@
 //! A [`ClusterBackend`] is a kind of cluster, registered by its name as a component is by its scheme
 //! ([`Registry::add_backend`](crate::component::Registry::add_backend)): `service = "file"` in the table `[cluster]`
 //! names it, and the table `[cluster.file]` has its options. What it opens is a
-//! [`ClusterService`](super::ClusterService). Most get theirs from one of two: [`ArbitratedCluster`] over an
+//! [`ClusterService`]. Most get theirs from one of two: [`ArbitratedCluster`] over an
 //! [`Arbiter`] that never grants a lock twice, or `cluster_lease::LeaseCluster` over a store with compare-and-swap.
 
 use std::collections::BTreeMap;
