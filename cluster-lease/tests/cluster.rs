@@ -45,7 +45,8 @@ async fn one_leads_at_once_and_the_other_knows_by_name() {
 async fn a_view_tells_of_members_that_come_and_go() {
     let store = store();
     let (a, b) = (Process::start(&store, "a"), Process::start(&store, "b"));
-    let mut view = b.view().await;
+    // Of another lock: this one is for the other member alone.
+    let mut view = b.cluster.view(&"lock2".parse().unwrap()).await.unwrap();
     let mut told = async |wanted: &[&str]| {
         loop {
             let members = timeout(X + X, view.members_changed()).await.unwrap().unwrap();
