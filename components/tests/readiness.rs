@@ -208,15 +208,16 @@ async fn a_file_route_is_ready_when_its_directory_is_one() {
 #[tokio::test]
 async fn a_sql_route_is_ready_when_its_database_takes_the_statement() {
     let folder = tempfile::tempdir().unwrap();
-    // A directory is in the place of its file.
-    let path = folder.path().join("orders.db");
-    std::fs::create_dir(&path).unwrap();
+    let path = folder.path().join("later/orders.db");
+    std::fs::create_dir(path.parent().unwrap()).unwrap();
     let source = format!("data_source=sqlite:{}", path.display());
     let (router, _) = routes(&[&format!("sql:select * from orders?{source}&initial_delay=1h")]);
+    // It was there when the route was built.
+    std::fs::remove_dir(path.parent().unwrap()).unwrap();
     let looks = async {
         until(|| route(&router).note.is_some_and(|note| note.contains("no connection"))).await;
         assert!(route(&router).unready_for.is_some());
-        std::fs::remove_dir(&path).unwrap();
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
         until(|| route(&router).note.is_some_and(|note| note.contains("no such table"))).await;
         assert!(route(&router).unready_for.is_some());
         let create = router.producer(format!("sql:create table orders (id integer)?{source}")).unwrap();

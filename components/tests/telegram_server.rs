@@ -71,16 +71,13 @@ async fn a_bot_talks_with_somebody_on_a_server_of_others() {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     std::fs::write(&token, TOKEN).unwrap();
-    let bot = format!(
-        "telegram:bots?authorization_token=file:{}&base_uri={}&pacing=0",
-        token.display(),
-        person.server
-    );
+    let bot =
+        format!("telegram:bots?authorization_token=file:{}&base_uri={}", token.display(), person.server);
     let mock = MockComponent::default();
-    let route = from(bot.clone())
+    let route = from(&*bot)
         .to("mock:in")
         .set_body("${header.telegram.type}: ${header.telegram.text}")
-        .to(bot)
+        .to(format!("{bot}&pacing=0"))
         .to("mock:out");
     let builder = RouterBuilder::new().component(TelegramComponent::default()).component(mock.clone());
     let router = builder.route(route).build().unwrap();

@@ -66,9 +66,9 @@ async fn a_leader_and_a_standby_are_ready_and_only_one_leads() {
 #[tokio::test]
 async fn a_route_whose_database_is_away_is_not_ready_and_says_why_until_it_is_back() {
     let folder = tempfile::tempdir().unwrap();
-    // A directory is in the place of its file.
-    let database = folder.path().join("orders.db");
-    std::fs::create_dir(&database).unwrap();
+    // A link in its place leads to a directory that is not there yet.
+    let (database, away) = (folder.path().join("orders.db"), folder.path().join("away"));
+    std::os::unix::fs::symlink(away.join("orders.db"), &database).unwrap();
     let routes = [
         ("clock", CLOCK, "{ log = 'tick' }"),
         ("queue", "seda:work", "{ log = 'work' }"),
@@ -89,7 +89,7 @@ async fn a_route_whose_database_is_away_is_not_ready_and_says_why_until_it_is_ba
         assert!(why.contains(&format!("[+]route {ready} ok: started")), "{why}");
     }
     assert_eq!(get(at, "startupz").await.0, StatusCode::SERVICE_UNAVAILABLE);
-    std::fs::remove_dir(&database).unwrap();
+    std::fs::create_dir(&away).unwrap();
     process.wait_for("row");
     for path in ["readyz", "startupz"] {
         assert_eq!(get_with(at, path, "ok").await, (StatusCode::OK, "ok".into()), "{path}");
