@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use router_core::cluster::ClusterError;
+#[cfg(target_os = "linux")]
+use router_core::directory;
 
 /// Refuses file systems on which other hosts could lock the same files, and those we do not know. Nothing is made.
 ///
@@ -14,14 +16,12 @@ pub fn check(root: &Path) -> Result<(), ClusterError> {
     // And the ancestors of a relative path end before the current directory.
     let root = &std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
     let existing = root.ancestors().find(|path| path.exists()).unwrap_or(root);
-    let found = rustix::fs::statfs(existing)
-        .map_err(|error| crate::unusable(format!("cannot look at `{}`", existing.display()), error.into()))?;
-    // Magic numbers have 32 bits; the field is wider, and signed on some processors.
-    let magic = found.f_type & 0xffff_ffff;
-    if LOCAL.iter().any(|local| i64::from(*local) == magic) {
+    let magic = directory::file_system(existing)
+        .map_err(|error| crate::unusable(format!("cannot look at `{}`", existing.display()), error))?;
+    if LOCAL.contains(&magic) {
         return Ok(());
     }
-    let name = match REFUSED.iter().find(|(refused, _)| i64::from(*refused) == magic) {
+    let name = match REFUSED.iter().find(|(refused, _)| *refused == magic) {
         Some((_, name)) => format!("on {name}"),
         None => format!("on a file system that is not known to be local (type {magic:#x})"),
     };

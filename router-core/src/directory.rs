@@ -1,5 +1,7 @@
 //! [`check`]: what keeps a directory from being used, found before anything runs.
 
+#[cfg(target_os = "linux")]
+use std::io;
 use std::path::Path;
 
 use rustix::fs::Access;
@@ -11,9 +13,9 @@ use rustix::fs::Access;
 /// A sentence that names the directory, or the one above it in which it would be made.
 pub fn check(directory: &Path, writes: bool) -> Result<(), String> {
     // Itself, or the nearest folder above it, in which it will be made.
-    let mut above =
-        directory.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
-    let Some(nearest) = above.find(|path| path.symlink_metadata().is_ok()) else { return Ok(()) };
+    let Some(nearest) = upwards(directory).find(|path| path.symlink_metadata().is_ok()) else {
+        return Ok(());
+    };
     let shown = nearest.display();
     if !nearest.is_dir() {
         return Err(format!("`{shown}` is not a directory"));
@@ -30,14 +32,30 @@ pub fn check(directory: &Path, writes: bool) -> Result<(), String> {
     })
 }
 
+/// A directory and those above it, the nearest first; a relative path ends with the current directory.
+pub(crate) fn upwards(directory: &Path) -> impl Iterator<Item = &Path> {
+    directory.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path })
+}
+
+/// The kind of the file system at `path`: its magic number, as `linux/magic.h` has it.
+///
+/// # Errors
+/// When it cannot be looked at.
+#[cfg(target_os = "linux")]
+pub fn file_system(path: &Path) -> io::Result<u32> {
+    // Magic numbers have 32 bits; the field is wider, and signed on some processors.
+    let kind = rustix::fs::statfs(path)?.f_type & 0xffff_ffff;
+    Ok(u32::try_from(kind).unwrap_or_default())
+}
+
 /// Whether a directory is in `/proc`, `/sys` and the like.
 fn is_of_the_kernel(directory: &Path) -> bool {
     #[cfg(target_os = "linux")]
     {
         /// proc, sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs.
-        const KINDS: [i64; 7] =
+        const KINDS: [u32; 7] =
             [0x9fa0, 0x6265_6572, 0x0027_e0eb, 0x6367_7270, 0x6462_6720, 0x7472_6163, 0x7363_6673];
-        rustix::fs::statfs(directory).is_ok_and(|found| KINDS.contains(&found.f_type))
+        file_system(directory).is_ok_and(|kind| KINDS.contains(&kind))
     }
     #[cfg(not(target_os = "linux"))]
     {

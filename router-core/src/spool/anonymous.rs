@@ -55,12 +55,12 @@ fn create_and_unlink(directory: &Path) -> io::Result<File> {
 pub(super) fn is_in_memory(directory: &Path) -> bool {
     #[cfg(target_os = "linux")]
     {
+        use crate::directory::{file_system, upwards};
+
         /// tmpfs, ramfs.
-        const KINDS: [i64; 2] = [0x0102_1994, 0x8584_58f6];
-        let above =
-            directory.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
-        let found = { above }.find_map(|path| rustix::fs::statfs(path).ok());
-        found.is_some_and(|found| KINDS.contains(&found.f_type))
+        const KINDS: [u32; 2] = [0x0102_1994, 0x8584_58f6];
+        let found = upwards(directory).find_map(|path| file_system(path).ok());
+        found.is_some_and(|kind| KINDS.contains(&kind))
     }
     #[cfg(not(target_os = "linux"))]
     {
