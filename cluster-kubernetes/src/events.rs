@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use router_core::cluster::Member;
 use router_core::error::Chain;
+use router_core::source::floor_char_boundary;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
@@ -148,7 +149,7 @@ fn event(transition: &Transition, member: &Member) -> Event {
     };
     let mut note = format!("{member} {does} `{lock}`, term {term}: {why}");
     // The API takes 1024 bytes, and a lock alone may have as many.
-    note.truncate((0..=1000).rev().find(|at| note.is_char_boundary(*at)).unwrap_or(0));
+    note.truncate(floor_char_boundary(&note, 1000));
     Event { type_, reason: reason.into(), note: Some(note), action: action.into(), secondary: None }
 }
 

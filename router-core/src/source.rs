@@ -204,7 +204,8 @@ impl fmt::Display for SourceText {
 }
 
 /// The next boundary of a character at or before `byte`. The standard library has it since Rust 1.91.
-pub(crate) fn floor_char_boundary(text: &str, byte: usize) -> usize {
+#[must_use]
+pub fn floor_char_boundary(text: &str, byte: usize) -> usize {
     (0..=byte.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 

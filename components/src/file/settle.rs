@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use router_core::source::floor_char_boundary;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
@@ -163,8 +164,7 @@ fn numbered(place: &Path, number: u64) -> PathBuf {
         // The beginning of the name is what can be spared. An extension that leaves no room for any of it is cut too.
         let cut = |text: &OsStr, length: usize| {
             let text = text.to_string_lossy();
-            let end = (0..=length.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-            OsString::from(&text[..end.unwrap_or(0)])
+            OsString::from(&text[..floor_char_boundary(&text, length)])
         };
         end = cut(&end, LONGEST_NAME - 1);
         name = cut(&name, LONGEST_NAME - end.len());
