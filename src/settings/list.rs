@@ -133,8 +133,9 @@ pub fn settings(registry: &Registry) -> Vec<SettingDescription> {
         let words = if option.name == SERVICE.name { services(registry) } else { Vec::new() };
         SettingDescription { table: (*table).to_owned(), option: *option, service: None, words }
     };
-    let (of_cluster, others) = COMMON.split_at(2);
-    let mut settings = of_cluster.iter().map(common).collect::<Vec<_>>();
+    // The tables of the services stand behind that of what they have in common.
+    let (of_cluster, others) = COMMON.iter().partition::<Vec<_>, _>(|(table, _)| *table == "cluster");
+    let mut settings = of_cluster.into_iter().map(common).collect::<Vec<_>>();
     for backend in registry.backends() {
         let (name, options) = (backend.description().name, backend.description().options);
         settings.extend(options.iter().map(|option| SettingDescription {
@@ -144,7 +145,7 @@ pub fn settings(registry: &Registry) -> Vec<SettingDescription> {
             words: Vec::new(),
         }));
     }
-    settings.extend(others.iter().map(common));
+    settings.extend(others.into_iter().map(common));
     settings
 }
 

@@ -95,9 +95,7 @@ impl<'a> Waiting<'a> {
         drop(books);
         Self { account, own, pinned }
     }
-}
 
-impl Waiting<'_> {
     /// Whether all room belongs to those who wait, and this one is the first to see it: it waits no longer, so it is the
     /// only one that fails.
     fn gives_way(&mut self) -> bool {
