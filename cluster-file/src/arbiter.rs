@@ -192,7 +192,7 @@ impl FileArbiter {
         Ok(Attempt::Granted(Box::new(Granted { grant, term, why })))
     }
 
-    /// A number that is not below the last term of a lock that has lost its file. Perhaps nobody but its leader knows
+    /// A number that is not below the last term of a lock that has lost its file. Perhaps its leader alone knows
     /// that term: the numbers may be gone with the file, and the leader may be stopped, or too slow to write it down in
     /// time. So terms go on from the present time in microseconds: they are not counted as fast, and between two losses
     /// a candidate waits.

@@ -93,7 +93,7 @@ impl Shared {
         }
     }
 
-    /// Deletes a Lease that nobody needs any more, if it is still the one that was seen.
+    /// Deletes a Lease that is not needed any more, if it is still the one that was seen.
     pub(crate) async fn delete(&self, name: &str, seen: Option<Lease>) -> Result<(), StoreError> {
         let api = self.api(self.clients.ordinary())?;
         let preconditions = seen.map(|lease| Preconditions {

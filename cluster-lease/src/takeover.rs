@@ -324,7 +324,7 @@ impl Lock {
 
 impl Lock {
     /// R8: a hold that has started has served its wait, and says so in the record, with its epoch. One that owed no
-    /// wait has nothing to say, unless somebody changes the record in passing: then the version of the claim, by which
+    /// wait has nothing to say, unless another writer changes the record in passing: then the version of the claim, by which
     /// its epoch was known, is not to be seen any more. With the version of an object that has other records too, that
     /// may happen unseen.
     pub(crate) fn settle_if_started(&mut self, id: LockId, context: &mut Context) -> bool {

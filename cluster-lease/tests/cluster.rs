@@ -87,7 +87,7 @@ async fn members_that_start_later_tell_the_number_of_the_term_as_its_leader_does
         sleep(seconds(1)).await;
         let (_b, seen) = number_for_a_newcomer(&store, "b").await;
         assert_eq!(seen, number, "after the wait, if there was one: {waits}");
-        // Somebody changes something else about the record, in which the number stands only if the leader has settled.
+        // Another writer changes something else about the record, in which the number stands only if the leader has settled.
         let hand = store.handle(9);
         let entry = hand.read(&lock()).await.unwrap().unwrap();
         let term = waits.then_some(number);

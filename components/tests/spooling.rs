@@ -256,7 +256,7 @@ async fn a_poll_with_a_large_answer_is_spooled_or_split() {
 #[tokio::test]
 async fn the_log_does_not_read_what_it_does_not_show() {
     let (mock, (folder, route)) = (MockComponent::default(), begin());
-    // A hole of a tebibyte, which nobody reads in the time of a test.
+    // A hole of a tebibyte, which cannot be read in the time of a test.
     let place = folder.path().join("in/order.json");
     let file = File::create(&place).unwrap();
     if file.set_len(1 << 40).is_err() {

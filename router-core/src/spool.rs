@@ -87,7 +87,7 @@ impl Spool {
         self.0.account.used()
     }
 
-    /// The whole content of a file that somebody else has made.
+    /// The whole content of a file that was not made here.
     ///
     /// # Errors
     /// When it cannot be looked at.

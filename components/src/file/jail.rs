@@ -124,7 +124,7 @@ pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 pub(super) fn check_regular(place: &Path) -> io::Result<()> {
     match fs::symlink_metadata(place) {
         Ok(found) if !(found.is_file() || found.is_symlink() || found.is_dir()) => Err(no_file()),
-        // Whoever opens it finds the same error.
+        // Opening it ends with the same error.
         _ => Ok(()),
     }
 }

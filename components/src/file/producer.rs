@@ -94,9 +94,9 @@ fn copy(region: &Region, to: &mut File) -> io::Result<()> {
     region.check()
 }
 
-/// Waits until nobody else appends to a file.
+/// Waits until no other writer appends to a file.
 fn lock(file: &File) -> io::Result<()> {
-    /// Whoever holds the lock for longer does not append, but keeps others out.
+    /// A process that holds the lock for longer does not append, but keeps others out.
     const LONGEST_WAIT: Duration = Duration::from_secs(20);
     let begun = Instant::now();
     loop {

@@ -25,7 +25,7 @@ struct Inner {
     file: File,
     length: u64,
     memory_limit: u64,
-    /// What is given back when nobody needs a file any more that was made for this body alone.
+    /// What is given back when a file is not needed any more that was made for this body alone.
     held: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
     /// Held to read while the file is compared, and to write while its owner moves it, which changes a time of it.
     state: RwLock<State>,

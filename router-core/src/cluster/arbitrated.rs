@@ -236,7 +236,7 @@ struct Candidate<A: Arbiter> {
     local: Member,
     publisher: LeadershipPublisher,
     resignations: mpsc::UnboundedReceiver<Duration>,
-    /// Why this member does not get the lock now, whoever led it last; said whenever the lock has no leader.
+    /// Why this member does not get the lock now, whichever member led it last; said whenever the lock has no leader.
     hindrance: Mutex<Option<String>>,
     /// Cancelled when the participation is dropped or the service is closed.
     left: CancellationToken,

@@ -164,9 +164,9 @@ async fn closed(mut leadership: watch::Receiver<Leadership>) {
     while leadership.changed().await.is_ok() {}
 }
 
-/// Publishes changes of leadership to the views of one lock, the metrics and the log about changes of leadership. One line per change on every
-/// member, with who, term and why: operators read these lines on every backend, so they are written
-/// here. So are the warnings about a lock that stays without a leader.
+/// Publishes changes of leadership to the views of one lock, the metrics and the log. One line per change on every member,
+/// with the leader, the term and the reason: operators read these lines on every backend, so they are written here. So are
+/// the warnings about a lock that stays without a leader.
 pub struct LeadershipPublisher {
     lock: LockName,
     /// Where the lock is kept, as a part of a sentence that begins with a space; or nothing.

@@ -28,7 +28,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// A warning about a number without a unit that is so small that seconds were meant, most likely.
 pub fn without_unit(text: &str, error: impl FnOnce(String) -> ConfigError) -> Option<ConfigError> {
-    /// Whoever means less than this writes the unit.
+    /// Shorter durations are written with their unit.
     const SMALL: Duration = Duration::from_millis(10);
     let number = text.trim().parse().ok().filter(|number| *number > 0)?;
     (Duration::from_millis(number) < SMALL).then(|| {

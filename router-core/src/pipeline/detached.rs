@@ -57,7 +57,7 @@ impl Pipeline {
     }
 
     /// A task of the route's consumer: a route that is aborted has ended when that has, and what it had in flight was
-    /// told. Whoever spawns it still aborts it.
+    /// told. Its owner still aborts it.
     pub fn track<F: Future>(&self, task: F) -> TrackedFuture<F> {
         self.program.detached.get_or_init(Detached::default).tasks.track_future(task)
     }

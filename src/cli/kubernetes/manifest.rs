@@ -109,10 +109,10 @@ fn manifest(arguments: &Arguments) -> Result<Manifest, ExitCode> {
     })
 }
 
-/// Where large bodies are in a pod when nobody says anything else.
+/// Where large bodies are in a pod if `body.spool_dir` is not set.
 const SPOOL_FOLDER: &str = "/var/lib/bactrian/spool";
 
-/// Where the members answer probes when nobody says anything else.
+/// Where the members answer probes if `admin.listen` is not set.
 const PROBES: u16 = 9876;
 
 /// The port of the probes, which are asked from outside of the pod.
