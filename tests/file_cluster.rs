@@ -57,6 +57,28 @@ fn a_lock_file_that_comes_back_makes_no_second_leader() {
     }
 }
 
+/// `touch` hides from the times of a file that it was elsewhere.
+#[test]
+fn a_lock_file_that_comes_back_and_is_touched_makes_no_second_leader() {
+    for without_events in [false, true] {
+        let stage = Stage::new();
+        let mut members =
+            vec![short_timed(&stage, 190, without_events), short_timed(&stage, 190, without_events)];
+        let mut led = stage.wait_for_term_after(0);
+        let (file, aside) = (lock_file(&stage), stage.locks().with_file_name("aside"));
+        for _ in 0..3 {
+            fs::rename(&file, &aside).unwrap();
+            led = stage.wait_for_term_after(led.term);
+            fs::rename(&aside, &file).unwrap();
+            assert!(Command::new("touch").arg(&file).status().unwrap().success());
+            members.push(short_timed(&stage, 190, without_events));
+            led = stage.wait_for_term_after(led.term);
+        }
+        drop(members);
+        assert_exclusive(&stage.records());
+    }
+}
+
 /// Deletes everything in a directory.
 fn empty(directory: &Path) {
     for entry in fs::read_dir(directory).unwrap().flatten() {

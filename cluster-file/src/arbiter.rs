@@ -153,8 +153,7 @@ impl FileArbiter {
             History::Led(record) => (Last::Known(record.term), why(&record)),
             History::New => (Last::Known(0), "no member led it before".to_owned()),
             History::Unknown => {
-                let last = Last::AtLeast(self.floor_after_loss(state));
-                (last, "its file has no history that counts".to_owned())
+                (Last::AtLeast(present_time()), "its file has no history that counts".to_owned())
             }
             History::Unsettled(rest) => {
                 let path = state.path.display();
@@ -178,8 +177,8 @@ impl FileArbiter {
         held.signal(&state.path).map_err(failed)?;
         let metadata = held.metadata().map_err(failed)?;
         let ends_within = self.settings.timing.ends_within();
-        let record = LeaderRecord::starting(&state.lock, term, &why, &self.local, &metadata, ends_within);
-        held.write(&record).map_err(failed)?;
+        let mut record = LeaderRecord::starting(&state.lock, term, &why, &self.local, &metadata, ends_within);
+        held.write(&mut record).map_err(failed)?;
         state.remember(&record);
         let file = FileVersion::of(&held.metadata().map_err(failed)?);
         let footing = Footing::new(seat, state, file, record.clone(), self.settings.timing);
@@ -192,28 +191,12 @@ impl FileArbiter {
         Ok(Attempt::Granted(Box::new(Granted { grant, term, why })))
     }
 
-    /// A number that is not below the last term of a lock that has lost its file. Perhaps its leader alone knows
-    /// that term: the numbers may be gone with the file, and the leader may be stopped, or too slow to write it down in
-    /// time. So terms go on from the present time in microseconds: they are not counted as fast, and between two losses
-    /// a candidate waits.
-    fn floor_after_loss(&self, state: &LockState) -> u64 {
-        // Where there are no events it was not seen to go, but there was one that told of a term.
-        if self.table.deleted_at(&state.file_name).is_none() && state.highest_term() == 0 {
-            return 0;
-        }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "it only names a number; a jump back leaves what is remembered"
-        )]
-        let now = SystemTime::now();
-        let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since_epoch.as_micros()).unwrap_or(0)
-    }
-
     fn history(&self, seat: &Seat, state: &LockState, held: &Held) -> Result<History, ClusterError> {
         let memory = self.table.memory();
         let look = |settle| {
-            let witness = Witness { watch: &seat.watch, table: &self.table, joined: &seat.joined, settle };
+            let Seat { watch, joined, .. } = seat;
+            let write_bound = self.settings.timing.write_bound();
+            let witness = Witness { watch, table: &self.table, joined, settle, write_bound };
             witness.history(state, held).map_err(|error| cannot_use(&state.path, error))
         };
         let timing: Timing = self.settings.timing;
@@ -322,7 +305,7 @@ impl Arbiter for FileArbiter {
             return;
         }
         grant.record.leading = false;
-        if let Err(error) = grant.held.write(&grant.record) {
+        if let Err(error) = grant.held.write(&mut grant.record) {
             warn!("cannot write to `{}`: {error}", grant.footing.state.path.display());
         }
     }
@@ -354,6 +337,20 @@ impl Arbiter for FileArbiter {
         self.table.roster.look();
         self.table.roster.members.subscribe()
     }
+}
+
+/// A number that is not below any term of a lock whose file has no history that counts. The last one may be known to
+/// its leader alone: the numbers may be gone with the file, and the leader may be stopped. So terms go on from the present
+/// time in microseconds: they are not counted as fast, and a candidate has waited since the file was lost. Locks that are
+/// lost together get the same, so that one block of numbers does for them.
+fn present_time() -> u64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it only names a number; a jump back leaves what is remembered"
+    )]
+    let now = SystemTime::now();
+    let tenths = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() / 100;
+    u64::try_from(tenths).unwrap_or(0).saturating_mul(100_000)
 }
 
 /// Waits for an event after which the lock may be free. When many locks change hands at once, others have

@@ -8,8 +8,8 @@
 //! - The file was seen to go, or to be replaced, also by one that comes back: an earlier leader may be alive.
 //!   **Wait until [`Timing::settle`] after that**, whatever the file says.
 //! - The record in the file says that it was written to this very file (its inode, and when it was made), for
-//!   this very lock, and the file was not touched since (see [`was_touched`]): a member led it before and had to
-//!   be sure. This is every fail-over. **No wait.**
+//!   this very lock, and the file was not touched since (see [`LeaderRecord::is_untouched`]): a member led it before
+//!   and had to be sure. This is every fail-over. **No wait.**
 //! - No other member lived when this member joined, and no deletion of the file was seen since: no earlier
 //!   file can have a living leader. This is every first run. **No wait.**
 //! - Otherwise the file may have been deleted before we watched. **Wait until `settle` after we began to.**
@@ -23,8 +23,8 @@
 //! with all others.
 //!
 //! Where there are no events, deletions are not seen. There a member that was alone knows this for as long as
-//! members that came later have to wait, and of locks that had no file when it came; all others wait from when
-//! they first saw the file as it is.
+//! members that came later have to wait, and of locks that had no file when it came and no term since; all others
+//! wait from when they first saw the file as it is.
 
 use std::collections::HashSet;
 use std::io;
@@ -35,8 +35,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::lock_file::{FileVersion, Held};
-use crate::lock_table::{LOCK_SUFFIX, LockState, LockTable};
-use crate::record::{Found, LeaderRecord, Refusal, was_touched};
+use crate::lock_table::{LockState, LockTable};
+use crate::record::{Found, LOCK_SUFFIX, LeaderRecord, Refusal};
 #[cfg(doc)]
 use crate::timing::Timing;
 use crate::watch::Watch;
@@ -45,7 +45,7 @@ use crate::watch::Watch;
 #[derive(Debug)]
 pub(crate) enum History {
     /// This file was led before, last as the record says.
-    Led(LeaderRecord),
+    Led(Box<LeaderRecord>),
     /// No process that lives has ever led the lock.
     New,
     /// An earlier file may have been led, by a leader that has ended by now.
@@ -83,6 +83,8 @@ pub(crate) struct Witness<'a> {
     pub(crate) joined: &'a Joined,
     /// How long to wait for a leader that may be alive.
     pub(crate) settle: Duration,
+    /// How far the time of a file may be from the one that its record names.
+    pub(crate) write_bound: Duration,
 }
 
 impl Witness<'_> {
@@ -97,7 +99,9 @@ impl Witness<'_> {
         if let Some(record) = &record {
             state.remember(record);
         }
-        let vouches = |record: &LeaderRecord| record.is_of(&state.lock, &metadata) && !was_touched(&metadata);
+        let vouches = |record: &LeaderRecord| {
+            record.is_of(&state.lock, &metadata) && record.is_untouched(&metadata, self.write_bound)
+        };
         let record = record.filter(vouches);
         self.watch.catch_up();
         let seen = self.table.deleted_at(&state.file_name);
@@ -105,12 +109,13 @@ impl Witness<'_> {
             return Ok(History::Unsettled(rest));
         }
         if let Some(record) = record {
-            return Ok(History::Led(record));
+            return Ok(History::Led(Box::new(record)));
         }
         if !self.watch.has_events() {
             let young =
                 self.joined.at.elapsed() < self.settle && !self.joined.files.contains(&state.file_name);
-            let new = self.joined.alone && young;
+            // A term that is known was led on an earlier file, which is gone.
+            let new = self.joined.alone && young && state.highest_term() == 0;
             let since = first_seen(state, FileVersion::of(&metadata));
             return Ok(if new { History::New } else { self.settled_after(since) });
         }

@@ -16,7 +16,7 @@
 //! | `<id>.drain` | an operator asks a member to hold no lock, as long as it is there |
 //! | `terms` | the highest number that was handed out for terms |
 //! | `.terms-lock` | held locked while `terms` is changed |
-//! | `.terms.<random>` | the next `terms`, before it is in its place |
+//! | `.new.<random>` | the next `terms` or a request, before it is in its place |
 //!
 //! `<lock>` and `<id>` are escaped so that different names are different files, also on file systems
 //! that ignore case.
@@ -38,6 +38,7 @@ mod lock_table;
 mod members;
 mod obstacles;
 mod operator;
+mod prepared;
 mod record;
 mod reminder;
 mod requests;
@@ -60,7 +61,7 @@ pub use operator::FileOperator;
 pub use record::LeaderRecord;
 pub use requests::drained;
 pub use settings::FileClusterSettings;
-pub use survey::{Survey, Unreadable, leaders, locks, survey};
+pub use survey::{Survey, Unled, Unreadable, leaders, locks, survey};
 #[doc(hidden)]
 pub use timing::Timing;
 

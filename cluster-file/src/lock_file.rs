@@ -5,9 +5,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, futimens};
 
-use crate::record::{Found, LeaderRecord};
+use crate::record::{Found, LeaderRecord, modified_ms};
 
 /// A lock on the file that is at its path now, or was when we looked.
 ///
@@ -89,8 +89,12 @@ impl Held {
 
     /// Writes the record in place. It is not synced: after a loss of power no member leads, and the numbers
     /// of terms do not depend on it.
-    pub(crate) fn write(&self, record: &LeaderRecord) -> io::Result<()> {
+    pub(crate) fn write(&self, record: &mut LeaderRecord) -> io::Result<()> {
         let Some(signal) = &self.signal else { return Err(io::Error::other("not open for writing")) };
+        // The clock is that of the file system, whatever that of this process says.
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        futimens(signal, &Timestamps { last_access: now, last_modification: now })?;
+        record.written_ms = Some(modified_ms(&signal.metadata()?));
         let line = record.to_line()?;
         signal.write_all_at(&line, 0)?;
         let length = line.len() as u64;

@@ -17,13 +17,10 @@ use crate::escape::escape;
 use crate::inotify::Change;
 use crate::kernel_locks::{self, Snapshot};
 use crate::lock_file::{FileVersion, open};
-use crate::record::{Found, LeaderRecord};
+use crate::record::{LOCK_SUFFIX, LeaderRecord};
 use crate::requests;
 use crate::roster::Roster;
 use crate::timing::LONGEST_END;
-
-/// How the files of locks end.
-pub(crate) const LOCK_SUFFIX: &str = ".lock";
 
 /// All locks that this process takes part in, by the name of their file.
 pub(crate) struct LockTable {
@@ -375,7 +372,7 @@ impl LockState {
         }
         let look = || {
             let file = open(&self.path).ok()?;
-            let record = LeaderRecord::read(&file).ok().and_then(Found::record)?;
+            let record = LeaderRecord::read(&file).ok()?.record_at(&self.path)?;
             self.remember(&record);
             let leader = record.leader().filter(|leader| leader.term >= self.highest_term())?;
             let leads = match table {

@@ -62,7 +62,10 @@ impl<'a> Obstacles<'a> {
     fn look_for_stranger(&mut self, root: &Root, table: &LockTable) {
         let Ok(file) = open(&self.state.path) else { return };
         let Ok(metadata) = file.metadata() else { return };
-        let record = LeaderRecord::read(&file).ok().and_then(Found::record);
+        let found = LeaderRecord::read(&file).unwrap_or(Found::Nothing);
+        let foreign =
+            found.of_another_lock(&self.state.path).map_or(String::new(), |clause| format!("; {clause}"));
+        let record = found.record_at(&self.state.path);
         let locks = table.kernel_locks();
         let led =
             record.as_ref().filter(|record| record.is_led(&file, || Arc::clone(&locks)).unwrap_or(false));
@@ -94,10 +97,11 @@ impl<'a> Obstacles<'a> {
         let by_member = holders.is_empty() || holders.iter().any(|holder| members.contains(holder));
         let who = kernel_locks::named(&holders);
         self.note(Some(if by_member {
-            format!("`{path}` is locked by {who}, which has not said that it leads")
+            format!("`{path}` is locked by {who}, which has not said that it leads{foreign}")
         } else {
             format!(
-                "`{path}` is locked by {who}, which is no member; no member can lead until that one unlocks it or ends"
+                "`{path}` is locked by {who}, which is no member; no member can lead until that one unlocks it or \
+                 ends{foreign}"
             )
         }));
     }

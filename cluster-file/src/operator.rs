@@ -16,9 +16,8 @@ use crate::arbiter::why_released;
 use crate::escape::escape;
 use crate::kernel_locks;
 use crate::lock_file::open;
-use crate::lock_table::LOCK_SUFFIX;
 use crate::members;
-use crate::record::{Found, LeaderRecord};
+use crate::record::{LOCK_SUFFIX, LeaderRecord};
 use crate::requests;
 use crate::root::cannot_use;
 use crate::survey::leaders;
@@ -137,7 +136,7 @@ impl FileOperator {
 
 fn read(path: &Path) -> io::Result<Option<LeaderRecord>> {
     match open(path) {
-        Ok(file) => LeaderRecord::read(&file).map(Found::record),
+        Ok(file) => Ok(LeaderRecord::read(&file)?.record_at(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -163,7 +162,7 @@ impl Operator for FileOperator {
         };
         requests::ask_to_hand_over(&self.root, lock, before.term).map_err(|error| self.failed(error))?;
         let outcome = self.watch_hand_over(lock, &before, patience).await;
-        let withdrawn = requests::withdraw(&requests::hand_over_file(&self.root, lock));
+        let withdrawn = requests::withdraw_hand_over(&self.root, lock, before.term);
         let handover = outcome?;
         withdrawn.map_err(|error| self.failed(error))?;
         Ok(handover)

@@ -11,6 +11,7 @@ use router_core::cluster::{HIGHEST_TERM, Leader, LockName, Member};
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
+use crate::escape::escape;
 use crate::kernel_locks::{self, Snapshot};
 
 /// The format of what this program writes: records of leaders and members, and states.
@@ -19,6 +20,9 @@ use crate::kernel_locks::{self, Snapshot};
 /// was made. Whatever has a greater number was written by a newer program, which may live and follow rules that
 /// this one does not know: it stands by.
 pub(crate) const FORMAT: u32 = 2;
+
+/// How the files of locks end.
+pub(crate) const LOCK_SUFFIX: &str = ".lock";
 
 /// Longer than any record: names and ids are limited, and a byte of them takes two at most.
 const MAX_BYTES: usize = 4096;
@@ -62,6 +66,9 @@ pub struct LeaderRecord {
     /// How long the leader and its work need to end once the file is gone, in milliseconds.
     #[serde(default)]
     pub ends_within_ms: Option<u64>,
+    /// The time of the file when this was written, in milliseconds since 1970.
+    #[serde(default)]
+    pub written_ms: Option<u64>,
     /// Whether the process that has the file locked is stopped (`SIGSTOP`, a debugger), as far as this process
     /// can see: a stopped leader keeps its lock. Not part of the file.
     #[serde(skip)]
@@ -96,6 +103,21 @@ impl Found {
             Self::Record(record) => Some(*record),
             Self::Nothing | Self::Refused(_) => None,
         }
+    }
+
+    /// The record, if it is of the lock whose file is at `path`. A link to the file of another lock, or a copy of it,
+    /// says nothing about this one.
+    pub(crate) fn record_at(self, path: &Path) -> Option<LeaderRecord> {
+        self.record().filter(|record| record.is_at(path))
+    }
+
+    /// What to know about the file at `path` if it has the record of another lock in it, in one clause.
+    pub(crate) fn of_another_lock(&self, path: &Path) -> Option<String> {
+        let Self::Record(record) = self else { return None };
+        let clause = || {
+            format!("it has the record of `{}` in it: delete it if it is a link to that file", record.lock)
+        };
+        (!record.is_at(path)).then(clause)
     }
 }
 
@@ -164,6 +186,20 @@ impl LeaderRecord {
         self.lock == lock.as_str() && self.file == metadata.ino() && same_birth
     }
 
+    /// Whether the file is, to within `bound`, as old as the record in it, and was not moved, linked or given away
+    /// after that. Each of these changes the time of the last change (`ctime`) alone; a write sets both times to the
+    /// same. So does `touch`, and then they are later than the record says.
+    pub(crate) fn is_untouched(&self, metadata: &Metadata, bound: Duration) -> bool {
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        let as_written = |written: u64| modified_ms(metadata).abs_diff(written) <= millis(bound);
+        (metadata.ctime(), metadata.ctime_nsec()) == modified && self.written_ms.is_none_or(as_written)
+    }
+
+    /// Whether the file of the record's lock is called as the one at `path`.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        path.file_name().is_some_and(|name| name == &*(escape(&self.lock) + LOCK_SUFFIX))
+    }
+
     /// As the line that [`read`](Self::read) reads.
     pub(crate) fn to_line(&self) -> io::Result<Vec<u8>> {
         let mut line = serde_json::to_vec(self)?;
@@ -193,6 +229,7 @@ impl LeaderRecord {
             file: metadata.ino(),
             born: born(metadata),
             ends_within_ms: Some(millis(ends_within)),
+            written_ms: None,
             stopped: false,
             obstacle: None,
         }
@@ -217,10 +254,11 @@ fn born(metadata: &Metadata) -> Option<u64> {
     u64::try_from(born.as_nanos()).ok()
 }
 
-/// Whether a file was moved, linked or given away after it was last written to. Each of these changes the
-/// time of the last change (`ctime`) alone; a write sets both times to the same.
-pub(crate) fn was_touched(metadata: &Metadata) -> bool {
-    (metadata.ctime(), metadata.ctime_nsec()) != (metadata.mtime(), metadata.mtime_nsec())
+/// When a file was last written to, in milliseconds since 1970.
+pub(crate) fn modified_ms(metadata: &Metadata) -> u64 {
+    let milliseconds =
+        metadata.mtime().saturating_mul(1000).saturating_add(metadata.mtime_nsec() / 1_000_000);
+    u64::try_from(milliseconds).unwrap_or(0)
 }
 
 pub(crate) fn millis(duration: Duration) -> u64 {
@@ -261,5 +299,28 @@ mod tests {
             assert!(!LeaderRecord { born: Some(born + 1), ..record.clone() }.is_of(&lock, &metadata));
         }
         assert!(LeaderRecord { born: None, ..record }.is_of(&lock, &metadata), "an older program wrote it");
+    }
+
+    #[test]
+    fn a_file_is_untouched_while_its_times_are_the_same_and_those_of_its_record() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let metadata = || file.as_file().metadata().unwrap();
+        let lock = "lock1".parse().unwrap();
+        let record =
+            LeaderRecord::starting(&lock, 7, "", &Member::new("a"), &metadata(), Duration::from_secs(3));
+        let written = modified_ms(&metadata());
+        let bound = Duration::from_secs(2);
+        let untouched =
+            |written_ms| LeaderRecord { written_ms, ..record.clone() }.is_untouched(&metadata(), bound);
+        for near in [written, written - 2000, written + 2000] {
+            assert!(untouched(Some(near)));
+        }
+        for far in [0, written - 2001, written + 2001, u64::MAX] {
+            assert!(!untouched(Some(far)), "as `touch` leaves it");
+        }
+        assert!(untouched(None), "an older program wrote it");
+        std::fs::hard_link(file.path(), file.path().with_extension("link")).unwrap();
+        std::fs::remove_file(file.path().with_extension("link")).unwrap();
+        assert!(!untouched(Some(written)) && !untouched(None), "it was linked");
     }
 }

@@ -8,11 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use router_core::cluster::LockName;
-use router_core::state::replace_file;
 use serde_json::{Value, json};
 
 use crate::escape::escape;
 use crate::lock_file;
+use crate::prepared::Prepared;
 
 const HAND_OVER: &str = ".handover";
 const DRAIN: &str = ".drain";
@@ -33,8 +33,7 @@ pub(crate) fn drain_file(root: &Path, member: &str) -> PathBuf {
 
 /// Asks for the end of a term.
 pub(crate) fn ask_to_hand_over(root: &Path, lock: &LockName, term: u64) -> io::Result<()> {
-    let text = format!("{}\n", json!({ "lock": lock.as_str(), "term": term }));
-    replace_file(&hand_over_file(root, lock), text.as_bytes())
+    ask(root, &hand_over_file(root, lock), &json!({ "lock": lock.as_str(), "term": term }))
 }
 
 /// The term that is to be ended, if any.
@@ -44,10 +43,19 @@ pub(crate) fn hand_over(root: &Path, lock: &LockName) -> Option<u64> {
     (request["lock"] == lock.as_str()).then(|| request["term"].as_u64())?
 }
 
+/// Withdraws that, unless another operator has asked for the end of the next term by now.
+pub(crate) fn withdraw_hand_over(root: &Path, lock: &LockName, term: u64) -> io::Result<()> {
+    if hand_over(root, lock) == Some(term) { withdraw(&hand_over_file(root, lock)) } else { Ok(()) }
+}
+
 /// Asks a member to hold no lock.
 pub(crate) fn ask_to_drain(root: &Path, member: &str) -> io::Result<()> {
-    let text = format!("{}\n", json!({ "member": member }));
-    replace_file(&drain_file(root, member), text.as_bytes())
+    ask(root, &drain_file(root, member), &json!({ "member": member }))
+}
+
+/// Several operators may ask for the same at the same time.
+fn ask(root: &Path, path: &Path, request: &Value) -> io::Result<()> {
+    Prepared::new(root, format!("{request}\n").as_bytes())?.rename(path)
 }
 
 pub(crate) fn is_drained(root: &Path, member: &str) -> bool {
@@ -87,4 +95,38 @@ pub(crate) fn withdraw(path: &Path) -> io::Result<()> {
 
 fn read(path: &Path) -> Option<Value> {
     serde_json::from_slice(&lock_file::read(path).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_that_ask_at_once_are_not_in_each_others_way() {
+        let root = tempfile::tempdir().unwrap();
+        let lock = "l1".parse().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        ask_to_hand_over(root.path(), &lock, 7).unwrap();
+                        ask_to_drain(root.path(), "a").unwrap();
+                        assert_eq!(hand_over(root.path(), &lock), Some(7));
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2, "nothing is left beside the requests");
+    }
+
+    #[test]
+    fn the_request_of_another_operator_for_the_next_term_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let lock = "l1".parse().unwrap();
+        ask_to_hand_over(root.path(), &lock, 8).unwrap();
+        withdraw_hand_over(root.path(), &lock, 7).unwrap();
+        assert_eq!(hand_over(root.path(), &lock), Some(8));
+        withdraw_hand_over(root.path(), &lock, 8).unwrap();
+        assert_eq!(hand_over(root.path(), &lock), None);
+    }
 }

@@ -15,9 +15,9 @@ use crate::history::Joined;
 use crate::kernel_locks;
 use crate::lock_table::LockTable;
 use crate::members::Membership;
+use crate::prepared;
 use crate::reminder::Reminder;
 use crate::root::{Place, Root, cannot_use};
-use crate::terms;
 use crate::timing::Timing;
 use crate::watch::Watch;
 
@@ -101,7 +101,7 @@ impl Seat {
         // Where another directory was led before, it makes no difference that this one has no members.
         let alone = root.join().await? && matches!(others, Others::Unknown);
         if alone {
-            terms::remove_leftovers(root.path());
+            prepared::remove_leftovers(root.path());
         }
         let joined = Joined::now(root.path(), alone).map_err(failed)?;
         let former = match others {

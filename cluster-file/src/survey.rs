@@ -8,8 +8,7 @@ use std::sync::Arc;
 use crate::escape::unescape;
 use crate::kernel_locks::{self, Snapshot};
 use crate::lock_file::open;
-use crate::lock_table::LOCK_SUFFIX;
-use crate::record::{Found, LeaderRecord};
+use crate::record::{Found, LOCK_SUFFIX, LeaderRecord};
 use crate::terms;
 
 /// What the files of locks say.
@@ -20,11 +19,28 @@ pub struct Survey {
     pub locks: Vec<LeaderRecord>,
     /// The locks whose files cannot be read.
     pub unreadable: Vec<Unreadable>,
-    /// The locks whose files say nothing, because no member has led them since the files were made; of one with a
-    /// long name, the name of its file.
-    pub unled: Vec<String>,
+    /// The locks whose files say nothing, because no member has led them since the files were made.
+    pub unled: Vec<Unled>,
     /// Why no member that stands by could lead now, as far as this process can see.
     pub obstacle: Option<String>,
+}
+
+/// A lock that no member has led yet.
+#[derive(Debug)]
+pub struct Unled {
+    /// The lock; of one with a long name, the name of its file.
+    pub lock: String,
+    /// What keeps it from being led, as far as this process can see.
+    pub obstacle: Option<String>,
+}
+
+/// What the file of a lock says.
+enum Seen {
+    Record(Box<LeaderRecord>),
+    /// Nothing, and what keeps the lock from being led.
+    Unled(Option<String>),
+    /// Nothing to go by; a sentence that tells why.
+    Unreadable(String),
 }
 
 /// A lock of which it is not known who leads it.
@@ -68,9 +84,9 @@ pub fn survey(root: impl AsRef<Path>) -> io::Result<Survey> {
             continue;
         };
         match look(&path, &snapshot, survey.obstacle.as_deref()) {
-            Ok(Ok(Some(record))) => survey.locks.push(record),
-            Ok(Ok(None)) => survey.unled.push(unescape(name)),
-            Ok(Err(why)) => survey.unreadable.push(Unreadable { lock: unescape(name), why }),
+            Ok(Seen::Record(record)) => survey.locks.push(*record),
+            Ok(Seen::Unled(obstacle)) => survey.unled.push(Unled { lock: unescape(name), obstacle }),
+            Ok(Seen::Unreadable(why)) => survey.unreadable.push(Unreadable { lock: unescape(name), why }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 let holders =
@@ -101,25 +117,23 @@ fn without_room(root: &Path) -> Option<String> {
     Some(format!("there is {what} on the disk of `{}`, so no term can begin", root.display()))
 }
 
-/// What the file of a lock says; a sentence if that is nothing to go by.
-fn look(
-    path: &Path,
-    locks: &Arc<Snapshot>,
-    beginning: Option<&str>,
-) -> io::Result<Result<Option<LeaderRecord>, String>> {
+/// What the file of a lock says; `beginning`: why no term can begin at all.
+fn look(path: &Path, locks: &Arc<Snapshot>, beginning: Option<&str>) -> io::Result<Seen> {
     let file = open(path)?;
-    let record = match LeaderRecord::read(&file)? {
-        Found::Record(record) => *record,
-        Found::Nothing => return Ok(Ok(None)),
-        Found::Refused(refusal) => return Ok(Err(refusal.about(path))),
-    };
-    let leading = record.is_led(&file, || Arc::clone(locks))?;
+    let found = LeaderRecord::read(&file)?;
     let holders = locks.of(&file.metadata()?);
-    let stopped = leading && holders.iter().any(|holder| kernel_locks::is_stopped(*holder));
+    let foreign = found.of_another_lock(path).map_or(String::new(), |clause| format!(", and {clause}"));
     let obstacle = match &holders[..] {
-        _ if leading => None,
         [] => beginning.map(str::to_owned),
-        holders => Some(format!("its file is locked by {}", kernel_locks::named(holders))),
+        holders => Some(format!("its file is locked by {}{foreign}", kernel_locks::named(holders))),
     };
-    Ok(Ok(Some(LeaderRecord { leading, stopped, obstacle, ..record })))
+    let record = match found {
+        Found::Refused(refusal) => return Ok(Seen::Unreadable(refusal.about(path))),
+        found => found.record_at(path),
+    };
+    let Some(record) = record else { return Ok(Seen::Unled(obstacle)) };
+    let leading = record.is_led(&file, || Arc::clone(locks))?;
+    let stopped = leading && holders.iter().any(|holder| kernel_locks::is_stopped(*holder));
+    let obstacle = obstacle.filter(|_| !leading);
+    Ok(Seen::Record(Box::new(LeaderRecord { leading, stopped, obstacle, ..record })))
 }

@@ -49,9 +49,9 @@ impl Survey for Surveyor {
         let unreadable = seen.unreadable.into_iter();
         let unreadable = unreadable.map(|it| LockStatus::free(&it.lock, &members, "").unknown(it.why));
         let obstacle = seen.obstacle.as_deref();
-        let unled = seen.unled.iter().map(|name| {
-            let why = obstacle.map_or_else(|| members.why_free(), str::to_owned);
-            LockStatus::free(name, &members, format!("{NEVER_LED}; {why}"))
+        let unled = seen.unled.into_iter().map(|unled| {
+            let why = unled.obstacle.unwrap_or_else(|| members.why_free());
+            LockStatus::free(&unled.lock, &members, format!("{NEVER_LED}; {why}"))
         });
         let led = seen.locks.into_iter().map(|record| status(record, &members, obstacle));
         let locks = unreadable.chain(unled).chain(led);

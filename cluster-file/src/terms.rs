@@ -1,7 +1,7 @@
 //! [`TermNumbers`]: numbers for terms that only ever grow.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,17 +12,15 @@ use tracing::warn;
 
 use crate::kernel_locks::{self, Snapshot};
 use crate::lock_file::{create, is_at, open, read};
-use crate::lock_table::LOCK_SUFFIX;
-use crate::record::{Found, LeaderRecord};
-use crate::root::{cannot_use, remove};
+use crate::prepared::Prepared;
+use crate::record::{Found, LOCK_SUFFIX, LeaderRecord, is_locked};
+use crate::root::cannot_use;
 use crate::states;
 
 /// The file of the high-water mark.
 pub(crate) const MARK: &str = "terms";
 /// Held locked while the mark is changed. A file of its own, because the mark is replaced by renaming.
 pub(crate) const MARK_LOCK: &str = ".terms-lock";
-/// How the names of marks begin that have not yet got their place.
-const PREPARED: &str = ".terms.";
 /// A process that dies leaves a gap of at most this many numbers.
 const MAX_BLOCK: u64 = 1024;
 /// For how long a candidate waits for the lock on the mark, and how often it tries.
@@ -47,8 +45,8 @@ const NO_TERM: &str = "no term can begin until that one unlocks it or ends";
 ///   still the end of our own block: then all other blocks lie below. Otherwise a new block is taken.
 /// - If `terms` is deleted, it begins again above all records, all states of routes and our own numbers.
 /// - If it is deleted or replaced by an older one while a member lives, that member raises it within a second
-///   above all that it remembers; a member that knows less waits for longer before it leads. One that
-///   knew the file that is gone does not rely on that: its number is above the present time in microseconds.
+///   above all that it remembers, unless it is stopped. A lock whose file has no history that counts does not rely on
+///   that: its number is above the present time in microseconds.
 ///
 /// Only the deletion of *everything* while no member lives starts from 1 again. The file is one number, which is
 /// its whole format.
@@ -232,6 +230,10 @@ pub(crate) fn locked_by(root: &Path, locks: &Snapshot) -> Option<String> {
 /// that is stopped just then keeps all others from new numbers.
 fn try_reserve(root: &Path, floor: u64, size: u64) -> Result<Option<u64>, ClusterError> {
     let (path, mark_file) = (root.join(MARK_LOCK), root.join(MARK));
+    // A process that has it for long must not have all others write to the disk again and again.
+    if open(&path).is_ok_and(|lock| is_locked(&lock).unwrap_or(false)) {
+        return Ok(None);
+    }
     let before = read_mark(root)?;
     let mark = match before {
         Some(mark) => mark,
@@ -242,7 +244,8 @@ fn try_reserve(root: &Path, floor: u64, size: u64) -> Result<Option<u64>, Cluste
         let text = format!("there is no number for a term above {highest}: {}", damaged(&mark_file));
         return Err(ClusterError::Unusable(text, None));
     };
-    let prepared = Prepared::new(root, mark).map_err(|error| cannot_use(&mark_file, error))?;
+    let prepared = Prepared::new(root, format!("{mark}\n").as_bytes());
+    let prepared = prepared.map_err(|error| cannot_use(&mark_file, error))?;
     let lock = || {
         create(&path)?;
         let lock = open(&path)?;
@@ -257,37 +260,11 @@ fn try_reserve(root: &Path, floor: u64, size: u64) -> Result<Option<u64>, Cluste
     if read_mark(root)? != before {
         return Ok(None);
     }
-    let renamed = fs::rename(&prepared.0, &mark_file);
+    let renamed = prepared.rename(&mark_file);
     drop(lock);
     let synced = renamed.and_then(|()| File::open(root)?.sync_all());
     synced.map_err(|error| cannot_use(&mark_file, error))?;
     Ok(Some(mark))
-}
-
-/// A new mark that is on the disk under another name; removed if it does not get its place.
-struct Prepared(PathBuf);
-
-impl Prepared {
-    fn new(root: &Path, mark: u64) -> io::Result<Self> {
-        let prepared = Self(root.join(format!("{PREPARED}{:016x}", getrandom::u64()?)));
-        let mut file = File::create_new(&prepared.0)?;
-        writeln!(file, "{mark}")?;
-        file.sync_all()?;
-        Ok(prepared)
-    }
-}
-
-impl Drop for Prepared {
-    fn drop(&mut self) {
-        remove(&self.0);
-    }
-}
-
-/// Removes what was prepared by processes that were killed. To be called by a member that is alone.
-pub(crate) fn remove_leftovers(root: &Path) {
-    let entries = fs::read_dir(root).into_iter().flatten().flatten();
-    let leftovers = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREPARED));
-    leftovers.for_each(|entry| remove(&entry.path()));
 }
 
 /// The mark; `None` when there is no file.
@@ -387,6 +364,23 @@ mod tests {
         assert_eq!(numbers.take(Last::Known(41), 3).await.unwrap(), 42, "without a look at the disk");
         numbers.prepare(42, 3).await.unwrap();
         assert_eq!(read_mark(root.path()).unwrap(), Some(50), "begun again above our own numbers");
+    }
+
+    #[test]
+    fn nothing_is_written_while_another_process_has_the_mark() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join(MARK_LOCK);
+        fs::write(&path, "").unwrap();
+        let lock = open(&path).unwrap();
+        lock.lock().unwrap();
+        let changed = || fs::metadata(root.path()).unwrap().modified().unwrap();
+        let before = changed();
+        for _ in 0..100 {
+            assert_eq!(try_reserve(root.path(), 0, 1).unwrap(), None);
+        }
+        assert_eq!(changed(), before);
+        lock.unlock().unwrap();
+        assert_eq!(try_reserve(root.path(), 0, 1).unwrap(), Some(1));
     }
 
     #[tokio::test]

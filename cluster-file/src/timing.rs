@@ -39,6 +39,12 @@ impl Timing {
         self.ends_within().max(longest) + self.margin
     }
 
+    /// How far the time of a file may be from the one that its record names: file systems round times, and a write
+    /// may be held up. Less than [`settle`](Self::settle), before which no other file is led.
+    pub(crate) fn write_bound(&self) -> Duration {
+        self.look_bound()
+    }
+
     /// How old a leader's last look at its files may be when new work starts. Another member leads only
     /// [`settle`](Self::settle) after the end of the file, so it is less than that.
     pub(crate) fn look_bound(&self) -> Duration {

@@ -43,8 +43,9 @@ fn led_before(record: &str) -> (TempDir, PathBuf) {
     let born =
         metadata.created().ok().map(|born| born.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos());
     let record = record.replace("FILE", &metadata.ino().to_string());
-    fs::write(&path, record.replace("BORN", &born.map_or("null".to_owned(), |born| born.to_string())))
-        .unwrap();
+    let written = (metadata.mtime() * 1000 + metadata.mtime_nsec() / 1_000_000).to_string();
+    let record = record.replace("BORN", &born.map_or("null".to_owned(), |born| born.to_string()));
+    fs::write(&path, record.replace("WRITTEN", &written)).unwrap();
     fs::write(root.path().join("terms"), "8\n").unwrap();
     (root, path)
 }

@@ -369,3 +369,19 @@ async fn what_counts_is_how_long_the_leader_needs_to_end() {
         assert!(begun.elapsed() >= Duration::from_secs(20), "{forgotten}: {:?}", begun.elapsed());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn without_events_a_member_that_was_alone_waits_for_a_file_after_it_lost_one() {
+    let stage = Stage::new(true);
+    let alone = stage.open("a").await;
+    let view = alone.view(&lock()).await.unwrap();
+    let scope = view.lead().await.unwrap();
+    let first = scope.term().number();
+    fs::rename(stage.file(), stage.aside()).unwrap();
+    scope.term().lost().await;
+    drop(scope);
+    let begun = Instant::now();
+    let scope = timeout(Duration::from_secs(60), view.lead()).await.unwrap().unwrap();
+    assert!(begun.elapsed() >= ENDS, "{:?}", begun.elapsed());
+    assert!(scope.term().number() > first);
+}

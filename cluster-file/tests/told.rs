@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster_file::{FileCluster, FileClusterSettings, leaders, locks};
-use router_core::cluster::{ClusterService, ClusterView, Leadership, LockName};
+use cluster_file::{FileCluster, FileClusterSettings, FileOperator, leaders, locks, survey};
+use router_core::cluster::{ClusterService, ClusterView, Leadership, LockName, Operator};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -199,6 +199,74 @@ async fn the_lock_of_a_program_that_is_no_member_does_not_make_a_killed_leader_o
         drop(stranger.stdin.take());
         stranger.wait().unwrap();
         timeout(Duration::from_secs(20), view.lead()).await.unwrap().unwrap();
+    }
+}
+
+/// `ln`, or a backup that keeps the same content once.
+#[tokio::test(start_paused = true)]
+async fn a_link_to_the_file_of_another_lock_does_not_make_the_leader_of_that_one_its_own() {
+    for without_events in [false, true] {
+        let stage = Stage::new(without_events);
+        let (a, b) = (stage.open("a").await, stage.open("b").await);
+        let other = a.view(&"other".parse().unwrap()).await.unwrap();
+        let scope = timeout(Duration::from_secs(20), other.lead()).await.unwrap().unwrap();
+        fs::hard_link(stage.root.join("other.lock"), stage.file()).unwrap();
+        let view = b.view(&lock()).await.unwrap();
+        for _ in 0..500 {
+            sleep(Duration::from_millis(10)).await;
+            assert!(matches!(view.leadership(), Leadership::Vacant(_)), "{:?}", view.leadership());
+        }
+        assert!(why(&view).contains("has the record of `other` in it"), "{}", why(&view));
+        let seen = survey(&stage.root).unwrap();
+        assert_eq!(seen.locks.iter().map(|record| &record.lock).collect::<Vec<_>>(), ["other"]);
+        let obstacle = seen.unled[0].obstacle.clone().unwrap();
+        assert!(obstacle.contains("has the record of `other` in it"), "{obstacle}");
+        let operator = FileOperator::open(&stage.root).unwrap();
+        let error = operator.hand_over(&lock(), Duration::from_secs(5)).await.unwrap_err();
+        assert!(error.to_string().contains("nobody leads `l0`"), "{error}");
+        fs::remove_file(stage.file()).unwrap();
+        timeout(Duration::from_secs(20), view.lead()).await.unwrap().unwrap();
+        assert!(scope.term().is_valid());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_keeps_a_lock_from_its_first_leader_is_shown() {
+    let stage = Stage::new(false);
+    let _member = stage.open("a").await;
+    fs::write(stage.file(), "").unwrap();
+    let stranger = fs::File::open(stage.file()).unwrap();
+    stranger.lock().unwrap();
+    let unled = survey(&stage.root).unwrap().unled;
+    assert_eq!(unled[0].lock, "l0");
+    let expected = format!("its file is locked by process {}", std::process::id());
+    assert_eq!(unled[0].obstacle.as_deref(), Some(&*expected));
+    stranger.unlock().unwrap();
+    assert_eq!(survey(&stage.root).unwrap().unled[0].obstacle, None);
+}
+
+/// Its leader is stopped, so nobody writes down again what was deleted.
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_goes_on_above_the_terms_that_a_stopped_leader_alone_remembers() {
+    for without_events in [false, true] {
+        for terms in [None, Some("1\n")] {
+            let stage = Stage::new(without_events);
+            let mut last = 0;
+            for _ in 0..4 {
+                last = stage.was_led_by("former", None).await;
+            }
+            let stopped = fs::File::open(&stage.root).unwrap();
+            stopped.lock_shared().unwrap();
+            fs::remove_file(stage.file()).unwrap();
+            fs::remove_file(stage.root.join("terms")).unwrap();
+            if let Some(terms) = terms {
+                fs::write(stage.root.join("terms"), terms).unwrap();
+            }
+            let newcomer = stage.open("newcomer").await;
+            let view = newcomer.view(&lock()).await.unwrap();
+            let scope = timeout(Duration::from_secs(20), view.lead()).await.unwrap().unwrap();
+            assert!(scope.term().number() > last, "{} after {last}", scope.term().number());
+        }
     }
 }
 
