@@ -248,21 +248,51 @@ fn src_names_no_cluster_backend_outside_of_their_list() {
 /// The literal text of the warnings and errors in a source file: of each the longest part between its values.
 fn warnings(source: &str) -> Vec<String> {
     let source = source.split("#[cfg(test)]").next().unwrap();
-    let mut found = Vec::new();
-    for call in source.split("warn!(").skip(1).chain(source.split("error!(").skip(1)) {
-        // The message is the first text in the call.
-        let Some(text) = call.split_once('"').map(|(_, rest)| rest) else { continue };
-        let end = text.char_indices().find(|(at, letter)| *letter == '"' && !text[..*at].ends_with('\\'));
-        let text = text[..end.unwrap().0].replace("\\\n", " ").replace("\\\"", "\"");
-        let parts = text
-            .split(['{', '}'])
-            .step_by(2)
-            .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
-        let longest = parts.max_by_key(String::len).unwrap_or_default();
-        found.push(longest.trim_matches(|letter: char| !letter.is_alphanumeric()).to_owned());
+    let calls = source.split("warn!(").skip(1).chain(source.split("error!(").skip(1));
+    // The message is the first text in the call.
+    calls.filter_map(|call| first_text(call.split_once('"')?.1)).map(|(text, _)| longest_part(text)).collect()
+}
+
+/// The same of all texts in a source file that are longer than a few words.
+fn phrases(source: &str) -> Vec<String> {
+    let code = source.split("#[cfg(test)]").next().unwrap().lines();
+    let code = code.filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let (mut rest, mut found) = (code.as_str(), Vec::new());
+    while let Some((text, behind)) = rest.split_once('"').and_then(|(_, text)| first_text(text)) {
+        found.push(longest_part(text));
+        rest = behind;
     }
+    found.retain(|phrase| phrase.len() >= SHORTEST_SENTENCE && phrase.contains(' '));
     found
 }
+
+/// A text up to the quotation mark at its end, and what follows that.
+fn first_text(source: &str) -> Option<(&str, &str)> {
+    let is_end = |(at, letter): &(usize, char)| *letter == '"' && !source[..*at].ends_with('\\');
+    let (end, _) = source.char_indices().find(is_end)?;
+    Some((&source[..end], &source[end + 1..]))
+}
+
+fn longest_part(text: &str) -> String {
+    let text = text.replace("\\\n", " ").replace("\\\"", "\"");
+    let parts =
+        text.split(['{', '}']).step_by(2).map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    let longest = parts.max_by_key(String::len).unwrap_or_default();
+    longest.trim_matches(|letter: char| !letter.is_alphanumeric()).to_owned()
+}
+
+/// Where the reasons are that `leaders`, `handover` and `drain` print.
+const REASONS: [&str; 6] = [
+    "router-core/src/cluster/survey.rs",
+    "cluster-file/src/survey.rs",
+    "cluster-file/src/surveyor.rs",
+    "cluster-file/src/operator.rs",
+    "cluster-kubernetes/src/surveyor.rs",
+    "cluster-lease/src/operator.rs",
+];
+
+/// Shorter ones are parts of sentences.
+const SHORTEST_SENTENCE: usize = 24;
 
 /// Shorter ones are nothing but values.
 const SHORTEST_PHRASE: usize = 12;
@@ -284,6 +314,13 @@ fn the_guide_explains_each_warning_about_clusters_and_leadership() {
             let is_phrase = phrase.len() >= SHORTEST_PHRASE;
             count += usize::from(is_phrase);
             if is_phrase && !page.contains(&phrase) {
+                missing.push(format!("{}: {phrase}", path.display()));
+            }
+        }
+    }
+    for path in REASONS.map(|path| root().join(path)) {
+        for phrase in phrases(&fs::read_to_string(&path).unwrap()) {
+            if !page.contains(&phrase) {
                 missing.push(format!("{}: {phrase}", path.display()));
             }
         }
