@@ -1,4 +1,4 @@
-//! [`load`]: from files to routes and settings that have no mistakes. The one loader of `check` and
+//! [`load`]: from files to routes and settings that have no errors. The one loader of `check` and
 //! `run`, so that what one accepts, the other accepts.
 
 mod text;
@@ -43,7 +43,7 @@ pub struct Loaded {
 /// secret is not there: an error where the routes are to run, a warning elsewhere.
 ///
 /// # Errors
-/// Every mistake in all of them.
+/// Every error in all of them.
 pub fn load(
     paths: &[PathBuf],
     command_line: &[String],
@@ -67,12 +67,11 @@ pub fn load(
     if files.iter().all(|file| file.routes.is_empty()) && !routes_missing {
         errors.push(no_routes(&files));
     }
-    let (resolved, mistakes) = Settings::resolve(&files, environment, command_line, &registry);
-    // With a mistake in the settings, or a table that is not read, a cluster service that is missing may be
-    // part of the same mistake.
-    let mut clustered =
-        resolved.settings.cluster.service.is_some() || mistakes.has_errors() || routes_missing;
-    errors.extend(mistakes);
+    let (resolved, found) = Settings::resolve(&files, environment, command_line, &registry);
+    // With an error in the settings, or a table that is not read, a cluster service that is missing may be
+    // part of the same error.
+    let mut clustered = resolved.settings.cluster.service.is_some() || found.has_errors() || routes_missing;
+    errors.extend(found);
     errors.extend(check_bodies(&resolved, missing_secrets));
     let service = cluster::service(&resolved, environment, &registry, Purpose::TakePart, &mut errors);
     clustered |= service.is_some();
@@ -83,7 +82,7 @@ pub fn load(
     }
     let settings = resolved.settings;
     let mut loaded = Loaded { files, settings, service, warnings: ConfigErrors::default(), registry };
-    let mut checked = loaded.builder().mistakes(errors, routes_missing).missing_secrets(missing_secrets);
+    let mut checked = loaded.builder().errors(errors, routes_missing).missing_secrets(missing_secrets);
     if clustered {
         // Takes part in no election and creates nothing.
         checked = checked.cluster(MemoryCluster::new(loaded.settings.member()));
@@ -117,7 +116,7 @@ fn check_bodies(resolved: &Resolved, severity: Severity) -> ConfigErrors {
 /// Routes are not looked at: whoever looks after a cluster need not have what its routes need.
 ///
 /// # Errors
-/// Every mistake in the settings, and that they name no cluster.
+/// Every error in the settings, and that they name no cluster.
 pub fn load_cluster(
     paths: &[PathBuf],
     command_line: &[String],
@@ -133,15 +132,15 @@ pub fn load_cluster(
     };
     for source in found {
         let lookup = |name: &str| environment.get(name).map(Into::into);
-        let (file, mistakes) = RouteFile::read(Arc::new(source), &lookup);
+        let (file, found) = RouteFile::read(Arc::new(source), &lookup);
         if file.routes_missing {
             // It could not be read at all, and so its settings are missing too.
-            errors.extend(mistakes);
+            errors.extend(found);
         }
         files.push(file);
     }
-    let (resolved, mistakes) = Settings::resolve(&files, environment, command_line, registry);
-    errors.extend(mistakes);
+    let (resolved, found) = Settings::resolve(&files, environment, command_line, registry);
+    errors.extend(found);
     let service = cluster::service(&resolved, environment, registry, Purpose::Look, &mut errors);
     if service.is_none() && !errors.has_errors() {
         let help = "name the file with the `[cluster]` of the members, or say `--set cluster.service=NAME`";

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bactrian::prelude::*;
 use support::Stage;
-use support::troupe::{ANY_FATE, Fate, GRACEFUL, Troupe, number};
+use support::group::{ANY_FATE, Fate, GRACEFUL, Group, number};
 use tokio::time::sleep;
 
 /// A tick that has fired. Times are in milliseconds since 1970.
@@ -69,7 +69,7 @@ async fn play(missed: &str, fates: &[Fate]) -> Story {
     let (stage, wanted) = (Stage::new(), number("TICKS").unwrap_or(14));
     let uri = format!("cron:tick?schedule=*+*+*+*+*+*&missed={missed}&missed_max=1000");
     let variables = [("MEMBER_URI", uri)];
-    let mut troupe = Troupe::start(&stage, "clock_process", &variables);
+    let mut group = Group::start(&stage, "clock_process", &variables);
     next_tick(&stage).await;
     let (begin, mut outages) = (ticks(&stage)[0].due, 0);
     let span = |ticks: &[Tick]| ticks.last().map_or(0, |tick| tick.due - begin);
@@ -79,22 +79,22 @@ async fn play(missed: &str, fates: &[Fate]) -> Story {
         }
         if turn % 3 == 0 {
             // Two ticks at least pass without a leader.
-            troupe.stop().await;
+            group.stop().await;
             sleep(Duration::from_millis(2_100)).await;
-            troupe.fill();
+            group.fill();
             next_tick(&stage).await;
             outages += 1;
         } else {
-            let pause = Duration::from_millis(troupe.random.u64(20..1_200));
-            sleep(Duration::from_millis(troupe.random.u64(20..700))).await;
-            troupe.end_leader(fates, pause).await;
+            let pause = Duration::from_millis(group.random.u64(20..1_200));
+            sleep(Duration::from_millis(group.random.u64(20..700))).await;
+            group.end_leader(fates, pause).await;
         }
     }
     next_tick(&stage).await;
-    troupe.stop().await;
-    let story = Story { ticks: ticks(&stage), killed: troupe.killed.len(), outages };
+    group.stop().await;
+    let story = Story { ticks: ticks(&stage), killed: group.killed.len(), outages };
     let (count, made_up) = (story.ticks.len(), story.ticks.iter().filter(|tick| tick.missed).count());
-    let fates = troupe.fates;
+    let fates = group.fates;
     println!(
         "missed={missed}: {count} of {} ticks fired, {made_up} of them late; {outages} outages, {fates:?}",
         span(&story.ticks) + 1

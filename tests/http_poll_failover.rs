@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::Stage;
-use support::troupe::{ANY_FATE, Fate, GRACEFUL, Troupe, number, poll};
+use support::group::{ANY_FATE, Fate, GRACEFUL, Group, number, poll};
 use testkit::JsonServer;
 use tokio::time::sleep;
 
@@ -40,7 +40,7 @@ async fn play(options: &str, items: usize, fates: &[Fate]) -> BTreeMap<u64, Vec<
         server.uri()
     );
     let variables = [("MEMBER_URI", uri)];
-    let mut troupe = Troupe::start(&stage, "poller_process", &variables);
+    let mut group = Group::start(&stage, "poller_process", &variables);
     let writing = async {
         for number in 1..=items {
             present.store(number, Ordering::Relaxed);
@@ -49,9 +49,9 @@ async fn play(options: &str, items: usize, fates: &[Fate]) -> BTreeMap<u64, Vec<
             }
         }
     };
-    tokio::join!(writing, troupe.end_leaders_until_done(fates, items));
-    troupe.stop().await;
-    troupe.story().judge(items)
+    tokio::join!(writing, group.end_leaders_until_done(fates, items));
+    group.stop().await;
+    group.story().judge(items)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -257,7 +257,7 @@ fn what_the_environment_gives_to_routes_comes_from_a_secret_and_is_not_printed()
 }
 
 #[test]
-fn mistakes_are_those_of_check() {
+fn errors_are_those_of_check() {
     let folder = folder("[[route]]\nfrom = 'master:l:tmer:a'\nsteps = []\n[cluster]\nprofil = 'fast'\n");
     let check = bactrian(folder.path(), &["check"]);
     assert_eq!(refused(folder.path(), &["--image", "a"]), text(check.stderr));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bactrian::core::value::Json;
 use bactrian::prelude::*;
 use support::Stage;
-use support::troupe::{ANY_FATE, GRACEFUL, Troupe, number, poll};
+use support::group::{ANY_FATE, GRACEFUL, Group, number, poll};
 use tokio::time::sleep;
 
 /// How many rows one poll brings, and so how many a crash can repeat.
@@ -97,11 +97,11 @@ async fn a_row_that_was_read_when_its_leader_was_killed_is_not_marked(source: fn
     assert_eq!(tasks.count("held_up where state = 'new'").await, 5, "rows of a dead leader are marked");
     assert_eq!(tasks.count("held_up_effect").await, 0);
 
-    let mut troupe = Troupe::start(&stage, "poller_process", &variables[..2]);
-    troupe.end_leaders_until_done(&[], 5).await;
-    troupe.stop().await;
+    let mut group = Group::start(&stage, "poller_process", &variables[..2]);
+    group.end_leaders_until_done(&[], 5).await;
+    group.stop().await;
     tasks.judge(5).await;
-    let done = troupe.story().done.iter().map(|done| (done.term, done.number)).collect::<Vec<_>>();
+    let done = group.story().done.iter().map(|done| (done.term, done.number)).collect::<Vec<_>>();
     assert_eq!(done, [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3), (2, 4), (2, 5)]);
 }
 
@@ -110,17 +110,17 @@ async fn leaders_end_in_any_way_and_every_effect_is_there_once(source: fn(&Stage
         let (stage, rows) = (Stage::new(), number("ROWS").unwrap_or(500));
         let tasks = Tasks::new(source(&stage), table, rows).await;
         let variables = tasks.variables();
-        let mut troupe = Troupe::start(&stage, "poller_process", &variables);
-        troupe.end_leaders_until_done(fates, rows).await;
+        let mut group = Group::start(&stage, "poller_process", &variables);
+        group.end_leaders_until_done(fates, rows).await;
         // What was noted last may not be committed yet, and its leader may just have been killed.
         let patience = Instant::now() + Duration::from_secs(30);
         while tasks.count(&format!("{table} where state = 'new'")).await > 0 {
             assert!(Instant::now() < patience, "not all is marked after 30 s");
             sleep(Duration::from_millis(5)).await;
         }
-        troupe.stop().await;
+        group.stop().await;
         tasks.judge(rows).await;
-        let repeated = troupe.story().judge(rows);
+        let repeated = group.story().judge(rows);
         assert!(repeated.values().all(|rows| rows.len() <= LIMIT), "{repeated:?}");
         assert!(fates == ANY_FATE || repeated.is_empty(), "{repeated:?}");
     }

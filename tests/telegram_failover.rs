@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use support::Stage;
-use support::troupe::{ANY_FATE, Fate, GRACEFUL, Troupe, number, poll};
+use support::group::{ANY_FATE, Fate, GRACEFUL, Group, number, poll};
 use testkit::TelegramServer;
 use tokio::time::sleep;
 
@@ -29,7 +29,7 @@ async fn play(options: &str, updates: usize, fates: &[Fate]) -> BTreeMap<u64, Ve
         server.base_uri()
     );
     let variables = [("MEMBER_TOKEN", TOKEN.to_owned()), ("MEMBER_URI", uri)];
-    let mut troupe = Troupe::start(&stage, "poller_process", &variables);
+    let mut group = Group::start(&stage, "poller_process", &variables);
     let writing = async {
         for number in 0..updates {
             server.receive_text(1, &format!("update {number}")).unwrap();
@@ -38,10 +38,10 @@ async fn play(options: &str, updates: usize, fates: &[Fate]) -> BTreeMap<u64, Ve
             }
         }
     };
-    tokio::join!(writing, troupe.end_leaders_until_done(fates, updates));
-    troupe.stop().await;
+    tokio::join!(writing, group.end_leaders_until_done(fates, updates));
+    group.stop().await;
     assert!(server.unacknowledged().is_empty(), "not acknowledged: {:?}", server.unacknowledged());
-    troupe.story().judge(updates)
+    group.story().judge(updates)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! The promise: `bactrian check` and `bactrian run` report every mistake in a folder of routes at once,
+//! The promise: `bactrian check` and `bactrian run` report every error in a folder of routes at once,
 //! the same way, and nothing starts before there is none.
 
 #![cfg(feature = "cli")]
@@ -23,9 +23,9 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// What both verbs print for files with mistakes.
+/// What both verbs print for files with errors.
 #[track_caller]
-fn mistakes(files: &[(&str, &str)], arguments: &[&str]) -> String {
+fn errors(files: &[(&str, &str)], arguments: &[&str]) -> String {
     let folder = folder(files);
     let before = entries(folder.path());
     let verb = |verb| bactrian(folder.path(), &[&[verb], arguments].concat());
@@ -54,7 +54,7 @@ fn summary(printed: &str) -> Vec<String> {
 const GOOD: &str = "[cluster]\nservice = 'memory'\n[[route]]\nid = 'clock'\nfrom = 'master:lock1:timer:clock?delay=0&period=50ms'\nsteps = [{ log = 'tick ${term}' }]\n";
 
 #[test]
-fn every_kind_of_mistake_is_reported_at_once_with_its_place() {
+fn every_kind_of_error_is_reported_at_once_with_its_place() {
     let routes = r#"
 [cluster]
 servce = "file"
@@ -78,7 +78,7 @@ stesp = []
 id = "clock"
 from = "direct:there"
 "#;
-    let printed = mistakes(&[("routes.toml", routes)], &[]);
+    let printed = errors(&[("routes.toml", routes)], &[]);
     assert_eq!(
         summary(&printed),
         [
@@ -112,7 +112,7 @@ error: unknown option `perod` for component `timer`
 #[test]
 fn a_master_route_without_a_cluster_names_both_ways_to_have_one() {
     let routes = "[[route]]\nfrom = 'master:lock1:timer:clock'\n";
-    let printed = mistakes(&[("routes.toml", routes)], &[]);
+    let printed = errors(&[("routes.toml", routes)], &[]);
     let expected = "
 error: `master:` needs a cluster service, and none is configured
  --> routes.toml:2:9
@@ -129,14 +129,14 @@ error: `master:` needs a cluster service, and none is configured
 
 #[test]
 #[cfg(not(feature = "cluster-kubernetes"))]
-fn a_service_that_is_not_built_in_is_a_mistake_where_it_is_named() {
+fn a_service_that_is_not_built_in_is_an_error_where_it_is_named() {
     let routes = GOOD.replace("'memory'", "'kubernetes'");
-    let printed = mistakes(&[("routes.toml", &routes)], &[]);
+    let printed = errors(&[("routes.toml", &routes)], &[]);
     assert_eq!(
         summary(&printed),
         ["routes.toml:2:11 the cluster service `kubernetes` is not built into this program"]
     );
-    let printed = mistakes(&[("routes.toml", GOOD)], &["--set", "cluster.service=kubernetes"]);
+    let printed = errors(&[("routes.toml", GOOD)], &["--set", "cluster.service=kubernetes"]);
     assert_eq!(
         summary(&printed),
         ["--set:1:17 the cluster service `kubernetes` is not built into this program"]
@@ -145,12 +145,12 @@ fn a_service_that_is_not_built_in_is_a_mistake_where_it_is_named() {
 
 #[test]
 #[cfg(feature = "cluster-kubernetes")]
-fn settings_that_are_not_safe_together_are_a_mistake() {
+fn settings_that_are_not_safe_together_are_an_error() {
     let routes =
         GOOD.replace("'memory'", "'kubernetes'\n[cluster.kubernetes]\nprofile = 'fast'\nstop = '4s'");
-    let printed = mistakes(&[("routes.toml", &routes)], &[]);
+    let printed = errors(&[("routes.toml", &routes)], &[]);
     assert!(summary(&printed)[0].starts_with("routes.toml:5:8 the takeover wait is too short"), "{printed}");
-    let printed = mistakes(&[("routes.toml", &routes)], &["--set", "cluster.kubernetes.group=A"]);
+    let printed = errors(&[("routes.toml", &routes)], &["--set", "cluster.kubernetes.group=A"]);
     assert!(
         summary(&printed)[0].starts_with("--set:1:26 a group has 1 to 63 of the characters"),
         "{printed}"
@@ -167,15 +167,15 @@ fn what_is_written_from_habit_gets_a_hint() {
         ("[[route]]\nfrom = 'timer:t?note=a?b&c'\n", "written `%3F` and `%26`"),
         ("[[route]]\nfrom = 'timer:t'\nsteps = [{ to = 'log:${header.x}' }]\n", "use to_dynamic"),
     ] {
-        let printed = mistakes(&[("routes.toml", text)], &["routes.toml"]);
+        let printed = errors(&[("routes.toml", text)], &["routes.toml"]);
         assert!(printed.contains(hint), "{text}: {printed}");
     }
 }
 
 #[test]
-fn mistakes_between_files_are_found() {
+fn errors_between_files_are_found() {
     let files = [("b.toml", GOOD), ("a.toml", GOOD), ("not-toml.toml", "a = b"), (".hidden.toml", "a = b")];
-    let printed = mistakes(&files, &["."]);
+    let printed = errors(&files, &["."]);
     assert_eq!(
         summary(&printed),
         [
@@ -213,14 +213,14 @@ fn files_that_can_each_be_run_alone_can_be_run_together_if_their_settings_are_eq
     let other = GOOD.replace("'clock'", "'other'");
     let folder = folder(&[("a.toml", GOOD), ("b.toml", &other)]);
     assert_eq!(bactrian(folder.path(), &["check", "."]).status.code(), Some(0));
-    let printed = mistakes(&[("a.toml", GOOD), ("b.toml", &other.replace("memory", "auto"))], &["."]);
+    let printed = errors(&[("a.toml", GOOD), ("b.toml", &other.replace("memory", "auto"))], &["."]);
     assert_eq!(summary(&printed), ["./b.toml:2:1 setting `cluster.service` is set to two values"]);
 }
 
 #[test]
 fn settings_that_the_cluster_service_does_not_use_are_errors() {
     let with = |service: &str, line: &str| GOOD.replace("'memory'", &format!("{service}\n{line}"));
-    let check = |routes: &str, arguments: &[&str]| summary(&mistakes(&[("routes.toml", routes)], arguments));
+    let check = |routes: &str, arguments: &[&str]| summary(&errors(&[("routes.toml", routes)], arguments));
     let reason = |service| format!("has no effect: the cluster service is `{service}`");
     assert_eq!(
         check(&with("'memory'", "[cluster.file]\nroot = 'x'"), &[]),
@@ -266,9 +266,9 @@ fn settings_that_the_cluster_service_does_not_use_are_errors() {
 #[cfg(feature = "cluster-file")]
 fn a_root_that_cannot_hold_lock_files_is_an_error_before_anything_runs() {
     let routes = |root: &str| GOOD.replace("'memory'", &format!("'file'\n[cluster.file]\nroot = '{root}'"));
-    let printed = mistakes(&[("routes.toml", &routes("routes.toml/locks"))], &[]);
+    let printed = errors(&[("routes.toml", &routes("routes.toml/locks"))], &[]);
     assert_eq!(summary(&printed), ["routes.toml:4:8 `routes.toml` is not a directory"]);
-    let printed = mistakes(&[("routes.toml", &routes("/proc/sys/kernel/locks"))], &[]);
+    let printed = errors(&[("routes.toml", &routes("/proc/sys/kernel/locks"))], &[]);
     // Root may write all there, and make nothing.
     assert!(summary(&printed)[0].contains("belongs to the kernel"), "{printed}");
 }
@@ -282,7 +282,7 @@ fn what_is_not_built_in_is_named_with_its_feature() {
         (cfg!(feature = "component-http"), "telegram:bots", "telegram", "component-http"),
     ];
     for (_, uri, scheme, feature) in optional.into_iter().filter(|(built_in, ..)| !built_in) {
-        let printed = mistakes(&[("routes.toml", &format!("[[route]]\nfrom = '{uri}'\n"))], &[]);
+        let printed = errors(&[("routes.toml", &format!("[[route]]\nfrom = '{uri}'\n"))], &[]);
         assert!(
             printed.contains(&format!("the component `{scheme}` is not built into this program")),
             "{printed}"
@@ -301,21 +301,21 @@ fn what_is_not_built_in_is_named_with_its_feature() {
 }
 
 #[test]
-fn a_source_with_a_mistake_may_be_the_one_that_is_called() {
+fn a_source_with_an_error_may_be_the_one_that_is_called() {
     let routes =
         "[[route]]\nfrom = 'timer:x'\nsteps = [{ to = 'direct:audit' }]\n[[route]]\nfrom = 'dirct:audit'\n";
-    let printed = mistakes(&[("routes.toml", routes)], &[]);
+    let printed = errors(&[("routes.toml", routes)], &[]);
     assert_eq!(summary(&printed), ["routes.toml:5:9 unknown component `dirct`"]);
 }
 
 #[test]
 fn without_files_and_without_routes_there_is_nothing_to_do() {
-    let printed = mistakes(&[], &[]);
+    let printed = errors(&[], &[]);
     assert!(printed.starts_with("error: there is no `routes.toml` in this folder\n"), "{printed}");
-    let printed = mistakes(&[], &["missing.toml", "."]);
+    let printed = errors(&[], &["missing.toml", "."]);
     assert!(printed.contains("error: cannot read `missing.toml`: "), "{printed}");
     assert!(printed.contains("error: there is no `*.toml` in `.`"), "{printed}");
-    let printed = mistakes(&[("routes.toml", "[cluster]\nservice = 'memory'\n")], &[]);
+    let printed = errors(&[("routes.toml", "[cluster]\nservice = 'memory'\n")], &[]);
     assert!(printed.starts_with("error: there is no route in `routes.toml`"), "{printed}");
 }
 

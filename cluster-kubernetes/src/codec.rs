@@ -261,7 +261,7 @@ fn note(annotations: &mut BTreeMap<String, String>, key: &str, value: Option<&im
     };
 }
 
-/// Not a secret: it protects from mistakes, not from malice.
+/// Not a secret: it protects from errors, not from malice.
 fn seal(lease: &str, record: &str, holder: Option<&str>) -> String {
     hash(&format!("{lease}\n{record}\n{}", holder.unwrap_or_default()), 8)
 }
@@ -295,11 +295,11 @@ fn parse_session_record(text: &str) -> Option<SessionRecord> {
 }
 
 pub(crate) fn lock_text(record: LockRecord) -> String {
-    let LockRecord { holder, epoch, claim, settled, limits, owed } = record;
+    let LockRecord { holder, term, claim, settled, limits, owed } = record;
     let holder = holder.map(|holder| format!("holder={holder} ")).unwrap_or_default();
     let limits = limits_text(limits);
     let owed = owed.map(|owed| format!(" owed={}", millis(owed))).unwrap_or_default();
-    format!("v={FORMAT} {holder}epoch={epoch} claim={claim} settled={settled}{limits}{owed}")
+    format!("v={FORMAT} {holder}epoch={term} claim={claim} settled={settled}{limits}{owed}")
 }
 
 pub(crate) fn parse_lock_record(text: &str) -> Option<LockRecord> {
@@ -317,7 +317,7 @@ pub(crate) fn parse_lock_record(text: &str) -> Option<LockRecord> {
     };
     Some(LockRecord {
         holder,
-        epoch: parse_number(fields.get("epoch")?)?,
+        term: parse_number(fields.get("epoch")?)?,
         claim: fields.get("claim")?.parse().ok()?,
         settled: fields.get("settled")?.parse().ok()?,
         limits: parse_limits(&fields)?,

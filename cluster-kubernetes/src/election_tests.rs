@@ -15,13 +15,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::codec::{Codec, bare_lock};
-use crate::contest;
-use crate::fake::{FakeServer, Fault};
-use crate::followers::follow;
+use crate::fake_api_server::{FakeServer, Fault};
 use crate::names::Group;
+use crate::pod_observer::follow;
 use crate::pods::{Pods, pod};
 use crate::shared::Shared;
 use crate::store::KubernetesStore;
+use crate::test_support;
 
 const LEASE: &str = "bactrian.lock.lock1";
 
@@ -64,11 +64,11 @@ async fn contender_that(
 
 impl Contender {
     fn term(&self) -> Option<Term> {
-        contest::term(&self.view)
+        test_support::term(&self.view)
     }
 
     async fn leads(&self) -> Term {
-        contest::leads(&self.view).await
+        test_support::leads(&self.view).await
     }
 }
 

@@ -7,7 +7,7 @@ use crate::rules::Rule;
 
 /// What was asked of the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct RequestContext<'a> {
     pub(crate) verb: &'static str,
     pub(crate) rule: &'a Rule,
     pub(crate) namespace: &'a str,
@@ -25,7 +25,7 @@ pub(crate) enum Who {
     Person,
 }
 
-impl Asked<'_> {
+impl RequestContext<'_> {
     fn missing_rule(&self) -> String {
         let Self { verb, rule, namespace, object, by } = self;
         let (who, whose) = match by {
@@ -47,7 +47,7 @@ impl Asked<'_> {
 }
 
 /// The error of a request.
-pub(crate) fn error(asked: Asked<'_>, error: kube::Error) -> StoreError {
+pub(crate) fn error(asked: RequestContext<'_>, error: kube::Error) -> StoreError {
     match error {
         kube::Error::Api(status) => refusal(asked, &status),
         other => StoreError::Unknown(
@@ -62,7 +62,7 @@ pub(crate) fn error(asked: Asked<'_>, error: kube::Error) -> StoreError {
 /// Only what the server itself says about the state of the object is a conflict: that it has changed, that
 /// it exists already, or that it is gone. All else may be the word of a proxy or of an overloaded server,
 /// and the write may still be applied.
-pub(crate) fn refusal(asked: Asked<'_>, status: &Status) -> StoreError {
+pub(crate) fn refusal(asked: RequestContext<'_>, status: &Status) -> StoreError {
     match (status.code, status.reason.as_str()) {
         (409, "Conflict" | "AlreadyExists") | (404, "NotFound") if asked.writes() => StoreError::Conflict,
         _ if asked.lacks_right(status) => {
@@ -79,7 +79,7 @@ pub(crate) fn refusal(asked: Asked<'_>, status: &Status) -> StoreError {
     }
 }
 
-impl Asked<'_> {
+impl RequestContext<'_> {
     fn writes(&self) -> bool {
         matches!(self.verb, "create" | "update" | "delete")
     }
@@ -90,8 +90,8 @@ mod tests {
     use super::*;
     use crate::rules::LEASES;
 
-    const UPDATE: Asked<'_> =
-        Asked { verb: "update", rule: &LEASES, namespace: "shop", object: None, by: Who::Member };
+    const UPDATE: RequestContext<'_> =
+        RequestContext { verb: "update", rule: &LEASES, namespace: "shop", object: None, by: Who::Member };
 
     fn status(code: u16, reason: &str) -> Status {
         Status { code, reason: reason.into(), message: "because".into(), ..Status::default() }
@@ -113,7 +113,7 @@ mod tests {
                 "{code} {reason}"
             );
         }
-        let list = Asked { verb: "list", ..UPDATE };
+        let list = RequestContext { verb: "list", ..UPDATE };
         assert!(matches!(refusal(list, &status(404, "NotFound")), StoreError::Unknown(..)));
     }
 
@@ -128,7 +128,7 @@ mod tests {
         let rule = r#"{apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["update"]}"#;
         assert!(text.contains(rule) && text.contains("namespace shop"), "{text}");
         assert!(text.starts_with("this member may not") && text.ends_with(&forbidden.message), "{text}");
-        let text = refusal(Asked { by: Who::Person, ..UPDATE }, &forbidden).to_string();
+        let text = refusal(RequestContext { by: Who::Person, ..UPDATE }, &forbidden).to_string();
         assert!(text.starts_with("you may not update") && text.contains("your Role needs"), "{text}");
     }
 

@@ -35,7 +35,7 @@ impl PodIdentity {
         host: String,
     ) -> Self {
         Self {
-            // An empty variable is a mistake in the manifest, which is reported and not guessed around.
+            // An empty variable is an error in the manifest, which is reported and not guessed around.
             name: Some(variable("POD_NAME").unwrap_or(host).into()),
             namespace: variable("POD_NAMESPACE").or(namespace).map(|name| name.trim().into()),
             uid: variable("POD_UID").filter(|uid| !uid.is_empty()).map(Into::into),

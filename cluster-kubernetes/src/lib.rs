@@ -33,24 +33,21 @@ mod cluster;
 mod codec;
 mod config_map;
 #[cfg(test)]
-mod contest;
-#[cfg(test)]
 mod election_tests;
 mod errors;
 mod events;
 #[cfg(test)]
-mod fake;
+mod fake_api_server;
 mod fields;
-mod followers;
 mod gate;
 mod identity;
-mod last_words;
+mod join;
 mod list;
 mod manifest;
 mod names;
-mod open;
 mod operator;
 mod place;
+mod pod_observer;
 mod pods;
 mod requests;
 mod rules;
@@ -62,6 +59,9 @@ mod store;
 mod store_tests;
 mod survey;
 mod surveyor;
+mod termination_message;
+#[cfg(test)]
+mod test_support;
 mod unlisted;
 mod watch;
 

@@ -12,13 +12,13 @@ use kube::core::ObjectList;
 use kube::{Client, Resource as _};
 use tokio::time::timeout;
 
-use crate::errors::{self, Asked};
+use crate::errors::{self, RequestContext};
 
 /// The Leases with these labels, from a quorum, and the time of the API server where it tells it. It may take as long
 /// as it likes, but nothing may be late by `patience`, neither its beginning nor any next piece.
 pub(crate) async fn leases(
     client: &Client,
-    asked: Asked<'_>,
+    asked: RequestContext<'_>,
     labels: &str,
     patience: Duration,
 ) -> Result<(ObjectList<Lease>, Option<Timestamp>), StoreError> {

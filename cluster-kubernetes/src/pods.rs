@@ -20,9 +20,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info};
 
 use crate::clients::Clients;
-use crate::errors::{self, Asked, Who};
-use crate::last_words;
+use crate::errors::{self, RequestContext, Who};
 use crate::rules::PODS;
+use crate::termination_message;
 
 /// How long a list, or the beginning of a watch, may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -105,7 +105,7 @@ impl Pods {
     }
 
     fn note_ended(&mut self, pod: &Pod) {
-        for incarnation in last_words::ended(pod) {
+        for incarnation in termination_message::ended(pod) {
             if !self.ended.contains(&incarnation) {
                 self.ended.push_back(incarnation);
             }
@@ -157,8 +157,8 @@ impl PodWatch {
         }
     }
 
-    fn asked(&self, verb: &'static str) -> Asked<'_> {
-        Asked { verb, rule: &PODS, namespace: &self.namespace, object: None, by: Who::Member }
+    fn asked(&self, verb: &'static str) -> RequestContext<'_> {
+        RequestContext { verb, rule: &PODS, namespace: &self.namespace, object: None, by: Who::Member }
     }
 
     /// `Ok`: the server ended the watch in good order.
@@ -201,7 +201,7 @@ pub(crate) fn pod(name: &str, phase: &str, ready: bool) -> Pod {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{FakeServer, Fault};
+    use crate::fake_api_server::{FakeServer, Fault};
 
     #[tokio::test(start_paused = true)]
     async fn a_watch_that_died_without_a_word_is_opened_anew() {

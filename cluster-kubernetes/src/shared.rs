@@ -17,7 +17,7 @@ use tracing::warn;
 use crate::cache::Cache;
 use crate::clients::Clients;
 use crate::codec::{Codec, expected, version};
-use crate::errors::{self, Asked, Who};
+use crate::errors::{self, RequestContext, Who};
 use crate::names::GROUP_LABEL;
 use crate::rules::{DELETE_LEASES, LEASES};
 use crate::unlisted::{ForeignLeases, Unlisted};
@@ -63,8 +63,8 @@ impl Shared {
         }
     }
 
-    pub(crate) fn asked(&self, verb: &'static str) -> Asked<'_> {
-        Asked { verb, rule: &LEASES, namespace: &self.namespace, object: None, by: Who::Member }
+    pub(crate) fn asked(&self, verb: &'static str) -> RequestContext<'_> {
+        RequestContext { verb, rule: &LEASES, namespace: &self.namespace, object: None, by: Who::Member }
     }
 
     pub(crate) fn client(&self, client: Result<Client, kube::Error>) -> Result<Client, StoreError> {
@@ -257,7 +257,7 @@ impl Shared {
             (&mut write.record, before)
         {
             // Terms rise above all that the Lease remembers, too.
-            record.epoch = record.epoch.max(before.epoch.saturating_add(1));
+            record.term = record.term.max(before.term.saturating_add(1));
         }
         let written = self.replace(&write, Some(&found), api).await?;
         let group = &self.codec.group;

@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn lock(holder: SessionId) -> Write {
-        let record = LockRecord { holder: Some(holder), epoch: 4, claim: 1, ..LockRecord::RELEASED };
+        let record = LockRecord { holder: Some(holder), term: 4, claim: 1, ..LockRecord::RELEASED };
         let record = StoreRecord::Lock { record, holder: Some("a_1".into()), term: None };
         Write::new(StoreKey::Lock("lock1".parse().unwrap()), Precondition::Absent, record)
     }

@@ -9,7 +9,7 @@ use cluster_lease::{
 use http::Method;
 
 use crate::codec::Codec;
-use crate::fake::{FakeServer, Fault};
+use crate::fake_api_server::{FakeServer, Fault};
 use crate::names::Group;
 use crate::shared::Shared;
 use crate::store::KubernetesStore;
@@ -26,9 +26,9 @@ fn key() -> StoreKey {
     StoreKey::Lock("lock1".parse().unwrap())
 }
 
-async fn write(store: &KubernetesStore, expect: Precondition, epoch: u64) -> Result<Version, StoreError> {
+async fn write(store: &KubernetesStore, expect: Precondition, term: u64) -> Result<Version, StoreError> {
     let record =
-        StoreRecord::Lock { record: LockRecord { epoch, ..LockRecord::UNKNOWN }, holder: None, term: None };
+        StoreRecord::Lock { record: LockRecord { term, ..LockRecord::UNKNOWN }, holder: None, term: None };
     store.write(Write::new(key(), expect, record), Attempt::default()).await
 }
 
@@ -43,7 +43,7 @@ async fn writes_are_applied_only_to_what_was_seen() {
     let second = write(&two, Precondition::Version(first), 2).await.unwrap();
     assert!(second > first);
     assert!(matches!(write(&one, Precondition::Version(first), 3).await, Err(StoreError::Conflict)));
-    assert_eq!(one.read(&"lock1".parse().unwrap()).await.unwrap().unwrap().record.epoch, 2);
+    assert_eq!(one.read(&"lock1".parse().unwrap()).await.unwrap().unwrap().record.term, 2);
     // One that was deleted is not made again by a write that belongs to the one before.
     server.delete(LEASE);
     assert!(matches!(write(&two, Precondition::Version(second), 4).await, Err(StoreError::Conflict)));
@@ -72,11 +72,8 @@ async fn the_watch_tells_changes_deletions_and_bookmarks_in_order() {
     let made = write(&store, Precondition::Absent, 1).await.unwrap();
     server.delete(LEASE);
     server.bookmark();
-    let record = StoreRecord::Lock {
-        record: LockRecord { epoch: 1, ..LockRecord::UNKNOWN },
-        holder: None,
-        term: None,
-    };
+    let record =
+        StoreRecord::Lock { record: LockRecord { term: 1, ..LockRecord::UNKNOWN }, holder: None, term: None };
     let mut next = async || format!("{:?}", watch.next().await.unwrap().unwrap());
     let change = |version, record| format!("{:?}", Change::Record { version, key: key(), record });
     assert_eq!(next().await, change(made, Some(record)));
@@ -171,7 +168,7 @@ async fn a_fresh_connection_is_a_new_client() {
     let beat = async |version, fresh_connection| {
         let expect = if version == 0 { Precondition::Absent } else { Precondition::Version(version) };
         let record = StoreRecord::Lock {
-            record: LockRecord { epoch: version, ..LockRecord::RELEASED },
+            record: LockRecord { term: version, ..LockRecord::RELEASED },
             holder: None,
             term: None,
         };

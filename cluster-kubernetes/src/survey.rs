@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::clients::Clients;
 use crate::codec::{Codec, Decoded};
 use crate::config_map::RESOURCE_NAME;
-use crate::errors::{self, Asked, Who};
+use crate::errors::{self, RequestContext, Who};
 use crate::list;
 use crate::names::{GROUP_LABEL, KIND_LABEL, ROUTES_ANNOTATION};
 use crate::place::place_of;
@@ -204,8 +204,8 @@ impl Survey {
         timeout(patience, next).await.unwrap_or(Ok(()))
     }
 
-    fn asked(&self, verb: &'static str, rule: &'static Rule) -> Asked<'_> {
-        Asked { verb, rule, namespace: &self.namespace, object: None, by: Who::Person }
+    fn asked(&self, verb: &'static str, rule: &'static Rule) -> RequestContext<'_> {
+        RequestContext { verb, rule, namespace: &self.namespace, object: None, by: Who::Person }
     }
 
     /// The Leases of the group, and the time of the API server.
@@ -307,7 +307,8 @@ impl Survey {
         else {
             return None;
         };
-        let Some(StoreRecord::Lock { record: LockRecord { holder, epoch, settled, .. }, term, .. }) = record
+        let Some(StoreRecord::Lock { record: LockRecord { holder, term: floor, settled, .. }, term, .. }) =
+            record
         else {
             return None;
         };
@@ -324,7 +325,7 @@ impl Survey {
                 host: session.map_or(host, |session| session.host.clone()),
                 member,
                 // Until its leader has written it down, it is the version of the claim.
-                term: term.unwrap_or(version.max(epoch)),
+                term: term.unwrap_or(version.max(floor)),
                 settled,
                 since,
                 held: since.map(|since| between(since, now)),

@@ -124,7 +124,7 @@ mod tests {
     /// As a leader wrote it.
     fn led() -> Lease {
         let holder = Some(SessionId { incarnation: 7, generation: 0 });
-        let record = LockRecord { holder, epoch: 3, claim: 1, ..LockRecord::RELEASED };
+        let record = LockRecord { holder, term: 3, claim: 1, ..LockRecord::RELEASED };
         let record = StoreRecord::Lock { record, holder: Some("pod-1_1".into()), term: None };
         let write = Write::new(StoreKey::Lock("lock1".parse().unwrap()), Precondition::Absent, record);
         let mut lease = codec().encode(&write, None, Timestamp::UNIX_EPOCH);

@@ -32,7 +32,7 @@ pub enum Action {
         /// Which lock.
         lock: LockId,
         /// The fencing token of this term.
-        epoch: u64,
+        term: u64,
         /// The deadline as of now; [`Action::Renewed`] moves it.
         deadline: Duration,
     },
@@ -42,7 +42,7 @@ pub enum Action {
         /// Which lock.
         lock: LockId,
         /// Of which term.
-        epoch: u64,
+        term: u64,
     },
     /// Leadership is over. No step may start from now on; cancel what runs, abort what is left when the
     /// leader's clock reads `abort_at`, and report [`Event::Joined`](crate::Event::Joined) when nothing
@@ -51,7 +51,7 @@ pub enum Action {
         /// Which lock.
         lock: LockId,
         /// Of which term.
-        epoch: u64,
+        term: u64,
         /// Why.
         cause: FenceCause,
         /// The reading of the leader's clock by which all guarded work must have ended.
@@ -62,7 +62,7 @@ pub enum Action {
         /// Which lock.
         lock: LockId,
         /// Of which term.
-        epoch: u64,
+        term: u64,
     },
     /// Another holder is named in the lock's record, or nobody. For those who only want to know.
     Holder {

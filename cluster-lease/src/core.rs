@@ -66,7 +66,7 @@ impl Identity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guard {
     /// The fencing token.
-    pub epoch: u64,
+    pub term: u64,
     /// A step may start only while the leader's clock reads less than this, read now, never cached.
     pub deadline: Duration,
     /// Only work that has already begun may go on.
@@ -161,14 +161,14 @@ impl Core {
         match hold {
             Hold::None | Hold::Waiting(_) => None,
             Hold::Leading(grant) => {
-                Some(Guard { epoch: grant.epoch, deadline, draining: false, fenced: false })
+                Some(Guard { term: grant.term, deadline, draining: false, fenced: false })
             }
             Hold::Draining(grant) => {
-                Some(Guard { epoch: grant.epoch, deadline, draining: true, fenced: false })
+                Some(Guard { term: grant.term, deadline, draining: true, fenced: false })
             }
             Hold::Fenced { grant, abort_at, .. } => {
                 let deadline = abort_at.saturating_sub(self.context.settings.stop());
-                Some(Guard { epoch: grant.epoch, deadline, draining: true, fenced: true })
+                Some(Guard { term: grant.term, deadline, draining: true, fenced: true })
             }
         }
     }
@@ -269,9 +269,9 @@ impl Core {
 
     /// Whether the core has asked for the end by force of this work.
     #[cfg(feature = "mutants")]
-    pub fn is_aborted(&self, lock: LockId, epoch: u64) -> bool {
+    pub fn is_aborted(&self, lock: LockId, term: u64) -> bool {
         self.locks.get(&lock).is_some_and(
-            |lock| matches!(lock.hold, Hold::Fenced { grant, aborted: true, .. } if grant.epoch == epoch),
+            |lock| matches!(lock.hold, Hold::Fenced { grant, aborted: true, .. } if grant.term == term),
         )
     }
 
@@ -312,7 +312,7 @@ impl Core {
             }),
             Event::Drain => self.set_draining(true),
             Event::Undrain => self.set_draining(false),
-            Event::Joined { lock, epoch } => self.change(lock, |lock, context| lock.joined(epoch, context)),
+            Event::Joined { lock, term } => self.change(lock, |lock, context| lock.joined(term, context)),
             Event::Changed { version, key, record } => self.changed(version, [(key, record)]),
             Event::Replaced { version, former, key, record } => {
                 self.changed(version, [(former, None), (key, record)])

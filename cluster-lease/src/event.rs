@@ -41,8 +41,8 @@ pub enum Event {
     Joined {
         /// Which lock.
         lock: LockId,
-        /// The epoch of the hold whose work ended.
-        epoch: u64,
+        /// The term of the hold whose work ended.
+        term: u64,
     },
     /// The ordered watch delivered a change. Changes of one group arrive in version order without gaps;
     /// repetitions are ignored.

@@ -27,7 +27,7 @@ pub(crate) struct Grant {
     pub(crate) claim: u64,
     /// The version of the record that was granted.
     pub(crate) version: Version,
-    pub(crate) epoch: u64,
+    pub(crate) term: u64,
     pub(crate) start: Start,
     pub(crate) limits: Limits,
 }
@@ -37,7 +37,7 @@ impl Grant {
     pub(crate) fn tenure(&self) -> Tenure {
         let record = LockRecord {
             holder: Some(self.session),
-            epoch: self.epoch,
+            term: self.term,
             claim: self.claim,
             settled: true,
             limits: Some(self.limits),
@@ -126,7 +126,7 @@ impl Lock {
         let counted_from = if mutated!(context, RelativeStop) { context.now.leader } else { deadline };
         let abort_at = counted_from + context.settings.stop();
         self.hold = Hold::Fenced { grant, abort_at, aborted: false };
-        context.actions.push(Action::Fence { lock: id, epoch: grant.epoch, cause, abort_at });
+        context.actions.push(Action::Fence { lock: id, term: grant.term, cause, abort_at });
     }
 
     /// R5: what has not ended by D + stop is ended by force.
@@ -137,7 +137,7 @@ impl Lock {
         }
         covered!(context, Aborted);
         self.hold = Hold::Fenced { grant, abort_at, aborted: true };
-        context.actions.push(Action::Abort { lock: id, epoch: grant.epoch });
+        context.actions.push(Action::Abort { lock: id, term: grant.term });
     }
 
     /// R4: leads from the moment at which the view names this session, the wait is over, and the deadline
@@ -153,7 +153,7 @@ impl Lock {
             Hold::Leading(grant) if !wanted => {
                 covered!(context, Drained);
                 self.hold = Hold::Draining(grant);
-                context.actions.push(Action::Drain { lock: id, epoch: grant.epoch });
+                context.actions.push(Action::Drain { lock: id, term: grant.term });
             }
             _ => {}
         }
@@ -175,18 +175,18 @@ impl Lock {
         covered!(context, if grant.start == Start::AtOnce => StartedAtOnce else StartedAfterWait);
         invariant!(
             context,
-            self.ended.is_none_or(|ended| ended.epoch < grant.epoch),
-            "I3: epochs rise with every term"
+            self.ended.is_none_or(|ended| ended.term < grant.term),
+            "I3: terms rise with every term"
         );
         self.hold = Hold::Leading(grant);
-        context.actions.push(Action::Lead { lock: id, epoch: grant.epoch, deadline });
+        context.actions.push(Action::Lead { lock: id, term: grant.term, deadline });
     }
 
     /// All work of a hold has ended: the lock may be released (R10) or campaigned for again.
     /// Of this very hold: word of an earlier one may come late, or twice.
-    pub(crate) fn joined(&mut self, epoch: u64, context: &Context) {
+    pub(crate) fn joined(&mut self, term: u64, context: &Context) {
         if let Hold::Draining(grant) | Hold::Fenced { grant, .. } = self.hold
-            && (grant.epoch == epoch || mutated!(context, JoinedOfAnyEpoch))
+            && (grant.term == term || mutated!(context, JoinedOfAnyTerm))
         {
             self.hold = Hold::None;
             self.ended = Some(grant);

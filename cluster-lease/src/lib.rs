@@ -12,7 +12,7 @@
 //!
 //! # Guarantees
 //!
-//! No two members run guarded work of one lock at the same time, and the epochs of a lock rise with every
+//! No two members run guarded work of one lock at the same time, and the terms of a lock rise with every
 //! term, even when records are deleted.
 //!
 //! # Assumptions
@@ -21,7 +21,7 @@
 //! less than [`Settings::rate_error_ppm`], offsets do not matter; guarded work ends within
 //! [`Settings::stop`] after its deadline or is killed; nobody else writes a record with its seal; the store's
 //! history is not rolled back, and when it is, members notice, wait and go on. A step that is already past its check when its process is suspended may
-//! still finish: only a sink that compares epochs closes that gap.
+//! still finish: only a sink that compares terms closes that gap.
 //!
 //! `PROOF.md` beside this crate says how far these words were put to the test.
 
@@ -50,7 +50,7 @@ mod takeover;
 mod tenure;
 mod view;
 
-/// What `driver/mirror.rs` is made of. `tests/loom.rs` includes that file with those of loom instead.
+/// What `driver/deadline.rs` is made of. `tests/loom.rs` includes that file with those of loom instead.
 mod sync {
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{AtomicU64, Ordering};

@@ -27,9 +27,9 @@ pub(crate) struct Lock {
     pub(crate) hold: Hold,
     /// The claim that was sent and that the view has not yet confirmed or refuted.
     pub(crate) pending: Option<Claim>,
-    /// The last hold whose work has ended, to be released with its epoch.
+    /// The last hold whose work has ended, to be released with its term.
     pub(crate) ended: Option<Grant>,
-    /// The largest epoch or version that was ever seen of this lock: the next term must be above it.
+    /// The largest term or version that was ever seen of this lock: the next term must be above it.
     pub(crate) remembered: u64,
     pub(crate) flight: Option<Flight>,
     /// Whether this lock needs the session to be alive.
@@ -56,7 +56,7 @@ impl Lock {
         // Whatever is on its way to an older version of this record is in vain, or was this change.
         self.flight = None;
         if let Some((version, record)) = state {
-            self.remembered = self.remembered.max(version).max(record.epoch);
+            self.remembered = self.remembered.max(version).max(record.term);
             context.note_rest(record.limits.map(|limits| limits.rest()));
             context.note_rest(record.owed);
         }
@@ -77,18 +77,18 @@ impl Lock {
 
     /// A member that starts after the history has gone back remembers nothing, and would begin with a term that
     /// is not above those that there were. So those who remember write it down before they campaign.
-    fn raise_epoch(&mut self, id: LockId, context: &mut Context) -> bool {
+    fn raise_term(&mut self, id: LockId, context: &mut Context) -> bool {
         if context.new_history.is_none() || !self.wanted || self.newer || self.hold != Hold::None {
             return false;
         }
         let Some(Seen { version, record, .. }) = self.seen else { return false };
         // One that waits would take another version for another claim. Its successor's term is above.
         let waits = record.holder.is_some() && !record.settled;
-        if record.epoch.max(version) >= self.remembered || waits || mutated!(context, EpochNotRaised) {
+        if record.term.max(version) >= self.remembered || waits || mutated!(context, TermNotRaised) {
             return false;
         }
-        covered!(context, EpochRaised);
-        let record = LockRecord { epoch: self.remembered, ..record };
+        covered!(context, TermRaised);
+        let record = LockRecord { term: self.remembered, ..record };
         self.send(id, Precondition::Version(version), record, context);
         true
     }
@@ -142,7 +142,7 @@ impl Lock {
         }
         if self.release_if_done(id, context)
             || self.settle_if_started(id, context)
-            || self.raise_epoch(id, context)
+            || self.raise_term(id, context)
         {
             return false;
         }

@@ -125,7 +125,7 @@ mod enabled {
             /// R10: a lock is released before its work has ended.
             ReleaseBeforeJoin,
             /// R10: the end of the work of an earlier term is taken for that of the present one.
-            JoinedOfAnyEpoch,
+            JoinedOfAnyTerm,
             /// R10: a lock is released without naming the version that was seen.
             ReleaseWithoutVersion,
             /// R2: a session that was deleted and made again by a late copy of its first write goes on.
@@ -141,9 +141,9 @@ mod enabled {
             /// A5: in a history that has gone back, locks are led without a wait.
             NewHistoryAtOnce,
             /// A5: those who remember the terms of before a restore do not write them down.
-            EpochNotRaised,
-            /// I3: the epoch counts the terms in the record instead of the store's versions.
-            EpochFromRecord,
+            TermNotRaised,
+            /// I3: the term counts the terms in the record instead of the store's versions.
+            TermFromRecord,
         }
     }
 
@@ -217,7 +217,7 @@ mod enabled {
             /// A5: a history that had gone back was accepted.
             NewHistory,
             /// A5: a term of before was written down.
-            EpochRaised,
+            TermRaised,
             /// A lock was left to a newer version of this program.
             LeftToNewer,
             /// R8: a wait was inherited.

@@ -51,7 +51,7 @@ struct Lock {
 impl Lock {
     /// The number of the term.
     fn term(&self) -> u64 {
-        self.term.unwrap_or(self.version.max(self.record.epoch))
+        self.term.unwrap_or(self.version.max(self.record.term))
     }
 }
 
@@ -238,7 +238,7 @@ impl Progress {
         }
         let Some(to) = &now.holder else {
             // A release writes down the term that it ends.
-            self.released.get_or_insert((Instant::now(), now.record.epoch));
+            self.released.get_or_insert((Instant::now(), now.record.term));
             return None;
         };
         // A release that was not seen is known by the session: a lock is taken from a dead one alone.

@@ -78,7 +78,7 @@ pub struct LockRecord {
     pub holder: Option<SessionId>,
     /// A floor for the fencing token: the token of a term is the larger of this and the version of the
     /// write that claimed the lock, so tokens rise even after a store was restored to an older revision.
-    pub epoch: u64,
+    pub term: u64,
     /// The nonce of the claim. It is good for one grant only.
     pub claim: u64,
     /// False while a wait that some claimant owed is not known to have been served.
@@ -93,7 +93,7 @@ pub struct LockRecord {
 impl LockRecord {
     /// A lock that its last holder has given up: all work under it has ended.
     pub const RELEASED: Self =
-        Self { holder: None, epoch: 0, claim: 0, settled: true, limits: None, owed: None };
+        Self { holder: None, term: 0, claim: 0, settled: true, limits: None, owed: None };
 
     /// What is known of a lock whose record was not written by a member: made by a manifest, made anew after a
     /// deletion, or edited. It says nothing about who leads, so it is as good as an absent one.

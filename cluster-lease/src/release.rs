@@ -24,8 +24,8 @@ impl Lock {
         covered!(context, if ended.is_some() => ReleasedAfterDrain else ReleasedWithoutHold);
         let record = LockRecord {
             holder: None,
-            // The epoch is kept, so that the next one is above it whatever the store's versions do.
-            epoch: ended.map_or(seen.record.epoch, |ended| ended.epoch.max(seen.record.epoch)),
+            // The term is kept, so that the next one is above it whatever the store's versions do.
+            term: ended.map_or(seen.record.term, |ended| ended.term.max(seen.record.term)),
             claim: seen.record.claim,
             // A hold that has led has served its wait. A claim that never led passes its debt on (R8).
             settled: seen.record.settled || ended.is_some(),

@@ -164,7 +164,7 @@ impl Context {
                 self.session.note_version(version);
                 self.expect_version(version);
                 #[cfg(feature = "mutants")]
-                self.mistake_answer_for_echo();
+                self.take_response_for_echo();
             }
             Outcome::Conflict => {
                 covered!(self, HeartbeatConflict);
@@ -181,7 +181,7 @@ impl Context {
 
     /// What two of the mutants do, and what many elections in use do.
     #[cfg(feature = "mutants")]
-    fn mistake_answer_for_echo(&mut self) {
+    fn take_response_for_echo(&mut self) {
         let seq = self.session.last_seq;
         let moved = if mutated!(self, DeadlineFromAnswerTime) {
             Some(self.now.leader)

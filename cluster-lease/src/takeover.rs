@@ -53,13 +53,13 @@ impl Lock {
                 Start::WaitFromConfirmation(rest) => Start::WaitFrom(context.now, rest),
                 start => start,
             };
-            let epoch = seen.version.max(seen.record.epoch);
+            let term = seen.version.max(seen.record.term);
             #[cfg(feature = "mutants")]
-            let epoch = if mutated!(context, EpochFromRecord) { seen.record.epoch } else { epoch };
+            let term = if mutated!(context, TermFromRecord) { seen.record.term } else { term };
             let session = context.session.id;
             let (claim, version) = (seen.record.claim, seen.version);
             let limits = context.settings.limits();
-            self.hold = Hold::Waiting(Grant { session, claim, version, epoch, start, limits });
+            self.hold = Hold::Waiting(Grant { session, claim, version, term, start, limits });
             self.pending = None;
         } else if !unchanged || lost {
             self.pending = None;
@@ -272,7 +272,7 @@ impl Lock {
         let known = if mutated!(context, ClaimOwesOwnWait) { Duration::ZERO } else { rest };
         let record = LockRecord {
             holder: Some(context.session.id),
-            epoch: self.next_epoch(context),
+            term: self.next_term(context),
             claim: context.claims,
             settled: left.is_none(),
             limits: Some(context.settings.limits()),
@@ -283,10 +283,10 @@ impl Lock {
         self.send(id, expect, record, context);
     }
 
-    /// A floor above every epoch that was ever seen. The version of the claim is normally larger still.
-    fn next_epoch(&self, context: &Context) -> u64 {
-        if mutated!(context, EpochFromRecord) {
-            return self.seen.map_or(0, |seen| seen.record.epoch) + 1;
+    /// A floor above every term that was ever seen. The version of the claim is normally larger still.
+    fn next_term(&self, context: &Context) -> u64 {
+        if mutated!(context, TermFromRecord) {
+            return self.seen.map_or(0, |seen| seen.record.term) + 1;
         }
         self.remembered + 1
     }
@@ -323,23 +323,23 @@ impl Lock {
 }
 
 impl Lock {
-    /// R8: a hold that has started has served its wait, and says so in the record, with its epoch. One that owed no
+    /// R8: a hold that has started has served its wait, and says so in the record, with its term. One that owed no
     /// wait has nothing to say, unless another writer changes the record in passing: then the version of the claim, by which
-    /// its epoch was known, is not to be seen any more. With the version of an object that has other records too, that
+    /// its term was known, is not to be seen any more. With the version of an object that has other records too, that
     /// may happen unseen.
     pub(crate) fn settle_if_started(&mut self, id: LockId, context: &mut Context) -> bool {
         let (Hold::Leading(grant) | Hold::Draining(grant)) = self.hold else { return false };
         let leads = matches!(self.hold, Hold::Leading(_));
         let shared = context.versions_are_shared;
-        let hides_epoch = |seen: &Seen<LockRecord>| match seen.version == grant.version {
+        let hides_term = |seen: &Seen<LockRecord>| match seen.version == grant.version {
             true => shared,
-            false => seen.record.epoch < grant.epoch,
+            false => seen.record.term < grant.term,
         };
-        let is_due = |seen: &Seen<LockRecord>| !seen.record.settled || (leads && hides_epoch(seen));
+        let is_due = |seen: &Seen<LockRecord>| !seen.record.settled || (leads && hides_term(seen));
         let Some(seen) = self.seen.filter(is_due) else { return false };
         covered!(context, Settled);
-        let epoch = grant.epoch.max(seen.record.epoch);
-        let record = LockRecord { epoch, settled: true, owed: None, ..seen.record };
+        let term = grant.term.max(seen.record.term);
+        let record = LockRecord { term, settled: true, owed: None, ..seen.record };
         self.send(id, Precondition::Version(seen.version), record, context);
         true
     }

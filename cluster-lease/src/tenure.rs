@@ -17,11 +17,11 @@ pub struct Tenure {
 }
 
 impl Tenure {
-    /// The record as a write under this hold leaves it, over one that says this epoch. That may be above the own:
+    /// The record as a write under this hold leaves it, over one that says this term. That may be above the own:
     /// members write down what they remember of a history that is no more.
     #[must_use]
-    pub fn record(&self, epoch: u64) -> LockRecord {
-        LockRecord { epoch: self.record.epoch.max(epoch), ..self.record }
+    pub fn record(&self, term: u64) -> LockRecord {
+        LockRecord { term: self.record.term.max(term), ..self.record }
     }
 
     /// Whether the record is still the one that was granted, or that one settled by this hold. If it is

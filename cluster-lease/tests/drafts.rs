@@ -68,11 +68,11 @@ fn a_claim_is_granted_once() {
     group.tell(0, Event::Answer { request: claim.request, outcome: Outcome::Written { version } });
     group.tell(0, Event::Changed { version, key: Key::Lock(LOCK), record: Some(record) });
     assert!(!group.leads(0));
-    // The record still names this session. It is released and claimed anew, with a greater epoch.
+    // The record still names this session. It is released and claimed anew, with a greater term.
     group.pass(5.0);
-    let epochs = group.epochs(0);
-    assert_eq!(epochs.len(), 2, "{epochs:?}");
-    assert!(epochs[0] < epochs[1]);
+    let terms = group.terms(0);
+    assert_eq!(terms.len(), 2, "{terms:?}");
+    assert!(terms[0] < terms[1]);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_hold_that_a_list_deposes_ends_by_the_deadline_of_before_the_list() {
 #[test]
 fn epochs_rise_even_when_the_store_counts_from_the_beginning_again() {
     let mut group = Group::empty();
-    let record = LockRecord { epoch: 41_000, ..LockRecord::RELEASED };
+    let record = LockRecord { term: 41_000, ..LockRecord::RELEASED };
     group.set(Key::Lock(LOCK), Record::Lock(record));
     group.join();
     group.pass(1.0);
@@ -179,11 +179,11 @@ fn epochs_rise_even_when_the_store_counts_from_the_beginning_again() {
         group.join_work(leader);
         group.pass(1.0);
     }
-    let mut epochs = [group.epochs(0), group.epochs(1)].concat();
-    epochs.sort_unstable();
-    assert_eq!(epochs.len(), 3);
-    assert!(epochs[0] > 41_000);
-    assert!(epochs.windows(2).all(|pair| pair[0] < pair[1]));
+    let mut terms = [group.terms(0), group.terms(1)].concat();
+    terms.sort_unstable();
+    assert_eq!(terms.len(), 3);
+    assert!(terms[0] > 41_000);
+    assert!(terms.windows(2).all(|pair| pair[0] < pair[1]));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_holder_that_is_another_incarnation_of_the_same_name_is_a_stranger() {
     let stranger = SessionId { incarnation: 77, generation: 0 };
     let mut group = Group::empty();
     group.set(Key::Session(stranger), Record::Session(SessionRecord { seq: 5, dead: None, limits: None }));
-    let held = LockRecord { holder: Some(stranger), epoch: 3, claim: 1, ..LockRecord::RELEASED };
+    let held = LockRecord { holder: Some(stranger), term: 3, claim: 1, ..LockRecord::RELEASED };
     group.set(Key::Lock(LOCK), Record::Lock(held));
     group.join();
     group.pass(14.0);
@@ -219,12 +219,12 @@ fn a_heartbeat_that_this_process_never_sent_costs_it_its_session() {
 fn the_end_of_an_earlier_term_that_is_told_late_or_twice_is_not_that_of_the_present_one() {
     let mut group = Group::new(1);
     group.pass(1.0);
-    let first = group.epochs(0)[0];
+    let first = group.terms(0)[0];
     group.tell(0, Event::Resign { lock: LOCK, stay_out: seconds(0.5) });
     group.join_work(0);
     group.pass(2.0);
     group.tell(0, Event::Resign { lock: LOCK, stay_out: seconds(0.5) });
-    group.tell(0, Event::Joined { lock: LOCK, epoch: first });
+    group.tell(0, Event::Joined { lock: LOCK, term: first });
     assert!(group.members[0].core.guard(LOCK).is_some(), "the work of the second term is running");
     assert_eq!(group.lock().holder, Some(group.members[0].core.session()));
     group.join_work(0);

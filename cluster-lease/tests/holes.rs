@@ -102,7 +102,7 @@ fn h3_a_release_that_is_late_does_not_wipe_the_successor() {
     assert_eq!(group.apply(release), Outcome::Conflict);
     group.pass(5.0);
     assert!(group.leads(1));
-    assert_eq!(group.epochs(1).len(), 1);
+    assert_eq!(group.terms(1).len(), 1);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn h4_a_leader_that_lost_is_fenced_before_anything_is_released() {
 #[test]
 fn h6_deleting_every_record_does_not_set_the_epoch_back() {
     let mut group = led_by_the_first();
-    let first = group.epochs(0)[0];
+    let first = group.terms(0)[0];
     let sessions: Vec<_> = group.records.keys().copied().collect();
     for key in sessions {
         group.delete(key);
@@ -130,7 +130,7 @@ fn h6_deleting_every_record_does_not_set_the_epoch_back() {
     group.join_work(0);
     group.pass(17.0);
     let leader = group.active()[0];
-    assert!(*group.epochs(leader).last().unwrap() > first);
+    assert!(*group.terms(leader).last().unwrap() > first);
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn h13_a_standby_whose_clock_is_ahead_takes_nothing() {
     let mut group = led_by_the_first();
     let ahead = group.join_ahead(seconds(20.0));
     group.pass(60.0);
-    assert!(group.epochs(ahead).is_empty());
+    assert!(group.terms(ahead).is_empty());
     assert_eq!(group.active(), [0]);
 }
 
@@ -225,7 +225,7 @@ fn h15_two_processes_of_one_name_do_not_both_lead() {
     let mut group = Group::new(2);
     group.pass(60.0);
     assert_eq!(group.active().len(), 1);
-    assert_eq!(group.epochs(0).len() + group.epochs(1).len(), 1);
+    assert_eq!(group.terms(0).len() + group.terms(1).len(), 1);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn h16_one_conflict_or_one_error_is_not_a_loss() {
     group.heal(0);
     group.pass(30.0);
     assert!(group.leads(0));
-    assert_eq!(group.epochs(0).len(), 1);
+    assert_eq!(group.terms(0).len(), 1);
     assert_eq!(group.members[0].told.len(), 1);
 }
 
@@ -287,7 +287,7 @@ fn h19_of_many_candidates_at_the_expiry_one_leads() {
     group.members[0].running = false;
     group.cut(0);
     group.pass(20.0);
-    let led = (1..10).filter(|member| !group.epochs(*member).is_empty()).count();
+    let led = (1..10).filter(|member| !group.terms(*member).is_empty()).count();
     assert_eq!(led, 1);
 }
 
@@ -334,7 +334,7 @@ fn h21_a_stalled_attempt_does_not_use_up_the_deadline() {
     group.heal(0);
     group.pass(30.0);
     assert!(group.leads(0));
-    assert_eq!(group.epochs(0).len(), 1);
+    assert_eq!(group.terms(0).len(), 1);
 }
 
 #[test]
@@ -358,9 +358,9 @@ fn h23_a_process_that_restarts_under_the_same_name_is_not_taken_for_the_old_one(
     group.cut(0);
     let restarted = group.join();
     group.pass(13.0);
-    assert!(group.epochs(restarted).is_empty());
+    assert!(group.terms(restarted).is_empty());
     group.pass(5.0);
-    assert_eq!(group.epochs(1).len() + group.epochs(restarted).len(), 1);
+    assert_eq!(group.terms(1).len() + group.terms(restarted).len(), 1);
 }
 
 #[test]

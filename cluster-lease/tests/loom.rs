@@ -7,12 +7,12 @@ mod sync {
     pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
 }
 
-#[path = "../src/driver/mirror.rs"]
-mod mirror;
+#[path = "../src/driver/deadline.rs"]
+mod deadline;
 
 use std::time::Duration;
 
-use mirror::{HoldDeadline, SessionDeadline};
+use deadline::{HoldDeadline, SessionDeadline};
 use sync::Arc;
 
 const OLD: Duration = Duration::from_secs(10);

@@ -19,24 +19,24 @@ fn lock() -> LockName {
     "lock1".parse().unwrap()
 }
 
-fn write(expect: Precondition, epoch: u64) -> Write {
+fn write(expect: Precondition, term: u64) -> Write {
     let record =
-        StoreRecord::Lock { record: LockRecord { epoch, ..LockRecord::RELEASED }, holder: None, term: None };
+        StoreRecord::Lock { record: LockRecord { term, ..LockRecord::RELEASED }, holder: None, term: None };
     Write::new(StoreKey::Lock(lock()), expect, record)
 }
 
-async fn put(handle: &MemoryHandle, expect: Precondition, epoch: u64) -> Result<Version, StoreError> {
-    handle.write(write(expect, epoch), Attempt::default()).await
+async fn put(handle: &MemoryHandle, expect: Precondition, term: u64) -> Result<Version, StoreError> {
+    handle.write(write(expect, term), Attempt::default()).await
 }
 
-async fn epoch(handle: &MemoryHandle) -> Option<u64> {
-    handle.read(&lock()).await.unwrap().map(|entry| entry.record.epoch)
+async fn term(handle: &MemoryHandle) -> Option<u64> {
+    handle.read(&lock()).await.unwrap().map(|entry| entry.record.term)
 }
 
 async fn next(watch: &mut Box<dyn LeaseWatch>) -> (Version, Option<u64>) {
     match timeout(Duration::from_secs(100), watch.next()).await.unwrap().unwrap().unwrap() {
         Change::Record { version, record: Some(StoreRecord::Lock { record, .. }), .. } => {
-            (version, Some(record.epoch))
+            (version, Some(record.term))
         }
         other => (other.version(), None),
     }
@@ -50,7 +50,7 @@ async fn a_write_is_applied_only_as_of_the_version_that_it_names() {
     let second = put(&handle, Precondition::Version(first), 3).await.unwrap();
     assert!(second > first);
     assert!(matches!(put(&handle, Precondition::Version(first), 4).await, Err(StoreError::Conflict)));
-    assert_eq!(epoch(&handle).await, Some(3));
+    assert_eq!(term(&handle).await, Some(3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,13 +61,13 @@ async fn a_watch_delivers_every_change_in_order_however_late_each_is() {
     handle.link().set(Faults { watch_delay: late, ..Faults::default() });
     let mut watch = handle.watch(0).await.unwrap();
     let mut version = put(&handle, Precondition::Absent, 0).await.unwrap();
-    for epoch in 1..50 {
-        version = put(&handle, Precondition::Version(version), epoch).await.unwrap();
+    for term in 1..50 {
+        version = put(&handle, Precondition::Version(version), term).await.unwrap();
     }
     store.touch();
     assert!(store.delete(&StoreKey::Lock(lock())));
-    for epoch in 0..50 {
-        assert_eq!(next(&mut watch).await, (epoch + 1, Some(epoch)));
+    for term in 0..50 {
+        assert_eq!(next(&mut watch).await, (term + 1, Some(term)));
     }
     assert_eq!((next(&mut watch).await, next(&mut watch).await), ((51, None), (52, None)));
 }
@@ -93,9 +93,9 @@ async fn a_request_outlives_its_caller() {
     handle.link().set(Faults { request_delay: late, ..Faults::default() });
     assert!(timeout(Duration::from_secs(3), put(&handle, Precondition::Absent, 7)).await.is_err());
     handle.link().set(Faults::default());
-    assert_eq!(epoch(&handle).await, None);
+    assert_eq!(term(&handle).await, None);
     sleep(Duration::from_secs(18)).await;
-    assert_eq!(epoch(&handle).await, Some(7));
+    assert_eq!(term(&handle).await, Some(7));
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,7 +107,7 @@ async fn a_repeated_request_is_applied_again_if_it_can_be() {
     put(&handle, Precondition::Absent, 1).await.unwrap();
     store.delete(&StoreKey::Lock(lock()));
     sleep(Duration::from_secs(11)).await;
-    assert_eq!(epoch(&handle).await, Some(1), "made again by the late copy of its creation");
+    assert_eq!(term(&handle).await, Some(1), "made again by the late copy of its creation");
 }
 
 #[tokio::test(start_paused = true)]

@@ -56,7 +56,7 @@ fn pass_with_old_lists(group: &mut Group, time: f64) {
 #[test]
 fn a_history_that_has_gone_back_is_believed_after_the_wait_and_led_after_another() {
     let mut group = led_before();
-    let (term, seen) = (group.epochs(0)[0], group.version);
+    let (term, seen) = (group.terms(0)[0], group.version);
     old_list(&mut group, 0, 1);
     let before = lists(&group, 0);
     pass_with_old_lists(&mut group, 14.5);
@@ -75,10 +75,10 @@ fn a_history_that_has_gone_back_is_believed_after_the_wait_and_led_after_another
     group.heal(0);
     group.list(0);
     group.settle();
-    assert!(group.lock().epoch >= term, "those who remember write the terms down: {:?}", group.lock());
+    assert!(group.lock().term >= term, "those who remember write the terms down: {:?}", group.lock());
     let waited = group.until_led(0);
     assert!((14.5..16.0).contains(&waited), "{waited} s");
-    assert!(group.epochs(0)[1] > term);
+    assert!(group.terms(0)[1] > term);
 }
 
 #[test]
@@ -205,7 +205,7 @@ async fn members_go_on_in_a_store_that_was_restored() {
     let listing = store.listing();
     let entry = listing.entries.iter().find(|entry| entry.key == StoreKey::Lock(lock())).unwrap();
     let StoreRecord::Lock { record, .. } = &entry.record else { panic!() };
-    assert!(record.epoch >= term.number());
+    assert!(record.term >= term.number());
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn while_it_is_in_doubt_changes_of_the_watch_are_not_applied() {
     let stranger = cluster_lease::SessionId { incarnation: 77, generation: 0 };
     old_list(&mut group, 0, 1);
     let version = group.version + 10;
-    let held = LockRecord { holder: Some(stranger), epoch: 3, claim: 1, ..LockRecord::RELEASED };
+    let held = LockRecord { holder: Some(stranger), term: 3, claim: 1, ..LockRecord::RELEASED };
     let changed = Event::Changed { version, key: Key::Lock(LOCK), record: Some(Record::Lock(held)) };
     group.tell(0, changed);
     assert_eq!(group.members[0].core.holder(LOCK), Some(group.members[0].core.session()));
@@ -226,7 +226,7 @@ fn while_it_is_in_doubt_changes_of_the_watch_are_not_applied() {
 #[test]
 fn those_who_remember_write_the_terms_down_also_while_another_leads() {
     let mut group = led_before();
-    let term = group.epochs(0)[0];
+    let term = group.terms(0)[0];
     old_list(&mut group, 0, 1);
     pass_with_old_lists(&mut group, 16.0);
     group.join_work(0);
@@ -237,12 +237,12 @@ fn those_who_remember_write_the_terms_down_also_while_another_leads() {
     let other = cluster_lease::SessionId { incarnation: 77, generation: 0 };
     let alive = cluster_lease::SessionRecord { seq: 5, dead: None, limits: None };
     group.set(Key::Session(other), Record::Session(alive));
-    let held = LockRecord { holder: Some(other), epoch: 1, claim: 1, ..LockRecord::RELEASED };
+    let held = LockRecord { holder: Some(other), term: 1, claim: 1, ..LockRecord::RELEASED };
     group.set(Key::Lock(LOCK), Record::Lock(held));
     group.heal(0);
     group.list(0);
     group.settle();
-    assert!(group.lock().epoch >= term, "{:?}", group.lock());
+    assert!(group.lock().term >= term, "{:?}", group.lock());
     assert_eq!((group.lock().holder, group.lock().claim, group.lock().settled), (Some(other), 1, true));
 }
 

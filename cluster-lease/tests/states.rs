@@ -79,20 +79,20 @@ async fn a_store_takes_back_no_epoch_that_others_have_written_down() {
     // As members do that remember more of the lock than its leader, after a restore.
     let other = store.handle(9);
     let entry = other.read(&lock()).await.unwrap().unwrap();
-    let raised = LockRecord { epoch: 41_000, ..entry.record };
+    let raised = LockRecord { term: 41_000, ..entry.record };
     let record = StoreRecord::Lock { record: raised, holder: None, term: None };
     let write = Write::new(StoreKey::Lock(lock()), Precondition::Version(entry.version), record);
     other.write(write, Attempt::default()).await.unwrap();
     let before = a.handle.link().requests().writes;
     for position in 2..5 {
         states.store("poll", &json!(position)).await.unwrap();
-        assert_eq!(other.read(&lock()).await.unwrap().unwrap().record.epoch, 41_000);
+        assert_eq!(other.read(&lock()).await.unwrap().unwrap().record.term, 41_000);
     }
     assert_eq!(a.handle.link().requests().writes - before, 4, "one meets a conflict");
     assert!(scope.term().is_valid());
     drop(scope);
     a.cluster.close().await;
-    assert_eq!(other.read(&lock()).await.unwrap().unwrap().record.epoch, 41_000);
+    assert_eq!(other.read(&lock()).await.unwrap().unwrap().record.term, 41_000);
 }
 
 #[tokio::test(start_paused = true)]
@@ -287,7 +287,7 @@ async fn a_leader_that_waited_may_store_before_its_record_is_settled_and_stays_l
     sleep(seconds(60)).await;
     assert!(scope.term().is_valid());
     let entry = a.handle.read(&lock()).await.unwrap().unwrap();
-    assert!(entry.record.settled && entry.record.epoch == number, "{entry:?}");
+    assert!(entry.record.settled && entry.record.term == number, "{entry:?}");
 }
 
 #[tokio::test(start_paused = true)]

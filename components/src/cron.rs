@@ -74,7 +74,7 @@ pub use schedule::Schedule;
 
 use crate::lateness::is_too_late;
 use crate::metrics::MISSED_TICKS;
-use crate::missed::{self, Missed};
+use crate::missed_ticks::{self, Missed};
 
 /// The component.
 #[derive(Clone)]
@@ -120,12 +120,12 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
         ),
         option(
             "missed",
-            OptionKind::Choice(missed::WORDS),
+            OptionKind::Choice(missed_ticks::WORDS),
             Some("skip"),
             "what becomes of times that were missed: none of them fires, the latest one does, or each",
         ),
-        missed::MAX_OPTION,
-        missed::STATE_OPTION,
+        missed_ticks::MAX_OPTION,
+        missed_ticks::STATE_OPTION,
     ],
 };
 
@@ -267,11 +267,11 @@ impl Position {
 impl Cron {
     async fn position(&self, pipeline: &Pipeline) -> Result<Position, BoxError> {
         let state = pipeline.state(self.state.as_deref());
-        let (state, stored) = missed::load_if_kept(state, self.missed != Missed::Skip).await?;
+        let (state, stored) = missed_ticks::load_if_kept(state, self.missed != Missed::Skip).await?;
         let now = self.clock.now();
         let stored = stored["settled"].as_u64().map(|time| UNIX_EPOCH + Duration::from_millis(time));
         let settled = stored.unwrap_or(now);
-        missed::warn_if_ahead(pipeline.route_id(), settled.duration_since(now).unwrap_or_default());
+        missed_ticks::warn_if_ahead(pipeline.route_id(), settled.duration_since(now).unwrap_or_default());
         let position = Position { settled, state };
         if stored.is_none() {
             // From here on, the next leader knows what it has missed.

@@ -8,30 +8,30 @@
 //! | `ok_status_code_range` | text | `200-299` | which statuses are none: numbers and ranges, separated by commas |
 //! | `follow_redirects` | boolean | `false` | whether redirects are followed, at most ten |
 //! | `connect_timeout` | duration | `10s` | how long connecting may take |
-//! | `response_timeout` | duration | `30s` | how long everything may take, from connecting to the last byte of the answer |
-//! | `max_response_size` | integer |  | how many bytes the body of an answer may have; unset: as many as are spooled, `body.max_spooled_bytes` |
+//! | `response_timeout` | duration | `30s` | how long everything may take, from connecting to the last byte of the response |
+//! | `max_response_size` | integer |  | how many bytes the body of a response may have; unset: as many as are spooled, `body.max_spooled_bytes` |
 //! | `user_agent` | text |  | the header `user-agent`; `bactrian/VERSION` where unset |
 //! | `auth_username` | text |  | the name for basic authentication |
 //! | `auth_password` | secret |  | the password for basic authentication |
 //! | `auth_bearer_token` | secret |  | the token for bearer authentication |
 //! | `skip_request_headers` | boolean | `false` | whether the headers of the exchange are kept out of the request |
-//! | `skip_response_headers` | boolean | `false` | whether the headers of the answer are kept out of the exchange |
+//! | `skip_response_headers` | boolean | `false` | whether the headers of the response are kept out of the exchange |
 //!
 //! A secret is written as `env:NAME` or `file:/path` and read for each request; user and password inside
 //! the URL are a configuration error. Options are those of this table: a query for the other side stands
 //! in `query`, which URIs in logs and errors show.
 //!
 //! **Request.** Headers of the exchange become request headers, except hop-by-hop ones, those that HTTP
-//! writes itself, those that only an answer has, and names with a dot, which belong to components. Three
+//! writes itself, those that only a response has, and names with a dot, which belong to components. Three
 //! of these steer the request: `http.method`, `http.query`, and `http.path`, which is appended to the
 //! path and cannot leave it. POST, PUT and PATCH carry the body; its `content-type` is the header, or
 //! follows from the kind of the body. An exchange with a term carries the headers `bactrian-lock` (the
 //! name, percent-encoded) and `bactrian-term` (a number that only grows): a receiver that refuses a
 //! smaller term than it has seen is safe from a leader that does not know yet that it was replaced.
 //!
-//! **Answer.** The body becomes text where its content type says so, bytes otherwise; a large one goes to a file
+//! **Response.** The body becomes text where its content type says so, bytes otherwise; a large one goes to a file
 //! (`body.spool_threshold`). One that is cut off is an error, and never a short body. The header
-//! `http.response_code` is the status. Headers of the answer become headers of the exchange, with the
+//! `http.response_code` is the status. Headers of the response become headers of the exchange, with the
 //! exceptions above and without cookies. When the status is a failure, the body stays what it was.
 //!
 //! Requests over HTTP/1.1 share one pool of connections per distinct set of connection options. The CA
@@ -120,13 +120,13 @@ pub(crate) const OPTIONS: &[OptionDescription] = &[
         "response_timeout",
         OptionKind::Duration,
         Some("30s"),
-        "how long everything may take, from connecting to the last byte of the answer",
+        "how long everything may take, from connecting to the last byte of the response",
     ),
     option(
         "max_response_size",
         OptionKind::Integer,
         None,
-        "how many bytes the body of an answer may have; unset: as many as are spooled, `body.max_spooled_bytes`",
+        "how many bytes the body of a response may have; unset: as many as are spooled, `body.max_spooled_bytes`",
     ),
     option("user_agent", OptionKind::Text, None, "the header `user-agent`; `bactrian/VERSION` where unset"),
     option("auth_username", OptionKind::Text, None, "the name for basic authentication"),
@@ -142,7 +142,7 @@ pub(crate) const OPTIONS: &[OptionDescription] = &[
         "skip_response_headers",
         OptionKind::Boolean,
         Some("false"),
-        "whether the headers of the answer are kept out of the exchange",
+        "whether the headers of the response are kept out of the exchange",
     ),
 ];
 
@@ -189,7 +189,7 @@ pub(crate) fn endpoint(
         follow_redirects,
         user_agent: options.text("user_agent").unwrap_or_else(|| USER_AGENT.into()),
         // A redirect may lead from http to https.
-        trusts_nobody: url.scheme() == "http" && !follow_redirects,
+        without_ca_roots: url.scheme() == "http" && !follow_redirects,
     };
     context.spool.expect_use();
     let method = options.text("http_method").and_then(|name| name.parse().ok());
@@ -337,7 +337,7 @@ struct Http {
     skip_response_headers: bool,
     clients: Clients,
     client: ClientSettings,
-    /// Where answers are kept that are too large for the memory.
+    /// Where responses are kept that are too large for the memory.
     spool: Spool,
 }
 
@@ -355,11 +355,11 @@ impl Processor for Http {
             }
             self.receive(response, exchange).await
         };
-        // Around everything: a timeout between reads would let an answer drip for ever.
+        // Around everything: a timeout between reads would let a response drip for ever.
         match tokio::time::timeout(self.response_timeout, conversation).await {
             Ok(result) => result,
             Err(_) => {
-                let error = format!("there was no complete answer within {:?}", self.response_timeout);
+                let error = format!("there was no complete response within {:?}", self.response_timeout);
                 Err(Failure::timeout(error).into())
             }
         }
@@ -409,7 +409,7 @@ impl Http {
         Ok(request)
     }
 
-    /// Makes the answer the message of the exchange; nothing is changed before all of it is there.
+    /// Makes the response the message of the exchange; nothing is changed before all of it is there.
     async fn receive(&self, mut response: Response, exchange: &mut Exchange) -> Result<(), BoxError> {
         let body = self.spool.writer(exchange.message.body.as_file());
         let body = spool_body(&mut response, self.max_response_size, body).await?;

@@ -3,19 +3,19 @@
 //! | option | takes | default | meaning |
 //! |---|---|---|---|
 //! | `period` | duration | `1m` | the time from the end of one poll to the next |
-//! | `timeout` | duration | `30s` | how long a poll may take, from connecting to the last byte of the answer |
+//! | `timeout` | duration | `30s` | how long a poll may take, from connecting to the last byte of the response |
 //! | `connect_timeout` | duration | `10s` | how long connecting may take |
 //! | `query` | text |  | the query of the URL, with `&` written as `%26` |
-//! | `cursor` | text |  | a JSON pointer to the value in the answer that the next poll sends back |
+//! | `cursor` | text |  | a JSON pointer to the value in the response that the next poll sends back |
 //! | `cursor_parameter` | text |  | the parameter of the query in which the cursor is sent |
 //! | `cursor_header` | text |  | the header in which the cursor is sent |
 //! | `cursor_start` | text |  | the cursor of the first poll |
-//! | `split` | text |  | a JSON pointer to an array in the answer, `/` for the answer itself: one exchange for each item |
-//! | `dedupe` | text |  | a JSON pointer to the id in an item (or in the answer, without `split`): what was done is not done again |
+//! | `split` | text |  | a JSON pointer to an array in the response, `/` for the response itself: one exchange for each item |
+//! | `dedupe` | text |  | a JSON pointer to the id in an item (or in the response, without `split`): what was done is not done again |
 //! | `dedupe_max` | integer | `200` | how many ids are remembered beside those that the server still shows |
-//! | `duplicate_keys` | last, error | `last` | which value of a key counts that stands twice in an object of JSON, or that the answer is refused then |
+//! | `duplicate_keys` | last, error | `last` | which value of a key counts that stands twice in an object of JSON, or that the response is refused then |
 //! | `max_backoff` | duration | `5m` | the longest pause after failures, unless the server asks for a longer one |
-//! | `max_response_size` | integer | `10485760` | how many bytes the body of an answer may have |
+//! | `max_response_size` | integer | `10485760` | how many bytes the body of a response may have |
 //! | `auth_username` | text |  | the name for basic authentication |
 //! | `auth_password` | secret |  | the password for basic authentication |
 //! | `auth_bearer_token` | secret |  | the token for bearer authentication |
@@ -23,26 +23,26 @@
 //!
 //! For example `http-poll:https://api.example.com/orders?period=10s&split=/orders&cursor=/next&cursor_parameter=after`.
 //!
-//! **What is new.** A server that names a version of its answer (`ETag`, `Last-Modified`) is asked for a
-//! newer one; the answer 304 makes no exchange, and neither does 204. With `cursor`, a value of each answer
-//! is sent with the next poll; an answer without one, or with an empty one, leaves the cursor as it is. With
-//! `dedupe`, items whose id was seen are left out. Without any of them, every answer is new. Cursors and ids are
+//! **What is new.** A server that names a version of its response (`ETag`, `Last-Modified`) is asked for a
+//! newer one; the response 304 makes no exchange, and neither does 204. With `cursor`, a value of each response
+//! is sent with the next poll; a response without one, or with an empty one, leaves the cursor as it is. With
+//! `dedupe`, items whose id was seen are left out. Without any of them, every response is new. Cursors and ids are
 //! texts, or numbers of any length, as they are written.
 //!
 //! **Exchanges.** With `split`, one exchange for each item, in order, with the item as a JSON body and the
-//! header `http_poll.index`; otherwise one with the whole answer, as [`http:`](crate::http) receives it. An
-//! item's id is in the header `http_poll.id`. Beside these there are the headers of the answer and
+//! header `http_poll.index`; otherwise one with the whole response, as [`http:`](crate::http) receives it. An
+//! item's id is in the header `http_poll.id`. Beside these there are the headers of the response and
 //! `http.response_code`.
 //!
 //! **The position** (cursor, version, ids) moves when the exchange is done: processed, or taken by the dead
 //! letter endpoint. An exchange that fails ends the batch, and after a pause everything that is not done is
-//! asked for again. Ids are stored after each item, cursor and version after the last item of an answer.
+//! asked for again. Ids are stored after each item, cursor and version after the last item of a response.
 //! Below `master:` the position travels with the lock, so the next leader goes on there. That is *at least
 //! once*: after a crash the exchange that was under way comes again, and without `dedupe` the others of its
-//! answer too. A receiver that must not act twice can tell by `http_poll.id`. A position has 16 KiB at most:
-//! an answer with more ids than fit (several hundred) is refused before any of its items is worked on.
+//! response too. A receiver that must not act twice can tell by `http_poll.id`. A position has 16 KiB at most:
+//! a response with more ids than fit (several hundred) is refused before any of its items is worked on.
 //!
-//! **Failures.** After a status that is no success, a broken or late answer, or a failed exchange, the pause
+//! **Failures.** After a status that is no success, a broken or late response, or a failed exchange, the pause
 //! doubles from a second up to `max_backoff`, with jitter, and is not shorter than `Retry-After` asks for.
 //!
 //! Secrets are written as `env:NAME` or `file:/path`. Redirects are not followed.
@@ -69,7 +69,7 @@ use crate::http::{
     Authentication, Backoff, ClientSettings, Clients, HttpComponent, USER_AGENT, authentication, headers,
     refuse_credentials, refused, spool_body,
 };
-use crate::missed::{self, STATE_OPTION};
+use crate::missed_ticks::{self, STATE_OPTION};
 use batch::Batch;
 use position::{Position, Version};
 
@@ -100,7 +100,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "timeout",
             OptionKind::Duration,
             Some("30s"),
-            "how long a poll may take, from connecting to the last byte of the answer",
+            "how long a poll may take, from connecting to the last byte of the response",
         ),
         option("connect_timeout", OptionKind::Duration, Some("10s"), "how long connecting may take"),
         option("query", OptionKind::Query, None, "the query of the URL, with `&` written as `%26`"),
@@ -108,7 +108,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "cursor",
             OptionKind::Text,
             None,
-            "a JSON pointer to the value in the answer that the next poll sends back",
+            "a JSON pointer to the value in the response that the next poll sends back",
         ),
         option(
             "cursor_parameter",
@@ -122,13 +122,13 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "split",
             OptionKind::Text,
             None,
-            "a JSON pointer to an array in the answer, `/` for the answer itself: one exchange for each item",
+            "a JSON pointer to an array in the response, `/` for the response itself: one exchange for each item",
         ),
         option(
             "dedupe",
             OptionKind::Text,
             None,
-            "a JSON pointer to the id in an item (or in the answer, without `split`): what was done is not done again",
+            "a JSON pointer to the id in an item (or in the response, without `split`): what was done is not done again",
         ),
         option(
             "dedupe_max",
@@ -140,7 +140,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "duplicate_keys",
             OptionKind::Choice(&["last", "error"]),
             Some("last"),
-            "which value of a key counts that stands twice in an object of JSON, or that the answer is refused then",
+            "which value of a key counts that stands twice in an object of JSON, or that the response is refused then",
         ),
         option(
             "max_backoff",
@@ -152,7 +152,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "max_response_size",
             OptionKind::Integer,
             Some("10485760"),
-            "how many bytes the body of an answer may have",
+            "how many bytes the body of a response may have",
         ),
         option("auth_username", OptionKind::Text, None, "the name for basic authentication"),
         option("auth_password", OptionKind::Secret, None, "the password for basic authentication"),
@@ -192,12 +192,12 @@ impl Component for HttpPollComponent {
                 connect_timeout: options.duration("connect_timeout"),
                 follow_redirects: false,
                 user_agent: USER_AGENT.into(),
-                trusts_nobody: url.scheme() == "http",
+                without_ca_roots: url.scheme() == "http",
             },
             url,
             authentication,
             cursor,
-            // `/` is the whole answer here; in a JSON pointer that would be the empty text.
+            // `/` is the whole response here; in a JSON pointer that would be the empty text.
             split: split.map(|pointer| if pointer == "/" { String::new() } else { pointer }),
             dedupe,
             unique_keys: options.text("duplicate_keys").as_deref() == Some("error"),
@@ -312,7 +312,7 @@ struct Poller {
     cursor: Option<Cursor>,
     split: Option<String>,
     dedupe: Option<String>,
-    /// Whether a key that stands twice in an object makes the answer an error.
+    /// Whether a key that stands twice in an object makes the response an error.
     unique_keys: bool,
     dedupe_max: usize,
     period: Duration,
@@ -322,12 +322,12 @@ struct Poller {
     state: Option<PathBuf>,
     clients: Clients,
     client: ClientSettings,
-    /// Where answers are kept that are too large for the memory.
+    /// Where responses are kept that are too large for the memory.
     spool: Spool,
 }
 
-/// An answer that is new.
-struct Answer {
+/// A response that is new.
+struct NewResponse {
     status: StatusCode,
     headers: HeaderMap,
     body: Body,
@@ -358,20 +358,20 @@ impl Consumer for HttpPoll {
         let poller = &*self.0;
         let needed = poller.cursor.is_some() || poller.dedupe.is_some();
         let state = pipeline.state(poller.state.as_deref());
-        let (state, stored) = missed::load_if_kept(state, needed).await?;
-        // A server that does not answer is no failure of this consumer: it polls again.
+        let (state, stored) = missed_ticks::load_if_kept(state, needed).await?;
+        // A server that does not respond is no failure of this consumer: it polls again.
         route.ready();
         let mut batch = Batch { poller, pipeline, state, position: Position::read(&stored) };
         let mut backoff = Backoff::new(SHORTEST_BACKOFF, poller.max_backoff);
         loop {
             // A poll that is dropped has changed nothing: the position moves below.
-            let answer = tokio::select! {
+            let response = tokio::select! {
                 biased;
                 () = stop.requested() => return Ok(()),
-                answer = poller.poll(&batch.position) => answer,
+                response = poller.poll(&batch.position) => response,
             };
-            let done = match answer {
-                Ok(Some(answer)) => batch.process(answer, stop).await?,
+            let done = match response {
+                Ok(Some(response)) => batch.process(response, stop).await?,
                 Ok(None) => Ok(()),
                 Err(failure) => Err(failure),
             };
@@ -398,7 +398,7 @@ impl Consumer for HttpPoll {
 
 impl Poller {
     /// Asks once; `None`: there is nothing new.
-    async fn poll(&self, position: &Position) -> Result<Option<Answer>, Failure> {
+    async fn poll(&self, position: &Position) -> Result<Option<NewResponse>, Failure> {
         let request = self.request(position)?;
         let client = self.clients.get(&self.client)?;
         let conversation = async {
@@ -413,12 +413,12 @@ impl Poller {
             }
             let body = spool_body(&mut response, self.max_response_size, self.spool.writer(None)).await?;
             let headers = std::mem::take(response.headers_mut());
-            Ok(Some(Answer { status, body: headers::body(body, &headers), headers }))
+            Ok(Some(NewResponse { status, body: headers::body(body, &headers), headers }))
         };
-        // Around everything: a timeout between reads would let an answer drip for ever.
+        // Around everything: a timeout between reads would let a response drip for ever.
         match tokio::time::timeout(self.timeout, conversation).await {
             Ok(result) => result,
-            Err(_) => Err(format!("there was no complete answer within {:?}", self.timeout).into()),
+            Err(_) => Err(format!("there was no complete response within {:?}", self.timeout).into()),
         }
     }
 
@@ -427,7 +427,7 @@ impl Poller {
     fn check_sendable(&self, position: &Position) -> Result<(), BoxError> {
         let bytes = self.request(position)?.url().as_str().len();
         if bytes > MAX_URL_BYTES {
-            return Err(format!("with the cursor of the answer, the URL would have {bytes} bytes").into());
+            return Err(format!("with the cursor of the response, the URL would have {bytes} bytes").into());
         }
         Ok(())
     }

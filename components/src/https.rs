@@ -8,14 +8,14 @@
 //! | `ok_status_code_range` | text | `200-299` | which statuses are none: numbers and ranges, separated by commas |
 //! | `follow_redirects` | boolean | `false` | whether redirects are followed, at most ten |
 //! | `connect_timeout` | duration | `10s` | how long connecting may take |
-//! | `response_timeout` | duration | `30s` | how long everything may take, from connecting to the last byte of the answer |
-//! | `max_response_size` | integer |  | how many bytes the body of an answer may have; unset: as many as are spooled, `body.max_spooled_bytes` |
+//! | `response_timeout` | duration | `30s` | how long everything may take, from connecting to the last byte of the response |
+//! | `max_response_size` | integer |  | how many bytes the body of a response may have; unset: as many as are spooled, `body.max_spooled_bytes` |
 //! | `user_agent` | text |  | the header `user-agent`; `bactrian/VERSION` where unset |
 //! | `auth_username` | text |  | the name for basic authentication |
 //! | `auth_password` | secret |  | the password for basic authentication |
 //! | `auth_bearer_token` | secret |  | the token for bearer authentication |
 //! | `skip_request_headers` | boolean | `false` | whether the headers of the exchange are kept out of the request |
-//! | `skip_response_headers` | boolean | `false` | whether the headers of the answer are kept out of the exchange |
+//! | `skip_response_headers` | boolean | `false` | whether the headers of the response are kept out of the exchange |
 //!
 //! Everything that is said of [`http:`](crate::http) holds here too. The certificate of the server must be
 //! signed by one of the CA certificates of the system; the environment variables `SSL_CERT_FILE` and

@@ -17,7 +17,7 @@ mod lateness;
 pub mod log;
 pub mod master;
 mod metrics;
-mod missed;
+mod missed_ticks;
 pub mod mock;
 mod patience;
 pub mod seda;

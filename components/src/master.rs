@@ -133,7 +133,7 @@ fn split(uri: &EndpointUri) -> Option<(usize, EndpointUri)> {
 }
 
 /// The locks under which a route with this source works, outermost first: those of `master:`, and of each
-/// `master:` in it. Only of sources without mistakes; of others it may be some of them.
+/// `master:` in it. Only of sources without errors; of others it may be some of them.
 #[must_use]
 pub fn locks(from: &EndpointDefinition) -> Vec<LockName> {
     let mut locks = Vec::new();
@@ -265,7 +265,7 @@ impl Master {
                 self.over(&scope, stop).await;
                 return Outcome::Resigned;
             }
-            pipeline.leave_note(format!(
+            pipeline.set_status_message(format!(
                 "it failed in attempt {failures} of {attempts}, and tries again in {backoff:?}: {why}"
             ));
             warn!(
@@ -275,10 +275,10 @@ impl Master {
             tokio::select! {
                 biased;
                 () = self.over(&scope, stop) => {
-                    pipeline.withdraw_note();
+                    pipeline.clear_status_message();
                     return Outcome::Worked;
                 }
-                () = tokio::time::sleep(backoff) => pipeline.withdraw_note(),
+                () = tokio::time::sleep(backoff) => pipeline.clear_status_message(),
             }
         }
     }
@@ -312,7 +312,7 @@ impl Master {
         // Tasks of the consumer end a moment after it.
         pipeline.idle().await;
         // Whatever kept the delegate from its work is over with it.
-        pipeline.withdraw_note();
+        pipeline.clear_status_message();
         run
     }
 

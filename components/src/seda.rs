@@ -108,7 +108,7 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
 /// Where no URI says how many exchanges a queue holds.
 const DEFAULT_SIZE: usize = 1000;
 
-/// More tasks than this for one route are a mistake in the URI, as in Camel.
+/// More tasks than this for one route are an error in the URI, as in Camel.
 const MAX_CONSUMERS: u64 = 500;
 
 impl Component for SedaComponent {

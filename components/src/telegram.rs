@@ -45,7 +45,7 @@
 //!
 //! # Sending
 //! The body is the text of a message (`sendMessage`), or a JSON object with the parameters of the method. The
-//! header `telegram.method` names another method of the Bot API. The answer becomes the body, and the id of
+//! header `telegram.method` names another method of the Bot API. The response becomes the body, and the id of
 //! the new message the header `telegram.message_id`. Messages to one chat keep their distance (`pacing`).
 //! When Telegram asks for a pause, it is made, and the message is sent again, three times at most.
 
@@ -65,7 +65,7 @@ use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, 
 use router_core::uri::EndpointUri;
 
 use crate::http::{Clients, HttpComponent, has_credentials};
-use crate::missed::STATE_OPTION;
+use crate::missed_ticks::STATE_OPTION;
 use bot::Bot;
 use consumer::Poller;
 use producer::Sender;

@@ -45,7 +45,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::lateness::is_too_late;
 use crate::metrics::MISSED_TICKS;
-use crate::missed;
+use crate::missed_ticks;
 
 /// The component.
 pub struct TimerComponent;
@@ -80,13 +80,13 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
         ),
         option(
             "missed",
-            OptionKind::Choice(missed::WORDS),
+            OptionKind::Choice(missed_ticks::WORDS),
             None,
             "with `fixed_rate`: keeps the schedule across restarts and failovers; of the missed times \
                       none fires, the latest, or each",
         ),
-        missed::MAX_OPTION,
-        missed::STATE_OPTION,
+        missed_ticks::MAX_OPTION,
+        missed_ticks::STATE_OPTION,
     ],
 };
 

@@ -235,31 +235,31 @@ async fn without_a_lock_a_file_keeps_the_position() {
 
 #[test]
 fn a_schedule_is_required_and_checked_before_anything_runs() {
-    let mistakes = |uri: &str| {
+    let errors = |uri: &str| {
         let built = RouterBuilder::new().component(CronComponent::default()).route(from(uri)).build();
         built.err().map(|errors| errors.to_string()).unwrap_or_default()
     };
-    assert!(mistakes("cron:c").contains("option `schedule` is required"));
-    assert!(mistakes("cron:c?schedule=99+*+*+*+*").contains("is no cron schedule"));
-    assert!(mistakes("cron:c?schedule=1+*+*+*+*&time_zone=Nowhere").contains("no time zone `Nowhere`"));
+    assert!(errors("cron:c").contains("option `schedule` is required"));
+    assert!(errors("cron:c?schedule=99+*+*+*+*").contains("is no cron schedule"));
+    assert!(errors("cron:c?schedule=1+*+*+*+*&time_zone=Nowhere").contains("no time zone `Nowhere`"));
     for never in ["0+0+30+2+*", "0+0+0+1+1+*+2020"] {
-        assert!(mistakes(&format!("cron:c?schedule={never}")).contains("` never fires"), "{never}");
+        assert!(errors(&format!("cron:c?schedule={never}")).contains("` never fires"), "{never}");
     }
     for (schedule, step) in
         [("*/70+*+*+*+*", "*/70"), ("0+*/25+*+*+*", "*/25"), ("10-20/15+*+*+*+*", "10-20/15")]
     {
-        let found = mistakes(&format!("cron:c?schedule={schedule}"));
+        let found = errors(&format!("cron:c?schedule={schedule}"));
         assert!(found.contains(&format!("has the step `{step}`, which is longer than its range")), "{found}");
     }
     for schedule in ["*/60+*+*+*+*", "0+22-4/6+*+*+*", "0+0+*/31+*+*", "*/30+0+0+1+1+*"] {
-        assert_eq!(mistakes(&format!("cron:c?schedule={schedule}")), "", "{schedule}");
+        assert_eq!(errors(&format!("cron:c?schedule={schedule}")), "", "{schedule}");
     }
-    let both = mistakes("cron:c?schedule=99+*+*+*+*&time_zone=Nowhere");
+    let both = errors("cron:c?schedule=99+*+*+*+*&time_zone=Nowhere");
     assert!(both.contains("is no cron schedule") && both.contains("`Nowhere`"), "{both}");
     let place = "cron:c?schedule=99+*+*+*+*\n  |                 ^^^^^^^^^^";
-    assert!(mistakes("cron:c?schedule=99+*+*+*+*").contains(place));
-    assert_eq!(mistakes("cron:c?schedule=0+12+*+*+FRI-MON&time_zone=Europe/Paris"), "");
-    assert_eq!(mistakes("cron:c?schedule=@daily&time_zone=Europe/Paris"), "");
+    assert!(errors("cron:c?schedule=99+*+*+*+*").contains(place));
+    assert_eq!(errors("cron:c?schedule=0+12+*+*+FRI-MON&time_zone=Europe/Paris"), "");
+    assert_eq!(errors("cron:c?schedule=@daily&time_zone=Europe/Paris"), "");
 }
 
 #[tokio::test]

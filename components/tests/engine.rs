@@ -304,7 +304,7 @@ async fn a_circle_of_calls_is_an_error_and_not_the_end_of_the_process() {
 }
 
 #[test]
-fn every_mistake_of_every_route_is_reported_at_once() {
+fn every_error_of_every_route_is_reported_at_once() {
     let routes = [
         from("timr:a?period=1s").to("log:x?lvel=INFO"),
         from("log:a").set_body("${bdy}").filter("${body} = 1"),
@@ -333,7 +333,7 @@ fn every_mistake_of_every_route_is_reported_at_once() {
 }
 
 #[test]
-fn calls_of_routes_that_do_not_exist_and_routes_that_want_the_same_calls_are_mistakes() {
+fn calls_of_routes_that_do_not_exist_and_routes_that_want_the_same_calls_are_errors() {
     let routes = [from(ONCE).to("direct:wrk"), from("direct:work"), from("direct:work").id("again")];
     let Err(errors) = builder(&MockComponent::default()).routes(routes).build() else { panic!("accepted") };
     let printed = errors.to_string();
@@ -408,9 +408,9 @@ impl Consumer for Troubled {
             return Err("the door is shut".into());
         }
         let pipeline = &route.pipeline;
-        pipeline.leave_note("the room is cold");
+        pipeline.set_status_message("the room is cold");
         sleep(Duration::from_secs(60)).await;
-        pipeline.withdraw_note();
+        pipeline.clear_status_message();
         route.stop.requested().await;
         Ok(())
     }

@@ -38,7 +38,7 @@ async fn echo(ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> R
         writeln!(text, "{name}: {}", String::from_utf8_lossy(value.as_bytes())).unwrap();
     }
     text.push_str(&String::from_utf8_lossy(&to_bytes(body, 1 << 20).await.unwrap()));
-    ([("x-answer", "42"), ("set-cookie", "session=1"), ("file.name", "/etc/passwd")], text).into_response()
+    ([("x-response", "42"), ("set-cookie", "session=1"), ("file.name", "/etc/passwd")], text).into_response()
 }
 
 /// Answers with the status of the path, and asks for a pause of a minute.
@@ -84,7 +84,7 @@ fn line<'a>(echo: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn the_answer_becomes_the_message() {
+async fn the_response_becomes_the_message() {
     let server = serve().await;
     let mut exchange = Exchange::new("an order");
     exchange.message.headers.set("x-kept", "yes");
@@ -95,7 +95,7 @@ async fn the_answer_becomes_the_message() {
     assert_eq!(line(&echo, "user-agent"), Some(concat!("bactrian/", env!("CARGO_PKG_VERSION"))));
     let headers = &exchange.message.headers;
     assert_eq!(headers.get("http.response_code"), Some(&200.into()));
-    assert_eq!(headers.get("x-answer"), Some(&"42".into()));
+    assert_eq!(headers.get("x-response"), Some(&"42".into()));
     assert_eq!(headers.get("x-kept"), Some(&"yes".into()));
     assert_eq!((headers.get("set-cookie"), headers.get("file.name")), (None, None));
     call(format!("http:{server}/json"), &mut exchange).await.unwrap();
@@ -149,7 +149,7 @@ async fn headers_travel_unless_they_belong_to_a_connection_or_a_component() {
     }
     let skipping = format!("http:{server}/?skip_request_headers=true&skip_response_headers=true");
     let echo = call(skipping, &mut exchange).await.unwrap();
-    assert_eq!((line(&echo, "x-order"), exchange.message.headers.get("x-answer")), (None, None));
+    assert_eq!((line(&echo, "x-order"), exchange.message.headers.get("x-response")), (None, None));
 }
 
 #[tokio::test]
@@ -157,7 +157,7 @@ async fn a_status_out_of_range_is_a_failure_that_keeps_the_body() {
     let server = serve().await;
     let mut exchange = Exchange::new("order 7");
     let error = call(format!("http:{server}/missing"), &mut exchange).await.unwrap_err();
-    assert_eq!(error.to_string(), "the answer was 404 Not Found");
+    assert_eq!(error.to_string(), "the response was 404 Not Found");
     assert_eq!(Failure::of(error).code.as_deref(), Some("404"));
     assert_eq!(exchange.message.body.to_string(), "order 7");
     assert_eq!(exchange.message.headers.get("http.response_code"), Some(&404.into()));
@@ -219,22 +219,22 @@ async fn failures_of_requests_have_kinds_codes_and_pauses() {
 async fn redirects_are_followed_only_when_asked() {
     let server = serve().await;
     let error = call(format!("http:{server}/moved"), &mut Exchange::new(())).await.unwrap_err();
-    assert_eq!(error.to_string(), "the answer was 307 Temporary Redirect");
+    assert_eq!(error.to_string(), "the response was 307 Temporary Redirect");
     let echo =
         call(format!("http:{server}/moved?follow_redirects=true"), &mut Exchange::new(())).await.unwrap();
     assert!(echo.starts_with("GET /echo/moved\n"), "{echo}");
 }
 
 #[tokio::test]
-async fn an_answer_that_is_too_large_or_too_slow_is_a_failure() {
+async fn a_response_that_is_too_large_or_too_slow_is_a_failure() {
     let server = serve().await;
     let uri = format!("http:{server}/large?max_response_size=4999");
     let error = call(uri, &mut Exchange::new("kept")).await.unwrap_err();
-    assert_eq!(error.to_string(), "the answer is larger than 4999 bytes (`max_response_size`)");
+    assert_eq!(error.to_string(), "the response is larger than 4999 bytes (`max_response_size`)");
     let uri = format!("http:{server}/large?max_response_size=5000");
     assert_eq!(call(uri, &mut Exchange::new(())).await.unwrap().len(), 5000);
 
-    // One byte every 50 ms, for ever: each read is in time, the answer is not.
+    // One byte every 50 ms, for ever: each read is in time, the response is not.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -248,7 +248,7 @@ async fn an_answer_that_is_too_large_or_too_slow_is_a_failure() {
     let start = Instant::now();
     let uri = format!("http:{address}/?response_timeout=500ms");
     let error = call(uri, &mut Exchange::new(())).await.unwrap_err();
-    assert_eq!(error.to_string(), "there was no complete answer within 500ms");
+    assert_eq!(error.to_string(), "there was no complete response within 500ms");
     assert!(start.elapsed() < Duration::from_secs(5));
 }
 
@@ -293,8 +293,8 @@ async fn secrets_come_from_files_and_variables_and_are_read_for_each_request() {
 }
 
 #[test]
-fn secrets_in_a_uri_and_other_mistakes_are_refused_without_showing_the_secret() {
-    let mistakes = |uri: &str| {
+fn secrets_in_a_uri_and_other_errors_are_refused_without_showing_the_secret() {
+    let errors = |uri: &str| {
         let route = from("timer:t").to(uri.to_owned());
         let built = builder().component(TimerComponent).route(route).build();
         built.err().map(|errors| errors.to_string()).unwrap_or_default()
@@ -315,11 +315,11 @@ fn secrets_in_a_uri_and_other_mistakes_are_refused_without_showing_the_secret() 
         ("http:host/?ok_status_code_range=many", "`ok_status_code_range` takes"),
         ("http:host/?limit=10", "unknown option `limit`"),
     ] {
-        let shown = mistakes(uri);
+        let shown = errors(uri);
         assert!(shown.contains(expected), "{uri}: {shown}");
         assert!(!shown.contains("hunter2"), "{uri}: {shown}");
     }
-    let both = mistakes("https://ann:hunter2@host/?unknown=1");
+    let both = errors("https://ann:hunter2@host/?unknown=1");
     assert!(both.contains("unknown option `unknown`"), "{both}");
     assert!(
         both.contains(&format!(
@@ -462,8 +462,8 @@ async fn serve_tls() -> (SocketAddr, String) {
             let (connection, _) = listener.accept().await.unwrap();
             let Ok(mut connection) = acceptor.accept(connection).await else { continue };
             let _ = connection.read(&mut [0; 1000]).await;
-            let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 6\r\n\r\nsecure";
-            let _ = connection.write_all(answer).await;
+            let response = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 6\r\n\r\nsecure";
+            let _ = connection.write_all(response).await;
             let _ = connection.shutdown().await;
         }
     });

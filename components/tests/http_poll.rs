@@ -22,14 +22,14 @@ use router_core::router::RouterBuilder;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// A server that answers the n-th request, from 0, as `answer` says, and notes all requests.
+/// A server whose response to the n-th request, from 0, is that of `response`, and notes all requests.
 struct Server {
     address: String,
     requests: Arc<Mutex<Vec<(String, Instant)>>>,
 }
 
 impl Server {
-    async fn start(answer: impl Fn(usize, &Request) -> Response + Clone + Send + Sync + 'static) -> Self {
+    async fn start(response: impl Fn(usize, &Request) -> Response + Clone + Send + Sync + 'static) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -51,7 +51,7 @@ impl Server {
                 noted.push((line, Instant::now()));
                 noted.len() - 1
             };
-            answer(number, &request)
+            response(number, &request)
         });
         tokio::spawn(async move { axum::serve(listener, app).await });
         Self { address, requests }
@@ -105,7 +105,7 @@ fn bodies(mock: &MockComponent) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_answer_that_has_not_changed_makes_no_exchange() {
+async fn a_response_that_has_not_changed_makes_no_exchange() {
     let server = Server::start(|_, request| match request.headers().get("if-none-match") {
         Some(_) => status(304),
         None => Response::builder().header("etag", "\"v1\"").body(Body::from("hello")).unwrap(),
@@ -119,7 +119,7 @@ async fn an_answer_that_has_not_changed_makes_no_exchange() {
 
 #[tokio::test]
 async fn items_come_one_by_one_and_the_cursor_goes_back_when_they_are_done() {
-    let answer = |number: usize, _: &Request| {
+    let response = |number: usize, _: &Request| {
         json(&match number {
             0 => json!({ "items": [1, 2], "next": 2 }),
             1 => json!({ "items": [3], "next": "3 & more" }),
@@ -133,7 +133,7 @@ async fn items_come_one_by_one_and_the_cursor_goes_back_when_they_are_done() {
             [" x-cursor=start", " x-cursor=2", " x-cursor=3 & more", " x-cursor=3 & more"],
         ),
     ] {
-        let (server, mock) = (Server::start(answer).await, MockComponent::default());
+        let (server, mock) = (Server::start(response).await, MockComponent::default());
         let options = format!("split=/items&cursor=/next&cursor_start=start&{place}");
         run(poll(&server, &options), &mock, server.wait_for(4)).await;
         assert_eq!(bodies(&mock), ["1", "2", "3"]);
@@ -144,9 +144,9 @@ async fn items_come_one_by_one_and_the_cursor_goes_back_when_they_are_done() {
 #[tokio::test]
 async fn a_version_of_one_cursor_is_not_sent_with_another() {
     let server = Server::start(|number, _| {
-        let mut answer = json(&json!({ "next": number.min(1) }));
-        answer.headers_mut().insert("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
-        answer
+        let mut response = json(&json!({ "next": number.min(1) }));
+        response.headers_mut().insert("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap());
+        response
     });
     let (server, mock) = (server.await, MockComponent::default());
     run(poll(&server, "cursor=/next&cursor_parameter=c"), &mock, server.wait_for(4)).await;
@@ -156,7 +156,7 @@ async fn a_version_of_one_cursor_is_not_sent_with_another() {
 }
 
 #[tokio::test]
-async fn ids_that_were_done_are_left_out_even_if_the_answer_shows_them_for_ever() {
+async fn ids_that_were_done_are_left_out_even_if_the_response_shows_them_for_ever() {
     let server = Server::start(|number, _| {
         let items = (0..5 + number.min(3)).map(|id| json!({ "id": id, "text": format!("item {id}") }));
         json(&items.collect())
@@ -169,7 +169,7 @@ async fn ids_that_were_done_are_left_out_even_if_the_answer_shows_them_for_ever(
 }
 
 #[tokio::test]
-async fn an_answer_whose_ids_do_not_fit_is_refused_before_anything_is_done() {
+async fn a_response_whose_ids_do_not_fit_is_refused_before_anything_is_done() {
     let page = |from: usize, to: usize| {
         let items = (from..to).map(|id| json!({ "id": format!("{id:020}") })).collect::<Vec<_>>();
         json!({ "items": items, "next": to })
@@ -307,23 +307,23 @@ async fn a_failed_exchange_moves_nothing_and_comes_again() {
 
 #[tokio::test]
 async fn a_server_that_asks_for_peace_gets_it() {
-    let answer = |number: usize, _: &Request| match number {
+    let response = |number: usize, _: &Request| match number {
         0 => Response::builder().status(429).header("retry-after", "2").body(Body::empty()).unwrap(),
         _ => json(&json!(1)),
     };
-    let (server, mock) = (Server::start(answer).await, MockComponent::default());
+    let (server, mock) = (Server::start(response).await, MockComponent::default());
     run(poll(&server, ""), &mock, server.wait_for(2)).await;
     assert!(server.first_pause() >= Duration::from_secs(2), "{:?}", server.first_pause());
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_asked_for_again() {
-    let answer = |number: usize, _: &Request| match number {
+async fn what_is_no_response_is_asked_for_again() {
+    let response = |number: usize, _: &Request| match number {
         0 => Response::new(Body::from("{")),
         1 => json(&json!({ "no items": [] })),
         _ => json(&json!({ "items": ["a"] })),
     };
-    let (server, mock) = (Server::start(answer).await, MockComponent::default());
+    let (server, mock) = (Server::start(response).await, MockComponent::default());
     let route = poll(&server, "split=/items&max_backoff=20ms");
     run(route, &mock, mock.endpoint("out").wait_for(1)).await;
     assert_eq!(bodies(&mock)[0], "a");
@@ -331,13 +331,13 @@ async fn what_is_no_answer_is_asked_for_again() {
 
 #[tokio::test]
 async fn the_next_leader_goes_on_where_the_last_one_was() {
-    let answer = |_: usize, request: &Request| {
+    let response = |_: usize, request: &Request| {
         let after: u64 =
             request.uri().query().map_or(0, |query| query.trim_start_matches("c=").parse().unwrap());
         json(&json!({ "items": [after + 1, after + 2], "next": after + 2 }))
     };
     let (server, mock, first) =
-        (Server::start(answer).await, MockComponent::default(), MemoryCluster::new("a"));
+        (Server::start(response).await, MockComponent::default(), MemoryCluster::new("a"));
     let mut expected = 0;
     for cluster in [Arc::clone(&first), first.join("b"), first.join("c")] {
         let uri = format!(
@@ -363,7 +363,7 @@ async fn the_next_leader_goes_on_where_the_last_one_was() {
 
 #[tokio::test]
 async fn a_cursor_that_cannot_be_sent_is_refused_before_the_position_moves() {
-    let answer = |number: usize, _: &Request| {
+    let response = |number: usize, _: &Request| {
         json(&match number {
             0 => json!({ "items": [1], "next": "7" }),
             1 => json!({ "items": [2], "next": "8\r\nx: y" }),
@@ -371,7 +371,7 @@ async fn a_cursor_that_cannot_be_sent_is_refused_before_the_position_moves() {
             _ => json!({ "items": [] }),
         })
     };
-    let server = Server::start(answer).await;
+    let server = Server::start(response).await;
     let (mock, folder) = (MockComponent::default(), tempfile::tempdir().unwrap());
     let state = folder.path().join("state");
     let options = format!("split=/items&cursor=/next&cursor_header=x-after&state={}", state.display());
@@ -395,16 +395,16 @@ async fn a_cursor_that_cannot_be_sent_is_refused_before_the_position_moves() {
 }
 
 #[test]
-fn mistakes_are_found_before_anything_runs() {
-    let mistakes = |uri: &'static str| {
+fn errors_are_found_before_anything_runs() {
+    let errors = |uri: &'static str| {
         let built = RouterBuilder::new().component(HttpPollComponent::default()).route(from(uri)).build();
         built.err().map(|errors| errors.to_string()).unwrap_or_default()
     };
-    assert!(mistakes("http-poll:localhost/x").contains("a URL that starts with `http://` or `https://`"));
-    assert!(mistakes("http-poll:http://h/?split=items").contains("takes a JSON pointer"));
-    assert!(mistakes("http-poll:http://h/?cursor=/next").contains("goes with `cursor_parameter` or"));
-    assert!(mistakes("http-poll:http://h/?cursor_parameter=a").contains("option `cursor` goes with"));
-    let start = mistakes("http-poll:http://h/?cursor=/next&cursor_header=x-after&cursor_start=a%0Ab");
+    assert!(errors("http-poll:localhost/x").contains("a URL that starts with `http://` or `https://`"));
+    assert!(errors("http-poll:http://h/?split=items").contains("takes a JSON pointer"));
+    assert!(errors("http-poll:http://h/?cursor=/next").contains("goes with `cursor_parameter` or"));
+    assert!(errors("http-poll:http://h/?cursor_parameter=a").contains("option `cursor` goes with"));
+    let start = errors("http-poll:http://h/?cursor=/next&cursor_header=x-after&cursor_start=a%0Ab");
     assert!(start.contains("option `cursor_start` is no value of the header `x-after`"), "{start}");
     for uri in [
         "http-poll:http://me:hunter2@h/?perod=1s",
@@ -412,11 +412,11 @@ fn mistakes_are_found_before_anything_runs() {
         "http-poll:https:me:hunter2@h/?perod=1s",
         "http-poll:me:hunter2@h/?perod=1s",
     ] {
-        let secret = mistakes(uri);
+        let secret = errors(uri);
         assert!(
             secret.contains("cannot contain a user or password") && !secret.contains("hunter2"),
             "{secret}"
         );
     }
-    assert_eq!(mistakes("http-poll:https://h/x?cursor=/a/0/b&cursor_header=X-After&split=/"), "");
+    assert_eq!(errors("http-poll:https://h/x?cursor=/a/0/b&cursor_header=X-After&split=/"), "");
 }

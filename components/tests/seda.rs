@@ -219,19 +219,19 @@ async fn a_stopped_route_finds_its_queue_again() {
 }
 
 #[test]
-fn sizes_that_contradict_each_other_and_useless_numbers_are_mistakes() {
+fn sizes_that_contradict_each_other_and_useless_numbers_are_errors() {
     let mock = MockComponent::default();
-    let mistakes = |uris: &[&'static str]| {
+    let errors = |uris: &[&'static str]| {
         let routes = uris.iter().map(|uri| from(*uri).to("mock:out")).collect::<Vec<_>>();
         builder(&mock).routes(routes).build().err().map(|errors| errors.to_string()).unwrap_or_default()
     };
-    let contradiction = mistakes(&["seda:a?size=5", "seda:b?size=5"]);
+    let contradiction = errors(&["seda:a?size=5", "seda:b?size=5"]);
     assert_eq!(contradiction, "");
     let routes = [from("seda:a?size=5").to("mock:out"), from("timer:t").to("seda:a?size=6")];
-    let errors = builder(&mock).routes(routes).build().err().unwrap().to_string();
-    assert!(errors.contains("another URI gives `seda:"), "{errors}");
-    assert!(mistakes(&["seda:a?size=0"]).contains("greater than 0"));
-    assert!(mistakes(&["seda:a?concurrent_consumers=0"]).contains("from 1 to 500"));
+    let found = builder(&mock).routes(routes).build().err().unwrap().to_string();
+    assert!(found.contains("another URI gives `seda:"), "{found}");
+    assert!(errors(&["seda:a?size=0"]).contains("greater than 0"));
+    assert!(errors(&["seda:a?concurrent_consumers=0"]).contains("from 1 to 500"));
     let errors = builder(&mock).route(from("timer:t").to("seda:nobody")).build().err().unwrap().to_string();
     assert!(errors.contains("no route consumes `seda:nobody`"), "{errors}");
 }

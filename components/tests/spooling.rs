@@ -35,18 +35,18 @@ fn content() -> String {
     format!("[\"{}\"]", numbers.join("\",\""))
 }
 
-/// A server that reads what it is sent, and answers to every request with these bytes and then closes the connection.
-async fn serve(answer: Vec<u8>) -> SocketAddr {
+/// A server that reads what it is sent, and responds to every request with these bytes and then closes the connection.
+async fn serve(response: Vec<u8>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let answer = answer.clone();
+            let response = response.clone();
             tokio::spawn(async move {
                 let mut request = vec![0; 4096];
                 let _ = stream.read(&mut request).await;
-                let _ = stream.write_all(&answer).await;
+                let _ = stream.write_all(&response).await;
                 let _ = stream.shutdown().await;
             });
         }
@@ -60,11 +60,11 @@ fn with_length(content: &str, length: usize) -> Vec<u8> {
 }
 
 fn in_chunks(content: &str, end: &str) -> Vec<u8> {
-    let mut answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned();
+    let mut response = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned();
     for chunk in content.as_bytes().chunks(100_000) {
-        write!(answer, "{:x}\r\n{}\r\n", chunk.len(), std::str::from_utf8(chunk).unwrap()).unwrap();
+        write!(response, "{:x}\r\n{}\r\n", chunk.len(), std::str::from_utf8(chunk).unwrap()).unwrap();
     }
-    (answer + end).into()
+    (response + end).into()
 }
 
 /// Runs routes until `mock:out` has `count` exchanges.
@@ -113,10 +113,10 @@ fn inode(body: &Body) -> u64 {
 }
 
 #[tokio::test]
-async fn a_large_answer_becomes_a_file_without_being_copied_and_the_next_file_is_another_one() {
+async fn a_large_response_becomes_a_file_without_being_copied_and_the_next_file_is_another_one() {
     let content = content();
-    for answer in [with_length(&content, content.len()), in_chunks(&content, "0\r\n\r\n")] {
-        let (server, mock, (folder, route)) = (serve(answer).await, MockComponent::default(), begin());
+    for response in [with_length(&content, content.len()), in_chunks(&content, "0\r\n\r\n")] {
+        let (server, mock, (folder, route)) = (serve(response).await, MockComponent::default(), begin());
         let (to, second) = (out(&folder), out(&folder) + "?file_name=second");
         let routes = [
             route
@@ -150,11 +150,11 @@ async fn a_large_answer_becomes_a_file_without_being_copied_and_the_next_file_is
 }
 
 #[tokio::test]
-async fn an_answer_that_is_cut_off_is_an_error_and_no_short_body() {
+async fn a_response_that_is_cut_off_is_an_error_and_no_short_body() {
     let content = content();
     let (most, _) = content.split_at(content.len() - 100);
-    for answer in [with_length(most, content.len()), in_chunks(most, ""), in_chunks(most, "64\r\nshort")] {
-        let (server, mock, (folder, route)) = (serve(answer).await, MockComponent::default(), begin());
+    for response in [with_length(most, content.len()), in_chunks(most, ""), in_chunks(most, "64\r\nshort")] {
+        let (server, mock, (folder, route)) = (serve(response).await, MockComponent::default(), begin());
         let handler = ErrorHandlerDefinition::default().dead_letter("mock:out");
         let route = route.error_handler(handler).to(format!("http:{server}/")).to(out(&folder));
         run(spool_in(folder.path()), [route], &mock, 1).await;
@@ -167,7 +167,7 @@ async fn an_answer_that_is_cut_off_is_an_error_and_no_short_body() {
 }
 
 #[tokio::test]
-async fn an_answer_is_copied_where_a_link_would_be_another_file_than_usual() {
+async fn a_response_is_copied_where_a_link_would_be_another_file_than_usual() {
     let content = content();
     let server = serve(with_length(&content, content.len())).await;
     let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
@@ -192,7 +192,7 @@ async fn an_answer_is_copied_where_a_link_would_be_another_file_than_usual() {
 }
 
 #[tokio::test]
-async fn a_spooled_answer_is_sent_on_with_its_length_and_its_type() {
+async fn a_spooled_response_is_sent_on_with_its_length_and_its_type() {
     let content = content();
     let (first, mock, (folder, route)) =
         (serve(with_length(&content, content.len())).await, MockComponent::default(), begin());
@@ -239,7 +239,7 @@ async fn what_is_larger_than_the_settings_allow_is_an_error_that_names_them() {
 }
 
 #[tokio::test]
-async fn a_poll_with_a_large_answer_is_spooled_or_split() {
+async fn a_poll_with_a_large_response_is_spooled_or_split() {
     let content = content();
     let server = serve(with_length(&content, content.len())).await;
     let (mock, (folder, _)) = (MockComponent::default(), begin());

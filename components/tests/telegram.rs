@@ -297,7 +297,7 @@ async fn kinds_that_are_not_asked_for_do_not_come() {
 }
 
 #[tokio::test]
-async fn a_bot_answers_in_the_chat_it_was_asked_in() {
+async fn a_bot_responses_in_the_chat_it_was_asked_in() {
     let stage = Stage::new().await;
     stage.receive(1);
     let route =
@@ -359,13 +359,13 @@ async fn other_methods_are_called_by_name_and_the_token_is_in_no_error() {
     assert!(!messages.contains("wrong") && !messages.contains("/bot"), "{messages}");
 }
 
-/// A server that answers the n-th request, from 0, to a path, as `answer` says. Returns its address.
-async fn odd_server(answer: impl Fn(usize, &str) -> Value + Clone + Send + Sync + 'static) -> String {
+/// A server that responds the n-th request, from 0, to a path, as `response` says. Returns its address.
+async fn odd_server(response: impl Fn(usize, &str) -> Value + Clone + Send + Sync + 'static) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let count = Arc::new(AtomicUsize::new(0));
     let app = axum::Router::new().fallback(async move |request: axum::extract::Request| {
-        answer(count.fetch_add(1, Ordering::SeqCst), request.uri().path()).to_string()
+        response(count.fetch_add(1, Ordering::SeqCst), request.uri().path()).to_string()
     });
     #[expect(clippy::disallowed_methods, reason = "ends with the test")]
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -393,7 +393,7 @@ async fn a_server_that_repeats_the_token_in_another_spelling_does_not_get_it_int
 }
 
 #[tokio::test]
-async fn an_answer_without_ids_is_asked_for_again() {
+async fn a_response_without_ids_is_asked_for_again() {
     let stage = Stage::new().await;
     let server = odd_server(|number, _| match number {
         0 => json!({ "ok": true, "result": [7] }),

@@ -32,9 +32,9 @@ impl Client {
 
     /// The ids of the updates.
     async fn poll(&self, parameters: Value) -> Vec<i64> {
-        let (status, answer) = self.call("getUpdates", parameters).await;
-        assert_eq!(status, 200, "{answer}");
-        let updates = answer["result"].as_array().unwrap();
+        let (status, response) = self.call("getUpdates", parameters).await;
+        assert_eq!(status, 200, "{response}");
+        let updates = response["result"].as_array().unwrap();
         updates.iter().map(|update| update["update_id"].as_i64().unwrap()).collect()
     }
 }
@@ -81,11 +81,11 @@ async fn fact_3_a_poll_that_blocks_ends_an_older_one_and_the_next_conflict_is_la
         poll().await
     };
     let last = async {
-        // When the first one has got its answer, the second one is blocked.
+        // When the first one has got its response, the second one is blocked.
         tokio::time::sleep(Duration::from_millis(300)).await;
         let start = Instant::now();
-        let answer = poll().await;
-        (answer, start)
+        let response = poll().await;
+        (response, start)
     };
     let feed = async {
         tokio::time::sleep(Duration::from_secs(4)).await;
@@ -93,17 +93,17 @@ async fn fact_3_a_poll_that_blocks_ends_an_older_one_and_the_next_conflict_is_la
     };
     let start = Instant::now();
     let timed = async {
-        let answer = poll().await;
-        (answer, start.elapsed())
+        let response = poll().await;
+        (response, start.elapsed())
     };
     let newer = async {
-        let answer = newer.await;
-        (answer, start.elapsed())
+        let response = newer.await;
+        (response, start.elapsed())
     };
-    let (((first, answer), first_took), ((second, _), second_took), ((third, updates), _), ()) =
+    let (((first, response), first_took), ((second, _), second_took), ((third, updates), _), ()) =
         tokio::join!(timed, newer, last, feed);
     assert_eq!((first, second, third), (409, 409, 200));
-    assert!(answer["description"].as_str().unwrap().contains("terminated by other getUpdates request"));
+    assert!(response["description"].as_str().unwrap().contains("terminated by other getUpdates request"));
     assert!(first_took < Duration::from_secs(1), "{first_took:?}");
     assert!(second_took >= Duration::from_secs(3), "{second_took:?}");
     assert_eq!(updates["result"][0]["update_id"], 1);
@@ -150,12 +150,12 @@ async fn fact_6_a_webhook_is_in_the_way_of_polls() {
         server.polled().await;
         client.call("setWebhook", json!({ "url": "https://example.com" })).await
     };
-    let ((status, answer), _) = tokio::join!(blocked, set);
+    let ((status, response), _) = tokio::join!(blocked, set);
     assert_eq!(status, 409);
-    assert!(answer["description"].as_str().unwrap().contains("terminated by setWebhook request"));
-    let (status, answer) = client.call("getUpdates", json!({})).await;
+    assert!(response["description"].as_str().unwrap().contains("terminated by setWebhook request"));
+    let (status, response) = client.call("getUpdates", json!({})).await;
     assert_eq!(status, 409);
-    assert!(answer["description"].as_str().unwrap().contains("while webhook is active"));
+    assert!(response["description"].as_str().unwrap().contains("while webhook is active"));
     client.call("deleteWebhook", json!({})).await;
     assert_eq!(client.call("getUpdates", json!({})).await.0, 200);
 }
@@ -176,8 +176,8 @@ async fn fact_7_ids_start_again_lower_and_a_high_offset_does_not_hide_them() {
 async fn fact_8_what_goes_wrong_is_told_as_telegram_tells_it() {
     let (server, client) = start().await;
     server.fail_next("getUpdates", Fault::TooManyRequests(5));
-    let (status, answer) = client.call("getUpdates", json!({})).await;
-    assert_eq!((status, &answer["parameters"]["retry_after"]), (429, &json!(5)));
+    let (status, response) = client.call("getUpdates", json!({})).await;
+    assert_eq!((status, &response["parameters"]["retry_after"]), (429, &json!(5)));
     let (status, _) = Client { base: format!("{}/bot123:wrong/", server.base_uri()), ..client }
         .call("getMe", json!({}))
         .await;

@@ -97,8 +97,8 @@ async fn a_bot_talks_with_somebody_on_a_server_of_others() {
     ];
     assert_eq!(headers.collect::<Vec<_>>(), expected);
 
-    let answers = person.post("getUpdates", json!({ "token": TOKEN, "chatId": 7 })).await;
-    let texts = answers["result"].as_array().unwrap().iter().map(|answer| &answer["message"]["text"]);
+    let responses = person.post("getUpdates", json!({ "token": TOKEN, "chatId": 7 })).await;
+    let texts = responses["result"].as_array().unwrap().iter().map(|response| &response["message"]["text"]);
     assert_eq!(texts.collect::<Vec<_>>(), ["message: hello", "message: /start", "callback_query: yes"]);
     let numbers = out.received();
     let numbers = numbers.iter().map(|exchange| exchange.message.headers.get("telegram.message_id"));

@@ -37,7 +37,7 @@ pub trait Component: Send + Sync {
     /// connected yet.
     ///
     /// # Errors
-    /// Every mistake in the URI.
+    /// Every error in the URI.
     fn endpoint(
         &self,
         uri: &EndpointUri,
@@ -225,7 +225,7 @@ impl BuildContext<'_> {
     /// The endpoint at `uri`, which can be consumed.
     ///
     /// # Errors
-    /// Every mistake in the URI; an endpoint that cannot be used in `from`.
+    /// Every error in the URI; an endpoint that cannot be used in `from`.
     pub fn source(&self, uri: &EndpointUri) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         let endpoint = self.endpoint(uri, Side::From)?;
         match endpoint.consumer() {
@@ -237,7 +237,7 @@ impl BuildContext<'_> {
     /// The endpoint at `uri`, and what exchanges are sent to.
     ///
     /// # Errors
-    /// Every mistake in the URI; an endpoint that cannot be used in `to`.
+    /// Every error in the URI; an endpoint that cannot be used in `to`.
     pub fn sink(&self, uri: &EndpointUri) -> Result<Sink, ConfigErrors> {
         let endpoint = self.endpoint(uri, Side::To)?;
         match endpoint.processor() {

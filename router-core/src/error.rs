@@ -25,7 +25,7 @@ pub enum Severity {
     Warning,
 }
 
-/// One mistake in a route definition: what is wrong, where exactly, and how to mend it.
+/// One error in a route definition: what is wrong, where exactly, and how to mend it.
 #[derive(Clone, Debug)]
 pub struct ConfigError {
     severity: Severity,
@@ -58,7 +58,7 @@ impl Place {
 }
 
 impl ConfigError {
-    /// A mistake without a place of its own, for example a missing cluster service.
+    /// An error without a place of its own, for example a missing cluster service.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
         Self {
@@ -72,7 +72,7 @@ impl ConfigError {
         }
     }
 
-    /// A mistake in the given bytes of `text`.
+    /// An error in the given bytes of `text`.
     #[must_use]
     pub fn at(text: &SourceText, range: Range<usize>, message: impl Into<String>) -> Self {
         Self { place: Some(Place::of(text, range)), ..Self::new(message) }
@@ -84,7 +84,7 @@ impl ConfigError {
         Self::at(text, 0..text.as_str().len(), message)
     }
 
-    /// A mistake in the given bytes of a file.
+    /// An error in the given bytes of a file.
     #[must_use]
     pub fn in_file(file: &Arc<SourceFile>, range: Range<usize>, message: impl Into<String>) -> Self {
         Self { place: Some(Place::File { file: Arc::clone(file), range }), ..Self::new(message) }
@@ -131,7 +131,7 @@ impl ConfigError {
         self
     }
 
-    /// Says in which route the mistake is, unless that was said already.
+    /// Says in which route the error is, unless that was said already.
     #[must_use]
     pub(crate) fn in_route(mut self, route: &str) -> Self {
         self.route.get_or_insert_with(|| route.into());
@@ -189,7 +189,7 @@ impl fmt::Display for ConfigError {
 
 impl Error for ConfigError {}
 
-/// Every mistake of a configuration: nothing is built while there is one, and none hides another. Warnings stand
+/// Every error of a configuration: nothing is built while there is one, and none hides another. Warnings stand
 /// among them, and keep nothing from being built.
 #[derive(Clone, Default)]
 pub struct ConfigErrors {

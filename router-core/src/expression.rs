@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_point_at_the_exact_characters() {
+    fn errors_point_at_the_exact_characters() {
         let error = |text: &str| {
             let definition = PredicateDefinition::Text(SourceText::from_code(text));
             match Predicate::compile(&definition) {

@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod component;
 pub mod definition;
 pub mod directory;
+mod environment;
 pub mod error;
 mod error_handler;
 pub mod exchange;
@@ -43,7 +44,6 @@ pub mod state;
 pub mod step;
 pub mod steps;
 pub mod stop;
-mod surroundings;
 #[cfg(feature = "toml")]
 pub mod toml;
 pub mod uri;

@@ -9,11 +9,11 @@ use crate::error::{ConfigError, ConfigErrors};
 use crate::source::SourceText;
 use crate::uri::EndpointUri;
 
-/// How a route is tied to others of its process. Known also of a route that has mistakes elsewhere, so
-/// that those do not hide the mistakes between routes.
+/// How a route is tied to others of its process. Known also of a route that has errors elsewhere, so
+/// that those do not hide the errors between routes.
 pub(crate) struct Links {
     pub(crate) route: SmolStr,
-    /// The URI of its consumer and the address that this consumes, or the text that has mistakes.
+    /// The URI of its consumer and the address that this consumes, or the text that has errors.
     pub(crate) source: Result<(Arc<EndpointUri>, Option<SmolStr>), SourceText>,
     /// The calls of other routes.
     pub(crate) calls: Vec<LocalCall>,
@@ -82,10 +82,10 @@ pub(crate) fn duplicate_id(
 /// false: then there are routes that are not known, which may be the ones that are called.
 pub(crate) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete: bool) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
-    let (mut addresses, mut mistaken) = (HashSet::new(), HashSet::new());
+    let (mut addresses, mut failed) = (HashSet::new(), HashSet::new());
     for Links { route, source, .. } in links.clone() {
         match source {
-            Err(text) => mistaken.extend(names(text.as_str())),
+            Err(text) => failed.extend(names(text.as_str())),
             Ok((from, Some(address))) if !addresses.insert(address.as_str()) => {
                 let message = format!("another route consumes `{address}` already");
                 errors.push(from.error_in_whole(message).in_route(route));
@@ -99,7 +99,7 @@ pub(crate) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete
     }
     let mut suggestions = MAX_SUGGESTIONS;
     for Links { route, calls, .. } in links.clone() {
-        errors.extend(missing(route, calls, &addresses, &mistaken, &mut suggestions));
+        errors.extend(missing(route, calls, &addresses, &failed, &mut suggestions));
     }
     errors.extend(circles(links));
     errors
@@ -135,14 +135,14 @@ fn missing(
     route: &str,
     calls: &[LocalCall],
     addresses: &HashSet<&str>,
-    mistaken: &HashSet<&str>,
+    failed: &HashSet<&str>,
     suggestions: &mut usize,
 ) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
     for LocalCall { address, uri, .. } in calls.iter().filter(|call| !addresses.contains(&*call.address)) {
-        // A source with mistakes that names what is called is the one that is meant: `dirct:a`.
+        // A source with errors that names what is called is the one that is meant: `dirct:a`.
         let name = address.split_once(':').map_or(address.as_str(), |(_, name)| name);
-        if mistaken.contains(name) {
+        if failed.contains(name) {
             continue;
         }
         let mut error = uri.error_in_whole(format!("no route consumes `{address}`"));

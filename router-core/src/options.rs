@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_reported_at_once() {
+    fn every_error_is_reported_at_once() {
         let errors = read("clock:a?perod=1s&count=-1&level=loud&count=1&period=x").unwrap_err();
         let messages = errors.iter().map(ConfigError::message).collect::<Vec<_>>();
         assert_eq!(

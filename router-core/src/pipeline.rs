@@ -96,14 +96,14 @@ impl Pipeline {
     }
 
     /// Leaves a note about this route for whoever looks at it: something that keeps it from its work and
-    /// that somebody should know of. It stands until it is [withdrawn](Self::withdraw_note), replaced, or the
+    /// that somebody should know of. It stands until it is [withdrawn](Self::clear_status_message), replaced, or the
     /// router makes a new consumer.
-    pub fn leave_note(&self, note: impl Into<String>) {
+    pub fn set_status_message(&self, note: impl Into<String>) {
         self.program.set_note(Some(note.into()));
     }
 
     /// Takes back the note about this route, if there is one.
-    pub fn withdraw_note(&self) {
+    pub fn clear_status_message(&self) {
         self.program.set_note(None);
     }
 

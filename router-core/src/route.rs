@@ -6,13 +6,13 @@ use smol_str::{SmolStr, ToSmolStr};
 
 use crate::component::Endpoint;
 use crate::definition::{EndpointDefinition, ErrorHandlerDefinition, RouteDefinition};
+use crate::environment::Environment;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::error_handler::ErrorHandler;
 use crate::links::{CallKind, Links};
 use crate::pipeline::{Pipeline, Program};
 use crate::source::SourceText;
 use crate::step::{Compiled, Compiler};
-use crate::surroundings::Surroundings;
 use crate::uri::EndpointUri;
 
 /// A compiled route: checked, frozen, ready to run.
@@ -27,19 +27,19 @@ pub(crate) struct Route {
     pub(crate) links: Links,
 }
 
-/// A route that could not be compiled: all of its mistakes, and what is known of it nevertheless.
-pub(crate) struct Mistaken {
+/// A route that could not be compiled: all of its errors, and what is known of it nevertheless.
+pub(crate) struct FailedRoute {
     pub(crate) errors: ConfigErrors,
     pub(crate) links: Links,
 }
 
 /// Compiles a route of this id, and returns it with the warnings about it.
 pub(crate) fn compile(
-    surroundings: &Surroundings,
+    environment: &Environment,
     definition: &RouteDefinition,
     id: SmolStr,
-) -> Result<(Route, ConfigErrors), Box<Mistaken>> {
-    let mut compiler = Compiler::new(surroundings, id.clone(), definition.id.is_some());
+) -> Result<(Route, ConfigErrors), Box<FailedRoute>> {
+    let mut compiler = Compiler::new(environment, id.clone(), definition.id.is_some());
     if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().trim().is_empty()) {
         compiler.errors.push(ConfigError::in_text(text, "a route id cannot be empty"));
     }
@@ -74,9 +74,9 @@ pub(crate) fn compile(
         });
     let links = Links { route: id.clone(), source: linked, calls, shared };
     let (false, Some((from, endpoint))) = (errors.has_errors(), source) else {
-        return Err(Box::new(Mistaken { errors, links }));
+        return Err(Box::new(FailedRoute { errors, links }));
     };
-    let (node, dropped) = (surroundings.node.clone(), surroundings.dropped.clone());
+    let (node, dropped) = (environment.node.clone(), environment.dropped.clone());
     let program = Program::new(id.clone(), node, dropped, steps, error_handler);
     let route = Route {
         id,
@@ -96,7 +96,7 @@ fn source(
     compiler: &mut Compiler<'_>,
 ) -> Option<(Arc<EndpointUri>, Box<dyn Endpoint>)> {
     let uri = compiler.errors.collect(EndpointUri::new(from))?;
-    let endpoint = compiler.surroundings.context(&compiler.warnings).source(&uri);
+    let endpoint = compiler.environment.context(&compiler.warnings).source(&uri);
     let endpoint = compiler.errors.collect(endpoint)?;
     compiler.agree(&uri, &*endpoint);
     Some((Arc::new(uri), endpoint))

@@ -23,9 +23,9 @@ pub use build::RouterBuilder;
 
 use crate::cluster::{ClusterService, LockName};
 use crate::definition::RouteDefinition;
+use crate::environment::Environment;
 use crate::error::ConfigErrors;
 use crate::processor::Processor;
-use crate::surroundings::Surroundings;
 use crate::uri::EndpointUri;
 use crate::written::IntoEndpoint;
 use entry::Entry;
@@ -39,7 +39,7 @@ pub struct Router {
 }
 
 struct Shared {
-    surroundings: Surroundings,
+    environment: Environment,
     shutdown_timeout: Duration,
     /// How long a route that was changed may take to become ready.
     ready_timeout: Duration,
@@ -85,9 +85,9 @@ pub struct RouteInfo {
     ///
     /// [`RouteHandle::ready`]: crate::component::RouteHandle::ready
     pub unready_for: Option<Duration>,
-    /// What keeps it from its work, where something does; see [`Pipeline::leave_note`].
+    /// What keeps it from its work, where something does; see [`Pipeline::set_status_message`].
     ///
-    /// [`Pipeline::leave_note`]: crate::pipeline::Pipeline::leave_note
+    /// [`Pipeline::set_status_message`]: crate::pipeline::Pipeline::set_status_message
     pub note: Option<String>,
 }
 
@@ -154,7 +154,7 @@ impl Router {
         abort: impl Future<Output = ()>,
     ) -> Shutdown {
         let _abort = self.begin();
-        self.shared.surroundings.spool.check();
+        self.shared.environment.spool.check();
         tokio::select! {
             biased;
             // Before the signal is asked for the first time: what waits for it may work with the routes until then.
@@ -203,7 +203,7 @@ impl Router {
     }
 
     fn drained(&self) -> Shutdown {
-        match self.shared.surroundings.dropped.count() {
+        match self.shared.environment.dropped.count() {
             0 => Shutdown::Drained,
             count => {
                 warn!(count, "drained, but exchanges were dropped in the life of this process: {count}");
@@ -217,7 +217,7 @@ impl Router {
             entry.stop().await;
         }
         self.abandon_waiting();
-        if let Some(cluster) = &self.shared.surroundings.cluster {
+        if let Some(cluster) = &self.shared.environment.cluster {
             cluster.close().await;
         }
     }
@@ -237,7 +237,7 @@ impl Router {
         }
         self.abandon_waiting();
         // Releasing may need a server that hangs; leases run out by themselves.
-        if let Some(cluster) = &self.shared.surroundings.cluster {
+        if let Some(cluster) = &self.shared.environment.cluster {
             let released = tokio::time::timeout(Duration::from_secs(1), cluster.close()).await;
             if released.is_err() {
                 warn!("not all locks were released; others must wait until they expire");
@@ -250,12 +250,12 @@ impl Router {
     /// handler, or any other code, into a `direct:` route.
     ///
     /// # Errors
-    /// Every mistake in the URI; an endpoint that cannot be used in `to`.
+    /// Every error in the URI; an endpoint that cannot be used in `to`.
     #[track_caller]
     pub fn producer(&self, endpoint: impl IntoEndpoint) -> Result<Arc<dyn Processor>, ConfigErrors> {
         let uri = EndpointUri::new(&endpoint.into_endpoint())?;
         let warnings = RefCell::default();
-        let (_, processor) = self.shared.surroundings.context(&warnings).sink(&uri)?;
+        let (_, processor) = self.shared.environment.context(&warnings).sink(&uri)?;
         warnings.into_inner().log_warnings();
         Ok(processor)
     }
@@ -269,7 +269,7 @@ impl Router {
     /// The cluster service of its `master:` routes.
     #[must_use]
     pub fn cluster(&self) -> Option<&Arc<dyn ClusterService>> {
-        self.shared.surroundings.cluster.as_ref()
+        self.shared.environment.cluster.as_ref()
     }
 
     /// Sets the gauges that are asked and not remembered, who leads which lock, to what is true now. An
@@ -352,13 +352,8 @@ impl Router {
         if self.shared.phase() == Phase::Closed {
             return Err(RouterError::NotRunning);
         }
-        let plan = Plan::new(
-            &self.shared.surroundings,
-            &self.entries(),
-            definitions,
-            ConfigErrors::default(),
-            true,
-        )?;
+        let plan =
+            Plan::new(&self.shared.environment, &self.entries(), definitions, ConfigErrors::default(), true)?;
         plan.warnings.log_warnings();
         let router = self.clone();
         #[expect(
@@ -421,7 +416,7 @@ impl Router {
         change(&mut entries);
         let addresses = entries.iter().filter_map(|entry| entry.route.links.address());
         let addresses = addresses.map(SmolStr::from).collect();
-        *self.shared.surroundings.consumed.write().unwrap_or_else(PoisonError::into_inner) = addresses;
+        *self.shared.environment.consumed.write().unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
     /// All routes in the order in which they start; see [`RouteDefinition::startup_order`].

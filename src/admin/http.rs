@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 
 use super::report::{self, Report};
 
-/// What the answers are made of.
+/// What the responses are made of.
 #[derive(Clone)]
 pub(super) struct Admin {
     pub(super) router: Router,
@@ -36,19 +36,19 @@ pub(super) fn app(admin: Admin) -> axum::Router {
 }
 
 async fn live(State(admin): State<Admin>, query: RawQuery) -> Response {
-    answer(&report::live(&admin.router, &admin.routes_run_in).await, &query)
+    respond(&report::live(&admin.router, &admin.routes_run_in).await, &query)
 }
 
 async fn ready(State(admin): State<Admin>, query: RawQuery) -> Response {
-    answer(&report::ready(&admin.router), &query)
+    respond(&report::ready(&admin.router), &query)
 }
 
 async fn startup(State(admin): State<Admin>, query: RawQuery) -> Response {
-    answer(&report::startup(&admin.router), &query)
+    respond(&report::startup(&admin.router), &query)
 }
 
 /// What is wrong is always listed.
-fn answer(report: &Report, RawQuery(query): &RawQuery) -> Response {
+fn respond(report: &Report, RawQuery(query): &RawQuery) -> Response {
     let asked = |query: &str| query.split('&').any(|part| part.split('=').next() == Some("verbose"));
     let verbose = query.as_deref().is_some_and(asked);
     match report.is_passed() {

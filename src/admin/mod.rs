@@ -1,6 +1,6 @@
 //! The admin listener: probes and metrics over HTTP. It only reads.
 //!
-//! | path | answer |
+//! | path | response |
 //! |---|---|
 //! | `/livez` | 200 while the loops of this process run, whatever the servers do that it talks to; else 503 |
 //! | `/readyz` | 200 while the consumers of all started routes are ready, also on a standby; 503 otherwise, and while the process stops |

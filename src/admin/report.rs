@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 /// How long a loop may take to show that it runs.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The answer of a probe, printed in the form of Kubernetes' own.
+/// The response to a probe, printed in the form of Kubernetes' own.
 pub(super) struct Report {
     probe: &'static str,
     checks: Vec<Check>,

@@ -84,7 +84,7 @@ struct Sources {
 }
 
 impl Sources {
-    /// Everything, checked, or the exit code after all mistakes were printed. See [`load`] for `missing_secrets`.
+    /// Everything, checked, or the exit code after all errors were printed. See [`load`] for `missing_secrets`.
     fn load(&self, missing_secrets: Severity) -> Result<Loaded, ExitCode> {
         self.load_in(&plugin::pairs(&self.set, None), &Environment::of_process(), missing_secrets)
     }

@@ -155,7 +155,7 @@ impl<'de> Deserialize<'de> for Listen {
 
 /// Settings, and where they came from.
 pub struct Resolved {
-    /// The settings; those with mistakes are at the value of the layer below.
+    /// The settings; those with errors are at the value of the layer below.
     pub settings: Settings,
     layers: Layers,
 }
@@ -211,7 +211,7 @@ impl Resolved {
         self.layers.is_set(path)
     }
 
-    /// A mistake in the value of a setting, at the place where it was set.
+    /// An error in the value of a setting, at the place where it was set.
     #[must_use]
     pub fn error(&self, path: &str, message: String) -> ConfigError {
         self.layers.error(path, message)

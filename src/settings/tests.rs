@@ -151,8 +151,8 @@ fn the_admin_listener_is_at_an_address_or_off() {
         (listen("'off'"), listen("false"), listen("'false'")),
         ((Some(Listen::Off), 0), (Some(Listen::Off), 0), (Some(Listen::Off), 0))
     );
-    for mistake in ["true", "9876", "':9876'", "'localhost'", "''"] {
-        assert_eq!(listen(mistake), (None, 1), "{mistake}");
+    for error in ["true", "9876", "':9876'", "'localhost'", "''"] {
+        assert_eq!(listen(error), (None, 1), "{error}");
     }
 }
 
@@ -178,7 +178,7 @@ error: setting `cluster.file.root` is set to two values
 }
 
 #[test]
-fn mistakes_in_files_point_at_their_characters() {
+fn errors_in_files_point_at_their_characters() {
     let file = "clustre = 1
 log = 5
 [cluster]
@@ -294,7 +294,7 @@ error: setting `cluster.other.patience` takes a duration like `1s`, `500ms`, `1m
 }
 
 #[test]
-fn mistakes_in_the_environment_and_on_the_command_line_have_a_place_too() {
+fn errors_in_the_environment_and_on_the_command_line_have_a_place_too() {
     let variables = [
         ("BACTRIAN_CLUSTER__FILE__ROOD", "hidden"),
         ("BACTRIAN_CLUSTER__ROOT", "hidden"),

@@ -3,12 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod crowd;
 mod expiry;
+mod idle_connections;
+mod livez;
 mod metrics;
 mod process;
 mod reload;
-mod sickness;
 mod vacancy;
 
 use http::StatusCode;

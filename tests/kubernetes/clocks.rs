@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
-use super::ends::TAKEOVER;
 use super::judge::now;
+use super::leader_ends::TAKEOVER;
 use super::member::{Member, MemberSettings};
 use super::proxy::Fault;
 use super::rounds;

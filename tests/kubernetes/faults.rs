@@ -6,8 +6,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::api_server::ApiServer;
-use super::ends::TAKEOVER;
 use super::judge::now;
+use super::leader_ends::TAKEOVER;
 use super::proxy::Fault;
 use super::rounds;
 use super::scenarios::{late_answers, partitions, pauses, random_faults};

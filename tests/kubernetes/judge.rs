@@ -95,14 +95,14 @@ impl Reader {
 /// What was wrong with leadership, and the number of terms. It is exclusive when of each lock a term belongs
 /// to one member, terms rise with time, and the work of one has ended before that of the next starts.
 pub(crate) fn judge(records: &[Record]) -> (Vec<String>, usize) {
-    let mut mistakes = Vec::new();
+    let mut errors = Vec::new();
     // Of each term of a lock: its member, its first start, its last end.
     let mut terms: BTreeMap<(&str, u64), (u32, u64, u64)> = BTreeMap::new();
     for record in records {
         let end = record.end.unwrap_or(record.start);
         let entry = terms.entry((&record.lock, record.term)).or_insert((record.member, record.start, end));
         if entry.0 != record.member {
-            mistakes.push(format!("term {} of {} has two members", record.term, record.lock));
+            errors.push(format!("term {} of {} has two members", record.term, record.lock));
         }
         *entry = (entry.0, entry.1.min(record.start), entry.2.max(end));
     }
@@ -111,10 +111,10 @@ pub(crate) fn judge(records: &[Record]) -> (Vec<String>, usize) {
         let (((lock, term), (_, _, last)), ((next_lock, next), (_, first, _))) = (pair[0], pair[1]);
         if lock == next_lock && first <= last {
             let time = Duration::from_nanos(last - first);
-            mistakes.push(format!("term {next} of {lock} starts {time:?} before term {term} ends"));
+            errors.push(format!("term {next} of {lock} starts {time:?} before term {term} ends"));
         }
     }
-    (mistakes, terms.len())
+    (errors, terms.len())
 }
 
 /// How long two or more members worked at once. A member works between exchanges too, as long as the next

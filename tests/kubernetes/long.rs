@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::member::MemberSettings;
 use super::proxy::Fault;
 use super::rounds;
+use super::scenario_table::{Scenario, play};
 use super::scenarios::{crashes, late_answers, partitions, pauses, random_faults, stops};
 use super::stage::{Stage, number, take_leader};
-use super::table::{Scenario, play};
 
 fn scenario(
     name: &'static str,

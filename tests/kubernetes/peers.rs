@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::proxy::Fault;
 use super::rounds;
+use super::scenario_table::{Scenario, play};
 use super::scenarios::{crashes, late_answers, partitions, pauses, stops};
 use super::stage::Stage;
-use super::table::{Scenario, play};
 
 const PEERS: [Option<&str>; 3] = [None, Some("kube-leader-election"), Some("kube-lease-manager")];
 

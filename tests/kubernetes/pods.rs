@@ -7,8 +7,8 @@ use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::ends::TAKEOVER;
 use super::judge::now;
+use super::leader_ends::TAKEOVER;
 use super::member::{Member, MemberSettings};
 use super::rounds;
 use super::stage::{Stage, between, number, report, take_leader};

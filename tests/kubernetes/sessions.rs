@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
-use super::ends::TAKEOVER;
+use super::leader_ends::TAKEOVER;
 use super::member::{Member, MemberSettings};
 use super::proxy::Proxy;
 use super::stage::{Stage, between, take_leader};

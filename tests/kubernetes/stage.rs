@@ -318,14 +318,14 @@ impl Stage {
         records
     }
 
-    /// Judges, with the logs in the case of a mistake. Returns the number of terms.
+    /// Judges, with the logs in the case of an error. Returns the number of terms.
     pub(crate) fn judge(&self) -> usize {
         let records = self.records_with_pauses();
         assert!(!records.is_empty(), "there is nothing to judge");
-        let (mistakes, terms) = judge::judge(&records);
-        if !mistakes.is_empty() {
+        let (errors, terms) = judge::judge(&records);
+        if !errors.is_empty() {
             self.show_logs();
-            panic!("{mistakes:#?}; {}", show(&records));
+            panic!("{errors:#?}; {}", show(&records));
         }
         println!("{}: {} exchanges in {terms} terms, no overlap", self.namespace, records.len());
         terms

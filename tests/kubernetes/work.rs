@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::ends::TAKEOVER;
 use super::judge::now;
+use super::leader_ends::TAKEOVER;
 use super::member::MemberSettings;
 use super::proxy::Fault;
 use super::stage::{Stage, between, take_leader};

@@ -7,7 +7,7 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
-pub(crate) mod troupe;
+pub(crate) mod group;
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;

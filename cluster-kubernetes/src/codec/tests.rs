@@ -27,7 +27,7 @@ fn stored(write: &Write, before: Option<&Lease>, version: u64) -> Lease {
     lease
 }
 
-const LED: LockRecord = LockRecord { epoch: 4, claim: u64::MAX, ..LockRecord::RELEASED };
+const LED: LockRecord = LockRecord { term: 4, claim: u64::MAX, ..LockRecord::RELEASED };
 
 fn limits() -> Limits {
     cluster_lease::Settings::default().limits()
@@ -111,7 +111,7 @@ fn a_lock_shows_its_term_once_somebody_who_leads_has_written_it() {
     let claim = LockRecord { holder: Some(session()), claim: 1, settled: false, ..LED };
     let claimed = stored(&lock_write(claim, Some("pod-1_1a2b3c4d")), None, 9);
     assert_eq!(term(&claimed), None);
-    let settled = LockRecord { epoch: 9, settled: true, ..claim };
+    let settled = LockRecord { term: 9, settled: true, ..claim };
     let mut write = lock_write(settled, Some("pod-1_1a2b3c4d"));
     if let StoreRecord::Lock { term, .. } = &mut write.record {
         *term = Some(9);
@@ -122,7 +122,7 @@ fn a_lock_shows_its_term_once_somebody_who_leads_has_written_it() {
         panic!("it is a lock")
     };
     assert_eq!(said, Some(9));
-    for next in [LED, LockRecord { claim: 2, epoch: 10, ..claim }] {
+    for next in [LED, LockRecord { claim: 2, term: 10, ..claim }] {
         assert_eq!(term(&stored(&lock_write(next, None), Some(&settled), 13)), None);
     }
 }
@@ -194,7 +194,7 @@ fn said_by_samples(limits: Option<Limits>, owed: Option<Duration>) -> Vec<StoreR
         record: SessionRecord { seq: 7, dead, limits },
         member: member.clone(),
     };
-    let released = LockRecord { epoch: 40, claim: 1, ..LockRecord::RELEASED };
+    let released = LockRecord { term: 40, claim: 1, ..LockRecord::RELEASED };
     let led = LockRecord { holder: Some(session), limits, ..released };
     let lock = |record: LockRecord| StoreRecord::Lock {
         record,
@@ -287,7 +287,7 @@ fn states_stay_with_a_lock_whoever_writes_it() {
 #[test]
 fn a_record_that_was_saved_and_applied_again_says_nothing() {
     let key = StoreKey::Lock("lock1".parse().unwrap());
-    let record = LockRecord { epoch: 7, claim: 1, ..LockRecord::RELEASED };
+    let record = LockRecord { term: 7, claim: 1, ..LockRecord::RELEASED };
     let write =
         Write::new(key, Precondition::Version(1), StoreRecord::Lock { record, holder: None, term: None });
     let mut made = Lease::default();
@@ -305,16 +305,16 @@ fn a_record_that_was_saved_and_applied_again_says_nothing() {
 
 #[test]
 fn a_number_above_which_there_is_none_was_not_written_by_a_member() {
-    for epoch in [HIGHEST_TERM + 1, u64::MAX] {
-        let lease = stored(&lock_write(LockRecord { epoch, ..LED }, None), None, 9);
+    for term in [HIGHEST_TERM + 1, u64::MAX] {
+        let lease = stored(&lock_write(LockRecord { term, ..LED }, None), None, 9);
         let Some(StoreRecord::Lock { record, .. }) = codec().decode(&lease).unwrap().unwrap().record else {
             panic!("it is a lock")
         };
         assert_eq!(record, LockRecord::UNKNOWN);
-        let error = codec().decode(&stored(&lock_write(LED, None), None, epoch)).unwrap_err();
-        assert!(error.to_string().contains(&format!("{epoch}")), "{error}");
+        let error = codec().decode(&stored(&lock_write(LED, None), None, term)).unwrap_err();
+        assert!(error.to_string().contains(&format!("{term}")), "{error}");
     }
-    let lease = stored(&lock_write(LockRecord { epoch: HIGHEST_TERM, ..LED }, None), None, HIGHEST_TERM);
+    let lease = stored(&lock_write(LockRecord { term: HIGHEST_TERM, ..LED }, None), None, HIGHEST_TERM);
     assert!(codec().decode(&lease).unwrap().is_some());
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cluster_lease::{LockRecord, SessionId};
 use router_core::cluster::LockName;
 
-use super::layout::{Claim, Said, Words};
+use super::layout::{Claim, LeaderState, Words};
 use super::rivals::{Rivals, Sign};
 use crate::names::hash;
 use crate::pods::Pods;
@@ -65,19 +65,19 @@ impl Judge<'_> {
     /// `appeared`: this process has seen the lock without these words before.
     pub(crate) fn judge(&self, lock: &LockName, words: &Words, appeared: bool) -> Judgement {
         let (pod, claim) = match words.said(lock) {
-            Said::GivenUp(epoch) => {
-                return Judgement::record(LockRecord { epoch, ..LockRecord::RELEASED }, None);
+            LeaderState::Released(term) => {
+                return Judgement::record(LockRecord { term, ..LockRecord::RELEASED }, None);
             }
             // The listing says it in its own way; here it is only not to be taken for an absent one.
-            Said::Newer(_) => return Judgement::record(LockRecord::UNKNOWN, None),
-            Said::Nobody => {
+            LeaderState::Newer(_) => return Judgement::record(LockRecord::UNKNOWN, None),
+            LeaderState::Vacant => {
                 return Judgement::open(
                     "the ConfigMap names no leader, and an entry that is missing, or was saved and applied again, \
                      cannot be told from a deleted one"
                         .into(),
                 );
             }
-            Said::Pod(pod, claim) => (pod, claim),
+            LeaderState::Pod(pod, claim) => (pod, claim),
         };
         let rival = match claim {
             // Not even its own member goes by it.

@@ -40,10 +40,10 @@ const ASKED: &str = "bactrian/asked-";
 
 /// The time of a lock that was given up gracefully. It is a time to Camel, which does not read it, and no
 /// claim has it. When a claim is removed by hand its time stays, or goes too, so neither looks like this.
-const GIVEN_UP: &str = "1970-01-01T00:00:00Z";
+const RELEASED: &str = "1970-01-01T00:00:00Z";
 /// Nobody, but not no entry: Camel leads a lock without an entry at once, and one whose leader is no member
 /// after its wait. No pod is called this.
-const NOBODY: &str = "-";
+const NO_LEADER: &str = "-";
 /// The most that the states of all locks may come to. Kubernetes takes 256 KiB of annotations, and claims are
 /// annotations too.
 const MAX_STATES: usize = 192 * 1024;
@@ -74,11 +74,11 @@ pub(crate) struct Claim {
 
 /// What it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Said<'a> {
+pub(crate) enum LeaderState<'a> {
     /// Nothing, or that somebody gave the lock up who still owed a wait.
-    Nobody,
-    /// That it was given up gracefully, and the epoch that is above.
-    GivenUp(u64),
+    Vacant,
+    /// That it was given up gracefully, and the term that is above.
+    Released(u64),
     /// The pod that leads, and the claim, where it is one of ours.
     Pod(&'a str, Option<Claim>),
     /// A claim of a format that only a newer version of this program knows.
@@ -95,22 +95,22 @@ impl Words {
         Self { leader: entry(LEADER), timestamp: entry(TIMESTAMP), claim, uid }
     }
 
-    pub(crate) fn said(&self, lock: &LockName) -> Said<'_> {
+    pub(crate) fn said(&self, lock: &LockName) -> LeaderState<'_> {
         if let Some(format) = self.claim_text(lock).and_then(newer_format) {
-            return Said::Newer(format);
+            return LeaderState::Newer(format);
         }
         let claim = self.claim(lock);
         match (self.leader.as_deref(), self.timestamp.as_deref()) {
-            (None, Some(GIVEN_UP)) => match claim {
+            (None, Some(RELEASED)) => match claim {
                 Some(Claim { record, is_of_this_object: true, .. })
                     if record.settled && record.holder.is_none() =>
                 {
-                    Said::GivenUp(record.epoch)
+                    LeaderState::Released(record.term)
                 }
-                _ => Said::Nobody,
+                _ => LeaderState::Vacant,
             },
-            (None | Some(NOBODY | ""), _) => Said::Nobody,
-            (Some(pod), _) => Said::Pod(pod, claim.filter(|claim| claim.record.holder.is_some())),
+            (None | Some(NO_LEADER | ""), _) => LeaderState::Vacant,
+            (Some(pod), _) => LeaderState::Pod(pod, claim.filter(|claim| claim.record.holder.is_some())),
         }
     }
 
@@ -156,7 +156,7 @@ pub(crate) fn encode(
     // The server keeps its own account of who wrote which field.
     config_map.metadata.managed_fields = None;
     let words = Words::of(before, lock);
-    let same_claim = matches!(words.said(lock), Said::Pod(leader, Some(claim))
+    let same_claim = matches!(words.said(lock), LeaderState::Pod(leader, Some(claim))
         if leader == pod && (claim.record.holder, claim.record.claim) == (record.holder, record.claim));
     let term = term.map(|term| format!(" term={term}")).unwrap_or_default();
     // A ConfigMap has a uid once it exists.
@@ -183,10 +183,10 @@ pub(crate) fn encode(
     if record.settled {
         annotations.insert(key_of(CLAIM, lock), claim);
         data.remove(&leader);
-        data.insert(timestamp, GIVEN_UP.to_owned());
+        data.insert(timestamp, RELEASED.to_owned());
     } else {
         annotations.remove(&key_of(CLAIM, lock));
-        data.insert(leader, NOBODY.to_owned());
+        data.insert(leader, NO_LEADER.to_owned());
         data.insert(timestamp, now);
     }
     config_map

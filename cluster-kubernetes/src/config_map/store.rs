@@ -19,11 +19,11 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::judge::{Judge, Judgement, is_of_a_pod, session_of};
-use super::layout::{Claim, Said, Words, check_room, encode, locks, put_question, question, states};
+use super::layout::{Claim, LeaderState, Words, check_room, encode, locks, put_question, question, states};
 use super::rivals::{Question, Rivals, Sign};
 use crate::clients::Clients;
 use crate::codec::version;
-use crate::errors::{self, Asked, Who};
+use crate::errors::{self, RequestContext, Who};
 use crate::pods::Pods;
 use crate::rules::CONFIG_MAPS;
 
@@ -128,8 +128,8 @@ impl ConfigMapStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asked(&self, verb: &'static str) -> Asked<'_> {
-        Asked {
+    fn asked(&self, verb: &'static str) -> RequestContext<'_> {
+        RequestContext {
             verb,
             rule: &CONFIG_MAPS,
             namespace: &self.namespace,
@@ -162,13 +162,13 @@ impl ConfigMapStore {
         let mut members = BTreeMap::<String, (String, bool, Option<Limits>)>::new();
         for (lock, entry) in &state.entries {
             let said = entry.words.said(lock);
-            if let Said::Newer(format) = said {
+            if let LeaderState::Newer(format) = said {
                 let (key, record) = (StoreKey::Lock(lock.clone()), StoreRecord::Newer { format });
                 entries.push(StoreEntry { version: entry.since, key, record });
                 continue;
             }
             let Judgement { record, term, other, .. } = self.judge(state, lock, entry);
-            if let (Said::Pod(pod, claim), true) = (said, other.is_some() || record.is_none()) {
+            if let (LeaderState::Pod(pod, claim), true) = (said, other.is_some() || record.is_none()) {
                 // Several locks may be led by one member. One that is gone may work on for as long as it said.
                 let member = other.clone().unwrap_or_else(|| pod.to_owned());
                 let (_, alive, limits) = members.entry(member).or_insert((pod.to_owned(), false, None));
@@ -247,7 +247,7 @@ impl ConfigMapStore {
         }
         let entries = state.entries.clone();
         let of_entry = |lock: &LockName| match entries.get(lock)?.words.said(lock) {
-            Said::Pod(pod, Some(Claim { record, .. })) if pod == self.pod => record.holder,
+            LeaderState::Pod(pod, Some(Claim { record, .. })) if pod == self.pod => record.holder,
             _ => None,
         };
         state.rivals.retain(|lock, rival| of_entry(lock) == Some(rival));

@@ -15,10 +15,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::judge::Judge;
-use super::layout::{Claim, Said, Words, check_lock, check_room, encode, states};
+use super::layout::{Claim, LeaderState, Words, check_lock, check_room, encode, states};
 use super::rivals::Rivals;
 use super::store::ConfigMapStore;
-use crate::fake::{FakeServer, Fault};
+use crate::fake_api_server::{FakeServer, Fault};
 use crate::pods::{PodWatch, Pods, pod};
 
 mod camel;
@@ -42,7 +42,7 @@ fn of_camel() -> ConfigMap {
 
 fn claim(settled: bool) -> LockRecord {
     let holder = Some(SessionId { incarnation: 7, generation: 0 });
-    LockRecord { holder, epoch: 101, claim: 1, settled, ..LockRecord::UNKNOWN }
+    LockRecord { holder, term: 101, claim: 1, settled, ..LockRecord::UNKNOWN }
 }
 
 #[test]
@@ -129,12 +129,17 @@ fn fuzz_config_maps() {
                 encode(Some(&before), ("leaders", "clock-0"), &lock(), (record, Some(105), Some("{}")), now);
             let words = Words::of(Some(&after), &lock());
             match words.said(&lock()) {
-                Said::Pod("clock-0", Some(read)) => assert_eq!((read.record, read.term), (record, Some(105))),
-                Said::GivenUp(epoch) => {
-                    assert_eq!((record.holder, record.settled, record.epoch), (None, true, epoch))
+                LeaderState::Pod("clock-0", Some(read)) => {
+                    assert_eq!((read.record, read.term), (record, Some(105)))
+                }
+                LeaderState::Released(term) => {
+                    assert_eq!((record.holder, record.settled, record.term), (None, true, term))
                 }
                 said => {
-                    assert!(record.holder.is_none() && !record.settled && said == Said::Nobody, "{said:?}")
+                    assert!(
+                        record.holder.is_none() && !record.settled && said == LeaderState::Vacant,
+                        "{said:?}"
+                    )
                 }
             }
             assert_eq!(states(Some(&after), &lock()), Some("{}"));
@@ -151,7 +156,7 @@ fn what_is_written_is_read() {
     let said = |config_map: &ConfigMap| {
         let words = Words::of(Some(config_map), &lock());
         match words.said(&lock()) {
-            Said::Pod(pod, claim) => format!("{pod} {}", claim.is_some()),
+            LeaderState::Pod(pod, claim) => format!("{pod} {}", claim.is_some()),
             other => format!("{other:?}"),
         }
     };
@@ -162,26 +167,26 @@ fn what_is_written_is_read() {
     let taken = encode(Some(&before), names, &lock(), (claim(false), Some(105), None), now);
     let words = Words::of(Some(&taken), &lock());
     let written = Claim { record: claim(false), term: Some(105), is_of_this_object: true, is_copy: false };
-    assert_eq!(words.said(&lock()), Said::Pod("clock-0", Some(written)));
+    assert_eq!(words.said(&lock()), LeaderState::Pod("clock-0", Some(written)));
     let mut copied = taken.clone();
     copied.metadata.uid = Some("4712".into());
     let copy = Claim { is_of_this_object: false, is_copy: true, ..written };
-    assert_eq!(Words::of(Some(&copied), &lock()).said(&lock()), Said::Pod("clock-0", Some(copy)));
+    assert_eq!(Words::of(Some(&copied), &lock()).said(&lock()), LeaderState::Pod("clock-0", Some(copy)));
     let given_up =
         encode(Some(&taken), ("leaders", "clock-0"), &lock(), (LockRecord::RELEASED, None, None), now);
-    assert_eq!(said(&given_up), "GivenUp(0)");
+    assert_eq!(said(&given_up), "Released(0)");
     let mut saved = given_up.clone();
     saved.metadata.uid = Some("4712".into());
-    assert_eq!(said(&saved), "Nobody", "it was saved and applied again");
+    assert_eq!(said(&saved), "Vacant", "it was saved and applied again");
     assert!(!given_up.data.as_ref().unwrap().contains_key("leader.pod.lock1"), "to Camel there is no leader");
     let unserved = LockRecord { settled: false, ..LockRecord::RELEASED };
     let left = encode(Some(&taken), ("leaders", "clock-0"), &lock(), (unserved, None, None), now);
-    assert_eq!(said(&left), "Nobody");
+    assert_eq!(said(&left), "Vacant");
     assert_eq!(left.data.as_ref().unwrap()["leader.pod.lock1"], "-", "to Camel there is one, and it is gone");
     // Whoever deletes an entry by hand does not make a lock that was given up in good order.
     let mut deleted = of_camel();
     deleted.data.as_mut().unwrap().remove("leader.pod.lock1");
-    assert_eq!(said(&deleted), "Nobody");
+    assert_eq!(said(&deleted), "Vacant");
     // A leader of Camel's that comes after one of ours leaves our annotation where it is.
     let mut camel = taken;
     camel.data.as_mut().unwrap().insert("leader.pod.lock1".into(), "java-1".into());
@@ -282,16 +287,16 @@ fn every_format_that_was_ever_written_is_read() {
     for (text, limits) in [(include_str!("samples/1.json"), None), (include_str!("samples/2.json"), limits)] {
         let config_map: ConfigMap = serde_json::from_str(text).unwrap();
         let holder = SessionId { incarnation: 0x1a2b_3c4d_0000_4000_8000_0000_0000_0001, generation: 0 };
-        let led = LockRecord { holder: Some(holder), epoch: 40, claim: 1, limits, ..LockRecord::RELEASED };
+        let led = LockRecord { holder: Some(holder), term: 40, claim: 1, limits, ..LockRecord::RELEASED };
         let said = |name: &str| {
             let lock = name.parse().unwrap();
             format!("{:?}", Words::of(Some(&config_map), &lock).said(&lock))
         };
         let claim = Claim { record: led, term: None, is_of_this_object: true, is_copy: false };
-        assert_eq!(said("lock1"), format!("{:?}", Said::Pod("clock-0", Some(claim))));
+        assert_eq!(said("lock1"), format!("{:?}", LeaderState::Pod("clock-0", Some(claim))));
         // Before records said the uid of their object, no claim was left there.
-        assert_eq!(said("lock2"), "Nobody");
-        assert_eq!(said("lock3"), format!("{:?}", Said::Pod("camel-0", None)));
+        assert_eq!(said("lock2"), "Vacant");
+        assert_eq!(said("lock3"), format!("{:?}", LeaderState::Pod("camel-0", None)));
         assert_eq!(states(Some(&config_map), &lock()), Some(r#"{"poll":7}"#));
     }
 }

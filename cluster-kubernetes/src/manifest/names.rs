@@ -22,7 +22,7 @@ pub(super) fn check_label(what: &str, name: &str) -> Result<(), InvalidManifest>
     )))
 }
 
-/// What an image may be called is decided by its registry; what can never be one is a mistake here.
+/// What an image may be called is decided by its registry; what can never be one is an error here.
 pub(super) fn check_image(image: &str) -> Result<(), InvalidManifest> {
     let sound = |character: char| character.is_ascii_graphic() && !"\"'`\\".contains(character);
     if !image.is_empty() && image.chars().all(sound) && !image.starts_with('-') {

@@ -17,9 +17,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::names::Labels;
 use super::{Election, Manifest};
 use crate::codec::bare_lock;
-use crate::last_words::TERMINATION_LOG;
 use crate::names::{ROUTES_ANNOTATION, hash};
 use crate::settings::Resource;
+use crate::termination_message::TERMINATION_LOG;
 
 /// Where the route files are in the container.
 const FOLDER: &str = "/etc/bactrian";

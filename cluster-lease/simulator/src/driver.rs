@@ -78,15 +78,15 @@ impl World<'_> {
                 let view = process.core.view_version();
                 self.judge.renewed(self.now, id, sent, view);
             }
-            Action::Lead { lock, epoch, deadline } => self.lead(id, clock, lock, epoch, deadline),
-            Action::Drain { lock, epoch } => {
+            Action::Lead { lock, term, deadline } => self.lead(id, clock, lock, term, deadline),
+            Action::Drain { lock, term } => {
                 // A drain may take any time; sometimes longer than the deadline lasts.
                 let longest = 20 * SECOND * u64::from(self.rng.u8(..3)) + 50 * MILLISECOND;
                 let drained = self.now + self.rng.u64(..longest);
-                self.schedule_end(id, lock, epoch, drained.min(self.plan.heal.max(self.now)), None);
+                self.schedule_end(id, lock, term, drained.min(self.plan.heal.max(self.now)), None);
             }
-            Action::Fence { lock, epoch, abort_at, .. } => self.fence(id, lock, epoch, abort_at),
-            Action::Abort { lock, epoch } => self.schedule_end(id, lock, epoch, self.now, None),
+            Action::Fence { lock, term, abort_at, .. } => self.fence(id, lock, term, abort_at),
+            Action::Abort { lock, term } => self.schedule_end(id, lock, term, self.now, None),
             Action::Relist | Action::HistoryBack { .. } => self.relist(id.member),
             Action::SessionLost { cause: SessionLoss::HistoryBack, session } => {
                 self.judge.accepted(self.now, id, session);
@@ -130,50 +130,50 @@ impl World<'_> {
         }
     }
 
-    fn lead(&mut self, id: ProcessId, clock: Duration, LockId(lock): LockId, epoch: u64, deadline: Duration) {
+    fn lead(&mut self, id: ProcessId, clock: Duration, LockId(lock): LockId, term: u64, deadline: Duration) {
         let Some(process) = self.process(id) else { return };
         let claim = process.core.claim(LockId(lock));
         let view = process.core.view_version();
-        self.judge.started(self.now, id, lock, epoch, claim, view);
+        self.judge.started(self.now, id, lock, term, claim, view);
         if clock >= deadline {
             self.judge.report(Invariant::I2, self.now, format!("{id} starts lock {lock} after its deadline"));
         }
         let Some(process) = self.process(id) else { return };
         process.deadline = deadline;
-        process.work.insert(lock, Work { epoch, end_by: None, scheduled: 0 });
-        self.begin_keeping(id, lock, epoch);
-        self.judge.work_runs(self.now, id, lock, epoch);
+        process.work.insert(lock, Work { term, end_by: None, scheduled: 0 });
+        self.begin_keeping(id, lock, term);
+        self.judge.work_runs(self.now, id, lock, term);
     }
 
     /// Work that is cut short ends at any time up to the abort, or has to be aborted.
-    fn fence(&mut self, id: ProcessId, lock: LockId, epoch: u64, abort_at: Duration) {
+    fn fence(&mut self, id: ProcessId, lock: LockId, term: u64, abort_at: Duration) {
         let Some(process) = self.process(id) else { return };
         let stop = process.core.settings().stop();
         let end_by = process.deadline + stop;
         let latest = self.members[id.member].clock.when(self.now, abort_at);
         let ends =
             if self.rng.bool() { latest + SECOND } else { self.now + self.rng.u64(..=latest - self.now) };
-        self.schedule_end(id, lock, epoch, ends, Some(end_by));
+        self.schedule_end(id, lock, term, ends, Some(end_by));
     }
 
-    fn schedule_end(&mut self, id: ProcessId, lock: LockId, epoch: u64, at: Time, end_by: Option<Duration>) {
+    fn schedule_end(&mut self, id: ProcessId, lock: LockId, term: u64, at: Time, end_by: Option<Duration>) {
         let Some(process) = self.process(id) else { return };
-        let Some(work) = process.work.get_mut(&lock.0).filter(|work| work.epoch == epoch) else { return };
+        let Some(work) = process.work.get_mut(&lock.0).filter(|work| work.term == term) else { return };
         work.scheduled += 1;
         work.end_by = work.end_by.or(end_by);
         let scheduled = work.scheduled;
-        self.schedule(at, Happening::WorkEnds { process: id, lock: lock.0, epoch, scheduled });
+        self.schedule(at, Happening::WorkEnds { process: id, lock: lock.0, term, scheduled });
     }
 
-    pub(crate) fn work_ends(&mut self, id: ProcessId, lock: u32, epoch: u64, scheduled: u32) {
+    pub(crate) fn work_ends(&mut self, id: ProcessId, lock: u32, term: u64, scheduled: u32) {
         let clock = self.read_clock(id.member).leader;
         let now = self.now;
         let Some(process) = self.process(id) else { return };
         if let Some(until) = process.paused_until {
             // It cannot end while it does not run.
-            return self.schedule(until + 1, Happening::WorkEnds { process: id, lock, epoch, scheduled });
+            return self.schedule(until + 1, Happening::WorkEnds { process: id, lock, term, scheduled });
         }
-        if process.work.get(&lock).is_none_or(|work| work.epoch != epoch || work.scheduled != scheduled) {
+        if process.work.get(&lock).is_none_or(|work| work.term != term || work.scheduled != scheduled) {
             return;
         }
         let Some(work) = process.work.remove(&lock) else { return };
@@ -184,7 +184,7 @@ impl World<'_> {
             let text = format!("work of {id} under lock {lock} outlives its deadline and the stop time");
             self.judge.report(Invariant::I2, now, text);
         }
-        let joined = Event::Joined { lock: LockId(lock), epoch };
+        let joined = Event::Joined { lock: LockId(lock), term };
         self.deliver(id, joined.clone());
         // Sometimes it is said once more, at once or so late that another term may have begun.
         if now < self.plan.heal && self.rng.u8(..4) == 0 {
@@ -245,12 +245,12 @@ impl World<'_> {
     fn work_resumes(&mut self, id: ProcessId) {
         let Some(process) = self.process(id) else { return };
         let core = &process.core;
-        let goes_on = |(lock, work): &(u32, Work)| !core.is_aborted(LockId(*lock), work.epoch);
+        let goes_on = |(lock, work): &(u32, Work)| !core.is_aborted(LockId(*lock), work.term);
         let running = process.work.iter().map(|(lock, work)| (*lock, *work));
         let running: Vec<_> = running.filter(goes_on).collect();
         for (lock, work) in running {
             self.judge.work_rests(id, lock);
-            self.judge.work_runs(self.now, id, lock, work.epoch);
+            self.judge.work_runs(self.now, id, lock, work.term);
         }
     }
 }

@@ -127,12 +127,12 @@ impl Scope {
         for action in actions {
             match action {
                 CoreAction::Send { request, operation } => self.send(state, index, request, operation),
-                CoreAction::Lead { epoch, .. } => {
+                CoreAction::Lead { term, .. } => {
                     state.terms += 1;
-                    if epoch <= state.last_epoch {
+                    if term <= state.last_epoch {
                         state.violate(Invariant::I3);
                     }
-                    state.last_epoch = state.last_epoch.max(epoch);
+                    state.last_epoch = state.last_epoch.max(term);
                     let claim = state.members[index].core.claim(LOCK);
                     let debt = claim.and_then(|claim| state.debts.get(&claim)).copied();
                     if debt.is_some_and(|since| state.tick < since + 3) {
@@ -249,8 +249,8 @@ impl Model for Scope {
             }
             Step::Alarm(index) => self.tell(&mut next, index, Event::Tick),
             Step::Join(index) => {
-                let epoch = next.members[index].core.guard(LOCK)?.epoch;
-                self.tell(&mut next, index, Event::Joined { lock: LOCK, epoch });
+                let term = next.members[index].core.guard(LOCK)?.term;
+                self.tell(&mut next, index, Event::Joined { lock: LOCK, term });
             }
             Step::Delete(key) => {
                 next.faults.deletions -= 1;

@@ -20,7 +20,7 @@ pub enum Invariant {
     I1,
     /// Work ends before the deadline plus the stop time.
     I2,
-    /// Epochs rise in the order of starts.
+    /// Terms rise in the order of starts.
     I3,
     /// No write without a version.
     I4,
@@ -127,7 +127,7 @@ pub struct Judge {
     restored: Option<Restored>,
     /// Who has noticed that and goes on in the new history, since when, and its last session in the former one.
     accepted: BTreeMap<ProcessId, (Time, u32)>,
-    /// By process and lock: the greatest epoch that a record has shown it.
+    /// By process and lock: the greatest term that a record has shown it.
     remembered: BTreeMap<(ProcessId, u32), u64>,
     /// How often two worked at once because the later one could not know how long the earlier one may work: all
     /// records that said so were gone before it started. That is what is left of the assumption A6.
@@ -174,21 +174,20 @@ impl Judge {
     }
 
     /// Work starts or resumes (I1).
-    pub fn work_runs(&mut self, now: Time, process: ProcessId, lock: u32, epoch: u64) {
+    pub fn work_runs(&mut self, now: Time, process: ProcessId, lock: u32, term: u64) {
         let active = self.active.entry(lock).or_default();
         let other =
             active.iter().find(|(other, _)| other.member != process.member || other != &process).copied();
-        active.push((process, epoch));
+        active.push((process, term));
         if let Some((other, theirs)) = other {
             if self.is_unavoidable(now, process, other) {
                 return;
             }
-            if self.is_unknowable((process, epoch), (other, theirs)) {
+            if self.is_unknowable((process, term), (other, theirs)) {
                 self.unknowable += 1;
                 return;
             }
-            let text =
-                format!("{process} (epoch {epoch}) and {other} (epoch {theirs}) work under lock {lock}");
+            let text = format!("{process} (term {term}) and {other} (term {theirs}) work under lock {lock}");
             self.report(Invariant::I1, now, text);
         }
     }
@@ -209,7 +208,7 @@ impl Judge {
         now: Time,
         process: ProcessId,
         lock: u32,
-        epoch: u64,
+        term: u64,
         claim: Option<(SessionId, u64)>,
         view: Version,
     ) {
@@ -217,15 +216,15 @@ impl Judge {
         if self.is_unaware(process) {
             return;
         }
-        self.started_in_new_history(now, process, lock, epoch);
+        self.started_in_new_history(now, process, lock, term);
         let last = self.last_epoch.entry(lock).or_default();
         // Where the record was deleted too, neither it nor the store's versions say what terms there were.
         let unknown = self.restored.as_ref().is_some_and(|restored| restored.deleted.contains(&lock));
-        if epoch <= *last && !unknown {
-            let text = format!("{process} starts lock {lock} with epoch {epoch} after epoch {last}");
+        if term <= *last && !unknown {
+            let text = format!("{process} starts lock {lock} with term {term} after term {last}");
             self.report(Invariant::I3, now, text);
         } else {
-            *last = epoch;
+            *last = term;
         }
         let applied = claim.and_then(|claim| self.history.debts.get(&claim));
         let seen = applied.and_then(|applied| applied.iter().rev().find(|(version, _)| *version <= view));

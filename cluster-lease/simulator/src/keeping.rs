@@ -15,7 +15,7 @@ use crate::world::{Happening, World};
 /// What the keeper of one term knows.
 #[derive(Clone, Debug)]
 pub(crate) struct Keeping {
-    epoch: u64,
+    term: u64,
     tenure: Tenure,
     /// The version and the record of its last write or read.
     known: Option<(Version, LockRecord)>,
@@ -29,7 +29,7 @@ pub(crate) struct Keeping {
 pub(crate) struct Turn {
     process: ProcessId,
     lock: u32,
-    epoch: u64,
+    term: u64,
     attempt: u32,
 }
 
@@ -49,12 +49,12 @@ pub(crate) enum Step {
 }
 
 impl World<'_> {
-    pub(crate) fn begin_keeping(&mut self, process: ProcessId, lock: u32, epoch: u64) {
+    pub(crate) fn begin_keeping(&mut self, process: ProcessId, lock: u32, term: u64) {
         let Some(running) = self.process(process) else { return };
         let Some(tenure) = running.core.tenure(LockId(lock)) else { return };
-        let keeping = Keeping { epoch, tenure, known: None, count: 0, attempt: 0 };
+        let keeping = Keeping { term, tenure, known: None, count: 0, attempt: 0 };
         running.keeping.insert(lock, keeping);
-        self.next_state(Turn { process, lock, epoch, attempt: 0 });
+        self.next_state(Turn { process, lock, term, attempt: 0 });
     }
 
     fn next_state(&mut self, turn: Turn) {
@@ -98,13 +98,13 @@ impl World<'_> {
         if let Some(until) = process.paused_until {
             return self.schedule(until + 1, Happening::Keep(turn, step));
         }
-        let works = process.work.get(&turn.lock).is_some_and(|work| work.epoch == turn.epoch);
+        let works = process.work.get(&turn.lock).is_some_and(|work| work.term == turn.term);
         let in_time = reading < process.deadline || breakage == Some(Breakage::StoreWithoutTenure);
         let Some(keeping) = process.keeping.get_mut(&turn.lock) else { return };
-        if keeping.epoch != turn.epoch || keeping.attempt != turn.attempt {
+        if keeping.term != turn.term || keeping.attempt != turn.attempt {
             return;
         }
-        let state = (keeping.epoch, keeping.count);
+        let state = (keeping.term, keeping.count);
         let mut stored = None;
         match step {
             Step::Next => keeping.count += 1,
@@ -155,8 +155,8 @@ impl World<'_> {
                 let any = breakage == Some(Breakage::StoreWithoutVersion);
                 let expect = if any { Precondition::Any } else { Precondition::Version(version) };
                 let keeps = breakage == Some(Breakage::StoreWithoutTenure);
-                let record = if keeps { record } else { keeping.tenure.record(record.epoch) };
-                Step::Write(expect, record, (keeping.epoch, keeping.count))
+                let record = if keeps { record } else { keeping.tenure.record(record.term) };
+                Step::Write(expect, record, (keeping.term, keeping.count))
             }
         };
         self.schedule(now + patience, Happening::Keep(turn, Step::TimedOut));

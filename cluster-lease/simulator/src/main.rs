@@ -56,7 +56,7 @@ enum Verb {
         /// After how many schedules to give up on one.
         #[arg(long, default_value_t = 200_000)]
         schedules: u64,
-        /// How many schedules to spend on seeing the harm itself: two leaders, an epoch that falls, a state that is lost.
+        /// How many schedules to spend on seeing the harm itself: two leaders, a term that falls, a state that is lost.
         #[arg(long, default_value_t = 20_000)]
         harm: u64,
         /// Only this one.
@@ -157,9 +157,7 @@ fn replay(seed: u64, mutant: Option<Breakage>, whole: bool, wanted: &[Invariant]
 }
 
 fn mutants(all: &[Breakage], schedules: u64, harm: u64, seed: u64, threads: usize) -> bool {
-    println!(
-        "| mutant | caught by | schedules until caught | two leaders, a falling epoch or a lost state |"
-    );
+    println!("| mutant | caught by | schedules until caught | two leaders, a falling term or a lost state |");
     println!("|---|---|---|---|");
     let (mut caught, mut total, mut endless) = (0, 0, Vec::new());
     for &breakage in all {

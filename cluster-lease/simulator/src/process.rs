@@ -13,7 +13,7 @@ use crate::keeping::Keeping;
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
     /// Of which term.
-    pub epoch: u64,
+    pub term: u64,
     /// By which reading of the leader's clock it must have ended, fixed when it was fenced by what the
     /// deadline was then.
     pub end_by: Option<Duration>,

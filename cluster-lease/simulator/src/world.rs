@@ -53,7 +53,7 @@ pub(crate) enum Happening {
     WorkEnds {
         process: ProcessId,
         lock: u32,
-        epoch: u64,
+        term: u64,
         scheduled: u32,
     },
     Keep(Turn, Step),
@@ -236,8 +236,8 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Reconnect { process, stream } => self.reconnect(process, stream),
-            Happening::WorkEnds { process, lock, epoch, scheduled } => {
-                self.work_ends(process, lock, epoch, scheduled);
+            Happening::WorkEnds { process, lock, term, scheduled } => {
+                self.work_ends(process, lock, term, scheduled);
             }
             Happening::Keep(turn, step) => self.keep(turn, step),
             Happening::FaultBegins(index) => self.fault_begins(self.plan.faults[index]),

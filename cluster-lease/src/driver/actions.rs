@@ -8,8 +8,8 @@ use router_core::cluster::LockName;
 use router_core::cluster::backend::time_of_day_after;
 use tracing::{error, info, warn};
 
+use super::deadline::SessionDeadline;
 use super::election::{Done, Election};
-use super::mirror::SessionDeadline;
 use super::transition::{Transition, TransitionKind};
 use super::{metrics, requests};
 use crate::action::{Action, FenceCause, Operation, RequestId, SessionLoss, Target, WaitCause};
@@ -26,9 +26,9 @@ impl Election<'_> {
             match action {
                 Action::Send { request, operation } => self.send(request, operation),
                 Action::Renewed { deadline } => self.renew(deadline),
-                Action::Lead { lock, epoch, deadline } => self.lead(lock, epoch, deadline),
-                Action::Drain { lock, epoch } => self.release(lock, epoch),
-                Action::Fence { lock, epoch, cause, abort_at } => self.fence(lock, epoch, cause, abort_at),
+                Action::Lead { lock, term, deadline } => self.lead(lock, term, deadline),
+                Action::Drain { lock, term } => self.release(lock, term),
+                Action::Fence { lock, term, cause, abort_at } => self.fence(lock, term, cause, abort_at),
                 // The sentinel has done it at that very time, and the futures were dropped before.
                 Action::Abort { .. } => {}
                 Action::Holder { lock, .. } => holders.push(lock),
@@ -56,7 +56,7 @@ impl Election<'_> {
         }
         let store = Arc::clone(&self.around.store);
         let patience = self.around.timing.attempt_timeout();
-        let complaints = Arc::clone(&self.around.complaints);
+        let warnings = Arc::clone(&self.around.warnings);
         let Operation::Write { key, expect, record } = operation else {
             // Over a slow line a second one would only delay the first. The core asks again.
             if std::mem::replace(&mut self.listing, true) {
@@ -64,7 +64,7 @@ impl Election<'_> {
             }
             let asked = self.core.known_version();
             self.tasks.spawn(async move {
-                Done::Request(request, requests::list(store, asked, patience, complaints).await)
+                Done::Request(request, requests::list(store, asked, patience, warnings).await)
             });
             return;
         };
@@ -76,10 +76,7 @@ impl Election<'_> {
         }
         let write = Write::new(key, expect, record);
         self.tasks.spawn(async move {
-            Done::Request(
-                request,
-                requests::write(store, request, write, attempt, patience, complaints).await,
-            )
+            Done::Request(request, requests::write(store, request, write, attempt, patience, warnings).await)
         });
     }
 
@@ -92,15 +89,15 @@ impl Election<'_> {
         }
     }
 
-    fn lead(&mut self, lock: LockId, epoch: u64, deadline: Duration) {
+    fn lead(&mut self, lock: LockId, term: u64, deadline: Duration) {
         let (Some(name), Some(tenure)) = (self.name(lock), self.core.tenure(lock)) else { return };
         self.deadline.set(deadline);
-        let hold = self.around.holds.begin(&name, epoch, self.around.local.clone(), &self.deadline, tenure);
+        let hold = self.around.holds.begin(&name, term, self.around.local.clone(), &self.deadline, tenure);
         let why = self.directory.why(lock);
-        if let Some(publisher) = self.wishes.publisher(&name) {
+        if let Some(publisher) = self.desired.publisher(&name) {
             publisher.lead(hold.control.term().clone(), &why);
         }
-        self.observed(name, epoch, TransitionKind::Elected, &why);
+        self.observed(name, term, TransitionKind::Elected, &why);
     }
 
     fn observed(&self, lock: LockName, term: u64, kind: TransitionKind, why: &str) {
@@ -110,26 +107,26 @@ impl Election<'_> {
     }
 
     /// R10: no new work, and all the time in the world for what runs, while heartbeats go on.
-    fn release(&mut self, lock: LockId, epoch: u64) {
+    fn release(&mut self, lock: LockId, term: u64) {
         let Some(name) = self.name(lock) else { return };
-        let Some(hold) = self.around.holds.get(&name, epoch) else { return };
+        let Some(hold) = self.around.holds.get(&name, term) else { return };
         hold.control.release();
-        if let Some(publisher) = self.wishes.publisher(&name) {
+        if let Some(publisher) = self.desired.publisher(&name) {
             publisher.follow(None, self.farewell);
         }
-        self.observed(name, epoch, TransitionKind::Released, self.farewell);
+        self.observed(name, term, TransitionKind::Released, self.farewell);
         self.await_work(hold);
     }
 
     /// R5: first the term ends, then the views hear of it.
-    fn fence(&mut self, lock: LockId, epoch: u64, cause: FenceCause, abort_at: Duration) {
+    fn fence(&mut self, lock: LockId, term: u64, cause: FenceCause, abort_at: Duration) {
         let Some(name) = self.name(lock) else { return };
-        let Some(hold) = self.around.holds.get(&name, epoch) else { return };
+        let Some(hold) = self.around.holds.get(&name, term) else { return };
         self.around.holds.fence(&hold, abort_at);
-        if let Some(publisher) = self.wishes.publisher(&name) {
+        if let Some(publisher) = self.desired.publisher(&name) {
             publisher.follow(None, why_fenced(cause));
         }
-        self.observed(name, epoch, TransitionKind::Lost, why_fenced(cause));
+        self.observed(name, term, TransitionKind::Lost, why_fenced(cause));
         self.await_work(hold);
     }
 

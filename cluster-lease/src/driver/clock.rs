@@ -31,7 +31,7 @@ pub trait Clock: Send + Sync + 'static {
 pub struct SystemClock;
 
 /// Two readings that are this close belong together.
-const TOGETHER: Duration = Duration::from_micros(100);
+const SAME_READING_WINDOW: Duration = Duration::from_micros(100);
 
 impl Clock for SystemClock {
     /// Reads again when the thread was interrupted between the readings, which then would not belong
@@ -42,7 +42,7 @@ impl Clock for SystemClock {
             let boot = read(ClockId::Boottime);
             let raw = read(ClockId::MonotonicRaw);
             let after = read(ClockId::Monotonic);
-            if after.saturating_sub(before) < TOGETHER {
+            if after.saturating_sub(before) < SAME_READING_WINDOW {
                 // With the later of the two, the sum is early by at most that little: what is sent is
                 // stamped before it is sent.
                 return Clocks { leader: raw + boot.saturating_sub(after), standby: raw };
@@ -149,11 +149,11 @@ mod tests {
             let started = std::time::Instant::now();
             let check = clock.leader();
             // An interruption between its readings makes a check too late, which is its safe side.
-            let undisturbed = started.elapsed() < TOGETHER;
+            let undisturbed = started.elapsed() < SAME_READING_WINDOW;
             let now = clock.now();
             // The sums of a check and of a stamp may each err by a little, in opposite directions.
-            assert!(check + TOGETHER >= former.leader);
-            assert!(!undisturbed || now.leader + TOGETHER >= check);
+            assert!(check + SAME_READING_WINDOW >= former.leader);
+            assert!(!undisturbed || now.leader + SAME_READING_WINDOW >= check);
             assert!(now.standby >= former.standby);
             former = now;
         }

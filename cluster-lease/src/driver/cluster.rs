@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::clock::SystemClock;
-use super::election::Surroundings;
+use super::command::Command;
+use super::election::Environment;
 use super::holds::Holds;
-use super::inbox::Input;
 use super::metrics;
 use super::sentinel;
 use super::settings::{LeaseClusterError, LeaseClusterSettings};
@@ -67,7 +67,7 @@ use crate::store::LeaseStore;
 /// ```
 pub struct LeaseCluster {
     local: Member,
-    office: Arc<Office>,
+    office: Arc<ElectionHandle>,
     participants: Participants<Participant>,
     generations: AtomicU64,
     /// The election's loop, and the sentinel where it is a task.
@@ -81,23 +81,23 @@ pub struct LeaseCluster {
 }
 
 /// The way to the election's loop. The loop ends when the last one who knows the way is gone.
-struct Office {
-    inbox: mpsc::UnboundedSender<Input>,
+struct ElectionHandle {
+    inbox: mpsc::UnboundedSender<Command>,
     members: watch::Receiver<Vec<Member>>,
     sessions: watch::Receiver<Vec<(SessionId, Member)>>,
     drained: watch::Receiver<bool>,
 }
 
-impl Office {
+impl ElectionHandle {
     /// The loop is gone only when the cluster is closed, and then nothing is left to do.
-    fn tell(&self, input: Input) {
+    fn tell(&self, input: Command) {
         let _ = self.inbox.send(input);
     }
 }
 
-impl Drop for Office {
+impl Drop for ElectionHandle {
     fn drop(&mut self) {
-        self.tell(Input::Close { done: None });
+        self.tell(Command::Close { done: None });
     }
 }
 
@@ -122,16 +122,16 @@ impl LeaseCluster {
         metrics::show();
         let members = watch::Sender::new(vec![local.clone()]);
         let (sessions, drained) = (watch::Sender::new(Vec::new()), watch::Sender::new(false));
-        let office = Office {
+        let office = ElectionHandle {
             inbox,
             members: members.subscribe(),
             sessions: sessions.subscribe(),
             drained: drained.subscribe(),
         };
-        office.tell(Input::Candidates(candidates(&settings.candidates)));
+        office.tell(Command::Candidates(candidates(&settings.candidates)));
         let patience = settings.timing.takeover_wait() + settings.timing.heartbeat();
         let place = settings.place.clone();
-        let around = Surroundings {
+        let around = Environment {
             local: local.clone(),
             timing: settings.timing,
             store,
@@ -140,7 +140,7 @@ impl LeaseCluster {
             sessions,
             drained,
             observer: settings.observer.clone(),
-            complaints: Arc::default(),
+            warnings: Arc::default(),
         };
         tasks.spawn(supervise(around, settings, identity, told, quit));
         Ok(Arc::new(Self {
@@ -164,25 +164,25 @@ impl LeaseCluster {
     /// Dropping the future does not end the draining.
     pub async fn drain(&self) {
         let (done, drained) = oneshot::channel();
-        self.office.tell(Input::Drain { done });
+        self.office.tell(Command::Drain { done });
         // An error means that there is nothing to wait for any more.
         let _ = drained.await;
     }
 
     /// Stands for election again after [`drain`](Self::drain).
     pub fn undrain(&self) {
-        self.office.tell(Input::Undrain);
+        self.office.tell(Command::Undrain);
     }
 
     /// Changes who may campaign and with which weights; see [`LeaseClusterSettings::candidates`].
     pub fn set_candidates(&self, candidates: &[(SmolStr, u32)]) {
-        self.office.tell(Input::Candidates(self::candidates(candidates)));
+        self.office.tell(Command::Candidates(self::candidates(candidates)));
     }
 
     /// Members that the backend knows of beside those that hold or take something, for
     /// [`ClusterView::members`]. One that is on the same host as a member with a session is that member.
     pub fn set_others(&self, members: Vec<Member>) {
-        self.office.tell(Input::Others(members));
+        self.office.tell(Command::Others(members));
     }
 
     /// The sessions that are not known to be dead, with their members, and all later changes. For backends
@@ -196,7 +196,7 @@ impl LeaseCluster {
     /// process is known to have ended: its locks are then led by others at once. [`Death::Weak`] for
     /// everything else; its locks still rest for the takeover wait since it was last heard of.
     pub fn report(&self, session: SessionId, death: Death) {
-        self.office.tell(Input::Evidence { session, death });
+        self.office.tell(Command::Evidence { session, death });
     }
 
     /// Begins to take part in the election for `lock`.
@@ -204,7 +204,7 @@ impl LeaseCluster {
         let (publisher, leadership) =
             LeadershipPublisher::with_patience(lock.clone(), self.place.as_deref(), self.patience);
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
-        self.office.tell(Input::View { lock: lock.clone(), generation, publisher });
+        self.office.tell(Command::View { lock: lock.clone(), generation, publisher });
         (leadership, Participant { office: Arc::clone(&self.office), lock: lock.clone(), generation })
     }
 }
@@ -237,7 +237,7 @@ impl ClusterService for LeaseCluster {
     /// Waits for a turn of the election's loop.
     async fn check_alive(&self) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
-        self.office.tell(Input::Ping { reply });
+        self.office.tell(Command::Ping { reply });
         let turned = answer.await.is_ok();
         if self.closing.is_cancelled() {
             return Ok(());
@@ -253,7 +253,7 @@ impl ClusterService for LeaseCluster {
     async fn close(&self) {
         self.closing.cancel();
         let (done, closed) = oneshot::channel();
-        self.office.tell(Input::Close { done: Some(done) });
+        self.office.tell(Command::Close { done: Some(done) });
         // An error means that the loop has ended.
         let _ = closed.await;
         self.tasks.close();
@@ -263,7 +263,7 @@ impl ClusterService for LeaseCluster {
 
 /// A participation as views and scopes hold it; dropping the last one leaves the election.
 struct Participant {
-    office: Arc<Office>,
+    office: Arc<ElectionHandle>,
     lock: LockName,
     generation: u64,
 }
@@ -274,13 +274,13 @@ impl Participation for Participant {
     }
 
     fn resign(&self, stay_out: Duration) {
-        self.office.tell(Input::Resign { lock: self.lock.clone(), stay_out });
+        self.office.tell(Command::Resign { lock: self.lock.clone(), stay_out });
     }
 }
 
 impl Drop for Participant {
     fn drop(&mut self) {
-        self.office.tell(Input::Unview { lock: self.lock.clone(), generation: self.generation });
+        self.office.tell(Command::Unview { lock: self.lock.clone(), generation: self.generation });
     }
 }
 

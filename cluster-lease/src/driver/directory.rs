@@ -325,7 +325,7 @@ impl Directory {
     ) {
         let (term, why) = match self.locks.get(&id) {
             Some(known) if known.is_same_claim(&record) => (known.term, known.why.clone()),
-            _ => (version.max(record.epoch), self.why_open(id).into()),
+            _ => (version.max(record.term), self.why_open(id).into()),
         };
         let (term, term_is_said) = (said.unwrap_or(term), said.is_some());
         self.locks.insert(id, Known { record, holder, term, term_is_said, why });
@@ -512,7 +512,7 @@ impl Directory {
                 LockRecord { settled: false, .. } => {
                     "a claim on it was given up before its wait was over, and the takeover wait is over"
                 }
-                LockRecord { epoch: 0, .. } => "the lock was free",
+                LockRecord { term: 0, .. } => "the lock was free",
                 _ => "it was released",
             }
             .into();
@@ -553,7 +553,7 @@ impl Directory {
     /// ten times as long, and its version: a member that crashed while it held nothing is never declared dead.
     /// Each is given once, until a list shows that it still exists. If a silent one is alive after all, it holds
     /// nothing, and goes on with another session.
-    pub(crate) fn bury(&mut self, now: Clocks, waits: u32) -> Option<(SessionId, Version)> {
+    pub(crate) fn remove_expired(&mut self, now: Clocks, waits: u32) -> Option<(SessionId, Version)> {
         let (locks, timing) = (&self.locks, &self.timing);
         let (session, peer) = self.sessions.iter_mut().find(|(session, peer)| {
             let rest = peer.wait(timing).saturating_mul(waits);

@@ -12,16 +12,16 @@ use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error};
 
-use super::complaints::Complaints;
+use super::command::Command;
+use super::deadline::SessionDeadline;
+use super::desired::{DesiredState, Participation};
 use super::directory::Directory;
 use super::holds::{Hold, Holds};
-use super::inbox::Input;
-use super::mirror::SessionDeadline;
 use super::operators::Answering;
 use super::requests::Fate;
 use super::transition::Observer;
+use super::warn_limiter::WarnLimiter;
 use super::watcher::{Seen, Watcher};
-use super::wishes::{Participation, Wishes};
 use crate::action::{RequestId, Target};
 use crate::core::{Core, Identity};
 use crate::event::{Event, Outcome};
@@ -31,7 +31,7 @@ use crate::settings::Settings;
 use crate::store::{Attempt, LeaseStore, StoreKey, Write};
 
 /// What the loop shares with the rest of the process.
-pub(crate) struct Surroundings {
+pub(crate) struct Environment {
     pub(crate) local: Member,
     pub(crate) timing: Settings,
     pub(crate) store: Arc<dyn LeaseStore>,
@@ -41,19 +41,19 @@ pub(crate) struct Surroundings {
     /// Whether this member takes no locks.
     pub(crate) drained: tokio::sync::watch::Sender<bool>,
     pub(crate) observer: Option<Arc<Observer>>,
-    pub(crate) complaints: Arc<Complaints>,
+    pub(crate) warnings: Arc<WarnLimiter>,
 }
 
 /// For how many takeover waits the record of an ended session is kept.
-const REST: u32 = 10;
+const EXPIRED_SESSION_WAITS: u32 = 10;
 
 /// How many changes of the watch may wait for the loop before the watch itself waits.
 const WATCH_BUFFER: usize = 1024;
 
 /// One run of the election, from a fresh incarnation until it is closed or panics.
 pub(crate) struct Election<'a> {
-    pub(super) around: &'a Surroundings,
-    pub(super) wishes: &'a mut Wishes,
+    pub(super) around: &'a Environment,
+    pub(super) desired: &'a mut DesiredState,
     pub(super) core: Core,
     pub(super) directory: Directory,
     /// Locks that the core was told to want.
@@ -102,7 +102,7 @@ pub(crate) enum Done {
 }
 
 impl<'a> Election<'a> {
-    pub(crate) fn new(around: &'a Surroundings, wishes: &'a mut Wishes, identity: Identity) -> Self {
+    pub(crate) fn new(around: &'a Environment, desired: &'a mut DesiredState, identity: Identity) -> Self {
         Self {
             core: Core::new(identity, around.timing, around.holds.clock.now())
                 .with_shared_versions(around.store.versions_are_shared()),
@@ -123,16 +123,16 @@ impl<'a> Election<'a> {
             answering: Answering::default(),
             look_at: None,
             around,
-            wishes,
+            desired,
         }
     }
 
     /// Runs until the cluster is closed and nothing is held.
-    pub(crate) async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Input>) -> End {
+    pub(crate) async fn run(mut self, inbox: &mut mpsc::UnboundedReceiver<Command>) -> End {
         let (sender, mut watch) = mpsc::channel(WATCH_BUFFER);
         let watcher = Watcher {
             store: Arc::clone(&self.around.store),
-            complaints: Arc::clone(&self.around.complaints),
+            warnings: Arc::clone(&self.around.warnings),
             seen: sender,
             distrusted: Arc::clone(&self.distrusted),
             known: Arc::clone(&self.known),
@@ -158,8 +158,8 @@ impl<'a> Election<'a> {
             };
             tokio::select! {
                 biased;
-                Some(input) = inbox.recv() => self.told(input),
-                Some(seen) = watch.recv() => self.seen(seen),
+                Some(input) = inbox.recv() => self.on_command(input),
+                Some(seen) = watch.recv() => self.on_watch(seen),
                 Some(done) = self.tasks.join_next() => self.done(done),
                 () = timer => self.tick(),
             }
@@ -190,14 +190,14 @@ impl<'a> Election<'a> {
 
     /// What the process wanted before this run.
     fn begin(&mut self) {
-        if self.wishes.is_draining() {
+        if self.desired.is_draining() {
             self.step(Event::Drain);
         }
-        self.step(Event::Candidates(self.wishes.candidates.clone()));
+        self.step(Event::Candidates(self.desired.candidates.clone()));
         for hold in self.around.holds.all() {
             self.await_work(hold);
         }
-        for lock in self.wishes.participations.keys().cloned().collect::<Vec<_>>() {
+        for lock in self.desired.participations.keys().cloned().collect::<Vec<_>>() {
             self.want(&lock);
         }
     }
@@ -206,73 +206,73 @@ impl<'a> Election<'a> {
     fn want(&mut self, lock: &LockName) {
         let id = self.directory.id(lock);
         let foreign = self.around.holds.has(lock) && self.core.guard(id).is_none();
-        if !foreign && self.wishes.participations.contains_key(lock) {
+        if !foreign && self.desired.participations.contains_key(lock) {
             self.wanted.insert(id, lock.clone());
             self.step(Event::View { lock: id, name: name_hash(lock.as_str()) });
             self.publish_holder(id);
         }
     }
 
-    fn told(&mut self, input: Input) {
+    fn on_command(&mut self, input: Command) {
         self.look_soon();
         match input {
-            Input::View { lock, generation, publisher } => {
+            Command::View { lock, generation, publisher } => {
                 // The end of an earlier participation may be reported later than this beginning. Its term
                 // ends as if it had been told in order, because nobody can lead on behalf of it any more.
-                let earlier = self.wishes.participations.get(&lock).map(|earlier| earlier.generation);
+                let earlier = self.desired.participations.get(&lock).map(|earlier| earlier.generation);
                 if let Some(earlier) = earlier.filter(|earlier| *earlier != generation) {
                     self.unwant(&lock, earlier);
                 }
-                self.wishes.participations.insert(lock.clone(), Participation { generation, publisher });
+                self.desired.participations.insert(lock.clone(), Participation { generation, publisher });
                 self.want(&lock);
             }
-            Input::Unview { lock, generation } => self.unwant(&lock, generation),
-            Input::Resign { lock, stay_out } => self.resign(&lock, stay_out),
-            Input::Drain { done } => {
+            Command::Unview { lock, generation } => self.unwant(&lock, generation),
+            Command::Resign { lock, stay_out } => self.resign(&lock, stay_out),
+            Command::Drain { done } => {
                 self.farewell = "this member is drained";
-                self.wishes.waiting.push(done);
-                self.wishes.draining = true;
+                self.desired.waiting.push(done);
+                self.desired.draining = true;
                 self.drain();
             }
-            Input::Undrain => {
-                if !self.wishes.closing {
-                    self.wishes.draining = false;
-                    self.wishes.waiting.clear();
+            Command::Undrain => {
+                if !self.desired.closing {
+                    self.desired.draining = false;
+                    self.desired.waiting.clear();
                     self.undrain();
                 }
             }
-            Input::Close { done } => {
+            Command::Close { done } => {
                 self.farewell = "this member leaves";
-                self.wishes.closing = true;
-                self.wishes.waiting.extend(done);
+                self.desired.closing = true;
+                self.desired.waiting.extend(done);
                 self.drain();
             }
-            Input::Candidates(candidates) => {
-                self.wishes.candidates.clone_from(&candidates);
+            Command::Candidates(candidates) => {
+                self.desired.candidates.clone_from(&candidates);
                 self.step(Event::Candidates(candidates));
             }
-            Input::Others(others) => {
-                self.wishes.others = others;
+            Command::Others(others) => {
+                self.desired.others = others;
                 self.publish_members();
             }
-            Input::Evidence { session, death } => self.step(Event::Evidence { session, death }),
-            Input::Confirm { lock, epoch, record, reply } => {
+            Command::Evidence { session, death } => self.step(Event::Evidence { session, death }),
+            Command::Confirm { lock, term, record, reply } => {
                 let record = record.map(Record::Lock);
                 let stands = self.directory.known_id(&lock).is_some_and(|id| {
-                    let same = self.core.guard(id).is_some_and(|guard| guard.epoch == epoch);
+                    let same = self.core.guard(id).is_some_and(|guard| guard.term == term);
                     same && self.core.confirms(id, record.as_ref())
                 });
                 // Whoever asked may have given up.
                 let _ = reply.send(stands);
             }
             // Whoever asked may have given up.
-            Input::Ping { reply } => drop(reply.send(())),
-            Input::Lapsed { lock, epoch } => self.lapsed(&lock, epoch),
+            Command::Ping { reply } => drop(reply.send(())),
+            Command::Lapsed { lock, term } => self.lapsed(&lock, term),
         }
     }
 
     fn unwant(&mut self, lock: &LockName, generation: u64) {
-        let present = self.wishes.participations.get(lock).map(|participation| participation.generation);
+        let present = self.desired.participations.get(lock).map(|participation| participation.generation);
         if present != Some(generation) {
             return;
         }
@@ -280,7 +280,7 @@ impl<'a> Election<'a> {
         if self.wanted.remove(&id).is_some() {
             self.step(Event::Unview { lock: id });
         }
-        self.wishes.participations.remove(lock);
+        self.desired.participations.remove(lock);
     }
 
     fn resign(&mut self, lock: &LockName, stay_out: Duration) {
@@ -298,13 +298,13 @@ impl<'a> Election<'a> {
 
     pub(super) fn drain(&mut self) {
         self.around.drained.send_replace(true);
-        self.wishes.patience = self.around.holds.clock.leader() + self.around.timing.deadline();
+        self.desired.patience = self.around.holds.clock.leader() + self.around.timing.deadline();
         self.step(Event::Drain);
     }
 
     /// Unless somebody else still wants it drained.
     pub(super) fn undrain(&mut self) {
-        if !self.wishes.is_draining() {
+        if !self.desired.is_draining() {
             self.around.drained.send_replace(false);
             self.step(Event::Undrain);
         }
@@ -313,15 +313,15 @@ impl<'a> Election<'a> {
     /// The sentinel was first to notice a deadline. Normally the core sees it too, now. When a heartbeat
     /// has moved the deadline in the very same moment it does not, and then the lock is given up in good
     /// order, because the term has ended for whoever works under it.
-    fn lapsed(&mut self, lock: &LockName, epoch: u64) {
+    fn lapsed(&mut self, lock: &LockName, term: u64) {
         self.tick();
         let Some(id) = self.directory.known_id(lock) else { return };
-        if self.core.guard(id).is_some_and(|guard| guard.epoch == epoch && !guard.fenced) {
+        if self.core.guard(id).is_some_and(|guard| guard.term == term && !guard.fenced) {
             self.resign(lock, Duration::ZERO);
         }
     }
 
-    fn seen(&mut self, seen: Seen) {
+    fn on_watch(&mut self, seen: Seen) {
         self.look_soon();
         let now = self.around.holds.clock.now();
         match seen {
@@ -359,17 +359,17 @@ impl<'a> Election<'a> {
         self.look_soon();
         match done {
             Ok(Done::Request(request, fate)) => self.answered(request, fate),
-            Ok(Done::Joined(lock, epoch)) => {
-                self.around.holds.end(&lock, epoch);
+            Ok(Done::Joined(lock, term)) => {
+                self.around.holds.end(&lock, term);
                 let id = self.directory.id(&lock);
-                self.step(Event::Joined { lock: id, epoch });
+                self.step(Event::Joined { lock: id, term });
                 if !self.wanted.contains_key(&id) {
                     self.want(&lock);
                 }
             }
             // The one runs for as long as we listen, and we do; what the other did, the watch tells.
             Ok(Done::Watcher | Done::Buried) => {}
-            Ok(Done::Answered) => self.told_operator(),
+            Ok(Done::Answered) => self.on_operator_request(),
             // Everything rests on the watch: begin anew.
             Err(error) if error.is_panic() && Some(error.id()) == self.watcher => {
                 std::panic::resume_unwind(error.into_panic())
@@ -420,7 +420,7 @@ impl<'a> Election<'a> {
             self.distrusted.notify_one();
         }
         self.step(Event::Tick);
-        self.bury();
+        self.remove_expired();
     }
 
     /// When to tick, in tokio's time.
@@ -436,7 +436,7 @@ impl<'a> Election<'a> {
 
     /// Tells those who wait when nothing is held, nor on its way to be. Says whether to end.
     fn is_done(&mut self) -> bool {
-        if self.wishes.waiting.is_empty() && !self.wishes.closing {
+        if self.desired.waiting.is_empty() && !self.desired.closing {
             return false;
         }
         let settled = self.core.view_version() >= self.written && self.core.is_idle();
@@ -446,18 +446,18 @@ impl<'a> Election<'a> {
             return false;
         }
         self.tell_unreleased();
-        for waiting in self.wishes.waiting.drain(..) {
+        for waiting in self.desired.waiting.drain(..) {
             let _ = waiting.send(());
         }
-        self.wishes.closing
+        self.desired.closing
     }
 
     /// When there is no more to wait for although the store does not answer: no work runs here, none will,
     /// and the deadline has passed, so that the locks pass to others by expiry. Sooner there is no reason
     /// to give up, even for a session that was never heard of: a claim may still come through.
     fn forsaken_at(&self) -> Option<Duration> {
-        let waits = self.wishes.closing || !self.wishes.waiting.is_empty();
-        (waits && self.around.holds.is_empty()).then(|| self.wishes.patience.max(self.deadline.get()))
+        let waits = self.desired.closing || !self.desired.waiting.is_empty();
+        (waits && self.around.holds.is_empty()).then(|| self.desired.patience.max(self.deadline.get()))
     }
 
     fn is_forsaken(&self) -> bool {
@@ -467,12 +467,14 @@ impl<'a> Election<'a> {
     /// Removes the record of a session that ended long ago. Those who lead do it, one at a time, because
     /// a standby sends nothing. R7 takes care of whoever would still be named by a lock: that a record is
     /// missing is never a reason to lead at once.
-    fn bury(&mut self) {
+    fn remove_expired(&mut self) {
         if self.around.holds.is_empty() {
             return;
         }
         let now = self.around.holds.clock.now();
-        let Some((session, version)) = self.directory.bury(now, REST) else { return };
+        let Some((session, version)) = self.directory.remove_expired(now, EXPIRED_SESSION_WAITS) else {
+            return;
+        };
         let (store, patience) = (Arc::clone(&self.around.store), self.around.timing.attempt_timeout());
         self.tasks.spawn(async move {
             let removed = timeout(patience, store.delete(StoreKey::Session(session), version)).await;
@@ -487,13 +489,13 @@ impl<'a> Election<'a> {
     pub(super) fn await_work(&mut self, hold: Arc<Hold>) {
         self.tasks.spawn(async move {
             hold.control.joined().await;
-            Done::Joined(hold.lock.clone(), hold.epoch)
+            Done::Joined(hold.lock.clone(), hold.term)
         });
     }
 
     fn publish_members(&self) {
         let now = self.around.holds.clock.now();
-        let members = self.directory.members(now, &self.wishes.others);
+        let members = self.directory.members(now, &self.desired.others);
         self.around.members.send_if_modified(|present| {
             let changed = *present != members;
             if changed {

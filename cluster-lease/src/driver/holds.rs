@@ -17,8 +17,8 @@ use tracing::{debug, error};
 
 use super::alarm::Alarm;
 use super::clock::Clock;
-use super::inbox::Input;
-use super::mirror::{HoldDeadline, SessionDeadline};
+use super::command::Command;
+use super::deadline::{HoldDeadline, SessionDeadline};
 use super::states::{Place, TermStates};
 use crate::settings::Settings;
 use crate::store::LeaseStore;
@@ -27,7 +27,7 @@ use crate::tenure::Tenure;
 /// One term of one lock, from when it was granted until its work has ended.
 pub(crate) struct Hold {
     pub(crate) lock: LockName,
-    pub(crate) epoch: u64,
+    pub(crate) term: u64,
     pub(crate) control: TermControl,
     authority: Arc<LeaseAuthority>,
     /// Whether the sentinel has ended it.
@@ -41,7 +41,7 @@ pub(crate) struct Holds {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) alarm: Alarm,
     store: Arc<dyn LeaseStore>,
-    inbox: mpsc::UnboundedSender<Input>,
+    inbox: mpsc::UnboundedSender<Command>,
     timing: Settings,
     strict: bool,
     live: Mutex<HashMap<LockName, Arc<Hold>>>,
@@ -51,7 +51,7 @@ impl Holds {
     pub(crate) fn new(
         clock: Arc<dyn Clock>,
         store: Arc<dyn LeaseStore>,
-        inbox: mpsc::UnboundedSender<Input>,
+        inbox: mpsc::UnboundedSender<Command>,
         timing: Settings,
         strict: bool,
     ) -> std::io::Result<Self> {
@@ -67,14 +67,14 @@ impl Holds {
     pub(crate) fn begin(
         &self,
         lock: &LockName,
-        epoch: u64,
+        term: u64,
         holder: Member,
         session: &SessionDeadline,
         tenure: Tenure,
     ) -> Arc<Hold> {
         let authority = Arc::new(LeaseAuthority {
             lock: lock.clone(),
-            epoch,
+            term,
             deadline: HoldDeadline::new(session.clone()),
             clock: Arc::clone(&self.clock),
             stop: self.timing.stop(),
@@ -83,21 +83,15 @@ impl Holds {
             patience: self.timing.attempt_timeout(),
         });
         let shared = Arc::clone(&authority) as Arc<dyn Authority>;
-        let control = TermControl::new(lock.clone(), epoch, holder.clone(), Some(Arc::clone(&shared)));
+        let control = TermControl::new(lock.clone(), term, holder.clone(), Some(Arc::clone(&shared)));
         control.keep_states_in(Arc::new(TermStates::new(
-            Place {
-                lock: lock.clone(),
-                term: epoch,
-                holder: holder.id,
-                tenure,
-                store: Arc::clone(&self.store),
-            },
+            Place { lock: lock.clone(), term, holder: holder.id, tenure, store: Arc::clone(&self.store) },
             shared,
             &self.timing,
         )));
         let hold = Arc::new(Hold {
             lock: lock.clone(),
-            epoch,
+            term,
             control,
             authority,
             lapsed: AtomicBool::new(false),
@@ -108,8 +102,8 @@ impl Holds {
         hold
     }
 
-    pub(crate) fn get(&self, lock: &LockName, epoch: u64) -> Option<Arc<Hold>> {
-        self.live().get(lock).filter(|hold| hold.epoch == epoch).cloned()
+    pub(crate) fn get(&self, lock: &LockName, term: u64) -> Option<Arc<Hold>> {
+        self.live().get(lock).filter(|hold| hold.term == term).cloned()
     }
 
     pub(crate) fn has(&self, lock: &LockName) -> bool {
@@ -125,9 +119,9 @@ impl Holds {
     }
 
     /// The work of a term has ended.
-    pub(crate) fn end(&self, lock: &LockName, epoch: u64) {
+    pub(crate) fn end(&self, lock: &LockName, term: u64) {
         let mut live = self.live();
-        if live.get(lock).is_some_and(|hold| hold.epoch == epoch) {
+        if live.get(lock).is_some_and(|hold| hold.term == term) {
             live.remove(lock);
         }
     }
@@ -162,7 +156,7 @@ impl Holds {
             if lapses {
                 hold.control.expire(hold.authority.until_abort());
                 // The loop may be gone, and then nobody needs to know.
-                let _ = self.inbox.send(Input::Lapsed { lock: hold.lock.clone(), epoch: hold.epoch });
+                let _ = self.inbox.send(Command::Lapsed { lock: hold.lock.clone(), term: hold.term });
             }
             let due = if now < deadline { deadline } else { abort_at };
             match due.checked_sub(now).filter(|left| !left.is_zero()) {
@@ -220,15 +214,15 @@ fn await_end_of_work(hold: &Hold, patience: Duration) {
 
 /// What is to be said of work under a term that is over.
 fn overrun(hold: &Hold, suspended: bool, aborting: bool) -> String {
-    let Hold { lock, epoch, .. } = hold;
+    let Hold { lock, term, .. } = hold;
     let next = if aborting { "this process ends now" } else { "another member may work now" };
     if suspended {
         format!(
-            "this process did not run from before the end of term {epoch} of `{lock}` until after the time in which its \
+            "this process did not run from before the end of term {term} of `{lock}` until after the time in which its \
              work has to end, as when it is suspended; work under `{lock}` may not be finished: {next}"
         )
     } else {
-        format!("work under `{lock}`, term {epoch}, outlives its leadership: {next}")
+        format!("work under `{lock}`, term {term}, outlives its leadership: {next}")
     }
 }
 
@@ -236,7 +230,7 @@ fn overrun(hold: &Hold, suspended: bool, aborting: bool) -> String {
 /// for as long as they like, or fail, and neither may keep the sentinel from its work. The receiver hears
 /// when it is said, or that it cannot be.
 fn report(text: String, hold: &Hold, aborting: bool) -> Receiver<()> {
-    let (lock, term) = (hold.lock.clone(), hold.epoch);
+    let (lock, term) = (hold.lock.clone(), hold.term);
     let (said, heard) = sync_channel(1);
     let speaker = thread::Builder::new().name("lease-report".into());
     // Without a thread, nothing is said.
@@ -254,12 +248,12 @@ fn report(text: String, hold: &Hold, aborting: bool) -> Receiver<()> {
 /// The authority of one hold.
 struct LeaseAuthority {
     lock: LockName,
-    epoch: u64,
+    term: u64,
     deadline: HoldDeadline,
     clock: Arc<dyn Clock>,
     stop: Duration,
     store: Arc<dyn LeaseStore>,
-    inbox: mpsc::UnboundedSender<Input>,
+    inbox: mpsc::UnboundedSender<Command>,
     /// How long `confirm` waits for the store.
     patience: Duration,
 }
@@ -292,7 +286,7 @@ impl LeaseAuthority {
             }
         };
         let (reply, answer) = oneshot::channel();
-        let question = Input::Confirm { lock: self.lock.clone(), epoch: self.epoch, record, reply };
+        let question = Command::Confirm { lock: self.lock.clone(), term: self.term, record, reply };
         self.inbox.send(question).is_ok() && answer.await.unwrap_or(false)
     }
 }

@@ -1,4 +1,4 @@
-//! Doing what operators ask: see [`Request`].
+//! Operation what operators ask: see [`Request`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -38,8 +38,8 @@ impl Election<'_> {
         self.hand_over();
         let local = &self.around.local;
         let drained = self.directory.requests().any(|(_, request)| request.drains(local));
-        if drained != self.wishes.drained_by_operator {
-            self.wishes.drained_by_operator = drained;
+        if drained != self.desired.drained_by_operator {
+            self.desired.drained_by_operator = drained;
             if drained {
                 info!(member = %local.id, "drained at the request of an operator: it gives up its locks and takes none");
                 self.farewell = "an operator drains this member";
@@ -107,7 +107,7 @@ impl Election<'_> {
     }
 
     /// If it was heard, the watch will show it. If not, it is told again.
-    pub(super) fn told_operator(&mut self) {
+    pub(super) fn on_operator_request(&mut self) {
         let pause = self.around.timing.attempt_timeout();
         (self.answering.sent, self.answering.again) = (false, Some(Instant::now() + pause));
     }

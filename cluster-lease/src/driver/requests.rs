@@ -6,8 +6,8 @@ use std::time::Duration;
 use router_core::error::Chain;
 use tokio::time::{Instant, timeout};
 
-use super::complaints::{Complaints, Doing};
 use super::metrics;
+use super::warn_limiter::{Operation, WarnLimiter};
 use crate::action::{RequestId, Target};
 use crate::event::Outcome;
 use crate::record::Version;
@@ -31,28 +31,28 @@ pub(crate) async fn write(
     write: Write,
     attempt: Attempt,
     patience: Duration,
-    complaints: Arc<Complaints>,
+    warnings: Arc<WarnLimiter>,
 ) -> Fate {
-    let doing = Doing::from(request.target);
+    let doing = Operation::from(request.target);
     let sent = Instant::now();
     match timeout(patience, store.write(write, attempt)).await {
         Ok(Ok(version)) => {
-            complaints.works(doing);
+            warnings.works(doing);
             if request.target == Target::Heartbeat {
                 metrics::renewed(sent.elapsed());
             }
             Fate::Known(Outcome::Written { version })
         }
         Ok(Err(StoreError::Conflict)) => {
-            complaints.works(doing);
+            warnings.works(doing);
             Fate::Known(Outcome::Conflict)
         }
         Ok(Err(error)) => {
-            complaints.say(doing, &Chain(&error));
+            warnings.say(doing, &Chain(&error));
             Fate::Known(Outcome::Unknown)
         }
         Err(_) => {
-            complaints.say(doing, &NO_ANSWER);
+            warnings.say(doing, &NO_ANSWER);
             Fate::Silence
         }
     }
@@ -62,19 +62,19 @@ pub(crate) async fn list(
     store: Arc<dyn LeaseStore>,
     asked: Version,
     patience: Duration,
-    complaints: Arc<Complaints>,
+    warnings: Arc<WarnLimiter>,
 ) -> Fate {
     match timeout(store.list_patience(patience), store.list()).await {
         Ok(Ok(listing)) => {
-            complaints.works(Doing::List);
+            warnings.works(Operation::List);
             Fate::Listed(listing, asked)
         }
         Ok(Err(error)) => {
-            complaints.say(Doing::List, &Chain(&error));
+            warnings.say(Operation::List, &Chain(&error));
             Fate::Known(Outcome::Unknown)
         }
         Err(_) => {
-            complaints.say(Doing::List, &NO_ANSWER);
+            warnings.say(Operation::List, &NO_ANSWER);
             Fate::Silence
         }
     }

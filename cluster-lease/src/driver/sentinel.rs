@@ -49,7 +49,7 @@ fn watch_in_thread(holds: &Holds, quit: &CancellationToken) {
             Ok(None) => {}
             Err(Panicked) => {
                 #[expect(clippy::disallowed_methods, reason = "this thread is no runtime's")]
-                thread::sleep(SOON);
+                thread::sleep(RETRY_PAUSE);
                 holds.alarm.ring();
             }
         }
@@ -57,7 +57,7 @@ fn watch_in_thread(holds: &Holds, quit: &CancellationToken) {
 }
 
 /// After a panic it looks again this soon.
-const SOON: Duration = Duration::from_millis(10);
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 struct Panicked;
 
@@ -75,7 +75,7 @@ fn contain_panic<T>(holds: &Holds, look: impl FnOnce() -> T) -> Result<T, Panick
 async fn watch_in_task(holds: Arc<Holds>, quit: CancellationToken) {
     loop {
         holds.alarm.forget();
-        let left = contain_panic(&holds, || holds.inspect()).unwrap_or(Some(SOON));
+        let left = contain_panic(&holds, || holds.inspect()).unwrap_or(Some(RETRY_PAUSE));
         let timer = async {
             match left {
                 Some(left) => sleep(approach(left)).await,

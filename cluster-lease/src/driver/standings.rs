@@ -42,7 +42,7 @@ impl Election<'_> {
 
     /// Tells the views of a lock that this member does not lead who does, or why there is no leader.
     pub(super) fn publish_holder(&self, lock: LockId) {
-        let Some(publisher) = self.directory.name(lock).and_then(|name| self.wishes.publisher(name)) else {
+        let Some(publisher) = self.directory.name(lock).and_then(|name| self.desired.publisher(name)) else {
             return;
         };
         if self.core.guard(lock).is_some_and(|guard| !guard.draining) {
@@ -67,7 +67,7 @@ impl Election<'_> {
     pub(super) fn tell_unreleased(&self) {
         for id in self.core.unreleased() {
             let Some(lock) = self.directory.name(id) else { continue };
-            let trouble = self.around.complaints.trouble(id);
+            let trouble = self.around.warnings.trouble(id);
             let trouble = trouble.unwrap_or_else(|| "the store has not confirmed it".into());
             let until = time_of_day_after(self.around.timing.takeover_wait());
             warn!(
@@ -81,12 +81,12 @@ impl Election<'_> {
     fn why_vacant(&self, lock: LockId) -> String {
         let now = self.around.holds.clock.now();
         if let Some(guard) = self.core.guard(lock) {
-            return format!("this member led it, and its work under term {} has not ended yet", guard.epoch);
+            return format!("this member led it, and its work under term {} has not ended yet", guard.term);
         }
-        if self.wishes.closing {
+        if self.desired.closing {
             return "this member leaves".into();
         }
-        if self.wishes.is_draining() {
+        if self.desired.is_draining() {
             return "this member is drained, so another one must take it".into();
         }
         if let Some(left) = self.core.doubts_for() {
@@ -96,7 +96,7 @@ impl Election<'_> {
                  it waits until {until} for newer ones before it believes that"
             );
         }
-        if let Some(trouble) = self.around.complaints.trouble(lock) {
+        if let Some(trouble) = self.around.warnings.trouble(lock) {
             return trouble;
         }
         match self.core.outlook(lock) {

@@ -63,8 +63,8 @@ pub(crate) struct TermStates {
 /// The record at a version at which it was of this term.
 struct Known {
     version: Version,
-    /// The epoch that it says.
-    epoch: u64,
+    /// The term that it says.
+    term: u64,
     states: States,
     /// Read just now, so that what it contains is stored for certain.
     fresh: bool,
@@ -191,7 +191,7 @@ impl TermStates {
         })?;
         let ours = self.place.tenure.is_named_by(entry.version, &entry.record);
         let LockEntry { version, record, .. } = entry;
-        Ok(Some((Known { version, epoch: record.epoch, states, fresh: true }, ours)))
+        Ok(Some((Known { version, term: record.term, states, fresh: true }, ours)))
     }
 
     /// One write, with what waits.
@@ -214,7 +214,7 @@ impl TermStates {
             return Ok(());
         }
         let (batch, states, text) = self.fitting(ticket, &known.states, batch)?;
-        let record = self.place.tenure.record(known.epoch);
+        let record = self.place.tenure.record(known.term);
         let write = Write {
             key: StoreKey::Lock(self.place.lock.clone()),
             expect: Precondition::Version(known.version),
@@ -228,7 +228,7 @@ impl TermStates {
         match timeout(self.patience, self.place.store.write(write, Attempt::default())).await {
             Ok(Ok(version)) => {
                 self.stored(batch);
-                **turn = Some(Known { version, epoch: record.epoch, states, fresh: false });
+                **turn = Some(Known { version, term: record.term, states, fresh: false });
                 Ok(())
             }
             // The next attempt reads who has changed it: the core that settles, an earlier copy of the same

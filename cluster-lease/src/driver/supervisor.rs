@@ -11,25 +11,25 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::election::{Election, End, Surroundings};
+use super::command::Command;
+use super::desired::DesiredState;
+use super::election::{Election, End, Environment};
 use super::holds::Holds;
-use super::inbox::Input;
 use super::settings::LeaseClusterSettings;
-use super::wishes::Wishes;
 use crate::core::Identity;
 
 /// Runs elections until one ends in good order.
 pub(crate) async fn supervise(
-    around: Surroundings,
+    around: Environment,
     settings: LeaseClusterSettings,
     mut identity: Identity,
-    mut inbox: mpsc::UnboundedReceiver<Input>,
+    mut inbox: mpsc::UnboundedReceiver<Command>,
     quit: CancellationToken,
 ) {
     let _quit = Quit { quit, holds: Arc::clone(&around.holds) };
-    let mut wishes = Wishes::default();
+    let mut desired = DesiredState::default();
     loop {
-        let run = async { Election::new(&around, &mut wishes, identity).run(&mut inbox).await };
+        let run = async { Election::new(&around, &mut desired, identity).run(&mut inbox).await };
         let why = match contain_panic(run).await {
             Ok(End::Closed) => break,
             Ok(End::Shared) => "another process took part under the same number".to_owned(),
@@ -40,7 +40,7 @@ pub(crate) async fn supervise(
         // log does.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             error!("all leadership has ended, and the election begins anew: {why}");
-            for participation in wishes.participations.values() {
+            for participation in desired.participations.values() {
                 participation.publisher.follow(None, &why);
             }
         }));
@@ -76,7 +76,7 @@ async fn contain_panic<T>(future: impl Future<Output = T>) -> Result<T, String> 
     let mut future = pin!(future);
     poll_fn(|context| {
         // Unwind safety: after a panic the future, and with it the core, is dropped. What outlives it are
-        // the wishes, which are valid after each statement, and the holds, which are fenced.
+        // the desired, which are valid after each statement, and the holds, which are fenced.
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
             Ok(poll) => poll.map(Ok),
             Err(panic) => Poll::Ready(Err(text(&*panic))),

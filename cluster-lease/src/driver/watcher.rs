@@ -9,7 +9,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::complaints::{Complaints, Doing};
+use super::warn_limiter::{Operation, WarnLimiter};
 use crate::record::Version;
 use crate::store::{Change, LeaseStore, LeaseWatch, Listing, StoreError};
 
@@ -27,7 +27,7 @@ pub(crate) enum Seen {
 
 pub(crate) struct Watcher {
     pub(crate) store: Arc<dyn LeaseStore>,
-    pub(crate) complaints: Arc<Complaints>,
+    pub(crate) warnings: Arc<WarnLimiter>,
     pub(crate) seen: mpsc::Sender<Seen>,
     /// Somebody knows of changes that the watch has not delivered.
     pub(crate) distrusted: Arc<Notify>,
@@ -62,9 +62,9 @@ impl Watcher {
     async fn list_and_watch(&self, again: bool) -> Result<(), StoreError> {
         let asked = self.known.load(Ordering::Relaxed);
         let listing = self.list().await.inspect_err(|error| {
-            self.complaints.say(Doing::List, &Chain(error));
+            self.warnings.say(Operation::List, &Chain(error));
         })?;
-        self.complaints.works(Doing::List);
+        self.warnings.works(Operation::List);
         let mut version = listing.version;
         if self.seen.send(Seen::Listed(listing, asked)).await.is_err() {
             return Ok(());
@@ -76,10 +76,10 @@ impl Watcher {
             let watch = self.within(self.patience, self.store.watch(version)).await.inspect_err(|error| {
                 // Once is nothing: the changes after `version` may not be kept.
                 if again {
-                    self.complaints.say(Doing::Watch, &Chain(error));
+                    self.warnings.say(Operation::Watch, &Chain(error));
                 }
             })?;
-            self.complaints.works(Doing::Watch);
+            self.warnings.works(Operation::Watch);
             if self.seen.send(Seen::Open).await.is_err() || !self.follow(watch, &mut version).await? {
                 return Ok(());
             }
@@ -99,9 +99,9 @@ impl Watcher {
             }
             let asked = self.known.load(Ordering::Relaxed);
             let listing = self.list().await.inspect_err(|error| {
-                self.complaints.say(Doing::List, &Chain(error));
+                self.warnings.say(Operation::List, &Chain(error));
             })?;
-            self.complaints.works(Doing::List);
+            self.warnings.works(Operation::List);
             if self.seen.send(Seen::Listed(listing, asked)).await.is_err() {
                 return Ok(());
             }

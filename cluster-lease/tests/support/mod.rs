@@ -125,12 +125,12 @@ impl Group {
         for action in actions {
             self.members[member].actions.push(action.clone());
             let told = match action {
-                Action::Lead { lock: LOCK, epoch, .. } => Some(Told::Lead(epoch)),
-                Action::Drain { lock: LOCK, epoch } => Some(Told::Drain(epoch)),
-                Action::Fence { lock: LOCK, epoch, cause, abort_at } => {
-                    Some(Told::Fence(epoch, cause, abort_at))
+                Action::Lead { lock: LOCK, term, .. } => Some(Told::Lead(term)),
+                Action::Drain { lock: LOCK, term } => Some(Told::Drain(term)),
+                Action::Fence { lock: LOCK, term, cause, abort_at } => {
+                    Some(Told::Fence(term, cause, abort_at))
                 }
-                Action::Abort { lock: LOCK, epoch } => Some(Told::Abort(epoch)),
+                Action::Abort { lock: LOCK, term } => Some(Told::Abort(term)),
                 Action::Send { request, operation } => {
                     let sent = Sent { member, request, operation };
                     if self.members[member].connected {
@@ -279,8 +279,8 @@ impl Group {
         self.may_step(member)
     }
 
-    pub(crate) fn epochs(&self, member: usize) -> Vec<u64> {
-        let lead = |told: &Told| if let Told::Lead(epoch) = told { Some(*epoch) } else { None };
+    pub(crate) fn terms(&self, member: usize) -> Vec<u64> {
+        let lead = |told: &Told| if let Told::Lead(term) = told { Some(*term) } else { None };
         self.members[member].told.iter().filter_map(lead).collect()
     }
 
@@ -318,8 +318,8 @@ impl Group {
     }
 
     pub(crate) fn join_work(&mut self, member: usize) {
-        let epoch = self.members[member].core.guard(LOCK).expect("work is running").epoch;
-        self.tell(member, Event::Joined { lock: LOCK, epoch });
+        let term = self.members[member].core.guard(LOCK).expect("work is running").term;
+        self.tell(member, Event::Joined { lock: LOCK, term });
     }
 
     /// The last request about a target that is still stranded.

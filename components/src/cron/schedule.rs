@@ -9,7 +9,7 @@ use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::missed::Missed;
+use crate::missed_ticks::Missed;
 
 /// The times of a cron pattern, read in a time zone.
 #[derive(Debug)]
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn errors_are_named() {
         assert!(Schedule::parse("61 * * * *", "UTC").unwrap_err().contains("`61` is no minute, 0 to 59"));
         assert!(Schedule::parse("* *", "UTC").is_err());
         assert!(Schedule::parse("* * * * *", "Mars/Olympus").unwrap_err().contains("`Mars/Olympus`"));

@@ -271,7 +271,7 @@ impl FileConsumer {
         match settled {
             Settled::Yes => {
                 if self.memory().knows(&file.path) {
-                    pipeline.withdraw_note();
+                    pipeline.clear_status_message();
                     self.memory().forgive(&file.path);
                 }
             }
@@ -317,7 +317,7 @@ impl FileConsumer {
         let place = self.jail.place(&file.path);
         let text = format!("`{}` waits: {error}", place.display());
         warn!(route = pipeline.route_id(), "{text}");
-        pipeline.leave_note(text);
+        pipeline.set_status_message(text);
     }
 
     /// The exchange of a file, `None` when it has changed or gone meanwhile or cannot be read. A later poll

@@ -1,10 +1,10 @@
-//! [`Backoff`]: how long to leave a server in peace that does not answer as it should.
+//! [`Backoff`]: how long to leave a server in peace that does not respond as it should.
 
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-/// The longest pause that a server is granted. Nobody means more than that, but mistakes do.
+/// Upper bound for `Retry-After`; larger values are errors of the server.
 const LONGEST_ASKED_FOR: Duration = Duration::from_secs(24 * 3600);
 
 /// Pauses that double from one failure to the next, with jitter, so that many clients that failed at once

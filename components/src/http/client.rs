@@ -22,7 +22,7 @@ pub(crate) struct ClientSettings {
     pub(crate) follow_redirects: bool,
     pub(crate) user_agent: String,
     /// Whether the client works without CA certificates; it can then speak plain HTTP alone.
-    pub(crate) trusts_nobody: bool,
+    pub(crate) without_ca_roots: bool,
 }
 
 /// The clients that were needed so far. Clones share them.
@@ -66,7 +66,7 @@ impl ClientSettings {
             // It would tell one host the query that was meant for another.
             .referer(false)
             .user_agent(&*self.user_agent);
-        let builder = if self.trusts_nobody { builder.tls_certs_only([]) } else { builder };
+        let builder = if self.without_ca_roots { builder.tls_certs_only([]) } else { builder };
         builder.build()
     }
 }
@@ -83,7 +83,7 @@ pub(crate) fn failed(error: reqwest::Error) -> Failure {
         error if error.is_timeout() => ErrorKind::Timeout,
         error if error.is_builder() => ErrorKind::Data,
         error if error.is_redirect() => ErrorKind::Rejected,
-        // Of the way to the server, or of the connection while it answers.
+        // Of the way to the server, or of the connection while it responds.
         _ => ErrorKind::Unavailable,
     };
     Failure::new(kind, error.without_url())
@@ -102,11 +102,11 @@ pub(crate) fn kind_of_status(status: u16) -> ErrorKind {
 /// The failure that a status is which is no success.
 pub(crate) fn refused(response: &Response) -> Failure {
     let status = response.status();
-    let failure = Failure::new(kind_of_status(status.as_u16()), format!("the answer was {status}"));
+    let failure = Failure::new(kind_of_status(status.as_u16()), format!("the response was {status}"));
     failure.code(status.as_u16().to_smolstr()).retry_after(retry_after(response.headers(), wall_clock()))
 }
 
-/// The whole body of an answer in memory, if it is not larger than `limit`.
+/// The whole body of a response in memory, if it is not larger than `limit`.
 pub(crate) async fn read_body(response: &mut Response, limit: usize) -> Result<Bytes, BoxError> {
     let limit = limit as u64;
     check_length(response.content_length(), limit)?;
@@ -118,7 +118,7 @@ pub(crate) async fn read_body(response: &mut Response, limit: usize) -> Result<B
     Ok(body.freeze())
 }
 
-/// The whole body of an answer, in memory or spooled, if it is not larger than `limit`. One that ends before its length, or
+/// The whole body of a response, in memory or spooled, if it is not larger than `limit`. One that ends before its length, or
 /// before its last chunk, is an error of the client.
 pub(crate) async fn spool_body(
     response: &mut Response,
@@ -138,7 +138,9 @@ pub(crate) async fn spool_body(
 
 fn check_length(length: Option<u64>, limit: u64) -> Result<(), Failure> {
     match length.is_some_and(|length| length > limit) {
-        true => Err(Failure::data(format!("the answer is larger than {limit} bytes (`max_response_size`)"))),
+        true => {
+            Err(Failure::data(format!("the response is larger than {limit} bytes (`max_response_size`)")))
+        }
         false => Ok(()),
     }
 }
@@ -154,7 +156,7 @@ mod tests {
             connect_timeout: timeout,
             follow_redirects: false,
             user_agent: "test".into(),
-            trusts_nobody: true,
+            without_ca_roots: true,
         };
         for timeout in [seconds(1), seconds(2), seconds(1)] {
             clients.clone().get(&settings(timeout)).unwrap();

@@ -24,7 +24,7 @@ const NEVER: &[&str] = &[
     "upgrade",
 ];
 
-/// Headers that describe an answer. The exchange keeps them; in a later request they would mislead.
+/// Headers that describe a response. The exchange keeps them; in a later request they would mislead.
 const ANSWER_ONLY: &[&str] =
     &["age", "alt-svc", "content-encoding", "date", "server", "vary", "via", "warning", "www-authenticate"];
 
@@ -77,7 +77,7 @@ pub(crate) fn set_content_type(from: &ValueMap, body: &Body, to: &mut HeaderMap)
     to.insert(CONTENT_TYPE, value);
 }
 
-/// The body of an answer: text where its label says so and it is UTF-8, bytes otherwise. A spooled one is neither before
+/// The body of a response: text where its label says so and it is UTF-8, bytes otherwise. A spooled one is neither before
 /// it is read.
 pub(crate) fn body(written: Written, headers: &HeaderMap) -> Body {
     let bytes = match written {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_cannot_set_headers_of_components_or_cookies() {
+    fn a_response_cannot_set_headers_of_components_or_cookies() {
         let mut from = HeaderMap::new();
         for name in ["etag", "file.name", "set-cookie", "transfer-encoding", "bactrian-term"] {
             from.insert(HeaderName::from_static(name), HeaderValue::from_static("x"));

@@ -1,4 +1,4 @@
-//! [`Batch`]: works through answers, item by item, and moves the position.
+//! [`Batch`]: works through responses, item by item, and moves the position.
 
 use reqwest::header::{ETAG, HeaderName, LAST_MODIFIED};
 use router_core::error::BoxError;
@@ -9,19 +9,19 @@ use router_core::stop::Stop;
 use router_core::value::{Json, Value};
 
 use super::position::{Position, Version};
-use super::{Answer, Failure, Poller};
+use super::{Failure, NewResponse, Poller};
 use crate::http::headers;
 
 /// Longer names of versions are not sent back: they would take the room of ids.
 const MAX_VERSION_BYTES: usize = 1_024;
 
-/// One exchange of an answer.
+/// One exchange of a response.
 struct Item {
     exchange: Exchange,
     id: Option<String>,
 }
 
-/// What works through answers.
+/// What works through responses.
 pub(super) struct Batch<'a> {
     pub(super) poller: &'a Poller,
     pub(super) pipeline: &'a Pipeline,
@@ -30,18 +30,18 @@ pub(super) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Works through an answer, and moves the position. The outer error ends the consumer, the inner one
+    /// Works through a response, and moves the position. The outer error ends the consumer, the inner one
     /// only this batch.
     pub(super) async fn process(
         &mut self,
-        mut answer: Answer,
+        mut response: NewResponse,
         stop: &Stop,
     ) -> Result<Result<(), Failure>, BoxError> {
         let poller = self.poller;
-        let json = poller.parse(&mut answer.body).await;
+        let json = poller.parse(&mut response.body).await;
         let (end, items) = match json.and_then(|json| {
-            let items = poller.items(&answer, json.as_ref())?;
-            Ok((self.end_of(&answer, json.as_ref())?, items))
+            let items = poller.items(&response, json.as_ref())?;
+            Ok((self.end_of(&response, json.as_ref())?, items))
         }) {
             Ok(read) => read,
             Err(error) => return Ok(Err(error.into())),
@@ -56,7 +56,7 @@ impl Batch<'_> {
                 continue;
             }
             if stop.is_requested() && id.is_some() {
-                // The rest is for whoever polls next. Without ids, that would be the whole answer again:
+                // The rest is for whoever polls next. Without ids, that would be the whole response again:
                 // then this one is finished.
                 return Ok(Ok(()));
             }
@@ -84,20 +84,20 @@ impl Batch<'_> {
         Ok(Ok(()))
     }
 
-    /// Where the position is, apart from ids, when everything in the answer is done.
-    fn end_of(&self, answer: &Answer, json: Option<&Json>) -> Result<Position, BoxError> {
+    /// Where the position is, apart from ids, when everything in the response is done.
+    fn end_of(&self, response: &NewResponse, json: Option<&Json>) -> Result<Position, BoxError> {
         let cursor = self.poller.cursor.as_ref().zip(json);
         let next = cursor.and_then(|(cursor, json)| json.pointer(&cursor.pointer));
         // An empty one says that there is no more, and would begin anew.
         let next = next.and_then(scalar).filter(|next| !next.is_empty());
         let moved = next.is_some() && next != self.position.cursor;
         let text = |name: &HeaderName| {
-            let text = answer.headers.get(name)?.to_str().ok()?;
+            let text = response.headers.get(name)?.to_str().ok()?;
             (text.len() <= MAX_VERSION_BYTES).then(|| text.to_owned())
         };
         let end = Position {
             cursor: if moved { next } else { self.position.cursor.clone() },
-            // With another cursor, the next answer is another thing: this version would hide it.
+            // With another cursor, the next response is another thing: this version would hide it.
             version: match moved {
                 true => Version::default(),
                 false => Version { etag: text(&ETAG), last_modified: text(&LAST_MODIFIED) },
@@ -117,22 +117,22 @@ impl Batch<'_> {
 }
 
 impl Poller {
-    /// What is in an answer, as exchanges and their ids, in order.
-    fn items(&self, answer: &Answer, json: Option<&Json>) -> Result<Vec<Item>, BoxError> {
+    /// What is in a response, as exchanges and their ids, in order.
+    fn items(&self, response: &NewResponse, json: Option<&Json>) -> Result<Vec<Item>, BoxError> {
         let exchange = |body| {
             let mut exchange = Exchange::new(());
             let received = &mut exchange.message.headers;
-            headers::copy_from_response(&answer.headers, received);
-            received.set("http.response_code", i64::from(answer.status.as_u16()));
+            headers::copy_from_response(&response.headers, received);
+            received.set("http.response_code", i64::from(response.status.as_u16()));
             exchange.message.body = body;
             exchange
         };
         let (Some(pointer), Some(json)) = (&self.split, json) else {
             let id = json.map(|json| self.id(json)).transpose()?.flatten();
-            return Ok(vec![Item { exchange: exchange(answer.body.clone()), id }]);
+            return Ok(vec![Item { exchange: exchange(response.body.clone()), id }]);
         };
         let array = json.pointer(pointer).and_then(Json::as_list);
-        let array = array.ok_or_else(|| format!("there is no array at `{pointer}` in the answer"))?;
+        let array = array.ok_or_else(|| format!("there is no array at `{pointer}` in the response"))?;
         let item = |(index, json): (usize, &Json)| {
             let mut exchange = exchange(json.clone().into());
             exchange.message.headers.remove("content-type");
@@ -142,7 +142,7 @@ impl Poller {
         array.iter().enumerate().map(item).collect()
     }
 
-    /// What the answer says, where it is read.
+    /// What the response says, where it is read.
     async fn parse(&self, body: &mut Body) -> Result<Option<Json>, BoxError> {
         if self.cursor.is_none() && self.split.is_none() && self.dedupe.is_none() {
             return Ok(None);
@@ -162,9 +162,9 @@ impl Poller {
     fn id(&self, item: &Json) -> Result<Option<String>, BoxError> {
         let Some(pointer) = &self.dedupe else { return Ok(None) };
         let id = item.pointer(pointer).and_then(scalar);
-        Ok(Some(
-            id.ok_or_else(|| format!("there is no text or number at `{pointer}` in an item of the answer"))?,
-        ))
+        Ok(Some(id.ok_or_else(|| {
+            format!("there is no text or number at `{pointer}` in an item of the response")
+        })?))
     }
 }
 

@@ -12,15 +12,15 @@ const MAX_ID_BYTES: usize = 24;
 /// What is known of the server.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Position {
-    /// What the next poll sends to get what comes after; nothing before the first answer.
+    /// What the next poll sends to get what comes after; nothing before the first response.
     pub(super) cursor: Option<String>,
-    /// The version of the last answer, for this very cursor.
+    /// The version of the last response, for this very cursor.
     pub(super) version: Version,
     /// The ids of items that are done, oldest first.
     pub(super) done: Vec<String>,
 }
 
-/// What a server calls the version of an answer.
+/// What a server calls the version of a response.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Version {
     pub(super) etag: Option<String>,
@@ -74,7 +74,7 @@ impl Position {
         });
     }
 
-    /// Whether this position can be stored when all items of an answer with the ids `present` are done.
+    /// Whether this position can be stored when all items of a response with the ids `present` are done.
     /// Asked before the first of them is: it would be done again and again, if that could not be noted.
     ///
     /// # Errors
@@ -86,7 +86,7 @@ impl Position {
             return Ok(());
         }
         Err(format!(
-            "the cursor and the ids of the {} items in the answer need {bytes} bytes, and a position has at most \
+            "the cursor and the ids of the {} items in the response need {bytes} bytes, and a position has at most \
              {}: let the server show fewer items at a time",
             present.len(),
             RouteState::MAX_BYTES

@@ -10,7 +10,7 @@ pub(super) enum Dialect {
 }
 
 /// An error in a statement, and the bytes that it is about.
-pub(super) type Mistake = (Range<usize>, String);
+pub(super) type LexError = (Range<usize>, String);
 
 /// A part of a statement. White space and comments are none.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,7 +35,7 @@ const UNNAMED: &str = "parameters have names here: write `:name`";
 const OPEN_QUOTE: &str = "this quote does not end";
 
 /// The tokens of a statement, and where each stands.
-pub(super) fn tokens(text: &str, dialect: Dialect) -> Result<Vec<(Range<usize>, Token<'_>)>, Mistake> {
+pub(super) fn tokens(text: &str, dialect: Dialect) -> Result<Vec<(Range<usize>, Token<'_>)>, LexError> {
     let mut lexer = Lexer { text, dialect, brackets: Vec::new(), operand: false };
     let (mut tokens, mut place) = (Vec::new(), 0);
     while place < text.len() {
@@ -61,7 +61,7 @@ struct Lexer<'a> {
 
 impl<'a> Lexer<'a> {
     /// How long the white space or comment is that begins here, if one does.
-    fn ignored(&self, place: usize) -> Result<Option<usize>, Mistake> {
+    fn ignored(&self, place: usize) -> Result<Option<usize>, LexError> {
         let rest = &self.text[place..];
         if rest.starts_with("--") {
             return Ok(Some(rest.find('\n').unwrap_or(rest.len())));
@@ -73,7 +73,7 @@ impl<'a> Lexer<'a> {
         Ok(rest.chars().next().filter(|first| first.is_whitespace()).map(char::len_utf8))
     }
 
-    fn token(&mut self, place: usize) -> Result<(usize, Token<'a>), Mistake> {
+    fn token(&mut self, place: usize) -> Result<(usize, Token<'a>), LexError> {
         let rest = &self.text[place..];
         let first = rest.chars().next().unwrap_or_default();
         let after_operand = std::mem::replace(&mut self.operand, false);
@@ -117,7 +117,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// A parameter, or what is between the bounds of a slice of an array.
-    fn colon(&mut self, place: usize, after_operand: bool) -> Result<(usize, Token<'a>), Mistake> {
+    fn colon(&mut self, place: usize, after_operand: bool) -> Result<(usize, Token<'a>), LexError> {
         let rest = &self.text[place..];
         let name = parameter_name(&rest[1..]);
         let in_slice = self.dialect == Dialect::Postgres && self.brackets.last() == Some(&'[');
@@ -160,7 +160,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-pub(super) fn at(place: usize, length: usize, message: impl Into<String>) -> Mistake {
+pub(super) fn at(place: usize, length: usize, message: impl Into<String>) -> LexError {
     (place..place + length, message.into())
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::affinity::KnownColumns;
-use super::lexer::{Dialect, Mistake, Token, at, tokens};
+use super::lexer::{Dialect, LexError, Token, at, tokens};
 use super::position::{Position, Positions};
 
 /// A statement, cut at its parameters.
@@ -66,7 +66,7 @@ const SORTS_NOTHING: &str = "a parameter is a value and never the name of a colu
 
 impl Statement {
     /// Finds the parameters: `:name` outside of texts, quoted names, comments, casts and slices.
-    pub(super) fn parse(text: &str, dialect: Dialect) -> Result<Self, Mistake> {
+    pub(super) fn parse(text: &str, dialect: Dialect) -> Result<Self, LexError> {
         let mut tokens = tokens(text, dialect)?;
         if let Some(end) = tokens.iter().position(|(_, token)| *token == Token::Symbol(";")) {
             if tokens.len() > end + 1 {
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_their_place() {
+    fn errors_name_their_place() {
         for (text, range, message) in [
             ("select :#id", 7..9, "looks like `:name`"),
             ("select /* /* a */", 7..9, "does not end"),

@@ -27,7 +27,7 @@ pub(super) struct Bot {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
     /// Telegram says no.
-    #[error("Telegram answered {code}: {description}")]
+    #[error("Telegram responded with {code}: {description}")]
     Refused { code: u16, description: String, retry_after: Option<Duration> },
     /// Something else is in the way.
     #[error("{1}")]
@@ -63,7 +63,7 @@ impl Bot {
             connect_timeout: Duration::from_secs(10),
             follow_redirects: false,
             user_agent: USER_AGENT.into(),
-            trusts_nobody: base.scheme() == "http",
+            without_ca_roots: base.scheme() == "http",
         };
         Self { token, base: base.as_str().trim_end_matches('/').to_owned(), clients, client }
     }
@@ -100,7 +100,7 @@ impl Bot {
         timeout: Duration,
     ) -> Result<Json, CallError> {
         let token = self.token().map_err(|error| CallError::Failed(ErrorKind::Other, error.to_string()))?;
-        // Whatever a server or proxy writes into its answer: not this. The number in front is no secret, and
+        // Whatever a server or proxy writes into its response: not this. The number in front is no secret, and
         // what comes between may be encoded.
         let key = token.split_once(':').map_or(&*token, |(_, key)| key);
         let redact = |text: &str| text.replace(key, "<token>");
@@ -108,26 +108,26 @@ impl Bot {
         let result = match tokio::time::timeout(timeout, conversation).await {
             Ok(result) => result,
             Err(_) => {
-                let text = format!("there was no answer within {timeout:?}");
+                let text = format!("there was no response within {timeout:?}");
                 return Err(CallError::Failed(ErrorKind::Timeout, text));
             }
         };
-        let (status, answer) = result.map_err(|error| {
+        let (status, response) = result.map_err(|error| {
             CallError::Failed(ErrorKind::of(&*error), redact(&Chain(&*error).to_string()))
         })?;
-        let Ok(answer) = Json::parse(&answer) else {
+        let Ok(response) = Json::parse(&response) else {
             // Of a proxy in between, most likely.
             let kind = kind_of_status(status.as_u16());
-            return Err(CallError::Failed(kind, format!("the answer {status} was not one of Telegram")));
+            return Err(CallError::Failed(kind, format!("the response {status} was not one of Telegram")));
         };
-        if answer["ok"] == Json::Boolean(true) {
-            return Ok(answer["result"].clone());
+        if response["ok"] == Json::Boolean(true) {
+            return Ok(response["result"].clone());
         }
-        let code = answer["error_code"].as_u64().and_then(|code| code.try_into().ok());
+        let code = response["error_code"].as_u64().and_then(|code| code.try_into().ok());
         Err(CallError::Refused {
             code: code.unwrap_or(status.as_u16()),
-            description: redact(answer["description"].as_str().unwrap_or("no description")),
-            retry_after: answer["parameters"]["retry_after"].as_u64().map(Duration::from_secs),
+            description: redact(response["description"].as_str().unwrap_or("no description")),
+            retry_after: response["parameters"]["retry_after"].as_u64().map(Duration::from_secs),
         })
     }
 

@@ -22,7 +22,7 @@ use super::position::Position;
 use crate::http::Backoff;
 use crate::metrics::POLL_CONFLICTS;
 
-/// How much longer than the server we wait for the answer to a poll.
+/// How much longer than the server we wait for the response to a poll.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long the last acknowledgement may take: the server can make it three seconds.
 const LAST_WORD: Duration = Duration::from_secs(5);
@@ -77,7 +77,7 @@ struct Session<'a> {
 
 /// What came of a poll.
 enum Polled {
-    Answered(Result<Vec<Json>, CallError>),
+    Response(Result<Vec<Json>, CallError>),
     /// A stop was asked for; whether the poll has reached the server.
     Dropped {
         reached: bool,
@@ -116,19 +116,19 @@ impl<'a> Session<'a> {
         }
         while !stop.is_requested() {
             let asked = Instant::now();
-            let answer = match self.poll(stop).await {
-                Polled::Answered(answer) => answer,
+            let response = match self.poll(stop).await {
+                Polled::Response(response) => response,
                 Polled::Dropped { reached } => {
                     self.acknowledged |= reached;
                     break;
                 }
             };
-            let pause = match answer {
+            let pause = match response {
                 Ok(updates) => {
                     self.acknowledged = true;
                     if self.conflicts.failures() > 0 {
                         self.conflicts.reset();
-                        self.pipeline.withdraw_note();
+                        self.pipeline.clear_status_message();
                     }
                     if updates.is_empty() {
                         self.pauses.reset();
@@ -167,9 +167,9 @@ impl<'a> Session<'a> {
                 // server would make three seconds long after a poll for the same.
                 let moment = if self.acknowledged { Duration::ZERO } else { SENT };
                 let rest = moment.saturating_sub(started.elapsed());
-                tokio::time::timeout(rest, &mut polling).await.map_or(true, |answer| answer.is_ok())
+                tokio::time::timeout(rest, &mut polling).await.map_or(true, |response| response.is_ok())
             }
-            answer = &mut polling => return Polled::Answered(answer),
+            response = &mut polling => return Polled::Response(response),
         };
         Polled::Dropped { reached }
     }
@@ -193,7 +193,7 @@ impl<'a> Session<'a> {
                 // it would come again at once, without end.
                 if updates.iter().any(|update| update["update_id"].as_i64() == Some(i64::MAX)) {
                     let why = format!(
-                        "the answer to a poll has the update id {}, which cannot be acknowledged",
+                        "the response to a poll has the update id {}, which cannot be acknowledged",
                         i64::MAX
                     );
                     return Err(CallError::Failed(ErrorKind::Data, why));
@@ -201,7 +201,7 @@ impl<'a> Session<'a> {
                 Ok(updates.to_vec())
             }
             _ => {
-                let why = "the answer to a poll is no list of updates".into();
+                let why = "the response to a poll is no list of updates".into();
                 Err(CallError::Failed(ErrorKind::Data, why))
             }
         }
@@ -295,7 +295,7 @@ impl<'a> Session<'a> {
                         "another process polls for bot {bot}, and takes its updates: find it, or rotate the token"
                     );
                     warn!(route, "{note}. Trying again in {slow:.1?}");
-                    self.pipeline.leave_note(note);
+                    self.pipeline.set_status_message(note);
                     return Ok(slow);
                 }
                 _ => {}
@@ -357,7 +357,7 @@ impl<'a> Session<'a> {
         match tokio::time::timeout(LAST_WORD, asking).await {
             Ok(Ok(_)) => debug!(route, "route `{route}` has acknowledged all that is done"),
             Ok(Err(error)) => warn!(route, "the last updates may come again: {error}"),
-            Err(_) => warn!(route, "the last updates may come again: Telegram did not answer in time"),
+            Err(_) => warn!(route, "the last updates may come again: Telegram did not respond in time"),
         }
     }
 }

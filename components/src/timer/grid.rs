@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Timer, milliseconds, now};
 use crate::lateness::is_too_late;
-use crate::missed::{self, Missed};
+use crate::missed_ticks::{self, Missed};
 
 /// The options `missed`, `missed_max` and `state`.
 #[derive(Clone)]
@@ -140,7 +140,7 @@ impl CatchUp {
         match stored {
             Some(settled) => {
                 grid.settled = Duration::from_millis(settled);
-                missed::warn_if_ahead(pipeline.route_id(), grid.settled.saturating_sub(start));
+                missed_ticks::warn_if_ahead(pipeline.route_id(), grid.settled.saturating_sub(start));
             }
             None => {
                 // The first time is after the delay, and strictly after now: nothing is missed yet.

@@ -474,8 +474,8 @@ async fn a_reader_never_sees_half_a_file() {
 }
 
 #[test]
-fn mistakes_are_found_before_anything_runs() {
-    let mistakes = |uri: &'static str| {
+fn errors_are_found_before_anything_runs() {
+    let errors = |uri: &'static str| {
         let built = builder(&MockComponent::default()).route(from(uri)).build();
         built.err().map(|errors| errors.to_string()).unwrap_or_default()
     };
@@ -495,17 +495,17 @@ fn mistakes_are_found_before_anything_runs() {
         ("file:in?move_existing=old", "goes with `file_exist=move`"),
         ("file:in?file_exist=move&move_existing=../old", "option `move_existing`"),
     ] {
-        assert!(mistakes(uri).contains(expected), "{uri}: {}", mistakes(uri));
+        assert!(errors(uri).contains(expected), "{uri}: {}", errors(uri));
     }
-    assert_eq!(mistakes("file:///tmp/in?noop=true"), "");
-    assert_eq!(mistakes("file:in?include=b.*&exclude=a.*&recursive=true&file_name=a/b.txt"), "");
+    assert_eq!(errors("file:///tmp/in?noop=true"), "");
+    assert_eq!(errors("file:in?include=b.*&exclude=a.*&recursive=true&file_name=a/b.txt"), "");
     // All at once, each at its option.
     for uri in [
         "file:in?move=/abs&move_failed=../x&include=(&exclude=[&done_file_name=done&sort_by=nme",
         "file:in?noop=true&delete=true&file_exist=move&temp_prefix=/",
         "file:in?move=.&move_existing=x",
     ] {
-        let found = mistakes(uri);
+        let found = errors(uri);
         for option in uri.split(['?', '&']).skip(1).filter(|option| !option.starts_with("noop")) {
             let value = option.split_once('=').unwrap().1;
             let column = uri.find(&format!("={value}")).unwrap() + 1;

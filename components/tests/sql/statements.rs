@@ -153,15 +153,15 @@ async fn a_database_in_memory_lasts_and_is_shared() {
 }
 
 /// The errors of a URI.
-fn mistakes(uri: impl IntoEndpoint) -> String {
-    mistakes_of(from(uri).to("mock:out"))
+fn errors(uri: impl IntoEndpoint) -> String {
+    errors_of(from(uri).to("mock:out"))
 }
 
-fn mistakes_in_to(uri: impl IntoEndpoint) -> String {
-    mistakes_of(from("direct:in").to(uri))
+fn errors_in_to(uri: impl IntoEndpoint) -> String {
+    errors_of(from("direct:in").to(uri))
 }
 
-fn mistakes_of(route: RouteBuilder) -> String {
+fn errors_of(route: RouteBuilder) -> String {
     let built = RouterBuilder::new()
         .component(SqlComponent::default())
         .component(MockComponent::default())
@@ -172,40 +172,40 @@ fn mistakes_of(route: RouteBuilder) -> String {
 }
 
 #[test]
-fn mistakes_point_at_the_characters() {
+fn errors_point_at_the_characters() {
     let source = "data_source=sqlite:x.db";
-    assert!(mistakes("sql:select 1").contains("needs a database"));
-    assert!(mistakes(format!("sql:?{source}")).contains("needs a statement"));
-    let two = mistakes(format!("sql:select%20:#a?{source}&on_consume=update x set a = $1"));
+    assert!(errors("sql:select 1").contains("needs a database"));
+    assert!(errors(format!("sql:?{source}")).contains("needs a statement"));
+    let two = errors(format!("sql:select%20:#a?{source}&on_consume=update x set a = $1"));
     assert!(two.contains("a parameter looks like `:name`") && two.contains("write `:name`"), "{two}");
     let shown = two.lines().filter(|line| line.contains("^")).map(|line| line.matches('^').count());
     assert_eq!(shown.collect::<Vec<_>>(), [2, 1], "{two}");
-    let secret = mistakes("sql:select :#a?data_source=postgres://me:hunter2@host/db");
+    let secret = errors("sql:select :#a?data_source=postgres://me:hunter2@host/db");
     assert!(secret.contains("cannot contain a password") && !secret.contains("hunter2"), "{secret}");
-    assert!(mistakes("sql:select 1?data_source=oracle:x").contains("takes `sqlite:path`"));
+    assert!(errors("sql:select 1?data_source=oracle:x").contains("takes `sqlite:path`"));
     let source_of = "| sql:select 1?data_source=";
-    let secret = mistakes("sql:select 1?data_source=postgres://me:hunter2@host/db&delya=1");
+    let secret = errors("sql:select 1?data_source=postgres://me:hunter2@host/db&delya=1");
     assert!(secret.contains(&format!("{source_of}{}&delya=1\n", "*".repeat(29))), "{secret}");
     assert!(
         secret.contains("| ^^^^^^^^^^^\n".replace("| ", &format!("| {}", " ".repeat(13))).as_str()),
         "{secret}"
     );
     assert!(secret.contains("unknown option `delya`"), "all at once: {secret}");
-    let empty = mistakes(endpoint("sql:").option("statement", "").option("data_source", "sqlite:x.db"));
+    let empty = errors(endpoint("sql:").option("statement", "").option("data_source", "sqlite:x.db"));
     assert!(empty.contains("needs a statement") && !empty.contains("| sql:"), "{empty}");
-    let both = mistakes_in_to("sql:select :1 from?data_source=mysql:x&output_type=two");
+    let both = errors_in_to("sql:select :1 from?data_source=mysql:x&output_type=two");
     assert!(both.contains("takes `sqlite:path`") && both.contains("takes one of list, one"), "{both}");
-    let both = mistakes_in_to(format!("sql:select :1 from?{source}&output_type=two"));
+    let both = errors_in_to(format!("sql:select :1 from?{source}&output_type=two"));
     assert!(both.contains("looks like `:name`") && both.contains("takes one of list, one"), "{both}");
-    let hidden = mistakes("sql:select 1?output_type=two&data_source=mysql://me:hunter2@host/db");
+    let hidden = errors("sql:select 1?output_type=two&data_source=mysql://me:hunter2@host/db");
     assert!(hidden.contains("takes `sqlite:path`") && !hidden.contains("hunter2"), "{hidden}");
     for (place, expected) in [("/no/such/x.db", "no directory `/no/such`"), ("/tmp", "`/tmp` is a directory")]
     {
-        let found = mistakes(format!("sql:select 1?data_source=sqlite:{place}"));
+        let found = errors(format!("sql:select 1?data_source=sqlite:{place}"));
         let carets = "^".repeat("sqlite:".len() + place.len());
         assert!(found.contains(expected) && found.contains(&format!(" {carets}")), "{found}");
     }
-    assert_eq!(mistakes(format!("sql:select * from x where a like 'a%25' and b = :b?{source}")), "");
+    assert_eq!(errors(format!("sql:select * from x where a like 'a%25' and b = :b?{source}")), "");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn an_escape_in_a_quoted_text_is_one_that_is_meant() {
         ("select \"%c3%a4\" from p", "%c3"),
         ("select * from p where a = ':x' and b like '%20%25%2B' and c like '%deep'", "%de"),
     ] {
-        let found = mistakes(format!("sql:{statement}?{source}"));
+        let found = errors(format!("sql:{statement}?{source}"));
         let meant = format!("write `{}`", written.replace('%', "%25"));
         let named = found.contains(&format!("`{written}` is an escape")) && found.contains(&meant);
         assert!(named && found.contains("statement = '...'"), "{statement}: {found}");
@@ -226,10 +226,10 @@ fn an_escape_in_a_quoted_text_is_one_that_is_meant() {
         assert_eq!(marked.matches('^').count(), 3, "{found}");
         // In a table, it is what it is.
         let table = endpoint("sql:").option("data_source", "sqlite:x.db").option("statement", statement);
-        assert_eq!(mistakes(table), "", "{statement}");
+        assert_eq!(errors(table), "", "{statement}");
     }
     for (option, meant) in [("a = '1+1'", "`%2B` or `%20`"), ("a = '%41'", "`%2541`")] {
-        let found = mistakes(format!("sql:select 1?{source}&on_consume=update x set {option}"));
+        let found = errors(format!("sql:select 1?{source}&on_consume=update x set {option}"));
         assert!(found.contains(meant) && found.contains("on_consume = '...'"), "{option}: {found}");
     }
     for statement in [
@@ -239,7 +239,7 @@ fn an_escape_in_a_quoted_text_is_one_that_is_meant() {
         let uri = format!(
             "sql:{statement}?{source}&on_consume=update x set a = 1 %2B 1, b = '50%25'+where+c='%20'"
         );
-        assert_eq!(mistakes(uri), "");
+        assert_eq!(errors(uri), "");
     }
 }
 
@@ -257,7 +257,7 @@ fn every_example_of_the_docs_is_accepted() {
                 line.find("sql:").map(|start| &line[start..]).filter(|uri| uri.contains("?data_source="));
             if let Some(uri) = uri {
                 let uri = uri.split(['"', '`']).next().unwrap();
-                let found = [mistakes(uri.to_owned()), mistakes_in_to(uri.to_owned())];
+                let found = [errors(uri.to_owned()), errors_in_to(uri.to_owned())];
                 assert!(found.iter().any(String::is_empty), "{}: {uri}: {found:?}", file.display());
                 examples += 1;
             }
@@ -265,7 +265,7 @@ fn every_example_of_the_docs_is_accepted() {
             if let (Some(statement), Some(_)) = (value("statement"), value("data_source")) {
                 let table =
                     endpoint("sql:").option("data_source", "sqlite:x.db").option("statement", statement);
-                assert_eq!(mistakes(table), "", "{}: {statement}", file.display());
+                assert_eq!(errors(table), "", "{}: {statement}", file.display());
                 examples += 1;
             }
         }

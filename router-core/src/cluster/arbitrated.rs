@@ -97,7 +97,7 @@ pub struct OperatorRequest {
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// For how long a member that has handed a lock over leaves it to others, if none takes it.
-const HANDED_OVER: Duration = Duration::from_secs(1);
+const HANDED_OVER_PAUSE: Duration = Duration::from_secs(1);
 
 /// A lock that was granted.
 pub struct Granted<G> {
@@ -350,7 +350,7 @@ impl<A: Arbiter> Candidate<A> {
             StayOut::For(duration) => (duration, "resigned"),
             // It takes no lock anyway, and says so.
             StayOut::UntilTaken if self.arbiter.asked(&self.lock).borrow().drained => return,
-            StayOut::UntilTaken => (HANDED_OVER, "handed it over"),
+            StayOut::UntilTaken => (HANDED_OVER_PAUSE, "handed it over"),
         };
         let until = time_of_day_after(duration);
         self.hinder(Some(format!("this member {did} and leaves the lock to others until {until}")));
@@ -490,18 +490,18 @@ mod tests {
 
     use super::*;
 
-    /// An arbiter with a mistake in it, which panics twice.
-    struct Mistaken {
+    /// An arbiter with an error in it, which panics twice.
+    struct Panicking {
         tries: AtomicUsize,
     }
 
     #[async_trait]
-    impl Arbiter for Mistaken {
+    impl Arbiter for Panicking {
         type Grant = ();
 
         async fn acquire(&self, _: &LockName) -> Result<Granted<()>, ClusterError> {
             match self.tries.fetch_add(1, Ordering::Relaxed) {
-                0 | 1 => panic!("a mistake"),
+                0 | 1 => panic!("an error"),
                 tries => Ok(Granted { grant: (), term: tries as u64, why: "it was free".into() }),
             }
         }
@@ -527,7 +527,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_election_that_has_panicked_begins_anew() {
-        let arbiter = Mistaken { tries: AtomicUsize::new(0) };
+        let arbiter = Panicking { tries: AtomicUsize::new(0) };
         let cluster = ArbitratedCluster::new(Member::new("a"), arbiter);
         let view = cluster.view(&"lock1".parse().unwrap()).await.unwrap();
         let scope = view.lead().await.unwrap();

@@ -319,7 +319,7 @@ impl Parser<'_> {
         &self.source.as_str()[self.position..]
     }
 
-    /// A mistake at the next word, or at the end.
+    /// An error at the next word, or at the end.
     fn error(&self, message: &str) -> ConfigError {
         let word = self.rest().split_whitespace().next().map_or(0, str::len);
         ConfigError::at(self.source, self.position..self.position + word, message)

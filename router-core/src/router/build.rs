@@ -12,11 +12,11 @@ use super::{Phase, Router, Shared};
 use crate::cluster::ClusterService;
 use crate::component::{Component, Registry};
 use crate::definition::RouteDefinition;
+use crate::environment::Environment;
 use crate::error::{ConfigErrors, Severity};
 use crate::flight::Dropped;
 use crate::processor::Processor;
 use crate::spool::{Spool, SpoolSettings};
-use crate::surroundings::Surroundings;
 
 /// Everything that a [`Router`] is made of.
 #[must_use = "a builder does nothing until `build` is called"]
@@ -29,7 +29,7 @@ pub struct RouterBuilder {
     ready_timeout: Duration,
     missing_secrets: Severity,
     spool: SpoolSettings,
-    mistakes: ConfigErrors,
+    errors: ConfigErrors,
     routes_missing: bool,
 }
 
@@ -44,7 +44,7 @@ impl Default for RouterBuilder {
             ready_timeout: Self::DEFAULT_READY_TIMEOUT,
             missing_secrets: Severity::Error,
             spool: SpoolSettings::default(),
-            mistakes: ConfigErrors::default(),
+            errors: ConfigErrors::default(),
             routes_missing: false,
         }
     }
@@ -129,11 +129,11 @@ impl RouterBuilder {
         self
     }
 
-    /// Mistakes that were found before, by a front end: `build` reports them together with its own. Where
+    /// Errors that were found before, by a front end: `build` reports them together with its own. Where
     /// `routes_missing`, a front end knows of routes that it could not add, so that calls of routes that
-    /// are not here are no mistake.
-    pub fn mistakes(mut self, mistakes: ConfigErrors, routes_missing: bool) -> Self {
-        self.mistakes.extend(mistakes);
+    /// are not here are no error.
+    pub fn errors(mut self, errors: ConfigErrors, routes_missing: bool) -> Self {
+        self.errors.extend(errors);
         self.routes_missing |= routes_missing;
         self
     }
@@ -141,7 +141,7 @@ impl RouterBuilder {
     /// Checks everything and makes the router. Nothing is started. Warnings are written to the log.
     ///
     /// # Errors
-    /// Every mistake of every route.
+    /// Every error of every route.
     pub fn build(self) -> Result<Router, ConfigErrors> {
         let (router, warnings) = self.build_with_warnings()?;
         warnings.log_warnings();
@@ -151,10 +151,10 @@ impl RouterBuilder {
     /// As [`build`](Self::build), for a program that shows the warnings itself.
     ///
     /// # Errors
-    /// Every mistake of every route; warnings stand among them.
+    /// Every error of every route; warnings stand among them.
     pub fn build_with_warnings(self) -> Result<(Router, ConfigErrors), ConfigErrors> {
         let node = self.node.or_else(|| self.cluster.as_ref().map(|cluster| cluster.local().id.clone()));
-        let surroundings = Surroundings {
+        let environment = Environment {
             registry: Arc::new(self.registry),
             cluster: self.cluster,
             node: node.unwrap_or_else(|| SmolStr::new_static("local")),
@@ -163,11 +163,11 @@ impl RouterBuilder {
             spool: Spool::new(self.spool),
             consumed: Arc::default(),
         };
-        let mut plan = Plan::new(&surroundings, &[], self.routes, self.mistakes, !self.routes_missing)?;
+        let mut plan = Plan::new(&environment, &[], self.routes, self.errors, !self.routes_missing)?;
         let warnings = std::mem::take(&mut plan.warnings);
         let router = Router {
             shared: Arc::new(Shared {
-                surroundings,
+                environment,
                 shutdown_timeout: self.shutdown_timeout,
                 ready_timeout: self.ready_timeout,
                 routes: Mutex::default(),

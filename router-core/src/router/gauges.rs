@@ -9,7 +9,7 @@ use crate::metrics::{LEADER, LEADER_TERM, WITHOUT_LEADER_SECONDS};
 
 /// Sets them to what is true now. One at a time, or an older truth could replace a newer one.
 pub(super) fn refresh(shared: &Shared) {
-    let Some(cluster) = &shared.surroundings.cluster else { return };
+    let Some(cluster) = &shared.environment.cluster else { return };
     let mut shown = shared.shown.lock().unwrap_or_else(PoisonError::into_inner);
     let mut gone = std::mem::take(&mut *shown);
     for (lock, leadership) in cluster.leaderships() {

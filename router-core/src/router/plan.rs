@@ -8,11 +8,11 @@ use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use super::Entry;
 use crate::definition::RouteDefinition;
+use crate::environment::Environment;
 use crate::error::ConfigErrors;
 use crate::links::{self, Links};
 use crate::route;
 use crate::source::SourceText;
-use crate::surroundings::Surroundings;
 
 /// What a set of definitions changes among the routes of a router. Nothing is changed yet.
 pub(super) struct Plan {
@@ -43,21 +43,21 @@ impl Planned {
 }
 
 impl Plan {
-    /// Compiles what differs from `present`, and checks all together. `mistakes` are those of a front end; with
+    /// Compiles what differs from `present`, and checks all together. `errors` are those of a front end; with
     /// `complete`, there are no routes but these.
     ///
     /// # Errors
-    /// Every mistake of every route.
+    /// Every error of every route.
     pub(super) fn new(
-        surroundings: &Surroundings,
+        environment: &Environment,
         present: &[Arc<Entry>],
         definitions: Vec<RouteDefinition>,
-        mistakes: ConfigErrors,
+        errors: ConfigErrors,
         complete: bool,
     ) -> Result<Self, ConfigErrors> {
         let (matches, gone) = find_matches(present, &definitions);
         let ids = ids(&definitions, &matches);
-        let (mut errors, mut mistaken) = (mistakes, Vec::new());
+        let (mut errors, mut failed) = (errors, Vec::new());
         errors.extend(duplicate_ids(&definitions, &ids));
         let mut routes = Vec::with_capacity(definitions.len());
         for ((definition, old), id) in definitions.into_iter().zip(matches).zip(ids) {
@@ -65,7 +65,7 @@ impl Plan {
                 routes.push(Planned::Equal(Arc::clone(old)));
                 continue;
             }
-            match route::compile(surroundings, &definition, id) {
+            match route::compile(environment, &definition, id) {
                 Ok((route, warnings)) => {
                     errors.extend(warnings);
                     let new = Arc::new(Entry::new(definition, route));
@@ -79,11 +79,11 @@ impl Plan {
                     if definition.from.is_none() && !errors.has_errors() {
                         errors.push(links::no_source(&found.links.route));
                     }
-                    mistaken.push(found.links);
+                    failed.push(found.links);
                 }
             }
         }
-        errors.extend(links::check(links_of(&routes).chain(&mistaken), complete));
+        errors.extend(links::check(links_of(&routes).chain(&failed), complete));
         Ok(Self { routes, gone, warnings: errors.into_warnings()? })
     }
 

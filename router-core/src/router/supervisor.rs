@@ -98,7 +98,7 @@ async fn consume(route: &Route, stop: &Stop, readiness: &Readiness) {
         .without_max_times();
     let mut pauses = backoff.build();
     while !stop.is_requested() {
-        route.pipeline.withdraw_note();
+        route.pipeline.clear_status_message();
         let Err(error) = contain_panic(run_once(route, stop, readiness)).await else {
             let how = if stop.is_requested() { "stopped" } else { "finished" };
             readiness.end();
@@ -117,7 +117,9 @@ async fn consume(route: &Route, stop: &Stop, readiness: &Readiness) {
         contained(
             || warn!(route = %id, %uri, "the consumer of route `{id}` failed, restarting it in {pause:.1?}: {why}"),
         );
-        route.pipeline.leave_note(format!("its consumer failed and is restarted in {pause:.1?}: {why}"));
+        route
+            .pipeline
+            .set_status_message(format!("its consumer failed and is restarted in {pause:.1?}: {why}"));
         tokio::select! {
             biased;
             () = stop.requested() => {}

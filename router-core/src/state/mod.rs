@@ -92,7 +92,7 @@ impl RouteState {
     /// What was stored last, by this consumer or an earlier one.
     ///
     /// # Errors
-    /// When it cannot be known. To go on as if there were nothing would be a mistake.
+    /// When it cannot be known. To go on as if there were nothing would be an error.
     pub async fn load(&self) -> Result<Option<Value>, StateError> {
         self.keeper.load(&self.route).await
     }

@@ -8,6 +8,7 @@ use smol_str::SmolStr;
 use super::StepDefinition;
 use crate::body::Needs;
 use crate::component::Endpoint;
+use crate::environment::Environment;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::expression::{Expression, Predicate};
 use crate::links::{CallKind, LocalCall, SharedOption};
@@ -15,13 +16,12 @@ use crate::pipeline::{Block, Step};
 use crate::processor::Processor;
 use crate::source::SourceText;
 use crate::state::StateSlot;
-use crate::surroundings::Surroundings;
 use crate::uri::EndpointUri;
 use crate::written::{EndpointDefinition, ExpressionDefinition, PredicateDefinition};
 
 /// What compiles the steps of a route, and what a step is compiled with.
 pub(crate) struct Compiler<'a> {
-    pub(crate) surroundings: &'a Surroundings,
+    pub(crate) environment: &'a Environment,
     pub(crate) route_id: SmolStr,
     /// Whether the author has named the route.
     pub(crate) is_named: bool,
@@ -61,9 +61,9 @@ pub(crate) struct Compiled {
 }
 
 impl<'a> Compiler<'a> {
-    pub(crate) fn new(surroundings: &'a Surroundings, route_id: SmolStr, is_named: bool) -> Self {
+    pub(crate) fn new(environment: &'a Environment, route_id: SmolStr, is_named: bool) -> Self {
         Self {
-            surroundings,
+            environment,
             route_id,
             is_named,
             under_term: false,
@@ -171,7 +171,7 @@ impl<'a> Compiler<'a> {
     pub(crate) fn called(&mut self, to: &EndpointDefinition, kind: CallKind) -> Option<Arc<dyn Processor>> {
         let uri = self.errors.collect(EndpointUri::new(to))?;
         let (endpoint, processor) =
-            self.errors.collect(self.surroundings.context(&self.warnings).sink(&uri))?;
+            self.errors.collect(self.environment.context(&self.warnings).sink(&uri))?;
         self.agree(&uri, &*endpoint);
         if let Some(address) = endpoint.local_address() {
             let kind = if endpoint.is_synchronous(self.under_term) { kind } else { CallKind::Queued };

@@ -47,7 +47,7 @@ pub(crate) fn in_code(definition: ProcessDefinition) -> StepDefinition {
 fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
     Some(match step.arguments().process("name")? {
         ProcessDefinition::Named(name) => {
-            let processor = compiler.surroundings.registry.processor(name);
+            let processor = compiler.environment.registry.processor(name);
             Action::Send(compiler.errors.collect(processor)?)
         }
         ProcessDefinition::Processor(processor) => Action::Send(Arc::clone(processor)),

@@ -7,6 +7,7 @@ use smol_str::SmolStr;
 use crate::builder::{RouteBuilder, from};
 use crate::component::Registry;
 use crate::definition::RouteDefinition;
+use crate::environment::Environment;
 use crate::error::{ConfigErrors, Severity};
 use crate::error_handler::ErrorHandler;
 use crate::exchange::Exchange;
@@ -14,7 +15,6 @@ use crate::outcome::{Outcome, RouteError};
 use crate::pipeline::{Pipeline, Program};
 use crate::processor::Processor;
 use crate::step::Compiler;
-use crate::surroundings::Surroundings;
 
 /// The steps of a route `a`, compiled.
 pub(crate) fn compile(steps: impl FnOnce(RouteBuilder) -> RouteBuilder) -> Result<Pipeline, ConfigErrors> {
@@ -27,7 +27,7 @@ pub(crate) fn compile_with(
     steps: impl FnOnce(RouteBuilder) -> RouteBuilder,
 ) -> Result<Pipeline, ConfigErrors> {
     let route: RouteDefinition = steps(from("none:here").id("a")).into();
-    let surroundings = Surroundings {
+    let environment = Environment {
         registry: Arc::new(Registry::default()),
         cluster: None,
         node: SmolStr::new_static("node"),
@@ -36,13 +36,13 @@ pub(crate) fn compile_with(
         spool: Default::default(),
         consumed: Arc::default(),
     };
-    let mut compiler = Compiler::new(&surroundings, "a".into(), true);
+    let mut compiler = Compiler::new(&environment, "a".into(), true);
     let block = compiler.steps(&route.steps);
     let error_handler = route.error_handler.clone();
     let error_handler =
         error_handler.map(|handler| ErrorHandler::compile(handler, dead_letter).unwrap()).unwrap_or_default();
     compiler.finish().errors.into_result()?;
-    let Surroundings { node, dropped, .. } = surroundings;
+    let Environment { node, dropped, .. } = environment;
     Ok(Pipeline::new(Arc::new(Program::new("a".into(), node, dropped, block, error_handler))))
 }
 

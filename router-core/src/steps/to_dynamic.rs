@@ -29,6 +29,7 @@ use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use crate::body::Needs;
 use crate::component::{BuildContext, Processor};
+use crate::environment::Environment;
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Piece, Scope, pieces};
@@ -38,7 +39,6 @@ use crate::options::PathKind;
 use crate::processor::process;
 use crate::source::SourceText;
 use crate::step::{Action, Compiler, KeyKind, StepDefinition, StepDescription, optional, required};
-use crate::surroundings::Surroundings;
 use crate::uri::EndpointUri;
 use crate::written::{DynamicDefinition, EndpointDefinition, ExpressionDefinition};
 
@@ -76,15 +76,15 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
     let allow = step.arguments().texts("allow").unwrap_or_default();
     let allowed = allow.iter().map(|text| allowed(text, compiler)).collect::<Vec<_>>();
     let allowed = Allowed::new(allowed.into_iter().collect::<Option<Vec<_>>>()?);
-    let context = compiler.surroundings.context(&compiler.warnings);
+    let context = compiler.environment.context(&compiler.warnings);
     let target =
-        DynamicTarget::compile(definition, &compiler.route_id, allowed, compiler.surroundings, &context);
+        DynamicTarget::compile(definition, &compiler.route_id, allowed, compiler.environment, &context);
     Some(Action::send(compiler.errors.collect(target)?))
 }
 
 /// An entry of `allow`.
 fn allowed(text: &SourceText, compiler: &mut Compiler<'_>) -> Option<AllowedEndpoint> {
-    let prefix = prefix(text, &compiler.surroundings.registry);
+    let prefix = prefix(text, &compiler.environment.registry);
     if let Some(prefix) = compiler.errors.collect(prefix)? {
         return Some(prefix);
     }
@@ -100,7 +100,7 @@ struct DynamicTarget {
     route_id: SmolStr,
     target: Target,
     allowed: Allowed,
-    surroundings: Surroundings,
+    environment: Environment,
     processors: Mutex<HashMap<Box<[SmolStr]>, Made>>,
 }
 
@@ -143,7 +143,7 @@ impl DynamicTarget {
         definition: &DynamicDefinition,
         route_id: &SmolStr,
         allowed: Allowed,
-        surroundings: &Surroundings,
+        environment: &Environment,
         context: &BuildContext<'_>,
     ) -> Result<Self, ConfigErrors> {
         let target = match &definition.uri {
@@ -154,8 +154,8 @@ impl DynamicTarget {
             }
             uri => Target::Whole(whole(uri, definition, &allowed)?),
         };
-        let (route_id, surroundings) = (route_id.clone(), surroundings.clone());
-        Ok(Self { route_id, target, allowed, surroundings, processors: Mutex::default() })
+        let (route_id, environment) = (route_id.clone(), environment.clone());
+        Ok(Self { route_id, target, allowed, environment, processors: Mutex::default() })
     }
 
     /// What it needs of the body.
@@ -168,7 +168,7 @@ impl DynamicTarget {
 
     /// The processor for this exchange.
     fn resolve(&self, exchange: &Exchange) -> Result<Arc<dyn Processor>, BoxError> {
-        let scope = Scope { route_id: &self.route_id, node: &self.surroundings.node };
+        let scope = Scope { route_id: &self.route_id, node: &self.environment.node };
         let values = match &self.target {
             Target::Template(template) => template.values(exchange, scope)?,
             Target::Whole(uri) => [uri.evaluate(exchange, scope)?.to_smolstr()].into(),
@@ -221,16 +221,16 @@ impl DynamicTarget {
         // Asked before the component is: it would keep a place for each name that messages think of.
         self.check_consumed(address.as_deref())?;
         // What the author wrote was checked when it was compiled.
-        let (_, processor) = self.surroundings.context(&RefCell::default()).sink(&uri)?;
+        let (_, processor) = self.environment.context(&RefCell::default()).sink(&uri)?;
         Ok(Made { processor, address })
     }
 
     fn kind(&self, uri: &EndpointUri) -> Result<PathKind, ConfigError> {
-        Ok(self.surroundings.registry.component(uri)?.description().path.kind)
+        Ok(self.environment.registry.component(uri)?.description().path.kind)
     }
 
     fn check_consumed(&self, address: Option<&str>) -> Result<(), BoxError> {
-        match address.filter(|address| !self.surroundings.is_consumed(address)) {
+        match address.filter(|address| !self.environment.is_consumed(address)) {
             Some(address) => Err(format!("no route consumes `{}`", shown(address)).into()),
             None => Ok(()),
         }

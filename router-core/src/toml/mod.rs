@@ -32,18 +32,18 @@
 //! `\${env:` where that is not meant. The replaced text is then read as if it had been written in the
 //! file: as part of a URI or of an expression.
 //!
-//! All mistakes of a file are reported at once, each at its exact characters. A route with mistakes is
-//! still returned without them, so that whoever compiles it finds the mistakes inside its URIs and
+//! All errors of a file are reported at once, each at its exact characters. A route with errors is
+//! still returned without them, so that whoever compiles it finds the errors inside its URIs and
 //! expressions as well.
 
 mod endpoint;
 mod reader;
 mod route;
 mod step;
+mod string_spans;
 mod syntax;
 #[cfg(test)]
 mod tests;
-mod text;
 mod tree;
 mod variables;
 
@@ -72,7 +72,7 @@ pub struct RouteFile {
 }
 
 impl RouteFile {
-    /// Reads a file and returns what can be understood of it, and every mistake.
+    /// Reads a file and returns what can be understood of it, and every error.
     #[must_use]
     pub fn read(file: Arc<SourceFile>, lookup: Lookup<'_>) -> (Self, ConfigErrors) {
         let (table, errors, broken) = syntax::parse(&file, lookup);
@@ -97,7 +97,7 @@ impl RouteFile {
 /// Reads a file of routes. Warnings are written to the log.
 ///
 /// # Errors
-/// Every mistake in it.
+/// Every error in it.
 pub fn parse(file: Arc<SourceFile>, lookup: Lookup<'_>) -> Result<RouteFile, ConfigErrors> {
     let (read, errors) = RouteFile::read(file, lookup);
     errors.into_warnings()?.log_warnings();

@@ -9,7 +9,7 @@ use crate::error::{ConfigError, ConfigErrors, closest};
 use crate::options::{parse_duration, without_unit};
 use crate::source::{SourceFile, SourceText};
 
-/// Reads values of one file. Every method reports a mistake and returns `None` for it, and the caller
+/// Reads values of one file. Every method reports an error and returns `None` for it, and the caller
 /// goes on, to find the others too.
 pub(super) struct Reader<'a> {
     pub(super) file: &'a Arc<SourceFile>,

@@ -34,7 +34,7 @@ impl Reader<'_> {
                     self.errors.push(error.help("for example `{ log = \"Hello\" }`"));
                     return None;
                 };
-                // A second key is a mistake, but not a reason to overlook those in its argument.
+                // A second key is an error, but not a reason to overlook those in its argument.
                 let step = |entry: &Entry| {
                     self.or_error(&entry.name, &entry.place, |reader| reader.step_of_key(entry))
                 };

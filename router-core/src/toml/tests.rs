@@ -1,8 +1,8 @@
 //! What a file of routes means.
 
+mod errors;
 mod examples;
 mod fuzz;
-mod mistakes;
 mod whole;
 
 use std::sync::Arc;
@@ -218,7 +218,7 @@ fn thousands_of_errors_are_placed_in_linear_time() {
     let begin = std::time::Instant::now();
     let (read, errors) = RouteFile::read(file(&text), &lookup);
     assert_eq!(errors.iter().len(), 8_000);
-    let built = crate::router::RouterBuilder::new().routes(read.routes).mistakes(errors, false).build();
+    let built = crate::router::RouterBuilder::new().routes(read.routes).errors(errors, false).build();
     let printed = built.err().unwrap().to_string();
     assert!(printed.len() > 1_000_000);
     let took = begin.elapsed();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ::toml::Spanned;
 use ::toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
-use super::text::map_string;
+use super::string_spans::map_string;
 use super::variables::{Lookup, replace};
 use crate::error::{ConfigError, ConfigErrors};
 use crate::source::{SourceFile, SourceText};
@@ -82,7 +82,7 @@ impl Table {
     }
 }
 
-/// Converts parsed TOML into nodes and collects the mistakes in its values.
+/// Converts parsed TOML into nodes and collects the errors in its values.
 pub(super) struct Converter<'a> {
     pub(super) file: &'a Arc<SourceFile>,
     pub(super) lookup: Lookup<'a>,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::text::{Piece, Pieces};
+use super::string_spans::{Piece, Pieces};
 
 /// Finds an environment variable; a parameter, so that tests have an environment of their own.
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_all_reported_with_their_place() {
+    fn errors_are_all_reported_with_their_place() {
         let (text, _, errors) = replaced("a${env:NO}b${env:}c${env:WHO");
         assert_eq!(text, "abc");
         let found = errors.iter().map(|error| (error.range.clone(), error.message.as_str()));

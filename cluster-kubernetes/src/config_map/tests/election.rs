@@ -2,7 +2,7 @@
 
 use super::camel::{Camel, Periods};
 use super::*;
-use crate::contest;
+use crate::test_support;
 use serde_json::json;
 
 /// A member of ours, and its view of the one lock.
@@ -22,7 +22,7 @@ pub(super) fn start(camel: &Arc<Camel>) -> tokio::task::AbortHandle {
     tokio::spawn(Arc::clone(camel).run()).abort_handle()
 }
 
-const NO_FAULT: fn(&crate::fake::Seen) -> Fault = |_| Fault::None;
+const NO_FAULT: fn(&crate::fake_api_server::Seen) -> Fault = |_| Fault::None;
 
 pub(super) async fn contender(server: &Arc<FakeServer>, pod: &str) -> Contender {
     contender_with(server, pod, Arc::new(TokioClock::default())).await
@@ -57,11 +57,11 @@ pub(super) async fn contender_with(server: &Arc<FakeServer>, pod: &str, clock: A
 
 impl Contender {
     pub(super) fn term(&self) -> Option<Term> {
-        contest::term(&self.view)
+        test_support::term(&self.view)
     }
 
     pub(super) async fn leads(&self) -> Term {
-        contest::leads(&self.view).await
+        test_support::leads(&self.view).await
     }
 }
 

@@ -162,7 +162,7 @@ impl State {
         let guard = member.core.guard(LOCK).filter(|_| member.life == Life::Up);
         guard.is_some_and(|guard| {
             let over = seconds(self.tick) >= guard.deadline + settings().stop();
-            !guard.fenced || !(over || member.core.is_aborted(LOCK, guard.epoch))
+            !guard.fenced || !(over || member.core.is_aborted(LOCK, guard.term))
         })
     }
 

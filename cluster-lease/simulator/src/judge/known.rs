@@ -79,7 +79,7 @@ impl Judge {
         for entry in entries {
             if let (Key::Lock(lock), Record::Lock(record)) = (entry.key, entry.record) {
                 let remembered = self.remembered.entry((process, lock.0)).or_default();
-                *remembered = record.epoch.max(*remembered);
+                *remembered = record.term.max(*remembered);
             }
         }
     }
@@ -179,11 +179,11 @@ impl Judge {
     }
 
     /// A term of one that has noticed that the store was set back: above all that it remembers, and after a wait.
-    pub(super) fn started_in_new_history(&mut self, now: Time, process: ProcessId, lock: u32, epoch: u64) {
+    pub(super) fn started_in_new_history(&mut self, now: Time, process: ProcessId, lock: u32, term: u64) {
         let Some((accepted, _)) = self.accepted.get(&process).copied() else { return };
         let remembered = self.remembered.get(&(process, lock)).copied().unwrap_or(0);
-        if epoch < remembered {
-            let text = format!("{process} starts lock {lock} with epoch {epoch} and remembers {remembered}");
+        if term < remembered {
+            let text = format!("{process} starts lock {lock} with term {term} and remembers {remembered}");
             self.report(Invariant::I3, now, text);
         }
         let worth = self.paces.get(&process).map(|pace| pace.worth).unwrap_or_default();
@@ -198,20 +198,19 @@ impl Judge {
     /// After the store was set back: a process that has accepted this remembers the terms of before, and by the
     /// end they are in the records for those who do not.
     pub fn judge_records(&mut self, now: Time, alive: &[ProcessId], settled: Time, store: &Store) {
-        let remember = |((process, lock), epoch): (&(ProcessId, u32), &u64)| {
+        let remember = |((process, lock), term): (&(ProcessId, u32), &u64)| {
             let told = self.accepted.get(process).is_some_and(|(at, _)| *at + settled < now);
-            (told && alive.contains(process)).then_some((*lock, *epoch))
+            (told && alive.contains(process)).then_some((*lock, *term))
         };
         let remembered: Vec<_> = self.remembered.iter().filter_map(remember).collect();
-        for (lock, epoch) in remembered {
+        for (lock, term) in remembered {
             let quiet = self.history.lock_changed.get(&lock).is_none_or(|at| at + settled < now);
             if let Some((version, Record::Lock(record))) = store.get(Key::Lock(LockId(lock)))
                 && (record.holder.is_none() || record.settled)
                 && quiet
-                && record.epoch.max(version) < epoch
+                && record.term.max(version) < term
             {
-                let text =
-                    format!("epoch {epoch} of lock {lock} is remembered, and its record has {record:?}");
+                let text = format!("term {term} of lock {lock} is remembered, and its record has {record:?}");
                 self.report(Invariant::I3, now, text);
             }
         }

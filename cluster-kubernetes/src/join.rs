@@ -18,15 +18,15 @@ use crate::cluster::{KubernetesCluster, Records};
 use crate::codec::Codec;
 use crate::config_map::{self, ConfigMapStore};
 use crate::events::{self, Events};
-use crate::followers::follow;
 use crate::identity::PodIdentity;
-use crate::last_words;
 use crate::place::{place_of, timing_of};
+use crate::pod_observer::follow;
 use crate::pods::{PodWatch, Pods};
 use crate::rules::{CONFIG_MAPS, DELETE_LEASES, EVENTS, LEASES, PODS, PODS_OF_CAMEL, Rule};
 use crate::settings::{KubernetesClusterSettings, Resource};
 use crate::shared::Shared;
 use crate::store::KubernetesStore;
+use crate::termination_message;
 
 impl KubernetesCluster {
     /// Joins the group `settings.group`.
@@ -189,7 +189,7 @@ impl Candidate {
 
     fn election(&self, events: Option<&Events>) -> LeaseClusterSettings {
         let log = self.settings.termination_log.as_deref();
-        let log = log.unwrap_or(Path::new(last_words::TERMINATION_LOG));
+        let log = log.unwrap_or(Path::new(termination_message::TERMINATION_LOG));
         let settings = LeaseClusterSettings::new(self.member.clone())
             .timing(self.timing)
             .incarnations(incarnations(self.incarnation, log))
@@ -281,7 +281,7 @@ fn incarnations(first: u128, log: &Path) -> impl Fn() -> u128 + Send + Sync + 's
     move || {
         let incarnation =
             if used.swap(true, Ordering::Relaxed) { draw_incarnation().unwrap_or(first) } else { first };
-        if let Err(error) = last_words::write(&log, incarnation) {
+        if let Err(error) = termination_message::write(&log, incarnation) {
             debug!(
                 "no last words, so the end of this container will be no proof: {}: {error}",
                 log.display()
@@ -307,7 +307,7 @@ fn draw_incarnation() -> Result<u128, ClusterError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::FakeServer;
+    use crate::fake_api_server::FakeServer;
 
     #[test]
     fn sessions_are_owned_by_a_pod_of_their_own_namespace_alone() {

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::record::{Death, LockRecord, SessionId};
 use crate::rendezvous::Candidate;
 
-pub(crate) enum Input {
+pub(crate) enum Command {
     /// Somebody wants to lead a lock. The generation tells this participation from an earlier one of
     /// the same lock, whose end may be reported later than the beginning of this one.
     View {
@@ -45,7 +45,7 @@ pub(crate) enum Input {
     /// Whether a record that was just read names the present hold.
     Confirm {
         lock: LockName,
-        epoch: u64,
+        term: u64,
         record: Option<LockRecord>,
         reply: oneshot::Sender<bool>,
     },
@@ -56,6 +56,6 @@ pub(crate) enum Input {
     /// The sentinel has ended a term at its deadline.
     Lapsed {
         lock: LockName,
-        epoch: u64,
+        term: u64,
     },
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::rendezvous::Candidate;
 
 #[derive(Default)]
-pub(crate) struct Wishes {
+pub(crate) struct DesiredState {
     pub(crate) participations: HashMap<LockName, Participation>,
     pub(crate) candidates: Vec<Candidate>,
     /// Members that somebody else than the store knows of.
@@ -32,7 +32,7 @@ pub(crate) struct Participation {
     pub(crate) publisher: LeadershipPublisher,
 }
 
-impl Wishes {
+impl DesiredState {
     pub(crate) fn is_draining(&self) -> bool {
         self.draining || self.drained_by_operator || self.closing
     }

@@ -1,4 +1,4 @@
-//! [`Troupe`]: members of which one leads, and what happens to leaders; and the [`Story`] that comes of it.
+//! [`Group`]: members of which one leads, and what happens to leaders; and the [`Story`] that comes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
@@ -30,7 +30,7 @@ pub(crate) const ANY_FATE: &[Fate] = &[Fate::Killed, Fate::Stopped, Fate::Paused
 pub(crate) const GRACEFUL: &[Fate] = &[Fate::Stopped, Fate::Paused];
 
 /// Three processes that want the same lock.
-pub(crate) struct Troupe<'a> {
+pub(crate) struct Group<'a> {
     stage: &'a Stage,
     program: &'a str,
     variables: &'a [(&'a str, String)],
@@ -46,13 +46,13 @@ pub(crate) fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok().and_then(|number| number.parse().ok())
 }
 
-impl<'a> Troupe<'a> {
+impl<'a> Group<'a> {
     /// Starts three members that run `program`. What is random comes from `SEED`, or from a seed that is
     /// printed.
     pub(crate) fn start(stage: &'a Stage, program: &'a str, variables: &'a [(&'a str, String)]) -> Self {
         let seed = number("SEED").unwrap_or_else(|| fastrand::u64(..));
         println!("repeat with SEED={seed}");
-        let mut troupe = Self {
+        let mut group = Self {
             stage,
             program,
             variables,
@@ -61,8 +61,8 @@ impl<'a> Troupe<'a> {
             killed: BTreeSet::new(),
             fates: BTreeMap::new(),
         };
-        troupe.fill();
-        troupe
+        group.fill();
+        group
     }
 
     /// Starts members until there are three.

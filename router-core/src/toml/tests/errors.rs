@@ -1,28 +1,28 @@
-//! What is printed for each mistake.
+//! What is printed for each error.
 
 use super::{RouteFile, file, lookup};
 
-/// What is printed for a file with mistakes.
+/// What is printed for a file with errors.
 fn printed(text: &str) -> String {
     RouteFile::read(file(text), &lookup).1.into_result().unwrap_err().to_string()
 }
 
 /// A route with the one step `step`, and what is printed for it.
-fn step_mistake(step: &str) -> String {
+fn step_error(step: &str) -> String {
     printed(&format!("[[route]]\nfrom = 'a:b'\nsteps = [{step}]\n"))
 }
 
-/// Each mistake in a step, and the exact lines that are printed for it.
+/// Each error in a step, and the exact lines that are printed for it.
 #[test]
-fn each_mistake_in_a_step_points_at_its_characters() {
+fn each_error_in_a_step_points_at_its_characters() {
     let all = crate::steps::ALL.iter().map(|step| step.name).collect::<Vec<_>>().join(", ");
-    for (step, expected) in STEP_MISTAKES {
+    for (step, expected) in STEP_ERRORS {
         let expected = expected.trim_start().replace("the steps are ALL", &format!("the steps are {all}"));
-        assert_eq!(step_mistake(step), expected, "{step}");
+        assert_eq!(step_error(step), expected, "{step}");
     }
 }
 
-const STEP_MISTAKES: &[(&str, &str)] = &[
+const STEP_ERRORS: &[(&str, &str)] = &[
     (
         "{ lgo = 'x' }",
         r#"
@@ -368,7 +368,7 @@ error: not TOML: missing comma between key-value pairs, expected `,`
 }
 
 #[test]
-fn a_route_reports_all_of_its_mistakes() {
+fn a_route_reports_all_of_its_errors() {
     let text = r#"[route]
 from = 5
 id = 7

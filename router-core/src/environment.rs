@@ -1,4 +1,4 @@
-//! [`Surroundings`]: what all routes of a router are compiled with.
+//! [`Environment`]: what all routes of a router are compiled with.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -14,7 +14,7 @@ use crate::spool::Spool;
 
 /// What all routes of a router are compiled with.
 #[derive(Clone)]
-pub(crate) struct Surroundings {
+pub(crate) struct Environment {
     pub(crate) registry: Arc<Registry>,
     pub(crate) cluster: Option<Arc<dyn ClusterService>>,
     pub(crate) node: SmolStr,
@@ -27,7 +27,7 @@ pub(crate) struct Surroundings {
     pub(crate) consumed: Arc<RwLock<HashSet<SmolStr>>>,
 }
 
-impl Surroundings {
+impl Environment {
     /// Whether a route of this process consumes `address`.
     pub(crate) fn is_consumed(&self, address: &str) -> bool {
         self.consumed.read().unwrap_or_else(PoisonError::into_inner).contains(address)

@@ -1,4 +1,4 @@
-//! What goes on failing is said at once, and then once a minute: a log that repeats it with every try hides
+//! [`WarnLimiter`]: a failure that repeats is warned of at once, and then once a minute: a log that repeats it with every try hides
 //! what else happens, and one that falls silent hides this.
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use crate::action::Target;
 use crate::record::LockId;
 
-/// How long the same complaint is not repeated.
+/// How long the same warning is not repeated.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// A failure that was not repeated for this long is over: what is still needed is tried every few seconds.
@@ -21,7 +21,7 @@ const RECENT: Duration = Duration::from_secs(30);
 
 /// What a member does with the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Doing {
+pub(crate) enum Operation {
     Heartbeat,
     List,
     Watch,
@@ -29,7 +29,7 @@ pub(crate) enum Doing {
     Lock(LockId),
 }
 
-impl From<Target> for Doing {
+impl From<Target> for Operation {
     fn from(target: Target) -> Self {
         match target {
             Target::Heartbeat => Self::Heartbeat,
@@ -40,7 +40,7 @@ impl From<Target> for Doing {
     }
 }
 
-impl Doing {
+impl Operation {
     /// When heartbeats go on missing, leadership ends; when something else does, a lock may have no leader.
     fn failure(self) -> &'static str {
         match self {
@@ -53,20 +53,20 @@ impl Doing {
     }
 }
 
-/// The complaints of one member.
+/// The warnings of one member.
 #[derive(Default)]
-pub(crate) struct Complaints {
-    said: Mutex<HashMap<Complaint, Said>>,
-    failing: Mutex<BTreeMap<Doing, Failing>>,
+pub(crate) struct WarnLimiter {
+    said: Mutex<HashMap<Warning, Warned>>,
+    failing: Mutex<BTreeMap<Operation, Failing>>,
 }
 
 /// About what, and the error.
-type Complaint = (&'static str, String);
+type Warning = (&'static str, String);
 
-struct Said {
+struct Warned {
     last: Instant,
     /// How often it was swallowed since.
-    unsaid: u32,
+    suppressed: u32,
 }
 
 /// Something that has not worked since.
@@ -76,19 +76,19 @@ struct Failing {
     error: String,
 }
 
-impl Complaints {
+impl WarnLimiter {
     /// Notes that something failed, and warns of it, unless the same was said less than a minute ago.
-    pub(crate) fn say(&self, doing: Doing, error: &dyn Display) {
+    pub(crate) fn say(&self, doing: Operation, error: &dyn Display) {
         let (what, error) = (doing.failure(), error.to_string());
         self.fails(doing, &error);
         match self.repeated(what, &error) {
             None => debug!("{what}: {error}"),
             Some(0) => warn!("{what}: {error}"),
-            Some(unsaid) => warn!("{what}, as {unsaid} times since this was last said: {error}"),
+            Some(suppressed) => warn!("{what}, as {suppressed} times since this was last said: {error}"),
         }
     }
 
-    fn fails(&self, doing: Doing, error: &str) {
+    fn fails(&self, doing: Operation, error: &str) {
         let now = Instant::now();
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         let since = failing.get(&doing).filter(|failing| now - failing.last < RECENT);
@@ -97,7 +97,7 @@ impl Complaints {
     }
 
     /// Notes that something works.
-    pub(crate) fn works(&self, doing: Doing) {
+    pub(crate) fn works(&self, doing: Operation) {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner).remove(&doing);
     }
 
@@ -106,7 +106,7 @@ impl Complaints {
     pub(crate) fn trouble(&self, lock: LockId) -> Option<String> {
         let now = Instant::now();
         let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_this = |doing: Doing| !matches!(doing, Doing::Lock(other) if other != lock);
+        let of_this = |doing: Operation| !matches!(doing, Operation::Lock(other) if other != lock);
         let recent =
             failing.iter().filter(|(doing, failing)| of_this(**doing) && now - failing.last < RECENT);
         let (doing, Failing { since, error, .. }) = recent.min_by_key(|(_, failing)| failing.since)?;
@@ -119,16 +119,16 @@ impl Complaints {
         let (now, key) = (Instant::now(), (what, error.to_owned()));
         match said.get_mut(&key) {
             Some(before) if now - before.last < QUIET => {
-                before.unsaid += 1;
+                before.suppressed += 1;
                 None
             }
             Some(before) => {
                 before.last = now;
-                Some(std::mem::take(&mut before.unsaid))
+                Some(std::mem::take(&mut before.suppressed))
             }
             None => {
                 said.retain(|_, before| now - before.last < 2 * QUIET);
-                said.insert(key, Said { last: now, unsaid: 0 });
+                said.insert(key, Warned { last: now, suppressed: 0 });
                 Some(0)
             }
         }
@@ -140,39 +140,39 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_same_complaint_is_repeated_once_a_minute_and_another_is_said_at_once() {
-        let complaints = Complaints::default();
+    async fn the_same_warning_is_repeated_once_a_minute_and_another_is_said_at_once() {
+        let warnings = WarnLimiter::default();
         let mut said = Vec::new();
         for second in 0..=120 {
-            if let Some(unsaid) = complaints.repeated("a heartbeat failed", "403") {
-                said.push((second, unsaid));
+            if let Some(suppressed) = warnings.repeated("a heartbeat failed", "403") {
+                said.push((second, suppressed));
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         assert_eq!(said, [(0, 0), (60, 59), (120, 59)]);
-        assert_eq!(complaints.repeated("a heartbeat failed", "500"), Some(0));
-        assert_eq!(complaints.repeated("a list failed", "500"), Some(0));
+        assert_eq!(warnings.repeated("a heartbeat failed", "500"), Some(0));
+        assert_eq!(warnings.repeated("a list failed", "500"), Some(0));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_fails_is_trouble_until_it_works_or_is_no_longer_tried() {
-        let complaints = Complaints::default();
+        let warnings = WarnLimiter::default();
         let (one, other) = (LockId(1), LockId(2));
-        assert_eq!(complaints.trouble(one), None);
-        complaints.say(Doing::Lock(one), &"403");
-        assert!(complaints.trouble(one).unwrap().starts_with("a lock's record cannot be written since 2"));
-        assert!(complaints.trouble(one).unwrap().ends_with("Z: 403"));
-        assert_eq!(complaints.trouble(other), None, "another lock's record is another matter");
+        assert_eq!(warnings.trouble(one), None);
+        warnings.say(Operation::Lock(one), &"403");
+        assert!(warnings.trouble(one).unwrap().starts_with("a lock's record cannot be written since 2"));
+        assert!(warnings.trouble(one).unwrap().ends_with("Z: 403"));
+        assert_eq!(warnings.trouble(other), None, "another lock's record is another matter");
         tokio::time::sleep(Duration::from_secs(5)).await;
-        let first = complaints.trouble(one);
-        complaints.say(Doing::Lock(one), &"403");
-        complaints.say(Doing::List, &"no route to host");
-        assert_eq!(complaints.trouble(one), first, "the first that failed is the cause");
-        complaints.works(Doing::Lock(one));
+        let first = warnings.trouble(one);
+        warnings.say(Operation::Lock(one), &"403");
+        warnings.say(Operation::List, &"no route to host");
+        assert_eq!(warnings.trouble(one), first, "the first that failed is the cause");
+        warnings.works(Operation::Lock(one));
         for lock in [one, other] {
-            assert!(complaints.trouble(lock).unwrap().contains("cannot be listed since"));
+            assert!(warnings.trouble(lock).unwrap().contains("cannot be listed since"));
         }
         tokio::time::sleep(RECENT).await;
-        assert_eq!(complaints.trouble(one), None);
+        assert_eq!(warnings.trouble(one), None);
     }
 }

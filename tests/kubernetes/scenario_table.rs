@@ -22,7 +22,7 @@ pub(crate) struct Scenario {
 /// What one lane did.
 struct Lane {
     times: Vec<Duration>,
-    mistakes: Vec<String>,
+    errors: Vec<String>,
     overlap: Duration,
 }
 
@@ -52,10 +52,10 @@ pub(crate) fn play(scenarios: &[Scenario]) -> Vec<String> {
                 continue;
             };
             times.extend(lane.times);
-            overlaps += lane.mistakes.len();
+            overlaps += lane.errors.len();
             overlap += lane.overlap;
             if scenario.peer.is_none() {
-                wrong.extend(lane.mistakes);
+                wrong.extend(lane.errors);
             }
         }
         let count = times.len();
@@ -84,10 +84,10 @@ fn play_lane(scenario: &Scenario, lane: usize) -> Lane {
     stage.allow(&[VERBS, &["patch"]].concat());
     let times = (scenario.play)(&stage, scenario.rounds);
     let records = stage.records_with_pauses();
-    let (mistakes, terms) = judge::judge(&records);
-    if scenario.peer.is_none() && !mistakes.is_empty() {
+    let (errors, terms) = judge::judge(&records);
+    if scenario.peer.is_none() && !errors.is_empty() {
         stage.show_logs();
     }
-    println!("{}: {} exchanges in {terms} terms, {mistakes:?}", stage.namespace, records.len());
-    Lane { times, mistakes, overlap: judge::overlap(&records) }
+    println!("{}: {} exchanges in {terms} terms, {errors:?}", stage.namespace, records.len());
+    Lane { times, errors, overlap: judge::overlap(&records) }
 }
