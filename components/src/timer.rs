@@ -39,6 +39,7 @@ use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteH
 use router_core::error::{BoxError, ConfigErrors};
 use router_core::exchange::Exchange;
 use router_core::options::{ComponentDescription, OptionKind, PathKind, option, path};
+use router_core::pipeline::Pipeline;
 use router_core::uri::EndpointUri;
 use smol_str::SmolStr;
 use tokio::time::{Instant, sleep_until};
@@ -159,8 +160,8 @@ impl Consumer for Timer {
                 }
             }
             let fired = Instant::now();
-            // The pipeline has logged a failure; the next tick is a new chance.
-            let _ = pipeline.process(&mut self.exchange(counter)).await;
+            // Boxed: a timer that waits keeps no room for an exchange.
+            Box::pin(self.fire(pipeline, counter)).await;
             if self.period.is_zero() || self.repeat_count == Some(counter) {
                 break;
             }
@@ -178,6 +179,11 @@ impl Consumer for Timer {
 }
 
 impl Timer {
+    async fn fire(&self, pipeline: &Pipeline, counter: u64) {
+        // The pipeline has logged a failure; the next tick is a new chance.
+        let _ = pipeline.process(&mut self.exchange(counter)).await;
+    }
+
     fn exchange(&self, counter: u64) -> Exchange {
         let now = now();
         let mut exchange = Exchange::new(());

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use crate::definition::{ErrorHandlerDefinition, RouteDefinition};
 use crate::error::BoxError;
 use crate::exchange::Exchange;
@@ -28,7 +30,7 @@ pub fn from(endpoint: impl IntoEndpoint) -> RouteBuilder {
 /// `endpoint("sql:").option("statement", "select '50%' || '?'")`.
 #[must_use]
 #[track_caller]
-pub fn endpoint(uri: impl Into<Arc<str>>) -> EndpointDefinition {
+pub fn endpoint(uri: impl Into<SmolStr>) -> EndpointDefinition {
     EndpointDefinition::new(uri)
 }
 
@@ -50,7 +52,7 @@ pub struct RouteBuilder {
 impl RouteBuilder {
     /// Names the route.
     #[track_caller]
-    pub fn id(mut self, id: impl Into<Arc<str>>) -> Self {
+    pub fn id(mut self, id: impl Into<SmolStr>) -> Self {
         self.definition.id = Some(SourceText::from_code(id));
         self
     }
@@ -75,7 +77,7 @@ impl RouteBuilder {
 
     /// What happens when a step fails.
     pub fn error_handler(mut self, handler: ErrorHandlerDefinition) -> Self {
-        self.definition.error_handler = Some(handler);
+        self.definition.error_handler = Some(Box::new(handler));
         self
     }
 }
@@ -154,7 +156,7 @@ pub trait Steps: Sized {
         let mut target = target.into_dynamic();
         let allow = Argument::Texts(std::mem::take(&mut target.allow));
         let step = StepDefinition::in_code(&to_dynamic::DESCRIPTION);
-        self.step(step.with("uri", Argument::Dynamic(target)).with("allow", allow))
+        self.step(step.with("uri", Argument::Dynamic(Box::new(target))).with("allow", allow))
     }
 
     /// Writes a line to the log, at level INFO.
@@ -250,7 +252,7 @@ pub trait Steps: Sized {
     /// ```
     #[must_use]
     #[track_caller]
-    fn set_header(self, name: impl Into<Arc<str>>, value: impl IntoExpression) -> Self {
+    fn set_header(self, name: impl Into<SmolStr>, value: impl IntoExpression) -> Self {
         let value = Argument::Expression(value.into_expression());
         let name = Argument::Text(SourceText::from_code(name));
         self.step(StepDefinition::in_code(&set_header::DESCRIPTION).with("name", name).with("value", value))
@@ -264,7 +266,7 @@ pub trait Steps: Sized {
     /// ```
     #[must_use]
     #[track_caller]
-    fn remove_header(self, name: impl Into<Arc<str>>) -> Self {
+    fn remove_header(self, name: impl Into<SmolStr>) -> Self {
         let name = Argument::Text(SourceText::from_code(name));
         self.step(StepDefinition::in_code(&remove_header::DESCRIPTION).with("name", name))
     }
@@ -277,7 +279,7 @@ pub trait Steps: Sized {
     /// ```
     #[must_use]
     #[track_caller]
-    fn set_property(self, name: impl Into<Arc<str>>, value: impl IntoExpression) -> Self {
+    fn set_property(self, name: impl Into<SmolStr>, value: impl IntoExpression) -> Self {
         let value = Argument::Expression(value.into_expression());
         let name = Argument::Text(SourceText::from_code(name));
         self.step(StepDefinition::in_code(&set_property::DESCRIPTION).with("name", name).with("value", value))

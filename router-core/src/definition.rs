@@ -32,8 +32,8 @@ pub struct RouteDefinition {
     pub from: Option<EndpointDefinition>,
     /// What happens to each exchange.
     pub steps: Vec<StepDefinition>,
-    /// What happens when a step fails.
-    pub error_handler: Option<ErrorHandlerDefinition>,
+    /// What happens when a step fails. Boxed, because it is large and rare.
+    pub error_handler: Option<Box<ErrorHandlerDefinition>>,
 }
 
 impl RouteDefinition {

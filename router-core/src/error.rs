@@ -42,7 +42,7 @@ pub struct ConfigError {
 #[derive(Clone, Debug)]
 enum Place {
     File { file: Arc<SourceFile>, range: Range<usize> },
-    Code { location: Option<&'static std::panic::Location<'static>>, text: Arc<str>, range: Range<usize> },
+    Code { location: Option<&'static std::panic::Location<'static>>, text: SmolStr, range: Range<usize> },
 }
 
 impl Place {

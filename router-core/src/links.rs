@@ -1,7 +1,6 @@
 //! What routes must agree on among each other: their ids, and the calls through `direct:` and the like.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use smol_str::SmolStr;
 
@@ -13,25 +12,23 @@ use crate::uri::EndpointUri;
 /// that those do not hide the errors between routes.
 pub(crate) struct Links {
     pub(crate) route: SmolStr,
-    /// The URI of its consumer and the address that this consumes, or the text that has errors.
-    pub(crate) source: Result<(Arc<EndpointUri>, Option<SmolStr>), SourceText>,
+    /// The URI of its consumer.
+    pub(crate) source: SourceText,
+    /// Whether that has errors.
+    pub(crate) source_has_errors: bool,
+    /// What its consumer consumes, if others call that.
+    pub(crate) address: Option<SmolStr>,
     /// The calls of other routes.
     pub(crate) calls: Vec<LocalCall>,
     /// What others with the same address must agree on.
     pub(crate) shared: Vec<SharedOption>,
 }
 
-impl Links {
-    /// What its consumer consumes, if others call that.
-    pub(crate) fn address(&self) -> Option<&str> {
-        self.source.as_ref().ok().and_then(|(_, address)| address.as_deref())
-    }
-}
-
 /// A call of another route of this process.
 pub(crate) struct LocalCall {
     pub(crate) address: SmolStr,
-    pub(crate) uri: EndpointUri,
+    /// The URI that is called.
+    pub(crate) uri: SourceText,
     pub(crate) kind: CallKind,
 }
 
@@ -83,14 +80,13 @@ pub(crate) fn duplicate_id(
 pub(crate) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete: bool) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
     let (mut addresses, mut failed) = (HashSet::new(), HashSet::new());
-    for Links { route, source, .. } in links.clone() {
-        match source {
-            Err(text) => failed.extend(names(text.as_str())),
-            Ok((from, Some(address))) if !addresses.insert(address.as_str()) => {
-                let message = format!("another route consumes `{address}` already");
-                errors.push(from.error_in_whole(message).in_route(route));
-            }
-            Ok(_) => {}
+    for Links { route, source, source_has_errors, address, .. } in links.clone() {
+        if *source_has_errors {
+            failed.extend(names(source.as_str()));
+        }
+        if let Some(address) = address.as_deref().filter(|address| !addresses.insert(*address)) {
+            let message = format!("another route consumes `{address}` already");
+            errors.push(ConfigError::in_text(source, message).in_route(route));
         }
     }
     errors.extend(disagreements(links.clone()));
@@ -145,7 +141,7 @@ fn missing(
         if failed.contains(name) {
             continue;
         }
-        let mut error = uri.error_in_whole(format!("no route consumes `{address}`"));
+        let mut error = ConfigError::in_text(uri, format!("no route consumes `{address}`"));
         if *suggestions > 0 {
             *suggestions -= 1;
             error = error.suggest(address, addresses.iter().copied());
@@ -157,7 +153,7 @@ fn missing(
 
 /// Calls by which an exchange comes back to a route that it is still in, for certain: it would never end.
 fn circles<'a>(links: impl Iterator<Item = &'a Links> + Clone) -> ConfigErrors {
-    let by_address = links.clone().filter_map(|links| Some((links.address()?, links))).collect();
+    let by_address = links.clone().filter_map(|links| Some((links.address.as_deref()?, links))).collect();
     let mut search =
         Circles { by_address, finished: HashSet::new(), way: Vec::new(), errors: ConfigErrors::default() };
     for links in links {
@@ -211,7 +207,7 @@ impl<'a> Circles<'a> {
                 "put one of the calls into a `choice` or behind a `filter`, or send to `seda:` without waiting",
             )
         };
-        let error = call.uri.error_in_whole(format!("{message}: {routes}")).help(help);
+        let error = ConfigError::in_text(&call.uri, format!("{message}: {routes}")).help(help);
         self.errors.push(error.in_route(&links.route));
     }
 }

@@ -61,7 +61,12 @@ impl Pipeline {
     /// given away before the last of them has ended, whoever polls it.
     #[must_use]
     pub fn guarded_by(&self, scope: &LeaderScope) -> Self {
-        let in_flight = self.program.in_flight.clone();
+        let closed = || {
+            let tracker = TaskTracker::new();
+            tracker.close();
+            tracker
+        };
+        let in_flight = self.program.in_flight.get_or_init(closed).clone();
         let guard = Guard { term: scope.term().clone(), in_flight, over: CancellationToken::new() };
         Self { program: Arc::clone(&self.program), guard: Some(guard) }
     }
@@ -129,7 +134,9 @@ impl Pipeline {
     /// # Cancellation
     /// Safe.
     pub async fn idle(&self) {
-        self.program.in_flight.wait().await;
+        if let Some(in_flight) = self.program.in_flight.get() {
+            in_flight.wait().await;
+        }
     }
 
     /// Shares the state in memory of an earlier version of this route.

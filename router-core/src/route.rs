@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use smol_str::{SmolStr, ToSmolStr};
+use smol_str::SmolStr;
 
 use crate::component::Endpoint;
 use crate::definition::{EndpointDefinition, ErrorHandlerDefinition, RouteDefinition};
@@ -17,14 +17,15 @@ use crate::uri::EndpointUri;
 
 /// A compiled route: checked, frozen, ready to run.
 pub(crate) struct Route {
-    pub(crate) id: SmolStr,
-    pub(crate) description: Option<String>,
-    pub(crate) auto_startup: bool,
-    pub(crate) startup_order: Option<i32>,
-    pub(crate) from: Arc<EndpointUri>,
     pub(crate) endpoint: Box<dyn Endpoint>,
     pub(crate) pipeline: Pipeline,
     pub(crate) links: Links,
+}
+
+impl Route {
+    pub(crate) fn id(&self) -> &SmolStr {
+        &self.links.route
+    }
 }
 
 /// A route that could not be compiled: all of its errors, and what is known of it nevertheless.
@@ -62,44 +63,36 @@ pub(crate) fn compile(
     }
     compiler.under_term = source.as_ref().is_some_and(|(_, endpoint)| endpoint.has_term());
     let steps = compiler.steps(&definition.steps);
-    let error_handler = error_handler(definition.error_handler.as_ref(), &mut compiler);
+    let error_handler = error_handler(definition.error_handler.as_deref(), &mut compiler);
     let Compiled { errors, calls, shared } = compiler.finish();
     let errors = errors.in_route(&id);
-    let linked = source
-        .as_ref()
-        .map(|(from, endpoint)| (Arc::clone(from), endpoint.local_address().map(ToSmolStr::to_smolstr)))
-        .ok_or_else(|| {
-            let from = definition.from.as_ref().map(|from| from.uri.clone());
-            from.unwrap_or_else(|| SourceText::computed(""))
-        });
-    let links = Links { route: id.clone(), source: linked, calls, shared };
-    let (false, Some((from, endpoint))) = (errors.has_errors(), source) else {
+    let from = definition.from.as_ref().map(|from| from.uri.clone());
+    let links = Links {
+        route: id.clone(),
+        source: from.unwrap_or_else(|| SourceText::computed("")),
+        source_has_errors: source.is_none(),
+        address: source.as_ref().and_then(|(_, it)| it.local_address()).map(SmolStr::from),
+        calls,
+        shared,
+    };
+    let (false, Some((_, endpoint))) = (errors.has_errors(), source) else {
         return Err(Box::new(FailedRoute { errors, links }));
     };
     let (node, dropped) = (environment.node.clone(), environment.dropped.clone());
-    let program = Program::new(id.clone(), node, dropped, steps, error_handler);
-    let route = Route {
-        id,
-        description: definition.description.clone(),
-        auto_startup: definition.auto_startup,
-        startup_order: definition.startup_order,
-        from,
-        endpoint,
-        pipeline: Pipeline::new(Arc::new(program)),
-        links,
-    };
+    let program = Program::new(id, node, dropped, steps, error_handler);
+    let route = Route { endpoint, pipeline: Pipeline::new(Arc::new(program)), links };
     Ok((route, errors))
 }
 
 fn source(
     from: &EndpointDefinition,
     compiler: &mut Compiler<'_>,
-) -> Option<(Arc<EndpointUri>, Box<dyn Endpoint>)> {
+) -> Option<(EndpointUri, Box<dyn Endpoint>)> {
     let uri = compiler.errors.collect(EndpointUri::new(from))?;
     let endpoint = compiler.environment.context(&compiler.warnings).source(&uri);
     let endpoint = compiler.errors.collect(endpoint)?;
     compiler.agree(&uri, &*endpoint);
-    Some((Arc::new(uri), endpoint))
+    Some((uri, endpoint))
 }
 
 fn error_handler(definition: Option<&ErrorHandlerDefinition>, compiler: &mut Compiler<'_>) -> ErrorHandler {

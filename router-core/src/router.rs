@@ -180,7 +180,7 @@ impl Router {
         let change = self.shared.changes.lock().await;
         self.shared.set_phase(Phase::Starting);
         let order = self.startup_order();
-        let starting = order.iter().filter(|entry| entry.route.auto_startup).collect::<Vec<_>>();
+        let starting = order.iter().filter(|entry| entry.definition.auto_startup).collect::<Vec<_>>();
         info!("starting {} of {} routes", starting.len(), order.len());
         for entry in &starting {
             // Only a router that was closed meanwhile refuses, and that one is about to stop.
@@ -386,7 +386,7 @@ impl Router {
             stopped = tokio::time::timeout(self.shared.shutdown_timeout, entry.stop()) => match stopped {
                 Ok(ran) => return ran,
                 Err(_) => {
-                    warn!(route = %entry.route.id, "aborting what is still in flight: draining took too long");
+                    warn!(route = %entry.route.id(), "aborting what is still in flight: draining took too long");
                 }
             },
         }
@@ -397,7 +397,7 @@ impl Router {
     }
 
     fn entry(&self, id: &str) -> Result<Arc<Entry>, RouterError> {
-        let found = self.entries().iter().find(|entry| entry.route.id == id).cloned();
+        let found = self.entries().iter().find(|entry| entry.route.id() == id).cloned();
         found.ok_or_else(|| RouterError::UnknownRoute(id.to_owned()))
     }
 
@@ -414,7 +414,7 @@ impl Router {
     fn change_entries(&self, change: impl FnOnce(&mut Vec<Arc<Entry>>)) {
         let mut entries = self.shared.routes.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut entries);
-        let addresses = entries.iter().filter_map(|entry| entry.route.links.address());
+        let addresses = entries.iter().filter_map(|entry| entry.route.links.address.as_deref());
         let addresses = addresses.map(SmolStr::from).collect();
         *self.shared.environment.consumed.write().unwrap_or_else(PoisonError::into_inner) = addresses;
     }

@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::panic::Location;
 use std::sync::{Arc, OnceLock};
 
+use smol_str::SmolStr;
+
 /// A file of routes: its name as the user gave it, and its text.
 #[derive(Debug)]
 pub struct SourceFile {
@@ -76,7 +78,8 @@ impl SourceFile {
 /// found in it much later can still point at the exact characters.
 #[derive(Clone)]
 pub struct SourceText {
-    value: Arc<str>,
+    /// Inline where it is short, as most are: each route keeps all of its texts.
+    value: SmolStr,
     origin: Origin,
 }
 
@@ -137,20 +140,20 @@ impl SourceText {
     /// A text written in Rust, at the caller's line.
     #[must_use]
     #[track_caller]
-    pub fn from_code(value: impl Into<Arc<str>>) -> Self {
+    pub fn from_code(value: impl Into<SmolStr>) -> Self {
         Self { value: value.into(), origin: Origin::Code(Location::caller()) }
     }
 
     /// A text made at run time.
     #[must_use]
-    pub fn computed(value: impl Into<Arc<str>>) -> Self {
+    pub fn computed(value: impl Into<SmolStr>) -> Self {
         Self { value: value.into(), origin: Origin::Computed }
     }
 
     /// A text read from `file`; see [`FileOrigin::pieces`].
     #[cfg(feature = "toml")]
     pub(crate) fn from_file(
-        value: impl Into<Arc<str>>,
+        value: impl Into<SmolStr>,
         file: Arc<SourceFile>,
         pieces: Vec<(usize, Range<usize>)>,
     ) -> Self {
@@ -173,8 +176,8 @@ impl SourceText {
         &self.value
     }
 
-    pub(crate) fn shared(&self) -> Arc<str> {
-        Arc::clone(&self.value)
+    pub(crate) fn shared(&self) -> SmolStr {
+        self.value.clone()
     }
 
     pub(crate) fn origin(&self) -> &Origin {

@@ -128,7 +128,8 @@ pub enum Argument {
     Flag(bool),
     Word(&'static str),
     Endpoint(EndpointDefinition),
-    Dynamic(DynamicDefinition),
+    /// Boxed, because it is large and rare.
+    Dynamic(Box<DynamicDefinition>),
     Steps(Vec<StepDefinition>),
     Tables(Vec<Arguments>),
 }
@@ -281,7 +282,7 @@ getters! {
     flag(Flag) -> bool, |flag: &bool| *flag;
     word(Word) -> &'static str, |word: &&'static str| *word;
     endpoint(Endpoint) -> &EndpointDefinition, std::convert::identity;
-    dynamic(Dynamic) -> &DynamicDefinition, std::convert::identity;
+    dynamic(Dynamic) -> &DynamicDefinition, Box::as_ref;
     steps(Steps) -> &[StepDefinition], Vec::as_slice;
     tables(Tables) -> &[Arguments], Vec::as_slice;
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use smol_str::SmolStr;
+
 use crate::exchange::Exchange;
 use crate::processor::{ProcessFunction, Processor};
 use crate::source::SourceText;
@@ -23,14 +25,14 @@ impl EndpointDefinition {
     /// An endpoint that is given by its URI.
     #[must_use]
     #[track_caller]
-    pub fn new(uri: impl Into<Arc<str>>) -> Self {
+    pub fn new(uri: impl Into<SmolStr>) -> Self {
         SourceText::from_code(uri).into()
     }
 
     /// Adds an option beside the URI. Nothing in its value is decoded.
     #[must_use]
     #[track_caller]
-    pub fn option(mut self, name: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
+    pub fn option(mut self, name: impl Into<SmolStr>, value: impl Into<SmolStr>) -> Self {
         self.options.push((SourceText::from_code(name), SourceText::from_code(value)));
         self
     }
@@ -57,7 +59,7 @@ impl DynamicDefinition {
     /// Adds an option beside the URI, which may have placeholders.
     #[must_use]
     #[track_caller]
-    pub fn option(mut self, name: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
+    pub fn option(mut self, name: impl Into<SmolStr>, value: impl Into<SmolStr>) -> Self {
         self.options.push((SourceText::from_code(name), SourceText::from_code(value)));
         self
     }
@@ -65,7 +67,7 @@ impl DynamicDefinition {
     /// Allows endpoints that messages may choose: a URI, or how it begins, with a `*` behind it.
     #[must_use]
     #[track_caller]
-    pub fn allow<T: Into<Arc<str>>>(mut self, uris: impl IntoIterator<Item = T>) -> Self {
+    pub fn allow<T: Into<SmolStr>>(mut self, uris: impl IntoIterator<Item = T>) -> Self {
         for uri in uris {
             self.allow.push(SourceText::from_code(uri));
         }
@@ -189,7 +191,7 @@ impl IntoEndpoint for EndpointDefinition {
     }
 }
 
-impl<T: Into<Arc<str>>> IntoEndpoint for T {
+impl<T: Into<SmolStr>> IntoEndpoint for T {
     #[track_caller]
     fn into_endpoint(self) -> EndpointDefinition {
         EndpointDefinition::new(self)

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use smol_str::SmolStr;
 
 use super::Runner;
 use crate::body::Needs;
@@ -82,7 +83,7 @@ pub(crate) struct Block(pub(crate) Box<[Step]>);
 
 /// One step, and how to name it in an error.
 pub(crate) struct Step {
-    pub(crate) place: Box<str>,
+    pub(crate) place: SmolStr,
     /// What its expressions need of the body, which is made ready before the step.
     pub(crate) needs: Needs,
     pub(crate) action: Action,

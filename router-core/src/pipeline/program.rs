@@ -33,8 +33,8 @@ pub(crate) struct Program {
     pub(crate) error_handler: ErrorHandler,
     /// The state of a route without a lock, made when it is first asked for: most routes have none.
     pub(super) state: OnceLock<Arc<MemoryState>>,
-    /// Counts the exchanges in flight of guarded pipelines. Closed, so that it can be waited for.
-    pub(super) in_flight: TaskTracker,
+    /// Counts the exchanges in flight of guarded pipelines, where there is one. Closed, so that it can be waited for.
+    pub(super) in_flight: OnceLock<TaskTracker>,
     /// What the route's consumer has to say, for whoever looks at the route.
     pub(super) note: Mutex<Option<String>>,
     /// `None` inside: nothing is measured in this process.
@@ -98,8 +98,6 @@ impl Program {
         steps: Block,
         error_handler: ErrorHandler,
     ) -> Self {
-        let in_flight = TaskTracker::new();
-        in_flight.close();
         Self {
             route_id,
             node,
@@ -107,7 +105,7 @@ impl Program {
             steps,
             error_handler,
             state: OnceLock::new(),
-            in_flight,
+            in_flight: OnceLock::new(),
             note: Mutex::new(None),
             metrics: OnceLock::new(),
             detached: OnceLock::new(),

@@ -67,14 +67,15 @@ impl Router {
         let replaced = plan.replaced().map(|(old, _)| old);
         let stopping = replaced.chain(&plan.gone).map(id).collect::<HashSet<_>>();
         let in_order = self.startup_order();
-        let in_order = in_order.iter().filter(|entry| stopping.contains(&entry.route.id));
+        let in_order = in_order.iter().filter(|entry| stopping.contains(entry.route.id()));
         let ran = self.stop_in_order(in_order.rev()).await;
         for (old, new) in plan.replaced() {
             new.route.pipeline.adopt_state(&old.route.pipeline);
         }
         self.change_entries(|entries| *entries = plan.entries().cloned().collect());
         let addresses = addresses(&plan);
-        let consumed = |entry: &Entry| entry.route.links.address().is_some_and(|it| addresses.contains(it));
+        let consumed =
+            |entry: &Entry| entry.route.links.address.as_deref().is_some_and(|it| addresses.contains(it));
         for gone in plan.gone.iter().filter(|gone| !consumed(gone)) {
             gone.abandon_waiting();
         }
@@ -87,7 +88,7 @@ impl Router {
     /// stop at the same time: one that takes long keeps no other one from its work for longer.
     async fn stop_in_order<'a>(&self, entries: impl Iterator<Item = &'a Arc<Entry>>) -> HashSet<SmolStr> {
         let is_free = |entry: &&Arc<Entry>| {
-            entry.route.startup_order.is_none() && entry.route.links.address().is_none()
+            entry.definition.startup_order.is_none() && entry.route.links.address.is_none()
         };
         let (free, others): (Vec<_>, Vec<_>) = entries.partition(is_free);
         let mut ran = HashSet::new();
@@ -107,11 +108,11 @@ impl Router {
         for planned in &plan.routes {
             let (ids, starts) = match planned {
                 Planned::Equal(_) => (&mut changes.unchanged, false),
-                Planned::New(new) => (&mut changes.added, new.route.auto_startup),
+                Planned::New(new) => (&mut changes.added, new.definition.auto_startup),
                 Planned::Replaced { old, new } => {
-                    let starts = match new.route.auto_startup == old.route.auto_startup {
-                        true => ran.contains(&old.route.id),
-                        false => new.route.auto_startup,
+                    let starts = match new.definition.auto_startup == old.definition.auto_startup {
+                        true => ran.contains(old.route.id()),
+                        false => new.definition.auto_startup,
                     };
                     (&mut changes.replaced, starts)
                 }
@@ -121,12 +122,12 @@ impl Router {
                 starting.insert(id(planned.entry()));
             }
         }
-        for entry in self.startup_order().iter().filter(|entry| starting.contains(&entry.route.id)) {
+        for entry in self.startup_order().iter().filter(|entry| starting.contains(entry.route.id())) {
             // Only a router that was closed meanwhile refuses.
             let _ = entry.start(&self.shared).await;
         }
         let deadline = Instant::now() + self.shared.ready_timeout;
-        let started = plan.routes.iter().filter(|planned| starting.contains(&planned.entry().route.id));
+        let started = plan.routes.iter().filter(|planned| starting.contains(planned.entry().route.id()));
         let started = started.collect::<Vec<_>>();
         let ready = started.iter().map(|planned| timeout_at(deadline, planned.entry().ready()));
         let ready = join_all(ready).await;
@@ -188,7 +189,8 @@ async fn hold(plan: &Plan) -> Vec<Hold> {
     let addresses = addresses(plan);
     let replaced = plan.replaced().map(|(old, _)| old);
     let moved = plan.gone.iter();
-    let moved = moved.filter(|gone| gone.route.links.address().is_some_and(|it| addresses.contains(it)));
+    let moved =
+        moved.filter(|gone| gone.route.links.address.as_deref().is_some_and(|it| addresses.contains(it)));
     let mut holds = Vec::new();
     // One that was stopped keeps no place, and takes no lock for this.
     for entry in replaced.chain(moved).filter(|entry| entry.readiness().is_some()) {
@@ -199,10 +201,10 @@ async fn hold(plan: &Plan) -> Vec<Hold> {
 
 /// What the routes of the set consume that others call.
 fn addresses(plan: &Plan) -> HashSet<&str> {
-    plan.entries().filter_map(|entry| entry.route.links.address()).collect()
+    plan.entries().filter_map(|entry| entry.route.links.address.as_deref()).collect()
 }
 
 /// The key of a route among those of one set: old ones, or new ones.
 fn id(entry: &Arc<Entry>) -> SmolStr {
-    entry.route.id.clone()
+    entry.route.id().clone()
 }

@@ -111,9 +111,14 @@ impl Entry {
             },
         };
         let unready_for = self.readiness().and_then(|readiness| readiness.unready_for());
-        let Route { id, description, from, pipeline, .. } = &*self.route;
-        let notes = self.reverted().clone().into_iter().chain(pipeline.note()).collect::<Vec<_>>();
-        let (description, note) = (description.clone(), (!notes.is_empty()).then(|| notes.join("; ")));
-        RouteInfo { id: id.clone(), description, from: from.to_string(), status, unready_for, note }
+        let notes = self.reverted().clone().into_iter().chain(self.route.pipeline.note()).collect::<Vec<_>>();
+        RouteInfo {
+            id: self.route.id().clone(),
+            description: self.definition.description.clone(),
+            from: self.route.links.source.to_string(),
+            status,
+            unready_for,
+            note: (!notes.is_empty()).then(|| notes.join("; ")),
+        }
     }
 }

@@ -10,8 +10,8 @@ use super::Entry;
 /// hand over. In a circle of calls somebody has to be first.
 pub(super) fn startup_order(entries: Vec<Arc<Entry>>) -> Vec<Arc<Entry>> {
     let (mut ordered, free): (Vec<_>, Vec<_>) =
-        entries.into_iter().partition(|entry| entry.route.startup_order.is_some());
-    ordered.sort_by_key(|entry| entry.route.startup_order);
+        entries.into_iter().partition(|entry| entry.definition.startup_order.is_some());
+    ordered.sort_by_key(|entry| entry.definition.startup_order);
     ordered.extend(called_before_callers(&free));
     ordered
 }

@@ -147,14 +147,14 @@ fn identity(definition: &RouteDefinition) -> (Option<&str>, Vec<&str>) {
 /// The id of each route. One without an id keeps the number that it has, or gets that of its place, or the next one
 /// that is free.
 fn ids(definitions: &[RouteDefinition], matches: &[Option<Arc<Entry>>]) -> Vec<SmolStr> {
-    let mut kept = matches.iter().flatten().map(|old| old.route.id.clone()).collect::<HashSet<_>>();
+    let mut kept = matches.iter().flatten().map(|old| old.route.id().clone()).collect::<HashSet<_>>();
     let routes = definitions.iter().zip(matches).enumerate();
     let id = |(index, (definition, old)): (usize, (&RouteDefinition, &Option<Arc<Entry>>))| {
         if let Some(id) = &definition.id {
             return id.as_str().to_smolstr();
         }
         if let Some(old) = old {
-            return old.route.id.clone();
+            return old.route.id().clone();
         }
         let ids = (index + 1..).map(|number| format_smolstr!("route{number}"));
         let id = ids.into_iter().find(|id| !kept.contains(id)).unwrap_or_default();

@@ -11,7 +11,6 @@ use tracing::{info, warn};
 use crate::component::RouteHandle;
 use crate::error::{BoxError, Chain};
 use crate::panic::contain_panic;
-use crate::pipeline::Pipeline;
 use crate::readiness::Readiness;
 use crate::route::Route;
 use crate::stop::Stop;
@@ -21,7 +20,7 @@ pub(super) struct Supervisor {
     stop: Stop,
     /// Whether its present consumer is ready.
     readiness: Readiness,
-    pipeline: Pipeline,
+    route: Arc<Route>,
     task: JoinHandle<()>,
 }
 
@@ -31,7 +30,7 @@ impl Supervisor {
         route.pipeline.show_metrics();
         #[expect(clippy::disallowed_methods, reason = "this is the supervisor: it owns and joins the task")]
         let task = tokio::spawn(supervise(Arc::clone(&route), stop.clone(), readiness.clone()));
-        Self { stop, readiness, pipeline: route.pipeline.clone(), task }
+        Self { stop, readiness, route, task }
     }
 
     pub(super) fn readiness(&self) -> &Readiness {
@@ -66,8 +65,8 @@ impl Supervisor {
         if !self.task.is_finished() {
             let _ = (&mut self.task).await;
         }
-        self.pipeline.abort_detached();
-        self.pipeline.detached_ended().await;
+        self.route.pipeline.abort_detached();
+        self.route.pipeline.detached_ended().await;
     }
 }
 
@@ -75,7 +74,7 @@ impl Supervisor {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         self.task.abort();
-        self.pipeline.abort_detached();
+        self.route.pipeline.abort_detached();
         self.readiness.abandon();
     }
 }
@@ -90,13 +89,9 @@ async fn supervise(route: Arc<Route>, stop: Stop, readiness: Readiness) {
 }
 
 async fn consume(route: &Route, stop: &Stop, readiness: &Readiness) {
-    let id = &route.id;
-    let backoff = backon::ExponentialBuilder::default()
-        .with_jitter()
-        .with_min_delay(Duration::from_millis(500))
-        .with_max_delay(Duration::from_secs(30))
-        .without_max_times();
-    let mut pauses = backoff.build();
+    let id = route.id();
+    // Boxed, as what is done with them: most consumers never fail, and each route keeps the room.
+    let mut pauses = None;
     while !stop.is_requested() {
         route.pipeline.clear_status_message();
         let Err(error) = contain_panic(run_once(route, stop, readiness)).await else {
@@ -106,25 +101,40 @@ async fn consume(route: &Route, stop: &Stop, readiness: &Readiness) {
             return;
         };
         if readiness.is_ready() {
-            pauses = backoff.build();
+            pauses = None;
             readiness.unset();
         }
-        let pause = pauses.next().unwrap_or(Duration::from_secs(30));
-        let why = contained(|| Chain(&*error).to_string()).unwrap_or_else(|| "its error has no text".into());
-        // An error of user code may panic to the end.
-        contained(|| drop(error));
-        let uri = &route.from;
-        contained(
-            || warn!(route = %id, %uri, "the consumer of route `{id}` failed, restarting it in {pause:.1?}: {why}"),
-        );
-        route
-            .pipeline
-            .set_status_message(format!("its consumer failed and is restarted in {pause:.1?}: {why}"));
-        tokio::select! {
-            biased;
-            () = stop.requested() => {}
-            () = tokio::time::sleep(pause) => {}
-        }
+        let pause = pauses.get_or_insert_with(|| Box::new(back_off())).next();
+        Box::pin(pause_after(route, stop, error, pause.unwrap_or(LONGEST_PAUSE))).await;
+    }
+}
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The pauses between consumers that fail.
+fn back_off() -> impl Iterator<Item = Duration> {
+    backon::ExponentialBuilder::default()
+        .with_jitter()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(LONGEST_PAUSE)
+        .without_max_times()
+        .build()
+}
+
+/// Says why a consumer failed, and waits before the next one.
+async fn pause_after(route: &Route, stop: &Stop, error: BoxError, pause: Duration) {
+    let (id, uri) = (route.id(), &route.links.source);
+    let why = contained(|| Chain(&*error).to_string()).unwrap_or_else(|| "its error has no text".into());
+    // An error of user code may panic to the end.
+    contained(|| drop(error));
+    contained(
+        || warn!(route = %id, %uri, "the consumer of route `{id}` failed, restarting it in {pause:.1?}: {why}"),
+    );
+    route.pipeline.set_status_message(format!("its consumer failed and is restarted in {pause:.1?}: {why}"));
+    tokio::select! {
+        biased;
+        () = stop.requested() => {}
+        () = tokio::time::sleep(pause) => {}
     }
 }
 

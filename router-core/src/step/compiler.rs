@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use smol_str::SmolStr;
+use smol_str::{SmolStr, format_smolstr};
 
 use super::StepDefinition;
 use crate::body::Needs;
@@ -91,16 +91,17 @@ impl<'a> Compiler<'a> {
         let mut steps = Vec::with_capacity(definitions.len());
         for (index, definition) in definitions.iter().enumerate() {
             let number = format!("{block}step {}", index + 1);
-            let what = match definition.arguments().get("uri") {
-                Some(super::Argument::Endpoint(to)) => format!("{} `{}`", definition.name(), to.uri),
-                _ => definition.name().to_owned(),
+            let place = match definition.arguments().get("uri") {
+                Some(super::Argument::Endpoint(to)) => {
+                    format_smolstr!("{number} ({} `{}`)", definition.name(), to.uri)
+                }
+                _ => format_smolstr!("{number} ({})", definition.name()),
             };
-            let place = format!("{number} ({what})");
             self.place = number;
             // Steps are compiled inside of others.
             let outer = std::mem::take(&mut self.needs);
             if let Some(action) = (definition.description().compile)(definition, self) {
-                steps.push(Step { place: place.into(), needs: self.needs, action });
+                steps.push(Step { place, needs: self.needs, action });
             }
             self.needs = outer;
         }
@@ -175,7 +176,7 @@ impl<'a> Compiler<'a> {
         self.agree(&uri, &*endpoint);
         if let Some(address) = endpoint.local_address() {
             let kind = if endpoint.is_synchronous(self.under_term) { kind } else { CallKind::Queued };
-            self.calls.push(LocalCall { address: address.into(), uri, kind });
+            self.calls.push(LocalCall { address: address.into(), uri: to.uri.clone(), kind });
         }
         Some(processor)
     }

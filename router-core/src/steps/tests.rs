@@ -39,8 +39,9 @@ pub(crate) fn compile_with(
     let mut compiler = Compiler::new(&environment, "a".into(), true);
     let block = compiler.steps(&route.steps);
     let error_handler = route.error_handler.clone();
-    let error_handler =
-        error_handler.map(|handler| ErrorHandler::compile(handler, dead_letter).unwrap()).unwrap_or_default();
+    let error_handler = error_handler
+        .map(|handler| ErrorHandler::compile(*handler, dead_letter).unwrap())
+        .unwrap_or_default();
     compiler.finish().errors.into_result()?;
     let Environment { node, dropped, .. } = environment;
     Ok(Pipeline::new(Arc::new(Program::new("a".into(), node, dropped, block, error_handler))))

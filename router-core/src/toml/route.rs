@@ -64,8 +64,8 @@ impl Reader<'_> {
                 }
                 "steps" => route.steps = self.steps(name, node),
                 "error_handler" => {
-                    route.error_handler =
-                        self.or_error(name, &node.place, |reader| reader.error_handler(node));
+                    let handler = self.or_error(name, &node.place, |reader| reader.error_handler(node));
+                    route.error_handler = handler.map(Box::new);
                 }
                 _ => {}
             }

@@ -121,7 +121,7 @@ impl Reader<'_> {
                     Some(Argument::Endpoint(EndpointDefinition { options, ..endpoint }))
                 }
                 (Some(Argument::Dynamic(dynamic)), Some(Some(options))) => {
-                    Some(Argument::Dynamic(DynamicDefinition { options, ..dynamic }))
+                    Some(Argument::Dynamic(Box::new(DynamicDefinition { options, ..*dynamic })))
                 }
                 _ => None,
             };
@@ -179,7 +179,7 @@ impl Reader<'_> {
             KeyKind::Word(words) => Argument::Word(self.word(name, words, node)?),
             KeyKind::Endpoint => Argument::Endpoint(self.text(name, node)?.into()),
             KeyKind::DynamicEndpoint => {
-                Argument::Dynamic(ExpressionDefinition::Text(self.text(name, node)?).into())
+                Argument::Dynamic(Box::new(ExpressionDefinition::Text(self.text(name, node)?).into()))
             }
             KeyKind::Uris => Argument::Texts(self.texts(name, "an array of URIs", node)?),
             KeyKind::Steps => Argument::Steps(self.steps(name, node)),
