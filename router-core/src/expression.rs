@@ -21,6 +21,7 @@
 
 mod parse;
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -133,6 +134,18 @@ impl Expression {
             // It sees the whole exchange.
             Self::Function(_) => Needs::Whole,
         }
+    }
+
+    /// As [`evaluate`](Self::evaluate), without a copy of a value that is there already: for predicates, which look at it
+    /// alone.
+    fn look<'a>(&'a self, exchange: &'a Exchange, scope: Scope<'_>) -> Result<Cow<'a, Value>, BoxError> {
+        let found = match self {
+            Self::Constant(value) => Some(value),
+            Self::Variable(Variable::Header(name)) => exchange.message.headers.get(name),
+            Self::Variable(Variable::Property(name)) => exchange.properties.get(name),
+            _ => return self.evaluate(exchange, scope).map(Cow::Owned),
+        };
+        Ok(found.map_or(Cow::Owned(Value::Null), Cow::Borrowed))
     }
 
     /// The value. It waits for nothing: what it [needs](Self::needs) is there, or it is an error.
@@ -258,7 +271,7 @@ impl Predicate {
     /// When it compares values that have no order, or asks for a field of a body that is no JSON.
     pub(crate) fn holds(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<bool, BoxError> {
         Ok(match self {
-            Self::Operand(operand) => operand.evaluate(exchange, scope)?.is_truthy(),
+            Self::Operand(operand) => operand.look(exchange, scope)?.is_truthy(),
             Self::Compare(comparison) => comparison.holds(exchange, scope)?,
             Self::Not(inner) => !inner.holds(exchange, scope)?,
             Self::And(left, right) => left.holds(exchange, scope)? && right.holds(exchange, scope)?,
@@ -270,7 +283,7 @@ impl Predicate {
 
 impl Comparison {
     fn holds(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<bool, BoxError> {
-        let (left, right) = (self.left.evaluate(exchange, scope)?, self.right.evaluate(exchange, scope)?);
+        let (left, right) = (self.left.look(exchange, scope)?, self.right.look(exchange, scope)?);
         let holds = self.operator.holds(&left, &right);
         holds.map_err(|no_order| {
             Failure::data(format!("`{}` cannot be decided: {no_order}", self.written)).into()

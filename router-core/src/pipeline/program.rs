@@ -13,6 +13,7 @@ use tracing::field::display;
 use super::detached::Detached;
 use super::runner::Handling;
 use super::{Action, Block, Flow, Pipeline, Runner, Step};
+use crate::body::Needs;
 use crate::error::Chain;
 use crate::error_handler::ErrorHandler;
 use crate::exchange::Exchange;
@@ -169,11 +170,13 @@ impl Program {
         let reached = catch_unwind(AssertUnwindSafe(|| {
             while let Some(step) = position.next() {
                 let Action::Inline(inline) = &step.action else { return Reached::Waiting(step) };
-                if exchange.message.body.must_wait(step.needs) {
-                    return Reached::Waiting(step);
-                }
                 present = Some(step);
-                exchange.message.body.prepare(step.needs);
+                if step.needs > Needs::Nothing {
+                    if exchange.message.body.must_wait(step.needs) {
+                        return Reached::Waiting(step);
+                    }
+                    exchange.message.body.prepare(step.needs);
+                }
                 match inline.run(exchange, scope) {
                     Ok(flow) => {
                         if let Some(end) = position.follow(flow) {
@@ -286,11 +289,13 @@ impl Program {
         exchange: &mut Exchange,
         runner: Runner<'_>,
     ) -> Result<Flow<'a>, Cause> {
-        if exchange.message.body.must_wait(step.needs) {
-            // Boxed, because it is rare.
-            return Box::pin(self.prepare_and_execute(step, exchange, runner)).await;
+        if step.needs > Needs::Nothing {
+            if exchange.message.body.must_wait(step.needs) {
+                // Boxed, because it is rare.
+                return Box::pin(self.prepare_and_execute(step, exchange, runner)).await;
+            }
+            exchange.message.body.prepare(step.needs);
         }
-        exchange.message.body.prepare(step.needs);
         match &step.action {
             Action::Inline(inline) => inline.run(exchange, self.scope()),
             Action::Send(processor) => {
