@@ -195,7 +195,9 @@ fn every_select_is_biased() {
 #[test]
 fn every_component_has_its_option_table_in_its_module_docs() {
     for description in bactrian::registry().descriptions() {
-        let path = root().join(format!("components/src/{}.rs", description.scheme.replace('-', "_")));
+        // One component for two schemes.
+        let name = description.scheme.replace("https", "http").replace('-', "_");
+        let path = root().join(format!("components/src/{name}.rs"));
         let docs = lines(&path)
             .iter()
             .filter_map(|line| line.strip_prefix("//!"))
@@ -204,6 +206,24 @@ fn every_component_has_its_option_table_in_its_module_docs() {
         let table = description.option_table();
         let table = table.trim_end_matches('\n').trim_end_matches('.');
         assert!(docs.contains(table), "{} lacks this table:\n{table}", path.display());
+    }
+}
+
+#[test]
+fn components_do_not_use_each_other() {
+    let registry = bactrian::registry();
+    let components =
+        registry.descriptions().map(|description| description.scheme.replace('-', "_")).collect::<Vec<_>>();
+    for path in files("rs") {
+        let Ok(place) = path.strip_prefix(root().join("components/src")) else { continue };
+        let own = place.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned();
+        for (index, line) in lines(&path).iter().enumerate().filter(|_| components.contains(&own)) {
+            let code = line.split("//").next().unwrap();
+            for other in components.iter().filter(|other| **other != own) {
+                let named = code.contains(&format!("crate::{other}::"));
+                assert!(!named, "{}:{} uses the component {other}", path.display(), index + 1);
+            }
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! `http:host/path`: sends each exchange as an HTTP request; the response replaces the message.
+//! `http:host/path`, and over TLS `https:host/path`: sends each exchange as an HTTP request; the response replaces the
+//! message.
 //!
 //! | option | takes | default | meaning |
 //! |---|---|---|---|
@@ -36,11 +37,9 @@
 //!
 //! Requests over HTTP/1.1 share one pool of connections per distinct set of connection options. The CA
 //! certificates of the system are loaded when the first request needs them: a plain `http:` endpoint
-//! that follows no redirects works without any. Proxies in the environment are not used.
+//! that follows no redirects works without any. The certificate of a server must be signed by one of them; the environment
+//! variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name others. Proxies in the environment are not used.
 
-mod backoff;
-mod client;
-pub(crate) mod headers;
 mod upload;
 
 use std::sync::Arc;
@@ -48,7 +47,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use percent_encoding::percent_decode_str;
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::header::HeaderValue;
 use reqwest::{Method, Request, Response, Url};
 use router_core::component::{BuildContext, Component, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
@@ -57,21 +56,41 @@ use router_core::failure::Failure;
 use router_core::options::{
     ComponentDescription, OptionDescription, OptionKind, Options, PathKind, option, path,
 };
-use router_core::secret::Secret;
 use router_core::spool::Spool;
 use router_core::uri::EndpointUri;
 
-pub(crate) use backoff::Backoff;
-pub(crate) use client::{ClientSettings, Clients, failed, kind_of_status, read_body, refused, spool_body};
+use crate::http_client::credentials::{Authentication, authentication, refuse_credentials};
+use crate::http_client::{ClientSettings, HttpClients, USER_AGENT, failed, headers, refused, spool_body};
 use upload::Upload;
 
-/// The component. Clones share their connections.
-#[derive(Clone, Default)]
+/// The component `http:`, or `https:`.
+#[derive(Clone)]
 pub struct HttpComponent {
-    pub(crate) clients: Clients,
+    description: &'static ComponentDescription,
+    clients: HttpClients,
 }
 
-static DESCRIPTION: ComponentDescription = ComponentDescription {
+impl Default for HttpComponent {
+    fn default() -> Self {
+        Self::new(HttpClients::default())
+    }
+}
+
+impl HttpComponent {
+    /// The component of `http:`.
+    #[must_use]
+    pub fn new(clients: HttpClients) -> Self {
+        Self { description: &HTTP, clients }
+    }
+
+    /// The component of `https:`.
+    #[must_use]
+    pub fn with_tls(clients: HttpClients) -> Self {
+        Self { description: &HTTPS, clients }
+    }
+}
+
+static HTTP: ComponentDescription = ComponentDescription {
     scheme: "http",
     summary: "sends each exchange as an HTTP request; the response replaces the message",
     syntax: "http:host/path",
@@ -81,10 +100,20 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
     options: OPTIONS,
 };
 
+static HTTPS: ComponentDescription = ComponentDescription {
+    scheme: "https",
+    summary: "sends each exchange as an HTTP request over TLS; the response replaces the message",
+    syntax: "https:host/path",
+    path: path("url", PathKind::Url),
+    consumes: false,
+    produces: true,
+    options: OPTIONS,
+};
+
 const METHODS: &[&str] = &["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 
 /// The options of `http:` and `https:`.
-pub(crate) const OPTIONS: &[OptionDescription] = &[
+const OPTIONS: &[OptionDescription] = &[
     option(
         "http_method",
         OptionKind::Choice(METHODS),
@@ -148,7 +177,7 @@ pub(crate) const OPTIONS: &[OptionDescription] = &[
 
 impl Component for HttpComponent {
     fn description(&self) -> &'static ComponentDescription {
-        &DESCRIPTION
+        self.description
     }
 
     fn endpoint(
@@ -156,76 +185,47 @@ impl Component for HttpComponent {
         uri: &EndpointUri,
         context: &BuildContext<'_>,
     ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-        endpoint(uri, &DESCRIPTION, &self.clients, context)
+        let mut errors = ConfigErrors::default();
+        let options = &self.description.read_into(uri, &mut errors);
+        let url = errors.collect(refuse_credentials(uri).and_then(|()| url(uri)));
+        let authentication = errors.collect(authentication(uri, options));
+        let range = options.text("ok_status_code_range").unwrap_or_default();
+        let success = errors.collect(StatusRange::parse(&range).ok_or_else(|| {
+            uri.error_at_option(
+                "ok_status_code_range",
+                "option `ok_status_code_range` takes statuses like `200-299` or `200,404`",
+            )
+        }));
+        errors.collect(check_user_agent(uri, options));
+        errors.into_result()?;
+        let (Some(url), Some(authentication), Some(success)) = (url, authentication, success) else {
+            unreachable!("what is missing is an error");
+        };
+        let follow_redirects = options.boolean("follow_redirects");
+        let client = ClientSettings {
+            connect_timeout: options.duration("connect_timeout"),
+            follow_redirects,
+            user_agent: options.text("user_agent").unwrap_or_else(|| USER_AGENT.into()),
+            // A redirect may lead from http to https.
+            without_ca_roots: url.scheme() == "http" && !follow_redirects,
+        };
+        context.spool.expect_use();
+        let method = options.text("http_method").and_then(|name| name.parse().ok());
+        Ok(Box::new(HttpEndpoint(Arc::new(Http {
+            url,
+            method,
+            query: options.text("query"),
+            authentication,
+            success: options.boolean("throw_exception_on_failure").then_some(success),
+            response_timeout: options.duration("response_timeout"),
+            max_response_size: options.integer("max_response_size").unwrap_or(u64::MAX),
+            skip_request_headers: options.boolean("skip_request_headers"),
+            skip_response_headers: options.boolean("skip_response_headers"),
+            clients: self.clients.clone(),
+            client,
+            spool: context.spool.clone(),
+        }))))
     }
-}
-
-/// The endpoint at an `http:` or `https:` URI.
-pub(crate) fn endpoint(
-    uri: &EndpointUri,
-    description: &'static ComponentDescription,
-    clients: &Clients,
-    context: &BuildContext<'_>,
-) -> Result<Box<dyn Endpoint>, ConfigErrors> {
-    let mut errors = ConfigErrors::default();
-    let options = &description.read_into(uri, &mut errors);
-    let url = errors.collect(refuse_credentials(uri).and_then(|()| url(uri)));
-    let authentication = errors.collect(authentication(uri, options));
-    let range = options.text("ok_status_code_range").unwrap_or_default();
-    let success = errors.collect(StatusRange::parse(&range).ok_or_else(|| {
-        uri.error_at_option(
-            "ok_status_code_range",
-            "option `ok_status_code_range` takes statuses like `200-299` or `200,404`",
-        )
-    }));
-    errors.collect(check_user_agent(uri, options));
-    errors.into_result()?;
-    let (Some(url), Some(authentication), Some(success)) = (url, authentication, success) else {
-        unreachable!("what is missing is an error");
-    };
-    let follow_redirects = options.boolean("follow_redirects");
-    let client = ClientSettings {
-        connect_timeout: options.duration("connect_timeout"),
-        follow_redirects,
-        user_agent: options.text("user_agent").unwrap_or_else(|| USER_AGENT.into()),
-        // A redirect may lead from http to https.
-        without_ca_roots: url.scheme() == "http" && !follow_redirects,
-    };
-    context.spool.expect_use();
-    let method = options.text("http_method").and_then(|name| name.parse().ok());
-    Ok(Box::new(HttpEndpoint(Arc::new(Http {
-        url,
-        method,
-        query: options.text("query"),
-        authentication,
-        success: options.boolean("throw_exception_on_failure").then_some(success),
-        response_timeout: options.duration("response_timeout"),
-        max_response_size: options.integer("max_response_size").unwrap_or(u64::MAX),
-        skip_request_headers: options.boolean("skip_request_headers"),
-        skip_response_headers: options.boolean("skip_response_headers"),
-        clients: clients.clone(),
-        client,
-        spool: context.spool.clone(),
-    }))))
-}
-
-/// Refuses a user and password in the path, which is a URL or what stands behind the scheme of one.
-pub(crate) fn refuse_credentials(uri: &EndpointUri) -> Result<(), ConfigError> {
-    if !has_credentials(uri.path()) {
-        return Ok(());
-    }
-    let message = format!("a URI of component `{}` cannot contain a user or password", uri.scheme());
-    let advice = "use the options `auth_username` and `auth_password`, with the password as `env:NAME` or `file:/path`";
-    Err(uri.error_at_secret_in_path(message).help(advice))
-}
-
-/// Whether there is a user or password in the authority of a URL, which may lack its scheme.
-pub(crate) fn has_credentials(url: &str) -> bool {
-    let url = ["http:", "https:"].iter().find_map(|scheme| url.strip_prefix(scheme)).unwrap_or(url);
-    // One slash before the authority is as good as two, and so are backslashes, for those who read URLs.
-    let slash = |letter: char| matches!(letter, '/' | '\\') || letter.is_whitespace() || letter.is_control();
-    let authority = url.trim_start_matches(slash).split('/').next().unwrap_or_default();
-    authority.contains('@') || authority.contains("%40")
 }
 
 fn url(uri: &EndpointUri) -> Result<Url, ConfigError> {
@@ -243,50 +243,6 @@ fn url(uri: &EndpointUri) -> Result<Url, ConfigError> {
     Some(url).filter(|url| url.has_host() && url.fragment().is_none()).ok_or_else(|| wrong(String::new()))
 }
 
-/// Who the requests say they come from.
-pub(crate) enum Authentication {
-    None,
-    Basic { username: String, password: Secret },
-    Bearer(Secret),
-}
-
-impl Authentication {
-    /// Adds it to a request; secrets are read now.
-    pub(crate) fn apply(&self, to: &mut HeaderMap) -> Result<(), BoxError> {
-        match self {
-            Self::None => Ok(()),
-            Self::Basic { username, password } => headers::authorize_basic(to, username, &password.reveal()?),
-            Self::Bearer(token) => headers::authorize_bearer(to, &token.reveal()?),
-        }
-    }
-}
-
-pub(crate) fn authentication(uri: &EndpointUri, options: &Options) -> Result<Authentication, ConfigError> {
-    if !options.are_right(&["auth_username", "auth_password", "auth_bearer_token"]) {
-        return Ok(Authentication::None);
-    }
-    let bearer = options.secret("auth_bearer_token");
-    match (options.text("auth_username"), options.secret("auth_password"), bearer) {
-        (None, None, None) => Ok(Authentication::None),
-        // What stands behind the first colon is the password.
-        (Some(username), Some(_), None) if username.contains(':') => {
-            Err(uri.error_at_option("auth_username", "a name for basic authentication has no colon"))
-        }
-        (Some(username), Some(password), None) => Ok(Authentication::Basic { username, password }),
-        (None, None, Some(token)) => Ok(Authentication::Bearer(token)),
-        (username, _, token) => {
-            let name = match (token, username) {
-                (Some(_), _) => "auth_bearer_token",
-                (_, Some(_)) => "auth_username",
-                _ => "auth_password",
-            };
-            let message =
-                "authentication takes either `auth_username` and `auth_password`, or `auth_bearer_token`";
-            Err(uri.error_at_option(name, message))
-        }
-    }
-}
-
 /// Checks that the option `user_agent` can be sent.
 fn check_user_agent(uri: &EndpointUri, options: &Options) -> Result<(), ConfigError> {
     match options.text("user_agent").map(HeaderValue::try_from) {
@@ -294,9 +250,6 @@ fn check_user_agent(uri: &EndpointUri, options: &Options) -> Result<(), ConfigEr
         _ => Ok(()),
     }
 }
-
-/// What requests say who sends them.
-pub(crate) const USER_AGENT: &str = concat!("bactrian/", env!("CARGO_PKG_VERSION"));
 
 /// The statuses that are a success.
 struct StatusRange(Vec<std::ops::RangeInclusive<u16>>);
@@ -335,7 +288,7 @@ struct Http {
     max_response_size: u64,
     skip_request_headers: bool,
     skip_response_headers: bool,
-    clients: Clients,
+    clients: HttpClients,
     client: ClientSettings,
     /// Where responses are kept that are too large for the memory.
     spool: Spool,

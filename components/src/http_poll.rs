@@ -65,10 +65,8 @@ use router_core::spool::Spool;
 use router_core::uri::EndpointUri;
 use tracing::warn;
 
-use crate::http::{
-    Authentication, Backoff, ClientSettings, Clients, HttpComponent, USER_AGENT, authentication, headers,
-    refuse_credentials, refused, spool_body,
-};
+use crate::http_client::credentials::{Authentication, authentication, refuse_credentials};
+use crate::http_client::{Backoff, ClientSettings, HttpClients, USER_AGENT, headers, refused, spool_body};
 use crate::missed_ticks::{self, STATE_OPTION};
 use batch::Batch;
 use position::{Position, Version};
@@ -76,14 +74,14 @@ use position::{Position, Version};
 /// The component.
 #[derive(Clone, Default)]
 pub struct HttpPollComponent {
-    clients: Clients,
+    clients: HttpClients,
 }
 
 impl HttpPollComponent {
-    /// A component that shares the connections of `http`.
+    /// The component, which shares the connections of `clients`.
     #[must_use]
-    pub fn beside(http: &HttpComponent) -> Self {
-        Self { clients: http.clients.clone() }
+    pub fn new(clients: HttpClients) -> Self {
+        Self { clients }
     }
 }
 
@@ -320,7 +318,7 @@ struct Poller {
     max_backoff: Duration,
     max_response_size: u64,
     state: Option<PathBuf>,
-    clients: Clients,
+    clients: HttpClients,
     client: ClientSettings,
     /// Where responses are kept that are too large for the memory.
     spool: Spool,

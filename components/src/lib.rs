@@ -10,9 +10,9 @@ pub mod file;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "http")]
-pub mod http_poll;
+pub mod http_client;
 #[cfg(feature = "http")]
-pub mod https;
+pub mod http_poll;
 mod lateness;
 pub mod log;
 pub mod master;
@@ -35,9 +35,9 @@ pub use file::FileComponent;
 #[cfg(feature = "http")]
 pub use http::HttpComponent;
 #[cfg(feature = "http")]
-pub use http_poll::HttpPollComponent;
+pub use http_client::HttpClients;
 #[cfg(feature = "http")]
-pub use https::HttpsComponent;
+pub use http_poll::HttpPollComponent;
 pub use log::LogComponent;
 pub use master::MasterComponent;
 pub use metrics::METRICS;
@@ -60,11 +60,11 @@ pub fn register(registry: &mut Registry) {
     registry.add_component(FileComponent);
     #[cfg(feature = "http")]
     {
-        let http = HttpComponent::default();
-        registry.add_component(HttpsComponent::beside(&http));
-        registry.add_component(HttpPollComponent::beside(&http));
-        registry.add_component(TelegramComponent::beside(&http));
-        registry.add_component(http);
+        let clients = HttpClients::default();
+        registry.add_component(HttpComponent::new(clients.clone()));
+        registry.add_component(HttpComponent::with_tls(clients.clone()));
+        registry.add_component(HttpPollComponent::new(clients.clone()));
+        registry.add_component(TelegramComponent::new(clients));
     }
     registry.add_component(LogComponent);
     registry.add_component(MasterComponent::default());

@@ -64,7 +64,8 @@ use router_core::error::{ConfigError, ConfigErrors};
 use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, Side, option, path};
 use router_core::uri::EndpointUri;
 
-use crate::http::{Clients, HttpComponent, has_credentials};
+use crate::http_client::HttpClients;
+use crate::http_client::credentials::has_credentials;
 use crate::missed_ticks::STATE_OPTION;
 use bot::Bot;
 use consumer::Poller;
@@ -73,14 +74,14 @@ use producer::Sender;
 /// The component.
 #[derive(Clone, Default)]
 pub struct TelegramComponent {
-    clients: Clients,
+    clients: HttpClients,
 }
 
 impl TelegramComponent {
-    /// A component that shares the connections of `http`.
+    /// The component, which shares the connections of `clients`.
     #[must_use]
-    pub fn beside(http: &HttpComponent) -> Self {
-        Self { clients: http.clients.clone() }
+    pub fn new(clients: HttpClients) -> Self {
+        Self { clients }
     }
 }
 

@@ -18,7 +18,7 @@ use axum::extract::{ConnectInfo, Path, Request};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::any;
-use components::{HttpComponent, HttpsComponent, MasterComponent, MockComponent, TimerComponent};
+use components::{HttpClients, HttpComponent, MasterComponent, MockComponent, TimerComponent};
 use router_core::builder::{Steps, from};
 use router_core::cluster::{ClusterService, MemoryCluster};
 use router_core::component::Processor;
@@ -64,8 +64,10 @@ async fn serve() -> SocketAddr {
 }
 
 fn builder() -> RouterBuilder {
-    let http = HttpComponent::default();
-    RouterBuilder::new().component(HttpsComponent::beside(&http)).component(http)
+    let clients = HttpClients::default();
+    RouterBuilder::new()
+        .component(HttpComponent::with_tls(clients.clone()))
+        .component(HttpComponent::new(clients))
 }
 
 fn producer(uri: impl Into<String>) -> Arc<dyn Processor> {

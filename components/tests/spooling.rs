@@ -18,7 +18,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use components::{
-    FileComponent, HttpComponent, HttpPollComponent, LogComponent, MockComponent, SedaComponent,
+    FileComponent, HttpClients, HttpComponent, HttpPollComponent, LogComponent, MockComponent, SedaComponent,
 };
 use router_core::builder::{RouteBuilder, Steps, from};
 use router_core::definition::ErrorHandlerDefinition;
@@ -74,11 +74,11 @@ async fn run(
     mock: &MockComponent,
     count: usize,
 ) {
-    let http = HttpComponent::default();
+    let clients = HttpClients::default();
     let router = RouterBuilder::new()
         .component(FileComponent)
-        .component(HttpPollComponent::beside(&http))
-        .component(http)
+        .component(HttpPollComponent::new(clients.clone()))
+        .component(HttpComponent::new(clients))
         .component(LogComponent)
         .component(SedaComponent::default())
         .component(mock.clone())

@@ -10,7 +10,7 @@ use router_core::value::{Json, Value};
 
 use super::position::{Position, Version};
 use super::{Failure, NewResponse, Poller};
-use crate::http::headers;
+use crate::http_client::headers;
 
 /// Longer names of versions are not sent back: they would take the room of ids.
 const MAX_VERSION_BYTES: usize = 1_024;

@@ -10,7 +10,7 @@ use router_core::secret::Secret;
 use router_core::value::Json;
 use smol_str::ToSmolStr;
 
-use crate::http::{ClientSettings, Clients, USER_AGENT, failed, kind_of_status, read_body};
+use crate::http_client::{ClientSettings, HttpClients, USER_AGENT, failed, kind_of_status, read_body};
 
 /// More than a hundred updates of any kind.
 const MAX_ANSWER_BYTES: usize = 32 << 20;
@@ -19,7 +19,7 @@ const MAX_ANSWER_BYTES: usize = 32 << 20;
 pub(super) struct Bot {
     token: Secret,
     base: String,
-    clients: Clients,
+    clients: HttpClients,
     client: ClientSettings,
 }
 
@@ -58,7 +58,7 @@ impl CallError {
 }
 
 impl Bot {
-    pub(super) fn new(token: Secret, base: &Url, clients: Clients) -> Self {
+    pub(super) fn new(token: Secret, base: &Url, clients: HttpClients) -> Self {
         let client = ClientSettings {
             connect_timeout: Duration::from_secs(10),
             follow_redirects: false,

@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 
 use super::bot::{Bot, CallError};
 use super::position::Position;
-use crate::http::Backoff;
+use crate::http_client::Backoff;
 use crate::metrics::POLL_CONFLICTS;
 
 /// How much longer than the server we wait for the response to a poll.

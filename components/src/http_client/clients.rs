@@ -1,4 +1,4 @@
-//! [`Clients`]: one pool of connections for each distinct set of connection options.
+//! [`HttpClients`]: one pool of connections for each distinct set of connection options.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -25,13 +25,14 @@ pub(crate) struct ClientSettings {
     pub(crate) without_ca_roots: bool,
 }
 
-/// The clients that were needed so far. Clones share them.
+/// The HTTP clients, and so the connections, that components share. Clones share them; a client is made when it is needed
+/// first.
 #[derive(Clone, Default)]
-pub(crate) struct Clients {
+pub struct HttpClients {
     clients: Arc<Mutex<HashMap<ClientSettings, Client>>>,
 }
 
-impl Clients {
+impl HttpClients {
     /// How many clients are kept; one more makes all anew.
     const MOST: usize = 100;
 
@@ -151,7 +152,7 @@ mod tests {
 
     #[test]
     fn equal_settings_share_a_client_and_different_ones_do_not() {
-        let (clients, seconds) = (Clients::default(), Duration::from_secs);
+        let (clients, seconds) = (HttpClients::default(), Duration::from_secs);
         let settings = |timeout| ClientSettings {
             connect_timeout: timeout,
             follow_redirects: false,

@@ -1,0 +1,13 @@
+//! What the components share that speak HTTP: [`HttpClients`], back-off, headers and credentials.
+
+mod backoff;
+mod clients;
+pub(crate) mod credentials;
+pub(crate) mod headers;
+
+pub(crate) use backoff::Backoff;
+pub use clients::HttpClients;
+pub(crate) use clients::{ClientSettings, failed, kind_of_status, read_body, refused, spool_body};
+
+/// The default of the header `user-agent`.
+pub(crate) const USER_AGENT: &str = concat!("bactrian/", env!("CARGO_PKG_VERSION"));
