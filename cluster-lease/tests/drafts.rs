@@ -166,7 +166,7 @@ fn a_hold_that_a_list_deposes_ends_by_the_deadline_of_before_the_list() {
 }
 
 #[test]
-fn epochs_rise_even_when_the_store_counts_from_the_beginning_again() {
+fn terms_rise_even_when_the_store_counts_from_the_beginning_again() {
     let mut group = Group::empty();
     let record = LockRecord { term: 41_000, ..LockRecord::RELEASED };
     group.set(Key::Lock(LOCK), Record::Lock(record));

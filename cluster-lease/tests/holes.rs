@@ -119,7 +119,7 @@ fn h4_a_leader_that_lost_is_fenced_before_anything_is_released() {
 }
 
 #[test]
-fn h6_deleting_every_record_does_not_set_the_epoch_back() {
+fn h6_deleting_every_record_does_not_set_the_term_back() {
     let mut group = led_by_the_first();
     let first = group.terms(0)[0];
     let sessions: Vec<_> = group.records.keys().copied().collect();

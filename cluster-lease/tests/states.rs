@@ -70,7 +70,7 @@ async fn a_store_is_one_write_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_takes_back_no_epoch_that_others_have_written_down() {
+async fn a_store_takes_back_no_term_that_others_have_written_down() {
     let store = store();
     let a = Process::start(&store, "a");
     let scope = a.lead().await;
