@@ -76,7 +76,27 @@ fn wrong() -> Vec<(String, &'static str)> {
     ] {
         all.push((source(uri), error));
     }
+    for (name, error) in [
+        (" r", "a route id has no white space at its ends"),
+        ("r\u{3000}", "a route id has no white space at its ends"),
+        ("r\\u0007", "a route id has no control characters"),
+        (" ", "a route id cannot be empty"),
+    ] {
+        all.push((format!("[[route]]\nid = \"{name}\"\nfrom = 'timer:t'\n"), error));
+    }
+    for uri in ["direct: a", "direct:a%0A", "seda:a%20", "timer: t?period=1s"] {
+        all.push((source(uri), "` has no "));
+    }
+    for from in ["direct:${header.x}", "timer:t?period=${body}", "file:in/${header.x}"] {
+        all.push((source(from), "everywhere else `${env:NAME}` alone is replaced"));
+    }
     for (steps, error) in [
+        (
+            "{ set_header = { name = ' x', value = 1 } }",
+            "the name of a header has no white space at its ends",
+        ),
+        ("{ set_property = { name = ' ', value = 1 } }", "the name of a property cannot be empty"),
+        ("{ remove_header = \"x\\n\" }", "the name of a header has no control characters"),
         ("{ to = 'direct:none' }", "no route consumes `direct:none`"),
         ("{ to = 'file:out?file_exist=nonsense' }", "takes one of"),
         ("{ to = 'file:out?file_exist=move' }", "needs the option `move_existing`"),
@@ -122,6 +142,13 @@ fn wrong() -> Vec<(String, &'static str)> {
     all.push((source("direct:a") + &itself("direct:a"), "come back to this route for ever"));
     all.push((source("seda:a") + &itself(waits), "come back to this route for ever"));
     all.push((leading("master:l:file:in?force_writes=false"), "`force_writes` is one of `to`"));
+    let only = "{ to_dynamic = { uri = 'direct:${header.x}', allow = ['direct:a'] } }";
+    all.push((source("direct:a") + &format!("steps = [{only}]\n"), "come back to this route for ever"));
+    let schedule = "timer:t?fixed_rate=true&missed=once&state=position";
+    all.push((
+        source(schedule) + "[[route]]\nid = 's'\nfrom = 'cron:c?schedule=0+0+*+*+*&state=./position'\n",
+        "another route keeps its position in this file",
+    ));
     // Under a term, a sender waits unless it says otherwise.
     all.push((leading("master:l:seda:a") + &itself("seda:a"), "come back to this route for ever"));
     all
@@ -138,7 +165,9 @@ fn right() -> Vec<String> {
         step("{ to = 'file:out?file_exist=move&move_existing=.old' }"),
         source("seda:a") + &itself("{ to = 'seda:a' }"),
         leading("master:l:seda:a") + &itself("{ to = 'seda:a?wait_for_task_to_complete=never' }"),
-        source("direct:a") + &itself("{ to_dynamic = { uri = 'direct:${header.x}', allow = ['direct:a'] } }"),
+        source("direct:a")
+            + &itself("{ to_dynamic = { uri = 'direct:${header.x}', allow = ['direct:a*'] } }"),
+        source("timer:t?fixed_rate=true&missed=once&state=./position"),
         step("{ to_dynamic = { uri = 'file:${header.x}?file_exist=append', allow = ['file:out*'] } }"),
         "[[route]]\nfrom = 'timer:t'\ndescription = 'costs $5 {each}'\n".to_owned(),
         leading("master:a b:timer:t"),

@@ -165,7 +165,10 @@ fn what_is_written_from_habit_gets_a_hint() {
         ("from = 'timer:t'\n", "write `[[route]]` in a line above it"),
         ("route:\n  from: timer:t\n", "this looks like YAML"),
         ("[[route]]\nfrom = 'timer:t?note=a?b&c'\n", "written `%3F` and `%26`"),
-        ("[[route]]\nfrom = 'timer:t'\nsteps = [{ to = 'log:${header.x}' }]\n", "use to_dynamic"),
+        (
+            "[[route]]\nfrom = 'timer:t'\nsteps = [{ to = 'log:${header.x}' }]\n",
+            "`to_dynamic` replaces placeholders",
+        ),
     ] {
         let printed = errors(&[("routes.toml", text)], &["routes.toml"]);
         assert!(printed.contains(hint), "{text}: {printed}");

@@ -120,6 +120,45 @@ fn a_secret_that_is_not_there_is_a_warning_of_check_and_an_error_of_run() {
 }
 
 #[test]
+fn a_position_that_cannot_be_kept_is_a_warning_of_check_and_an_error_of_run() {
+    let long = "n".repeat(250);
+    let expected = [
+        ("none/position", "there is no directory `none`"),
+        ("file/position", "`file` is not a directory"),
+        ("/proc/position", "`/proc` belongs to the kernel"),
+        ("/", "this is no path of a file"),
+        ("..", "this is no path of a file"),
+        ("fifo", "it is no regular file"),
+        ("locked", "`./.locked.lock` is no regular file"),
+        ("file", "the state in `file` cannot be used: it is no JSON"),
+        ("other", "it belongs to the route `other`"),
+        ("nobody", "it names no route"),
+        (&*long, "File name too long"),
+    ];
+    for (path, error) in expected {
+        let text =
+            format!("[[route]]\nid = 'a'\nfrom = 'cron:c?schedule=0+0+*+*+*&state={path}'\nsteps = []\n");
+        let folder = folder(&text);
+        for (name, content) in
+            [("file", "text"), ("other", r#"{"route":"other","state":1}"#), ("nobody", "{}")]
+        {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        std::fs::create_dir(folder.path().join(".locked.lock")).unwrap();
+        assert!(
+            std::process::Command::new("mkfifo").arg(folder.path().join("fifo")).status().unwrap().success()
+        );
+        for (verb, kind, code) in [("check", "warning", 0), ("run", "error", 78)] {
+            let output = bactrian(&folder, &[verb]).output().unwrap();
+            let (_, said) = texts(&output);
+            assert_eq!(output.status.code(), Some(code), "{said}");
+            assert!(said.contains(&format!("{kind}: ")) && said.contains(error), "{path}: {said}");
+            assert!(said.contains("--> routes.toml:3:41"), "{said}");
+        }
+    }
+}
+
+#[test]
 fn a_position_in_a_file_below_a_lock_is_an_error_at_the_option() {
     let text = |from: &str| {
         format!("[cluster]\nservice = 'memory'\n[[route]]\nid = 'a'\nfrom = '{from}'\nsteps = []\n")

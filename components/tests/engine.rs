@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use components::{DirectComponent, LogComponent, MockComponent, SedaComponent, TimerComponent};
-use router_core::builder::{RouteBuilder, Steps, dynamic, from};
+use router_core::builder::{Loop, RouteBuilder, Steps, dynamic, from};
 use router_core::component::{Consumer, RouteHandle};
 use router_core::definition::ErrorHandlerDefinition;
 use router_core::error::{BoxError, ConfigError};
@@ -377,6 +377,46 @@ fn calls_that_would_never_end_are_reported_where_one_closes_the_circle() {
     ]);
     assert!(dead.contains("in which it failed: `a` -> `b` -> `a`"), "{dead}");
 
+    // One of several ways is taken, and each leads back.
+    let both = errors(vec![from("direct:a").id("a").choice(|choice| {
+        choice
+            .when("${body} == 1", |steps| steps.filter("${body} == 2").log("x").stop().to("direct:b"))
+            .when("${body} == 2", |steps| steps.to("direct:b"))
+            .otherwise(|steps| steps.log("x").to("direct:a"))
+    })]);
+    assert!(!both.contains("for ever"), "the first way ends: {both}");
+    let both = errors(vec![
+        from("direct:a").id("a").choice(|choice| {
+            choice
+                .when("${body} == 1", |steps| steps.to("direct:b"))
+                .otherwise(|steps| steps.log("x").to("direct:a"))
+        }),
+        from("direct:b").id("b").log("x").to("direct:a"),
+    ]);
+    assert!(both.contains("for ever: `a` -> `b` -> `a`") && both.contains("for ever: `a` -> `a`"), "{both}");
+    let nested = errors(vec![from("direct:a").id("a").choice(|choice| {
+        choice.when("${body} == 1", |steps| steps.to("direct:a")).otherwise(|steps| {
+            steps.choice(|choice| {
+                choice
+                    .when("${body} == 2", |steps| steps.to("direct:a"))
+                    .otherwise(|steps| steps.to("direct:a"))
+            })
+        })
+    })]);
+    assert_eq!(nested.matches("for ever: `a` -> `a`").count(), 3, "{nested}");
+    let rounds = errors(vec![from("direct:a").id("a").loop_(Loop::times(2), |steps| steps.to("direct:a"))]);
+    assert!(rounds.contains("for ever: `a` -> `a`"), "{rounds}");
+    let dynamic_ones = [
+        dynamic("direct:${header.x}").allow(["direct:a"]),
+        dynamic("${header.x}").allow(["direct:a"]),
+        dynamic("direct:${header.x}").allow(["direct:a", "direct:b"]),
+    ];
+    for to in dynamic_ones {
+        let one =
+            errors(vec![from("direct:a").id("a").to_dynamic(to), from("direct:b").id("b").to("direct:a")]);
+        assert!(one.contains("for ever: `a` -> `a`"), "{one}");
+    }
+
     // What has a condition may end, what is queued takes no room, and two calls of one route are no circle.
     for fine in [
         vec![from("direct:a").filter("${header.n} < 3").to("direct:a")],
@@ -387,6 +427,33 @@ fn calls_that_would_never_end_are_reported_where_one_closes_the_circle() {
                 .to("direct:a"),
         ],
         vec![from("seda:a").to("seda:a")],
+        vec![from("direct:a").choice(|choice| {
+            choice.when("${body} == 1", |steps| steps.to("direct:a")).otherwise(|steps| steps.log("x"))
+        })],
+        vec![from("direct:a").choice(|choice| {
+            choice
+                .when("${body} == 1", |steps| steps.filter("${body} == 2").to("direct:a"))
+                .otherwise(|steps| steps.to("direct:a"))
+        })],
+        vec![
+            from("direct:a").choice(|choice| {
+                choice
+                    .when("${body} == 1", |steps| steps.to("direct:a"))
+                    .otherwise(|steps| steps.to("direct:b"))
+            }),
+            // Which comes back to itself when it fails alone.
+            from("direct:b").to("direct:c").error_handler(dead_letter("direct:d")),
+            from("direct:c"),
+            from("direct:d"),
+        ],
+        vec![from("direct:a").loop_(Loop::times(0), |steps| steps.to("direct:a"))],
+        vec![from("direct:a").loop_(Loop::times("${body}"), |steps| steps.to("direct:a"))],
+        vec![from("direct:a").to_dynamic(dynamic("direct:${header.x}").allow(["direct:a*"]))],
+        vec![
+            from("direct:a").to_dynamic(dynamic("direct:${header.x}").allow(["direct:a", "direct:b*"])),
+            from("direct:bc"),
+        ],
+        vec![from("seda:a").to_dynamic(dynamic("seda:${header.x}").allow(["seda:a"]))],
         vec![
             from("direct:a").to_dynamic(dynamic("direct:${header.x}").allow(["direct:a", "direct:b"])),
             from("direct:b"),

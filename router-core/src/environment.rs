@@ -19,7 +19,7 @@ pub(crate) struct Environment {
     pub(crate) cluster: Option<Arc<dyn ClusterService>>,
     pub(crate) node: SmolStr,
     pub(crate) dropped: Dropped,
-    /// What a secret is that is not there.
+    /// What it is when a secret, or the directory of a position, is not there.
     pub(crate) missing_secrets: Severity,
     /// Where large bodies are kept.
     pub(crate) spool: Spool,

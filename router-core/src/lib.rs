@@ -28,6 +28,7 @@ mod links;
 mod lock;
 pub mod log;
 pub mod metrics;
+mod name;
 mod option_list;
 pub mod options;
 pub mod outcome;

@@ -1,12 +1,13 @@
 //! What routes must agree on among each other: their ids, and the calls through `direct:` and the like.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 
 use smol_str::SmolStr;
 
 use crate::error::{ConfigError, ConfigErrors};
 use crate::source::SourceText;
-use crate::uri::EndpointUri;
+use crate::uri::{EndpointUri, Part};
 
 /// How a route is tied to others of its process. Known also of a route that has errors elsewhere, so
 /// that those do not hide the errors between routes.
@@ -20,8 +21,17 @@ pub(crate) struct Links {
     pub(crate) address: Option<SmolStr>,
     /// The calls of other routes.
     pub(crate) calls: Vec<LocalCall>,
+    /// Those of them that each exchange makes, and the dead letter endpoint.
+    pub(crate) certain: Way,
     /// What others with the same address must agree on.
     pub(crate) shared: Vec<SharedOption>,
+    pub(crate) state_file: Option<Box<StateFile>>,
+}
+
+/// A file in which a route keeps its position, and where that is written.
+pub(crate) struct StateFile {
+    pub(crate) path: PathBuf,
+    pub(crate) place: Part,
 }
 
 /// A call of another route of this process.
@@ -29,7 +39,19 @@ pub(crate) struct LocalCall {
     pub(crate) address: SmolStr,
     /// The URI that is called.
     pub(crate) uri: SourceText,
-    pub(crate) kind: CallKind,
+    pub(crate) is_dead_letter: bool,
+}
+
+/// The calls on a way through the steps of a route whose ends the caller waits for, and which every exchange makes that
+/// takes this way and does not fail before.
+pub(crate) type Way = Vec<Certain>;
+
+/// What happens for certain.
+pub(crate) enum Certain {
+    /// The call of this index.
+    Call(usize),
+    /// One of several ways is taken, as in a `choice` with an `otherwise`.
+    OneOf(Box<[Way]>),
 }
 
 /// An option whose value is one for all endpoints with an address.
@@ -38,19 +60,6 @@ pub(crate) struct SharedOption {
     pub(crate) uri: EndpointUri,
     pub(crate) option: &'static str,
     pub(crate) value: SmolStr,
-}
-
-/// When a call happens, and whether the caller waits for its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CallKind {
-    /// Every exchange that does not fail before gets there.
-    Always,
-    /// Behind or in a `filter`, a `choice` or a `stop`.
-    Sometimes,
-    /// Every exchange that fails.
-    DeadLetter,
-    /// The caller does not wait, so nothing grows.
-    Queued,
 }
 
 /// Reports a route without a consumer that no front end has reported.
@@ -90,6 +99,7 @@ pub(crate) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete
         }
     }
     errors.extend(disagreements(links.clone()));
+    errors.extend(shared_files(links.clone()));
     if !complete {
         return errors;
     }
@@ -112,6 +122,19 @@ fn disagreements<'a>(links: impl Iterator<Item = &'a Links>) -> ConfigErrors {
                 let message = format!("another URI gives `{address}` the {option} {first}");
                 errors.push(uri.error_at_option(option, message).in_route(route));
             }
+        }
+    }
+    errors
+}
+
+/// Routes that would keep their positions in one file.
+fn shared_files<'a>(links: impl Iterator<Item = &'a Links>) -> ConfigErrors {
+    let (mut errors, mut files) = (ConfigErrors::default(), HashSet::new());
+    for Links { route, state_file, .. } in links {
+        let Some(file) = state_file else { continue };
+        if !files.insert(&file.path) {
+            let error = file.place.error("another route keeps its position in this file");
+            errors.push(error.help("give each a file of its own").in_route(route));
         }
     }
     errors
@@ -154,20 +177,75 @@ fn missing(
 /// Calls by which an exchange comes back to a route that it is still in, for certain: it would never end.
 fn circles<'a>(links: impl Iterator<Item = &'a Links> + Clone) -> ConfigErrors {
     let by_address = links.clone().filter_map(|links| Some((links.address.as_deref()?, links))).collect();
-    let mut search =
-        Circles { by_address, finished: HashSet::new(), way: Vec::new(), errors: ConfigErrors::default() };
+    let endless = endless(links.clone(), &by_address);
+    let mut search = Circles {
+        by_address,
+        endless,
+        finished: HashSet::new(),
+        way: Vec::new(),
+        errors: ConfigErrors::default(),
+    };
     for links in links {
         search.visit(links);
     }
     search.errors
 }
 
+/// The routes that no exchange leaves, unless it fails: whichever way it takes, it calls another one of them.
+fn endless<'a>(
+    links: impl Iterator<Item = &'a Links> + Clone,
+    by_address: &HashMap<&str, &'a Links>,
+) -> HashSet<&'a str> {
+    let mut endless = links.clone().map(|links| &*links.route).collect::<HashSet<_>>();
+    let mut callers = HashMap::<&str, Vec<&Links>>::new();
+    for links in links.clone() {
+        let called = links.calls.iter().filter_map(|call| by_address.get(&*call.address));
+        called.for_each(|called| callers.entry(&called.route).or_default().push(links));
+    }
+    // A route that is left is none, and so those may be none that call it.
+    let mut suspects = links.collect::<Vec<_>>();
+    while let Some(links) = suspects.pop() {
+        let goes_on = |call: &LocalCall| {
+            let called = by_address.get(&*call.address).filter(|_| !call.is_dead_letter);
+            called.is_some_and(|called| endless.contains(&*called.route))
+        };
+        if endless.contains(&*links.route) && !links.makes(&links.certain, &goes_on) {
+            endless.remove(&*links.route);
+            suspects.extend(callers.get(&*links.route).into_iter().flatten());
+        }
+    }
+    endless
+}
+
+impl Links {
+    /// Whether a call for which `holds` is made on this way, whichever branches are taken.
+    fn makes(&self, way: &Way, holds: &impl Fn(&LocalCall) -> bool) -> bool {
+        way.iter().any(|certain| match certain {
+            Certain::Call(index) => holds(&self.calls[*index]),
+            Certain::OneOf(ways) => ways.iter().all(|way| self.makes(way, holds)),
+        })
+    }
+
+    /// The calls on this way, and those in branches if they are asked for.
+    fn calls_on<'a>(&'a self, way: &'a Way, in_branches: bool) -> Vec<&'a LocalCall> {
+        let calls = way.iter().flat_map(|certain| match certain {
+            Certain::Call(index) => vec![&self.calls[*index]],
+            Certain::OneOf(ways) if in_branches => {
+                ways.iter().flat_map(|way| self.calls_on(way, true)).collect()
+            }
+            Certain::OneOf(_) => Vec::new(),
+        });
+        calls.collect()
+    }
+}
+
 /// A search along the calls that happen for certain, from route to route.
 struct Circles<'a> {
     by_address: HashMap<&'a str, &'a Links>,
+    endless: HashSet<&'a str>,
     finished: HashSet<&'a str>,
     /// The routes on the way to the present one, and the call by which each was left.
-    way: Vec<(&'a str, CallKind)>,
+    way: Vec<(&'a str, &'a LocalCall)>,
     errors: ConfigErrors,
 }
 
@@ -178,11 +256,10 @@ impl<'a> Circles<'a> {
         if self.finished.contains(&*links.route) || self.way.len() > DEEPEST {
             return;
         }
-        for call in
-            links.calls.iter().filter(|call| matches!(call.kind, CallKind::Always | CallKind::DeadLetter))
-        {
+        // Of a route that an exchange can leave, a branch that calls back is one of several.
+        for call in links.calls_on(&links.certain, self.endless.contains(&*links.route)) {
             let Some(called) = self.by_address.get(&*call.address).copied() else { continue };
-            self.way.push((&links.route, call.kind));
+            self.way.push((&links.route, call));
             match self.way.iter().position(|(route, _)| *route == called.route) {
                 Some(first) => self.report(first, call, links),
                 None => self.visit(called),
@@ -196,7 +273,7 @@ impl<'a> Circles<'a> {
         let circle = &self.way[first..];
         let routes = circle.iter().chain(&circle[..1]).map(|(route, _)| format!("`{route}`"));
         let routes = routes.collect::<Vec<_>>().join(" -> ");
-        let (message, help) = if circle.iter().any(|(_, kind)| *kind == CallKind::DeadLetter) {
+        let (message, help) = if circle.iter().any(|(_, call)| call.is_dead_letter) {
             (
                 "what fails here would come back to the route in which it failed",
                 "end the way of dead letters in a route without one of its own",
@@ -204,7 +281,8 @@ impl<'a> Circles<'a> {
         } else {
             (
                 "every exchange would come back to this route for ever",
-                "put one of the calls into a `choice` or behind a `filter`, or send to `seda:` without waiting",
+                "put one of the calls behind a `filter`, or into a `choice` with a branch that calls nothing, or send to \
+                 `seda:` without waiting",
             )
         };
         let error = ConfigError::in_text(&call.uri, format!("{message}: {routes}")).help(help);

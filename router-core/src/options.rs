@@ -81,7 +81,7 @@ impl ComponentDescription {
     /// reported together. An option that is wrong has its default; see [`Options::are_right`].
     pub fn read_into(&'static self, uri: &EndpointUri, errors: &mut ConfigErrors) -> Options {
         let mut options = Options::new(self.options);
-        errors.extend(unevaluated(uri.path_part(), &[]));
+        errors.extend(unevaluated(uri.path_part(), &[], self));
         for UriOption { name: written, value } in uri.options() {
             let name = written.as_str();
             let Some(index) = self.options.iter().position(|option| option.name == name) else {
@@ -96,7 +96,7 @@ impl ComponentDescription {
             if options.is_given(name) {
                 errors.push(written.error(format!("option `{name}` is given twice")));
             }
-            let placeholders = unevaluated(value, kind.own_placeholders());
+            let placeholders = unevaluated(value, kind.own_placeholders(), self);
             if placeholders.iter().len() > 0 {
                 errors.extend(placeholders);
                 options.note_wrong(name);
@@ -164,7 +164,7 @@ pub(crate) fn misplaced_secret(name: &Part, value: &Part, expected: &str) -> Con
 }
 
 /// Placeholders in a part of a URI that is the same for every exchange, except those of the component.
-pub(crate) fn unevaluated(part: &Part, own: &[&str]) -> ConfigErrors {
+fn unevaluated(part: &Part, own: &[&str], description: &ComponentDescription) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
     let text = part.as_str();
     let starts = text.match_indices("${").map(|(start, _)| start).filter(|_| !part.is_computed());
@@ -173,7 +173,16 @@ pub(crate) fn unevaluated(part: &Part, own: &[&str]) -> ConfigErrors {
         let message = "a placeholder is not replaced here";
         let literal =
             if part.encoding() == Encoding::None { "" } else { "; a literal `${` is written `%24{`" };
-        let help = format!("use to_dynamic, if the endpoint depends on the exchange{literal}");
+        let what = if description.path.kind == PathKind::Code {
+            format!(
+                "what a message says would be code: `bactrian doc {}` says what can stand here",
+                description.scheme
+            )
+        } else {
+            "in a step, `to_dynamic` replaces placeholders; everywhere else `${env:NAME}` alone is replaced"
+                .into()
+        };
+        let help = format!("{what}{literal}");
         errors.push(part.error_in(start..start + length, message).help(help));
     }
     errors

@@ -1,5 +1,6 @@
 //! Compiling: a definition and a registry make a [`Route`], or every error at once.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use smol_str::SmolStr;
@@ -9,9 +10,12 @@ use crate::definition::{EndpointDefinition, ErrorHandlerDefinition, RouteDefinit
 use crate::environment::Environment;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::error_handler::ErrorHandler;
-use crate::links::{CallKind, Links};
+use crate::links::{Links, StateFile};
+use crate::name;
+use crate::options::OptionKind;
 use crate::pipeline::{Pipeline, Program};
 use crate::source::SourceText;
+use crate::state::FileState;
 use crate::step::{Compiled, Compiler};
 use crate::uri::EndpointUri;
 
@@ -41,11 +45,10 @@ pub(crate) fn compile(
     id: SmolStr,
 ) -> Result<(Route, ConfigErrors), Box<FailedRoute>> {
     let mut compiler = Compiler::new(environment, id.clone(), definition.id.is_some());
-    if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().trim().is_empty()) {
-        compiler.errors.push(ConfigError::in_text(text, "a route id cannot be empty"));
-    }
-    if let Some(text) = definition.id.as_ref().filter(|text| text.as_str().contains(char::is_control)) {
-        let error = ConfigError::in_text(text, "a route id has no control characters");
+    if let Some(text) = &definition.id
+        && let Some(message) = name::check(text.as_str())
+    {
+        let error = ConfigError::in_text(text, format!("a route id {message}"));
         compiler.errors.push(error.help("it is in logs, metrics and the names of states"));
     }
     if let Some(text) = &definition.id
@@ -61,10 +64,11 @@ pub(crate) fn compile(
         let error = from.error_in_whole("this route keeps a position, so it needs an `id`");
         compiler.error(error.help("by its id it finds the position again, whatever other routes there are"));
     }
+    let state_file = source.as_ref().and_then(|(from, _)| state_file(from, &mut compiler));
     compiler.under_term = source.as_ref().is_some_and(|(_, endpoint)| endpoint.has_term());
     let steps = compiler.steps(&definition.steps);
     let error_handler = error_handler(definition.error_handler.as_deref(), &mut compiler);
-    let Compiled { errors, calls, shared } = compiler.finish();
+    let Compiled { errors, calls, certain, shared } = compiler.finish();
     let errors = errors.in_route(&id);
     let from = definition.from.as_ref().map(|from| from.uri.clone());
     let links = Links {
@@ -73,7 +77,9 @@ pub(crate) fn compile(
         source_has_errors: source.is_none(),
         address: source.as_ref().and_then(|(_, it)| it.local_address()).map(SmolStr::from),
         calls,
+        certain,
         shared,
+        state_file,
     };
     let (false, Some((_, endpoint))) = (errors.has_errors(), source) else {
         return Err(Box::new(FailedRoute { errors, links }));
@@ -95,10 +101,28 @@ fn source(
     Some((uri, endpoint))
 }
 
+/// The file in which the consumer keeps its position, if it does.
+fn state_file(from: &EndpointUri, compiler: &mut Compiler<'_>) -> Option<Box<StateFile>> {
+    let description = compiler.environment.registry.component(from).ok()?.description();
+    let kind = |name: &str| description.option(name).map(|option| option.kind);
+    let mut options = from.options().iter();
+    let option = options.find(|option| matches!(kind(option.name.as_str()), Some(OptionKind::StateFile)))?;
+    let text = option.value.decoded().ok()?;
+    let path = Path::new(&*text);
+    if let Err(why) = FileState::check(path, &compiler.route_id) {
+        // It may be another host on which the routes are to run.
+        compiler.error(option.value.error(why).severity(compiler.environment.missing_secrets));
+    }
+    // The same file in other words is the same.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let path = folder.canonicalize().ok()?.join(path.file_name()?);
+    Some(Box::new(StateFile { path, place: option.value.clone() }))
+}
+
 fn error_handler(definition: Option<&ErrorHandlerDefinition>, compiler: &mut Compiler<'_>) -> ErrorHandler {
     let Some(definition) = definition else { return ErrorHandler::default() };
     let dead_letter = definition.dead_letter.as_ref();
-    let dead_letter = dead_letter.and_then(|endpoint| compiler.called(endpoint, CallKind::DeadLetter));
+    let dead_letter = dead_letter.and_then(|endpoint| compiler.dead_letter(endpoint));
     let handler = ErrorHandler::compile(definition.clone(), dead_letter);
     compiler.errors.collect(handler).unwrap_or_default()
 }

@@ -2,9 +2,10 @@
 
 use super::BuildContext;
 use crate::error::{ConfigError, ConfigErrors};
-use crate::options::{ComponentDescription, OptionKind, Side, without_unit};
+use crate::name;
+use crate::options::{ComponentDescription, OptionKind, PathKind, Side, without_unit};
 use crate::secret::Secret;
-use crate::uri::{EndpointUri, UriOption};
+use crate::uri::{EndpointUri, Part, UriOption};
 
 /// Checks that the options of a URI have an effect on their side, and the values that its author wrote; not those of
 /// one that was made at run time.
@@ -15,6 +16,9 @@ pub(crate) fn check(
     context: &BuildContext<'_>,
 ) -> ConfigErrors {
     let mut errors = ConfigErrors::default();
+    if let Some(error) = check_name(description, uri.path_part()) {
+        errors.push(error);
+    }
     for error in uri.options().iter().filter_map(|option| description.misplaced(&option.name, side)) {
         errors.push(error);
     }
@@ -25,6 +29,14 @@ pub(crate) fn check(
         }
     }
     errors
+}
+
+/// What is wrong with a path that is a name; that there must be one says its component.
+fn check_name(description: &ComponentDescription, path: &Part) -> Option<ConfigError> {
+    let is_name = matches!(description.path.kind, PathKind::Name | PathKind::Route);
+    let name = path.decoded().ok().filter(|name| is_name && !name.is_empty() && !path.is_computed())?;
+    let message = name::check(&name)?;
+    Some(path.error(format!("the name of a `{}:` {message}", description.scheme)))
 }
 
 fn check_option(kind: OptionKind, option: &UriOption, context: &BuildContext<'_>) -> Option<ConfigError> {

@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 
 use super::{StateError, StateKeeper};
 use crate::bounded_file;
+use crate::directory;
 use crate::error::BoxError;
 
 /// Far more than any position has.
@@ -40,6 +41,30 @@ impl FileState {
     #[must_use]
     pub fn new(path: &Path) -> Self {
         Self { place: Arc::new(Place { path: path.to_owned(), lock: Mutex::default() }) }
+    }
+
+    /// What keeps the state of `route` from being kept in the file at `path`, as far as that can be told without doing it.
+    ///
+    /// # Errors
+    /// A sentence that names the file or its directory.
+    pub(crate) fn check(path: &Path, route: &str) -> Result<(), String> {
+        let lock = beside(path, ".lock").map_err(|error| error.to_string())?;
+        let folder = lock.parent().unwrap_or(Path::new("."));
+        if folder.symlink_metadata().is_err() {
+            return Err(format!("there is no directory `{}`", folder.display()));
+        }
+        directory::check(folder, true)?;
+        match lock.symlink_metadata() {
+            Ok(found) if !found.is_file() => return Err(format!("`{}` is no regular file", lock.display())),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(format!("opening `{}` failed: {error}", lock.display()));
+            }
+            _ => {}
+        }
+        match read(path, route) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("the state in `{}` cannot be used: {error}", path.display())),
+        }
     }
 
     /// Does `work` on the path, in a thread that may block, while the file is ours.
@@ -84,26 +109,29 @@ impl Place {
 impl StateKeeper for FileState {
     async fn load(&self, route: &str) -> Result<Option<Value>, StateError> {
         let route = route.to_owned();
-        self.locked(move |path| {
-            let text = match bounded_file::read(path, MAX_BYTES) {
-                Ok(text) => text,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
-            let mut stored: Value = serde_json::from_slice(&text)?;
-            // Two routes with one file would take turns in forgetting what the other one has done.
-            match stored["route"].as_str() {
-                Some(owner) if owner == route => Ok(Some(stored["state"].take())),
-                Some(owner) => Err(format!("it belongs to the route `{owner}`").into()),
-                None => Err("it names no route".into()),
-            }
-        })
-        .await
+        self.locked(move |path| read(path, &route)).await
     }
 
     async fn store(&self, route: &str, value: &Value) -> Result<(), StateError> {
         let text = format!("{}\n", json!({ "route": route, "state": value }));
         self.locked(move |path| Ok(replace_file(path, text.as_bytes())?)).await
+    }
+}
+
+/// What is stored at `path` for `route`.
+fn read(path: &Path, route: &str) -> Result<Option<Value>, BoxError> {
+    let text = match bounded_file::read(path, MAX_BYTES) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut stored: Value =
+        serde_json::from_slice(&text).map_err(|error| format!("it is no JSON: {error}"))?;
+    // Two routes with one file would take turns in forgetting what the other one has done.
+    match stored["route"].as_str() {
+        Some(owner) if owner == route => Ok(Some(stored["state"].take())),
+        Some(owner) => Err(format!("it belongs to the route `{owner}`").into()),
+        None => Err("it names no route".into()),
     }
 }
 

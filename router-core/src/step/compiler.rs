@@ -11,7 +11,8 @@ use crate::component::Endpoint;
 use crate::environment::Environment;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::expression::{Expression, Predicate};
-use crate::links::{CallKind, LocalCall, SharedOption};
+use crate::links::{Certain, LocalCall, SharedOption, Way};
+use crate::name;
 use crate::pipeline::{Block, Step};
 use crate::processor::Processor;
 use crate::source::SourceText;
@@ -30,6 +31,8 @@ pub(crate) struct Compiler<'a> {
     pub(crate) errors: ConfigErrors,
     pub(crate) warnings: RefCell<ConfigErrors>,
     calls: Vec<LocalCall>,
+    /// Those that happen for certain on the present way.
+    certain: Way,
     shared: Vec<SharedOption>,
     /// The ids of steps with a state.
     ids: Vec<SourceText>,
@@ -45,7 +48,6 @@ pub(crate) struct Compiler<'a> {
 
 /// Whether each exchange that gets to a step runs a block of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), allow(dead_code, reason = "not every kind of step has been written"))]
 pub(crate) enum Runs {
     /// Each one that does not fail.
     Always,
@@ -57,6 +59,7 @@ pub(crate) enum Runs {
 pub(crate) struct Compiled {
     pub(crate) errors: ConfigErrors,
     pub(crate) calls: Vec<LocalCall>,
+    pub(crate) certain: Way,
     pub(crate) shared: Vec<SharedOption>,
 }
 
@@ -70,6 +73,7 @@ impl<'a> Compiler<'a> {
             errors: ConfigErrors::default(),
             warnings: RefCell::default(),
             calls: Vec::new(),
+            certain: Way::new(),
             shared: Vec::new(),
             ids: Vec::new(),
             place: String::new(),
@@ -82,7 +86,7 @@ impl<'a> Compiler<'a> {
     /// The errors and warnings, and the calls of other routes.
     pub(crate) fn finish(mut self) -> Compiled {
         self.errors.extend(self.warnings.into_inner());
-        Compiled { errors: self.errors, calls: self.calls, shared: self.shared }
+        Compiled { errors: self.errors, calls: self.calls, certain: self.certain, shared: self.shared }
     }
 
     /// The steps of the route itself.
@@ -118,6 +122,29 @@ impl<'a> Compiler<'a> {
         // What a step of the block keeps from the rest of it gets to the step behind the block.
         (self.conditions, self.place) = (before, place);
         block
+    }
+
+    /// Compiles what stands on one of several ways that an exchange can take in the present step. Returns the way too.
+    pub(crate) fn way<T>(&mut self, compile: impl FnOnce(&mut Self) -> T) -> (T, Way) {
+        let outer = std::mem::take(&mut self.certain);
+        let (conditions, ends) = (std::mem::take(&mut self.conditions), std::mem::take(&mut self.ends));
+        let compiled = compile(self);
+        self.conditions = conditions;
+        // What may have ended on this way does not get behind the step.
+        self.ends += ends;
+        (compiled, std::mem::replace(&mut self.certain, outer))
+    }
+
+    /// Says that each exchange that gets to the present step, and does not fail in it, takes one of these ways.
+    pub(crate) fn takes_one_of(&mut self, ways: Vec<Way>) {
+        if self.is_certain() && !ways.iter().any(Vec::is_empty) {
+            self.certain.push(Certain::OneOf(ways.into()));
+        }
+    }
+
+    /// Whether every exchange on the present way gets to the present step.
+    fn is_certain(&self) -> bool {
+        self.conditions + self.ends == 0
     }
 
     /// Says that exchanges may not get to the rest of the block that the present step is in.
@@ -164,19 +191,24 @@ impl<'a> Compiler<'a> {
 
     /// What sends exchanges to an endpoint.
     pub(crate) fn sink(&mut self, to: &EndpointDefinition) -> Option<Arc<dyn Processor>> {
-        let kind = if self.conditions + self.ends == 0 { CallKind::Always } else { CallKind::Sometimes };
-        self.called(to, kind)
+        self.called(to, false)
     }
 
-    /// What sends exchanges to an endpoint, for the given calls of routes.
-    pub(crate) fn called(&mut self, to: &EndpointDefinition, kind: CallKind) -> Option<Arc<dyn Processor>> {
+    /// What sends exchanges that have failed to an endpoint.
+    pub(crate) fn dead_letter(&mut self, to: &EndpointDefinition) -> Option<Arc<dyn Processor>> {
+        self.called(to, true)
+    }
+
+    fn called(&mut self, to: &EndpointDefinition, is_dead_letter: bool) -> Option<Arc<dyn Processor>> {
         let uri = self.errors.collect(EndpointUri::new(to))?;
         let (endpoint, processor) =
             self.errors.collect(self.environment.context(&self.warnings).sink(&uri))?;
         self.agree(&uri, &*endpoint);
         if let Some(address) = endpoint.local_address() {
-            let kind = if endpoint.is_synchronous(self.under_term) { kind } else { CallKind::Queued };
-            self.calls.push(LocalCall { address: address.into(), uri: to.uri.clone(), kind });
+            if endpoint.is_synchronous(self.under_term) && (is_dead_letter || self.is_certain()) {
+                self.certain.push(Certain::Call(self.calls.len()));
+            }
+            self.calls.push(LocalCall { address: address.into(), uri: to.uri.clone(), is_dead_letter });
         }
         Some(processor)
     }
@@ -198,8 +230,8 @@ impl<'a> Compiler<'a> {
             );
             return None;
         }
-        if name.as_str().is_empty() {
-            self.error(ConfigError::at(name, 0..0, format!("the name of a {what} cannot be empty")));
+        if let Some(message) = name::check(name.as_str()) {
+            self.error(ConfigError::in_text(name, format!("the name of a {what} {message}")));
             return None;
         }
         Some(name.as_str().into())
@@ -214,9 +246,8 @@ impl<'a> Compiler<'a> {
             self.error(error.help("write `id = \"...\"`: the state is found again under it"));
             return None;
         };
-        if id.as_str().trim().is_empty() || id.as_str().contains(char::is_control) {
-            let message = "the id of a step cannot be empty, and has no control characters";
-            self.error(ConfigError::in_text(id, message));
+        if let Some(message) = name::check(id.as_str()) {
+            self.error(ConfigError::in_text(id, format!("the id of a step {message}")));
             return None;
         }
         if self.ids.contains(id) {

@@ -53,16 +53,20 @@ struct Branch {
 }
 
 fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
-    let mut branches = Vec::new();
+    let (mut branches, mut ways) = (Vec::new(), Vec::new());
     for (index, branch) in step.arguments().tables("when").unwrap_or_default().iter().enumerate() {
         let predicate = branch.predicate("predicate").and_then(|predicate| compiler.predicate(predicate));
         let steps = branch.steps("steps").unwrap_or_default();
-        let block = compiler.block(steps, &format!("when {}", index + 1), Runs::Sometimes);
+        let name = format!("when {}", index + 1);
+        let (block, way) = compiler.way(|compiler| compiler.block(steps, &name, Runs::Always));
         branches.push(Branch { predicate, block });
+        ways.push(way);
     }
     let otherwise = step.arguments().steps("otherwise").unwrap_or_default();
-    let block = compiler.block(otherwise, "otherwise", Runs::Sometimes);
+    let (block, way) = compiler.way(|compiler| compiler.block(otherwise, "otherwise", Runs::Always));
     branches.push(Branch { predicate: None, block });
+    ways.push(way);
+    compiler.takes_one_of(ways);
     Some(Action::inline(Choice(branches.into())))
 }
 

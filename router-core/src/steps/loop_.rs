@@ -113,14 +113,17 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
         // A front end has said so.
         _ => None,
     };
-    // A count that is known now is checked now.
-    if let (Some(Until::Count(Expression::Constant(value))), Some(count)) = (&until, count)
-        && let Err(error) = rounds(&value.to_smolstr())
-    {
-        compiler.error_in(count, format!("the count of `loop` is {error}"));
-    }
     // A count may be 0, and a predicate may not hold once.
-    let block = compiler.block(arguments.steps("steps")?, "loop", Runs::Sometimes);
+    let mut runs = Runs::Sometimes;
+    // A count that is known now is checked now.
+    if let (Some(Until::Count(Expression::Constant(value))), Some(count)) = (&until, count) {
+        match rounds(&value.to_smolstr()) {
+            Ok(rounds) if rounds > 0 => runs = Runs::Always,
+            Ok(_) => {}
+            Err(error) => compiler.error_in(count, format!("the count of `loop` is {error}")),
+        }
+    }
+    let block = compiler.block(arguments.steps("steps")?, "loop", runs);
     Some(Action::scope(Rounds { until: until?, copy: arguments.flag("copy").unwrap_or_default(), block }))
 }
 

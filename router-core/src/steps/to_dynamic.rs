@@ -34,7 +34,6 @@ use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
 use crate::expression::{Expression, Piece, Scope, pieces};
 use crate::failure::Failure;
-use crate::links::CallKind;
 use crate::options::PathKind;
 use crate::processor::process;
 use crate::source::SourceText;
@@ -74,7 +73,11 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
         return compiler.sink(&endpoint).map(Action::Send);
     }
     let allow = step.arguments().texts("allow").unwrap_or_default();
-    let allowed = allow.iter().map(|text| allowed(text, compiler)).collect::<Vec<_>>();
+    let allowed = allow.iter().map(|text| compiler.way(|compiler| allowed(text, compiler)));
+    let (allowed, ways): (Vec<_>, Vec<_>) = allowed.collect();
+    if !ways.is_empty() {
+        compiler.takes_one_of(ways);
+    }
     let allowed = Allowed::new(allowed.into_iter().collect::<Option<Vec<_>>>()?);
     let context = compiler.environment.context(&compiler.warnings);
     let target =
@@ -88,8 +91,7 @@ fn allowed(text: &SourceText, compiler: &mut Compiler<'_>) -> Option<AllowedEndp
     if let Some(prefix) = compiler.errors.collect(prefix)? {
         return Some(prefix);
     }
-    // A message may choose another one.
-    let processor = compiler.called(&text.clone().into(), CallKind::Sometimes)?;
+    let processor = compiler.sink(&text.clone().into())?;
     let uri = compiler.errors.collect(EndpointUri::parse(text))?;
     Some(AllowedEndpoint::Exactly { uri, processor })
 }

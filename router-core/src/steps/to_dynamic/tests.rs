@@ -453,7 +453,7 @@ fn a_placeholder_where_none_is_replaced_is_an_error_there() {
     for (to, message) in [
         ("name:a${body}", "a placeholder is not replaced here"),
         ("name:a?note=${header.x}", "a placeholder is not replaced here"),
-        ("code:select '${header.x}'", "use to_dynamic"),
+        ("code:select '${header.x}'", "would be code: `bactrian doc code`"),
     ] {
         let builder = [&NAME, &CODE].into_iter();
         let builder = builder
