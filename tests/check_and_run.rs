@@ -76,20 +76,6 @@ fn wrong() -> Vec<(String, &'static str)> {
     ] {
         all.push((source(uri), error));
     }
-    for (name, error) in [
-        (" r", "a route id has no white space at its ends"),
-        ("r\u{3000}", "a route id has no white space at its ends"),
-        ("r\\u0007", "a route id has no control characters"),
-        (" ", "a route id cannot be empty"),
-    ] {
-        all.push((format!("[[route]]\nid = \"{name}\"\nfrom = 'timer:t'\n"), error));
-    }
-    for uri in ["direct: a", "direct:a%0A", "seda:a%20", "timer: t?period=1s"] {
-        all.push((source(uri), "` has no "));
-    }
-    for from in ["direct:${header.x}", "timer:t?period=${body}", "file:in/${header.x}"] {
-        all.push((source(from), "everywhere else `${env:NAME}` alone is replaced"));
-    }
     for (steps, error) in [
         (
             "{ set_header = { name = ' x', value = 1 } }",
@@ -154,6 +140,31 @@ fn wrong() -> Vec<(String, &'static str)> {
     all
 }
 
+/// Files with names that are none, placeholders where none is replaced, and statements of no database.
+fn wrong_words() -> Vec<(String, &'static str)> {
+    let mut all = Vec::new();
+    for (name, error) in [
+        (" r", "a route id has no white space at its ends"),
+        ("r\u{3000}", "a route id has no white space at its ends"),
+        ("r\\u0007", "a route id has no control characters"),
+        (" ", "a route id cannot be empty"),
+    ] {
+        all.push((format!("[[route]]\nid = \"{name}\"\nfrom = 'timer:t'\n"), error));
+    }
+    for uri in ["direct: a", "direct:a%0A", "seda:a%20", "timer: t?period=1s"] {
+        all.push((source(uri), "` has no "));
+    }
+    for from in ["direct:${header.x}", "timer:t?period=${body}", "file:in/${header.x}"] {
+        all.push((source(from), "everywhere else `${env:NAME}` alone is replaced"));
+    }
+    // Whichever database it would be, each of these is wrong.
+    let statements = "sql:select :#a from t?data_source=mysql://h/db&on_consume=begin";
+    for error in ["`data_source` takes", "a parameter looks like", "cannot begin or end one"] {
+        all.push((source(statements), error));
+    }
+    all
+}
+
 /// Files that look odd, and are right.
 fn right() -> Vec<String> {
     let itself = |to: &str| format!("steps = [{to}]\n");
@@ -181,7 +192,7 @@ fn check(folder: &Path) -> (Option<i32>, String) {
 
 #[test]
 fn what_check_refuses_does_not_start() {
-    for (text, error) in wrong() {
+    for (text, error) in wrong().into_iter().chain(wrong_words()) {
         let folder = odd(&text);
         let (code, said) = check(folder.path());
         assert_eq!(code, Some(78), "{text}\n{said}");

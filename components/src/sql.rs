@@ -224,45 +224,36 @@ impl Settings {
             if options.are_right(&["data_source"]) {
                 errors.push(uri.error_in_whole("a sql endpoint needs a database: `data_source=sqlite:path`"));
             }
+            errors.extend(Statements::errors_in_any_dialect(options, uri));
             return Err(errors);
         };
         let data_source = match DataSource::parse(&data_source, options.secret("password")) {
             Ok(data_source) => data_source,
-            // It is not known whose SQL the statements are in.
             Err(message) => {
                 let may_have_password = data_source.contains('@') || data_source.contains("password");
                 errors.push(match may_have_password {
                     true => uri.error_at_secret("data_source", message),
                     false => uri.error_at_option("data_source", message),
                 });
+                errors.extend(Statements::errors_in_any_dialect(options, uri));
                 return Err(errors);
             }
         };
         if let Err(message) = data_source.check_place() {
             errors.push(uri.error_at_option("data_source", message));
         }
-        let dialect = data_source.dialect();
-        let statement = statement_of(uri, dialect).map_err(|found| errors.extend(found));
-        let mut after = |name| match Statement::parse(&options.text(name)?, dialect) {
-            Ok(statement) => {
-                escapes::in_option(uri, name, &statement).into_iter().for_each(|error| errors.push(error));
-                Some(statement)
-            }
-            Err((range, message)) => {
-                errors.push(uri.error_in_option(name, range, message));
-                None
-            }
-        };
-        let (on_consume, on_consume_failed) = (after("on_consume"), after("on_consume_failed"));
+        let Statements { statement, on_consume, on_consume_failed } =
+            Statements::read(options, uri, data_source.dialect(), &mut errors);
         let max_messages_per_poll = options.integer("max_messages_per_poll").unwrap_or(0);
-        let changes = statement.as_ref().is_ok_and(|statement| matches!(statement.kind, Kind::Change { .. }));
+        let changes =
+            statement.as_ref().is_some_and(|statement| matches!(statement.kind, Kind::Change { .. }));
         if changes && max_messages_per_poll > 0 {
             errors.push(uri.error_at_option(
                 "max_messages_per_poll",
                 "rows above this number would be changed, and make no exchange: limit them in the statement",
             ));
         }
-        let Ok(statement) = statement else { return Err(errors) };
+        let Some(statement) = statement else { return Err(errors) };
         errors.into_result()?;
         Ok(Self {
             statement,
@@ -277,6 +268,46 @@ impl Settings {
             on_consume,
             on_consume_failed,
         })
+    }
+}
+
+/// The statements of an endpoint; one that is wrong is none.
+struct Statements {
+    statement: Option<Statement>,
+    on_consume: Option<Statement>,
+    on_consume_failed: Option<Statement>,
+}
+
+impl Statements {
+    fn read(options: &Options, uri: &EndpointUri, dialect: Dialect, errors: &mut ConfigErrors) -> Self {
+        let statement = errors.collect(statement_of(uri, dialect));
+        let mut after = |name| match Statement::parse(&options.text(name)?, dialect) {
+            Ok(statement) => {
+                escapes::in_option(uri, name, &statement).into_iter().for_each(|error| errors.push(error));
+                Some(statement)
+            }
+            Err((range, message)) => {
+                errors.push(uri.error_in_option(name, range, message));
+                None
+            }
+        };
+        let (on_consume, on_consume_failed) = (after("on_consume"), after("on_consume_failed"));
+        Self { statement, on_consume, on_consume_failed }
+    }
+
+    /// What is wrong with them in whichever SQL they are.
+    fn errors_in_any_dialect(options: &Options, uri: &EndpointUri) -> ConfigErrors {
+        let [postgres, sqlite] = [Dialect::Postgres, Dialect::Sqlite].map(|dialect| {
+            let mut errors = ConfigErrors::default();
+            Self::read(options, uri, dialect, &mut errors);
+            errors.iter().cloned().collect::<Vec<_>>()
+        });
+        let mut errors = ConfigErrors::default();
+        let in_both = postgres
+            .into_iter()
+            .filter(|error| sqlite.iter().any(|other| other.to_string() == error.to_string()));
+        in_both.for_each(|error| errors.push(error));
+        errors
     }
 }
 

@@ -525,4 +525,30 @@ mod tests {
         }
         assert!(error(&"(".repeat(100_000)).contains("nested too deep"));
     }
+
+    #[test]
+    fn errors_behind_one_are_reported_too() {
+        for (text, expected) in [
+            (
+                "${body} = 1 && ${hedr.x} == 2 || ${body.} > 3",
+                &["an operator", "`hedr.x`", "a name stands"][..],
+            ),
+            ("${a} = 1 && ${body} == 1 && ${body} = 2", &["`a`", "an operator", "an operator"]),
+            ("(${body} = 1) && ${a} == 'x' && '${b}' ==", &["expected `)`", "`a`", "`b`"]),
+            ("${body} == x && ${body} ==", &["an operand", "an operand"]),
+            ("${body} == 'x && ${a}", &["no closing quote", "`a`"]),
+            ("${body} = 1 && ${body", &["an operator", "no closing `}`"]),
+            ("${body} = 1 &&", &["an operator", "an operand"]),
+        ] {
+            let definition = PredicateDefinition::Text(SourceText::from_code(text));
+            let errors = Predicate::compile(&definition).err().unwrap();
+            let found = errors.iter().map(crate::error::ConfigError::message).collect::<Vec<_>>();
+            assert_eq!(found.len(), expected.len(), "{text}: {found:?}");
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(found.contains(expected), "{text}: {found}");
+            }
+        }
+        let definition = PredicateDefinition::Text(SourceText::from_code("x &&".repeat(10_000)));
+        assert!(Predicate::compile(&definition).is_err());
+    }
 }

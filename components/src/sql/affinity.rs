@@ -162,6 +162,9 @@ impl Columns {
             Position::Compared(operands) => {
                 operands.iter().try_for_each(|operand| self.compare(name, value, operand))
             }
+            Position::Text(operands) => {
+                operands.iter().try_for_each(|operand| self.compare_text(name, operand))
+            }
             Position::Stored(column) => self.store(name, value, column.as_deref()),
             Position::Cast(kind) => check_cast(name, value, kind),
         }
@@ -190,6 +193,19 @@ impl Columns {
             )
             .into()),
         }
+    }
+
+    /// What a function makes of a text is not looked at before. Beside numbers, one that is none is greater than all.
+    fn compare_text(&self, name: &str, operand: &Operand) -> Result<(), BoxError> {
+        let Operand::Column(column) = operand else { return Ok(()) };
+        if self.0.get(column).is_none_or(|classes| !classes.contains(&Class::Number)) {
+            return Ok(());
+        }
+        Err(format!(
+            "a text that is made of `:{name}` cannot be compared with the column `{column}`, which is declared to have \
+             numbers: write `cast({column} as text)`"
+        )
+        .into())
     }
 
     /// A column for numbers makes one of a text that looks like one, with the digits that a double has.
@@ -221,7 +237,7 @@ async fn schema_version(connection: &mut SqliteConnection) -> Result<Option<i64>
 
 fn needs_columns(parameter: &Parameter, value: &Value) -> bool {
     match &parameter.position {
-        Position::Compared(operands) => {
+        Position::Compared(operands) | Position::Text(operands) => {
             !value.is_null() && operands.iter().any(|operand| matches!(operand, Operand::Column(_)))
         }
         Position::Stored(Some(_)) => matches!(value, Value::Text(text) if loses_digits(text)),
@@ -306,6 +322,11 @@ impl Affinity {
             Self::Numeric => whole() || exact(),
         }
     }
+}
+
+/// Whether a cast to this type makes a number.
+pub(super) fn is_number_type(kind: &str) -> bool {
+    Affinity::of(kind).is_number()
 }
 
 /// `SQLite` makes 0 of a text that is no number, the beginning of one that begins with a number, and the greatest

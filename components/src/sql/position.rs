@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::affinity::is_number_type;
 use super::lexer::Token;
 
 /// What gives a parameter its type.
@@ -19,6 +20,8 @@ pub(super) enum Position {
     Number,
     /// The operands that it is compared with.
     Compared(Vec<Operand>),
+    /// A function makes a text of it, which is compared with these operands.
+    Text(Vec<Operand>),
     /// The column that it is written to, if the statement names it.
     Stored(Option<String>),
     /// `cast(:name as type)`.
@@ -50,6 +53,9 @@ const ENDS: &str = "and or where group order limit offset having then else end w
     intersect on left inner join cross right full natural as from asc desc window";
 const BEGINS: &str = "select distinct all where and or not on when then else having by returning";
 
+/// Operators that calculate.
+const ARITHMETIC: &[&str] = &["+", "-", "*", "/", "%", "&", "|", "<<", ">>", "~"];
+
 /// The words with which a part of a statement begins.
 const CLAUSES: &str = "select from where group order having limit set values returning on using window with update \
     into delete";
@@ -58,6 +64,13 @@ const CLAUSES: &str = "select from where group order having limit set values ret
 const TEXT_FUNCTIONS: &str = "lower upper trim ltrim rtrim length octet_length substr substring replace instr hex unhex \
     printf format like glob unicode soundex concat concat_ws date time datetime julianday unixepoch \
     strftime timediff count group_concat string_agg typeof quote snippet highlight bm25";
+/// Those of them that make a text of their first argument.
+const TEXT_RESULTS: &str = "lower upper trim ltrim rtrim substr substring replace hex printf format soundex concat \
+    concat_ws quote";
+/// Those that make a number, whatever text they are given.
+const COUNTS: &str = "length octet_length instr unicode julianday unixepoch count";
+/// Those that make a text of a form of their own.
+const MEASURES: &str = "date time datetime strftime timediff typeof";
 /// Functions that make a number of each text.
 const NUMBER_FUNCTIONS: &str = "abs round sign sum total avg ceil ceiling floor trunc pow power sqrt mod exp ln log log2 log10 \
     char";
@@ -121,7 +134,15 @@ impl<'a> Positions<'a> {
         if matches!(name, "term" | "lock") {
             return Ok(Position::Any);
         }
-        self.position(index, index + 1).ok_or_else(|| {
+        let is_cast = |position: &Option<Position>| matches!(position, Some(Position::Cast(_)));
+        let position = self.position(index, index + 1);
+        if let Some(kind) = self.number_cast(index).filter(|_| !is_cast(&position)) {
+            return Err(format!(
+                "SQLite makes 0 of a text that is no number, and this is only a part of what is cast: write \
+                 `cast(:{name} as {kind})`, with a header that has the number alone, or compare texts"
+            ));
+        }
+        position.ok_or_else(|| {
             format!(
                 "what this is compared with is no column, and SQLite converts nothing there: write `cast(:{name} as \
                  integer)` or `cast(:{name} as text)`, or cast the other side"
@@ -167,7 +188,6 @@ impl<'a> Positions<'a> {
         if symbol_before(&["||", "->", "->>"]) || symbol_next(&["||"]) {
             return Some(Position::Any);
         }
-        const ARITHMETIC: &[&str] = &["+", "-", "*", "/", "%", "&", "|", "<<", ">>", "~"];
         if symbol_before(ARITHMETIC) || symbol_next(ARITHMETIC) {
             return Some(Position::Number);
         }
@@ -281,6 +301,9 @@ impl<'a> Positions<'a> {
         if let Some(end) = cast.and_then(|cast| self.partners[cast + 1]) {
             return Some(Position::Cast(self.cast_type(close + 1, end)));
         }
+        if is_in(function, TEXT_RESULTS) && item == 0 {
+            return self.position_of_text(start, close + 1);
+        }
         if is_in(function, TEXT_FUNCTIONS) {
             return Some(Position::Any);
         }
@@ -294,6 +317,94 @@ impl<'a> Positions<'a> {
             return call().map(|_| Position::Any);
         }
         (function.starts_with("json")).then_some(Position::Any)
+    }
+
+    /// The position of a parameter whose text is in the result of a call.
+    fn position_of_text(&self, start: usize, end: usize) -> Option<Position> {
+        let is_number = |operand: &Operand| matches!(operand, Operand::Cast(kind) if is_number_type(kind));
+        match self.compared(start, end) {
+            Some(Some(Position::Compared(operands))) if operands.iter().any(is_number) => return None,
+            Some(Some(Position::Compared(operands))) => return Some(Position::Text(operands)),
+            _ if self.is_beside_number(start, end) => return None,
+            _ => {}
+        }
+        let Some(open) = self.parents[start] else { return Some(Position::Any) };
+        let before = open.checked_sub(1);
+        if before.is_some_and(|before| self.is_word(before, TEXT_RESULTS)) {
+            return self.enclosed(open, start, end);
+        }
+        if before.is_some_and(|before| self.is_word(before, "in")) {
+            let not = before.and_then(|before| before.checked_sub(1)).filter(|not| self.is_word(*not, "not"));
+            let operand = self.operand_before(not.or(before)?).map(|operand| vec![operand]);
+            return match operand {
+                Some(operands) if operands.iter().any(is_number) => None,
+                Some(operands) => Some(Position::Text(operands)),
+                None if self.is_beside_number(open, self.partners[open]? + 1) => None,
+                None => Some(Position::Any),
+            };
+        }
+        Some(Position::Any)
+    }
+
+    /// Whether an expression is calculated with, or compared with what is a number for certain.
+    fn is_beside_number(&self, start: usize, end: usize) -> bool {
+        let is_number = |index: usize| {
+            let call = self.is_word(index, NUMBER_FUNCTIONS) || self.is_word(index, COUNTS);
+            call && self.is_symbol(index + 1, "(")
+                || matches!(self.tokens[index].1, Token::Number)
+                || ARITHMETIC.iter().any(|symbol| self.is_symbol(index, symbol))
+        };
+        let same = |index: &usize| self.parents[*index] == self.parents[start];
+        let inside = |words: &'static str| {
+            move |index: &usize| !self.is_word(*index, words) && !self.is_symbol(*index, ",")
+        };
+        let before = (0..start).rev().filter(same).take_while(inside(BEGINS));
+        let behind = (end..self.tokens.len()).filter(same).take_while(inside(ENDS));
+        before.chain(behind).any(is_number)
+    }
+
+    /// The type of number that a cast makes of an expression whose text a parameter is a part of.
+    fn number_cast(&self, index: usize) -> Option<String> {
+        let mut inner = index;
+        while let Some(open) = self.parents[inner] {
+            let close = self.partners[open]?;
+            let level =
+                (open + 1..close).filter(|index| self.parents[*index] == Some(open)).collect::<Vec<_>>();
+            let has = |test: &dyn Fn(usize) -> bool| level.iter().any(|index| test(*index));
+            // What is calculated is a number already, and what a condition gives is 0 or 1.
+            let calculates = has(&|index| ARITHMETIC.iter().any(|symbol| self.is_symbol(index, symbol)));
+            let is_condition = has(&|index| {
+                matches!(self.tokens[index].1, Token::Comparison(_))
+                    || self.is_word(index, "and or not in is between exists isnull notnull")
+                    || self.is_word(index, PATTERNS)
+            });
+            let comes_out = match () {
+                () if self.is_word(open, "case") => self.is_behind(inner, "then else"),
+                () if self.is_word(open + 1, "select with values") => self.clause(inner) == Some("select"),
+                () => !is_condition,
+            };
+            if calculates || !comes_out {
+                return None;
+            }
+            let before = open.checked_sub(1).filter(|_| !self.is_word(open, "case"));
+            if before.is_some_and(|before| self.is_word(before, "cast")) {
+                let as_ = level.iter().rev().find(|index| self.is_word(**index, "as"))?;
+                return Some(self.cast_type(*as_, close)).filter(|kind| is_number_type(kind));
+            }
+            let ends = |words: &str| before.is_some_and(|before| self.is_word(before, words));
+            if ends(MEASURES) || ends(COUNTS) || ends(NUMBER_FUNCTIONS) || ends("in exists over filter") {
+                return None;
+            }
+            inner = open;
+        }
+        None
+    }
+
+    /// Whether a token of a `case` stands behind one of these words.
+    fn is_behind(&self, index: usize, words: &str) -> bool {
+        let same = |other: &usize| self.parents[*other] == self.parents[index];
+        let part = (0..index).rev().filter(same).find(|other| self.is_word(*other, "when then else case"));
+        part.is_some_and(|part| self.is_word(part, words))
     }
 
     /// The position of an item of the outermost list of `select` or `returning`.

@@ -339,3 +339,24 @@ async fn a_cast_of_what_is_no_such_number_is_an_error() {
         assert_eq!(found(&database, condition, &value).await, Ok(expected), "{condition} {value}");
     }
 }
+
+#[tokio::test]
+async fn a_text_that_is_made_of_a_parameter_is_compared_with_no_number() {
+    let database = Database::sqlite();
+    exact_numbers(&database).await;
+    for (condition, value) in [
+        ("id < lower(:x)", json!("abc")),
+        ("id in (substr(:x, 1, 2))", json!("1x")),
+        ("r > trim(:x)", json!("0")),
+    ] {
+        let error = found(&database, condition, &value).await.unwrap_err();
+        assert!(error.contains("a text that is made of `:x` cannot be compared"), "{condition}: {error}");
+    }
+    for (condition, value, expected) in [
+        ("name = lower(:x)", json!("BB"), 1),
+        ("cast(id as text) = substr(:x, 1, 19)", json!("9223372036854775807x"), 1),
+        ("lower(name) = lower(:x)", json!("CcC"), 1),
+    ] {
+        assert_eq!(found(&database, condition, &value).await, Ok(expected), "{condition} {value}");
+    }
+}

@@ -22,8 +22,12 @@ pub(super) fn expression(source: &SourceText) -> Result<Expression, ConfigErrors
 pub(super) fn predicate(source: &SourceText) -> Result<Predicate, ConfigErrors> {
     let mut parser = Parser { source, position: 0, depth: 0, errors: ConfigErrors::default() };
     let predicate = parser.or().and_then(|predicate| parser.end().map(|()| predicate));
+    let failed_at = predicate.is_err().then_some(parser.position);
     let mut errors = std::mem::take(&mut parser.errors);
     let predicate = errors.collect(predicate);
+    if let Some(position) = failed_at {
+        parser.read_rest(position, &mut errors);
+    }
     errors.into_result()?;
     Ok(predicate.unwrap_or(Predicate::Operand(Expression::Constant(Value::Null))))
 }
@@ -174,6 +178,34 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
+    /// Looks for errors behind one: in placeholders, and in conditions that begin anew behind `&&` or `||`. Where there are
+    /// parentheses or quotes, it cannot be told where one begins.
+    fn read_rest(&mut self, mut position: usize, errors: &mut ConfigErrors) {
+        let text = self.source.as_str();
+        let begins_anew = !text.contains(['(', ')', '\'', '"']);
+        loop {
+            let operators = ["&&", "||"].into_iter().filter(|_| begins_anew);
+            let next =
+                operators.filter_map(|operator| Some(position + text[position..].find(operator)? + 2)).min();
+            for piece in pieces(text, position..next.unwrap_or(text.len()), &[]) {
+                // One that does not end has been reported, or is the last thing there is.
+                if let Piece::Placeholder(range) = piece
+                    && text[range.clone()].ends_with('}')
+                {
+                    errors.collect(variable(self.source, range));
+                }
+            }
+            let Some(next) = next else { return };
+            (self.position, self.depth) = (next, 0);
+            let rest = self.or().and_then(|_| self.end());
+            errors.extend(std::mem::take(&mut self.errors));
+            if errors.collect(rest).is_some() {
+                return;
+            }
+            position = self.position;
+        }
+    }
+
     /// Nothing is left.
     fn end(&mut self) -> Result<(), ConfigError> {
         self.skip_space();

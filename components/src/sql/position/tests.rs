@@ -54,6 +54,21 @@ fn a_condition_has_parameters_beside_columns() {
         ("x ->> :a = y", Position::Any),
         ("x > datetime('now', :a)", Position::Any),
         ("x = json_extract(:a, '$.k')", Position::Any),
+        ("x = substr(:a, 1, 2)", Position::Text(vec![Operand::Column("x".into())])),
+        ("x = lower(trim(:a))", Position::Text(vec![Operand::Column("x".into())])),
+        ("x = substr(y, :a, 2)", Position::Any),
+        ("cast(x as text) = substr(:a, 1, 2)", Position::Text(vec![Operand::Cast("text".into())])),
+        ("lower(x) > 'a' and 5 < y or lower(:a) = 'b'", Position::Any),
+        ("length(x) > length(:a)", Position::Any),
+        ("cast(strftime('%Y', :a) as integer) = 2026", Position::Any),
+        ("cast(length(:a) as integer) = 3", Position::Any),
+        ("cast((x = :a) as integer) = 1", column("x")),
+        ("cast(x in (:a) as integer) = 1", column("x")),
+        ("cast((select y from u where x = :a) as integer) = 1", column("x")),
+        ("cast(case when x = :a then 1 end as integer) = 1", column("x")),
+        ("cast(:a || 'x' as text) = 'yx'", Position::Any),
+        ("cast(:a * 2 as integer) = 4", Position::Number),
+        ("cast(trim(:a) as integer) = 4", Position::Cast("integer".into())),
         ("x = :a ->> 'k'", Position::Any),
         ("x > y + :a", Position::Number),
         ("x > abs(:a)", Position::Number),
@@ -123,6 +138,40 @@ fn a_parameter_without_a_type_is_refused() {
     ] {
         let error = positions(&format!("select * from t where {condition}")).expect_err(condition);
         assert!(error.contains("write `cast(:x as integer)` or `cast(:x as text)`"), "{condition}: {error}");
+    }
+}
+
+#[test]
+fn a_text_that_a_parameter_is_a_part_of_is_no_number() {
+    for condition in [
+        "id = cast(substr(:x, 1, 2) as integer)",
+        "id = cast(replace(:x, ',', '') as numeric)",
+        "id = cast(lower(trim(:x)) as real)",
+        "id = cast(:x || '' as integer)",
+        "id = cast((:x || '') as integer)",
+        "id = cast('1' || :x as integer)",
+        "id = cast(json_extract(:x, '$.k') as integer)",
+        "id = cast(:x ->> 'k' as integer)",
+        "id = cast(case when n then substr(:x, 1, 2) else '0' end as integer)",
+        "id = cast((select substr(:x, 1, 2)) as integer)",
+        "id = cast(coalesce(substr(:x, 1, 2), '0') as integer)",
+        "id = cast(printf('%s', :x) as integer)",
+    ] {
+        let error = positions(&format!("select * from t where {condition}")).expect_err(condition);
+        assert!(error.contains("SQLite makes 0 of a text that is no number"), "{condition}: {error}");
+    }
+    for condition in [
+        "substr(:x, 1, 2) > 5",
+        "5 = substr(:x, 1, 2)",
+        "length(n) > substr(:x, 1, 2)",
+        "substr(:x, 1, 2) < length(n)",
+        "id + 0 = lower(:x)",
+        "id = substr(:x, 1, 2) + 0",
+        "cast(n as integer) < trim(:x)",
+        "lower(substr(:x, 1, 2)) < 5",
+    ] {
+        let error = positions(&format!("select * from t where {condition}")).expect_err(condition);
+        assert!(error.contains("or cast the other side"), "{condition}: {error}");
     }
 }
 
