@@ -157,6 +157,12 @@ fn wrong_words() -> Vec<(String, &'static str)> {
     for from in ["direct:${header.x}", "timer:t?period=${body}", "file:in/${header.x}"] {
         all.push((source(from), "everywhere else `${env:NAME}` alone is replaced"));
     }
+    let kubernetes = "[cluster]\nservice = 'kubernetes'\n[cluster.kubernetes]\nnamespace = 'Bad_Name'\ngroup = 'x y'\n\
+                      resource = 'configmap'\nresource_name = 'a..b'\ndeadline = '1s'\nheartbeat = '5s'\n";
+    for error in ["a group has", "a namespace has", "the name of a ConfigMap has", "the heartbeat period 5s"]
+    {
+        all.push((setting(kubernetes), error));
+    }
     // Whichever database it would be, each of these is wrong.
     let statements = "sql:select :#a from t?data_source=mysql://h/db&on_consume=begin";
     for error in ["`data_source` takes", "a parameter looks like", "cannot begin or end one"] {

@@ -12,7 +12,7 @@ use router_core::error::{BoxError, ConfigErrors};
 
 use crate::cluster::KubernetesCluster;
 use crate::identity::PodIdentity;
-use crate::names::{Group, InvalidGroup};
+use crate::names::{Group, InvalidGroup, is_dns_label};
 use crate::operator::KubernetesOperator;
 use crate::settings::{CamelTiming, KubernetesClusterSettings, Resource};
 use crate::surveyor::Surveyor;
@@ -96,12 +96,24 @@ impl ClusterBackend for KubernetesBackend {
 
     fn check(&self, settings: &BackendSettings, _: Purpose) -> ConfigErrors {
         let mut errors = ConfigErrors::default();
-        let Some(kubernetes) = errors.collect(
-            KubernetesClusterSettings::of(settings)
-                .map_err(|error| settings.error("group", error.to_string())),
-        ) else {
-            return errors;
-        };
+        let options = settings.options();
+        if let Err(error) = options.text("group").unwrap_or_default().parse::<Group>() {
+            errors.push(settings.error("group", error.to_string()));
+        }
+        if options.text("namespace").is_some_and(|name| name.len() > 63 || !is_dns_label(&name)) {
+            let message = "a namespace has 1 to 63 of the characters a-z, 0-9 and `-`, and begins and ends with a letter \
+                           or digit";
+            errors.push(settings.error("namespace", message.to_owned()));
+        }
+        if options
+            .text("resource_name")
+            .is_some_and(|name| name.len() > 253 || !name.split('.').all(is_dns_label))
+        {
+            let message = "the name of a ConfigMap has 1 to 253 of the characters a-z, 0-9, `-` and `.`, and each part \
+                           between dots begins and ends with a letter or digit";
+            errors.push(settings.error("resource_name", message.to_owned()));
+        }
+        let kubernetes = KubernetesClusterSettings::in_group(settings, Group::default());
         let timing = kubernetes.timing.settings().map_err(|error| error.to_string());
         let checked = timing.and_then(|timing| match kubernetes.resource {
             Resource::ConfigMap => kubernetes.camel.check(&timing).map_err(|error| error.to_string()),
@@ -146,6 +158,11 @@ impl KubernetesClusterSettings {
     /// # Errors
     /// When the group has no valid name.
     pub fn of(settings: &BackendSettings) -> Result<Self, InvalidGroup> {
+        let group = settings.options().text("group").unwrap_or_default().parse::<Group>()?;
+        Ok(Self::in_group(settings, group))
+    }
+
+    fn in_group(settings: &BackendSettings, group: Group) -> Self {
         let options = settings.options();
         let mut identity = PodIdentity::of_process();
         if let Some(member) = settings.given_member() {
@@ -153,9 +170,9 @@ impl KubernetesClusterSettings {
             // What belongs to a pod of another name than its own would be removed as an orphan.
             identity.uid = None;
         }
-        Ok(Self {
+        Self {
             namespace: options.text("namespace"),
-            group: options.text("group").unwrap_or_default().parse::<Group>()?,
+            group,
             resource: match options.text("resource").as_deref() {
                 Some("configmap") => Resource::ConfigMap,
                 _ => Resource::Lease,
@@ -176,6 +193,6 @@ impl KubernetesClusterSettings {
             cluster_labels: options.text("cluster_labels"),
             identity: Some(identity),
             ..Self::default()
-        })
+        }
     }
 }
