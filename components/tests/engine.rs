@@ -342,13 +342,18 @@ fn calls_of_routes_that_do_not_exist_and_routes_that_want_the_same_calls_are_err
     assert!(printed.contains("another route consumes `direct:work` already"), "{printed}");
 }
 
+/// What is wrong with these routes; nothing, if nothing is.
+fn errors(routes: Vec<RouteBuilder>) -> String {
+    let builder = builder(&MockComponent::default()).component(SedaComponent::default());
+    builder.routes(routes).build().err().map(|errors| errors.to_string()).unwrap_or_default()
+}
+
+fn dead_letter(uri: &str) -> ErrorHandlerDefinition {
+    ErrorHandlerDefinition::default().dead_letter(uri)
+}
+
 #[test]
 fn calls_that_would_never_end_are_reported_where_one_closes_the_circle() {
-    let errors = |routes: Vec<RouteBuilder>| {
-        let built =
-            builder(&MockComponent::default()).component(SedaComponent::default()).routes(routes).build();
-        built.err().map(|errors| errors.to_string()).unwrap_or_default()
-    };
     let itself = errors(vec![from("direct:a").id("a").log("x").to("direct:a")]);
     assert!(itself.contains("come back to this route for ever: `a` -> `a`"), "{itself}");
     let three = errors(vec![
@@ -368,7 +373,6 @@ fn calls_that_would_never_end_are_reported_where_one_closes_the_circle() {
         from("direct:b").id("b").to("seda:a?wait_for_task_to_complete=always"),
     ]);
     assert!(queue.contains("for ever: `a` -> `b` -> `a`"), "{queue}");
-    let dead_letter = |uri: &str| ErrorHandlerDefinition::default().dead_letter(uri);
     let dead = errors(vec![from("direct:a").id("a").log("x").error_handler(dead_letter("direct:a"))]);
     assert!(dead.contains("would come back to the route in which it failed: `a` -> `a`"), "{dead}");
     let dead = errors(vec![
@@ -376,8 +380,10 @@ fn calls_that_would_never_end_are_reported_where_one_closes_the_circle() {
         from("direct:b").id("b").to("direct:a"),
     ]);
     assert!(dead.contains("in which it failed: `a` -> `b` -> `a`"), "{dead}");
+}
 
-    // One of several ways is taken, and each leads back.
+#[test]
+fn a_circle_is_one_also_if_each_of_several_ways_leads_back() {
     let both = errors(vec![from("direct:a").id("a").choice(|choice| {
         choice
             .when("${body} == 1", |steps| steps.filter("${body} == 2").log("x").stop().to("direct:b"))
@@ -416,8 +422,10 @@ fn calls_that_would_never_end_are_reported_where_one_closes_the_circle() {
             errors(vec![from("direct:a").id("a").to_dynamic(to), from("direct:b").id("b").to("direct:a")]);
         assert!(one.contains("for ever: `a` -> `a`"), "{one}");
     }
+}
 
-    // What has a condition may end, what is queued takes no room, and two calls of one route are no circle.
+#[test]
+fn what_has_a_condition_may_end_and_what_is_queued_takes_no_room() {
     for fine in [
         vec![from("direct:a").filter("${header.n} < 3").to("direct:a")],
         vec![from("direct:a").choice(|choice| choice.when("${body} == 1", |steps| steps.to("direct:a")))],
