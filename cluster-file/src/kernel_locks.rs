@@ -42,14 +42,22 @@ fn parse(text: &str) -> Snapshot {
 }
 
 impl Snapshot {
-    /// The processes that have the file locked that `metadata` is about.
+    /// The processes that have the file locked that `metadata` is about, which some process has.
     pub(crate) fn of(&self, metadata: &Metadata) -> Vec<u32> {
-        let device = device(metadata);
-        let locks = self.0.get(&metadata.ino()).map_or(&[][..], Vec::as_slice);
+        let exact = self.exactly_of(metadata);
         // Some file systems (btrfs, overlayfs) show `stat` another device than the kernel has.
-        let exact = locks.iter().any(|lock| lock.device == device);
-        let here = locks.iter().filter(|lock| !exact || lock.device == device);
-        let mut processes = here.map(|lock| lock.process).collect::<Vec<_>>();
+        if exact.is_empty() { self.on(metadata, |_| true) } else { exact }
+    }
+
+    /// The same, of a file that perhaps no process has locked: files of other file systems have the same inode.
+    pub(crate) fn exactly_of(&self, metadata: &Metadata) -> Vec<u32> {
+        self.on(metadata, |lock| lock.device == device(metadata))
+    }
+
+    fn on(&self, metadata: &Metadata, is_meant: impl Fn(&Lock) -> bool) -> Vec<u32> {
+        let locks = self.0.get(&metadata.ino()).map_or(&[][..], Vec::as_slice);
+        let meant = locks.iter().filter(|lock| is_meant(lock));
+        let mut processes = meant.map(|lock| lock.process).collect::<Vec<_>>();
         processes.sort_unstable();
         processes.dedup();
         processes
@@ -109,6 +117,19 @@ mod tests {
         assert!(!is_stopped(std::process::id()));
         assert!(calls_itself(std::process::id(), std::process::id()));
         assert!(!calls_itself(std::process::id(), 0));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_lock_on_the_same_inode_of_another_file_system_counts_only_where_the_file_is_locked() {
+        let file = tempfile::tempfile().unwrap();
+        let metadata = file.metadata().unwrap();
+        let elsewhere = |device| Lock { device, process: 42 };
+        let of = |locks| Snapshot(HashMap::from([(metadata.ino(), locks)]));
+        let other = of(vec![elsewhere((0xfe, 0xfff))]);
+        assert_eq!((other.of(&metadata), other.exactly_of(&metadata)), (vec![42], vec![]));
+        let both = of(vec![elsewhere((0xfe, 0xfff)), Lock { device: device(&metadata), process: 43 }]);
+        assert_eq!((both.of(&metadata), both.exactly_of(&metadata)), (vec![43], vec![43]));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::escape::escape;
+use crate::kernel_locks;
 use crate::lock_file::{FileVersion, create, is_at, make_folder, open, open_to_write, present};
 use crate::record::{FORMAT, first_format, is_locked, millis, timestamp};
 use crate::root::{MEMBERS, cannot_use, remove};
@@ -77,19 +78,7 @@ impl Membership {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let other = open(&path).ok().and_then(|file| read(&file).ok()).map(MemberRecord::member).map_or(
-            String::new(),
-            |other| {
-                let pid = other.pid.map_or(String::new(), |pid| format!(" with process id {pid}"));
-                format!(", a process{pid} on host `{}`", other.host.as_deref().unwrap_or("unknown"))
-            },
-        );
-        let text = format!(
-            "the member id `{}` is in use by another live member{other}; give each member its own `member` id, \
-             or none",
-            member.id
-        );
-        Err(ClusterError::Unusable(text, None))
+        Err(ClusterError::Unusable(why_taken(&path, &member.id), None))
     }
 
     /// Makes the file anew if it was deleted or overwritten: without it others do not see this member.
@@ -118,6 +107,28 @@ impl Drop for Membership {
             remove(&self.path);
         }
     }
+}
+
+/// Which process has the file of the member `id` locked, in words.
+fn why_taken(path: &Path, id: &str) -> String {
+    let other = open(path).ok().and_then(|file| read(&file).ok()).map(MemberRecord::member);
+    let pid = other.as_ref().and_then(|other| other.pid);
+    let holders = fs::metadata(path).map(|file| kernel_locks::snapshot().of(&file)).unwrap_or_default();
+    let wrote_it = |holder: &u32| pid.is_none_or(|pid| kernel_locks::calls_itself(*holder, pid));
+    if !holders.is_empty() && !holders.iter().any(wrote_it) {
+        let (path, who) = (path.display(), kernel_locks::named(&holders));
+        return format!(
+            "`{path}` is locked by {who}, which is no member: it must end before a member with the id `{id}` can \
+             start"
+        );
+    }
+    let pid = pid.map_or(String::new(), |pid| format!(" with process id {pid}"));
+    let other = other.map_or(String::new(), |other| {
+        format!(", a process{pid} on host `{}`", other.host.as_deref().unwrap_or("unknown"))
+    });
+    format!(
+        "the member id `{id}` is in use by another live member{other}; give each member its own `member` id, or none"
+    )
 }
 
 /// Locks the file at `path` and writes `text` into it; `None`: another process has it, or it was removed.
@@ -269,13 +280,25 @@ mod tests {
     #[tokio::test]
     async fn an_id_in_use_is_refused_and_says_by_whom() {
         let directory = tempfile::tempdir().unwrap();
-        let host = Some("host1".into());
-        let first = Member { id: "a".into(), host, pid: Some(42) };
-        let _first = Membership::join(directory.path(), &first, ENDS).await.unwrap();
-        let Err(error) = Membership::join(directory.path(), &Member::new("a"), ENDS).await else {
-            panic!("joined")
+        let own = std::process::id();
+        let first = |pid| Member { id: "a".into(), host: Some("host1".into()), pid: Some(pid) };
+        let why = async || {
+            let Err(error) = Membership::join(directory.path(), &Member::new("a"), ENDS).await else {
+                panic!("joined")
+            };
+            error.to_string()
         };
-        let text = error.to_string();
-        assert!(text.contains("`a`") && text.contains("42") && text.contains("host1"), "{text}");
+        let member = Membership::join(directory.path(), &first(own), ENDS).await.unwrap();
+        let text = why().await;
+        assert!(
+            text.starts_with("the member id `a` is in use by another live member, a process with"),
+            "{text}"
+        );
+        assert!(text.contains(&own.to_string()) && text.contains("host1"), "{text}");
+        drop(member);
+        // What a member leaves that was killed, and another process has locked.
+        let _left = Membership::join(directory.path(), &first(1), ENDS).await.unwrap();
+        let text = why().await;
+        assert!(text.contains(&format!("is locked by process {own}, which is no member")), "{text}");
     }
 }

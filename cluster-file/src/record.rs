@@ -281,6 +281,12 @@ pub(crate) fn is_locked(file: &File) -> io::Result<bool> {
     }
 }
 
+/// The processes that have the file locked, as far as the kernel shows them.
+pub(crate) fn holders(file: &File, locks: &Snapshot) -> io::Result<Vec<u32>> {
+    let metadata = file.metadata()?;
+    Ok(if is_locked(file)? { locks.of(&metadata) } else { locks.exactly_of(&metadata) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::escape::unescape;
 use crate::kernel_locks::{self, Snapshot};
 use crate::lock_file::open;
-use crate::record::{Found, LOCK_SUFFIX, LeaderRecord};
+use crate::record::{Found, LOCK_SUFFIX, LeaderRecord, holders};
 use crate::terms;
 
 /// What the files of locks say.
@@ -90,7 +90,7 @@ pub fn survey(root: impl AsRef<Path>) -> io::Result<Survey> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 let holders =
-                    path.symlink_metadata().map(|metadata| snapshot.of(&metadata)).unwrap_or_default();
+                    path.symlink_metadata().map(|file| snapshot.exactly_of(&file)).unwrap_or_default();
                 let locked = match &holders[..] {
                     [] => String::new(),
                     holders => format!("; it is locked by {}", kernel_locks::named(holders)),
@@ -121,7 +121,7 @@ fn without_room(root: &Path) -> Option<String> {
 fn look(path: &Path, locks: &Arc<Snapshot>, beginning: Option<&str>) -> io::Result<Seen> {
     let file = open(path)?;
     let found = LeaderRecord::read(&file)?;
-    let holders = locks.of(&file.metadata()?);
+    let holders = holders(&file, locks)?;
     let foreign = found.of_another_lock(path).map_or(String::new(), |clause| format!(", and {clause}"));
     let obstacle = match &holders[..] {
         [] => beginning.map(str::to_owned),

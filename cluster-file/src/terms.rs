@@ -13,7 +13,7 @@ use tracing::warn;
 use crate::kernel_locks::{self, Snapshot};
 use crate::lock_file::{create, is_at, open, read};
 use crate::prepared::Prepared;
-use crate::record::{Found, LOCK_SUFFIX, LeaderRecord, is_locked};
+use crate::record::{Found, LOCK_SUFFIX, LeaderRecord, holders, is_locked};
 use crate::root::cannot_use;
 use crate::states;
 
@@ -217,7 +217,7 @@ impl TermNumbers {
 /// Who has the lock on the mark now, in words, unless it is a member that is about to give it back.
 pub(crate) fn locked_by(root: &Path, locks: &Snapshot) -> Option<String> {
     let path = root.join(MARK_LOCK);
-    let holders = locks.of(&fs::metadata(&path).ok()?);
+    let holders = holders(&open(&path).ok()?, locks).ok()?;
     let members = locks.of(&fs::metadata(root).ok()?);
     let lasts = |holder: &u32| !members.contains(holder) || kernel_locks::is_stopped(*holder);
     let who = kernel_locks::named(&holders);
