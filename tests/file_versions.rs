@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -23,31 +23,44 @@ const WORK: Duration = Duration::from_millis(5);
 /// A server to which members send what they do.
 struct Sink {
     port: u16,
-    records: Arc<Mutex<Vec<Record>>>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What members did.
+#[derive(Default)]
+struct Seen {
+    records: Vec<Record>,
+    /// The members that were killed: what the sink does afterwards is no work of theirs.
+    killed: BTreeSet<u32>,
 }
 
 impl Sink {
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let records = Arc::<Mutex<Vec<Record>>>::default();
-        let noted = Arc::clone(&records);
+        let seen = Arc::<Mutex<Seen>>::default();
+        let noted = Arc::clone(&seen);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let noted = Arc::clone(&noted);
                 std::thread::spawn(move || serve(&stream.unwrap(), &noted));
             }
         });
-        Self { port, records }
+        Self { port, seen }
     }
 
     fn records(&self) -> Vec<Record> {
-        self.records.lock().unwrap().clone()
+        self.seen.lock().unwrap().records.clone()
+    }
+
+    /// A member is about to be killed: what it has in hand does not end any more.
+    fn kills(&self, member: u32) {
+        self.seen.lock().unwrap().killed.insert(member);
     }
 }
 
 /// Serves one connection, until the member closes it or is killed.
-fn serve(mut stream: &TcpStream, records: &Mutex<Vec<Record>>) -> Option<()> {
+fn serve(mut stream: &TcpStream, seen: &Mutex<Seen>) -> Option<()> {
     let mut lines = BufReader::new(stream).lines();
     loop {
         let mut headers = BTreeMap::new();
@@ -62,14 +75,22 @@ fn serve(mut stream: &TcpStream, records: &Mutex<Vec<Record>>) -> Option<()> {
         let (member, term) =
             (headers.get("member")?.parse().ok()?, headers.get("bactrian-term")?.parse().ok()?);
         let index = {
-            let mut records = records.lock().unwrap();
-            records.push(Record { member, term, start: now(), end: None });
-            records.len() - 1
+            let mut seen = seen.lock().unwrap();
+            // It was sent before, and nothing tells when.
+            if seen.killed.contains(&member) {
+                return None;
+            }
+            seen.records.push(Record { member, term, start: now(), end: None });
+            seen.records.len() - 1
         };
         #[expect(clippy::disallowed_methods, reason = "this thread serves one connection")]
         std::thread::sleep(WORK);
         // Before the answer: after it the member may release the lock.
-        records.lock().unwrap()[index].end = Some(now());
+        let mut seen = seen.lock().unwrap();
+        if !seen.killed.contains(&member) {
+            seen.records[index].end = Some(now());
+        }
+        drop(seen);
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").ok()?;
     }
 }
@@ -77,10 +98,12 @@ fn serve(mut stream: &TcpStream, records: &Mutex<Vec<Record>>) -> Option<()> {
 struct Program {
     child: Child,
     old: bool,
+    /// Its number, by which the sink knows it.
+    number: u32,
 }
 
 impl Program {
-    fn run(program: &Path, old: bool, folder: &Path, number: usize, port: u16) -> Self {
+    fn run(program: &Path, old: bool, folder: &Path, number: u32, port: u16) -> Self {
         let routes = folder.join(format!("routes{number}.toml"));
         let text = format!(
             "[[route]]\nfrom = \"master:lock1:timer:t?delay=0&period=5ms\"\nsteps = [\n\
@@ -93,7 +116,7 @@ impl Program {
         command.args(["run", "--set", "cluster.service=file", "--set", "admin.listen=off"]);
         command.arg(&routes).current_dir(folder);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        Self { child, old }
+        Self { child, old, number }
     }
 }
 
@@ -143,11 +166,15 @@ fn old_and_new_members_lead_one_at_a_time_through_kills() {
         *led_by.entry(leader.old).or_default() += 1;
         let id = rustix::process::Pid::from_child(&leader.child);
         match random.u8(0..3) {
-            0 => rustix::process::kill_process(id, Signal::KILL).unwrap(),
+            0 => {
+                sink.kills(leader.number);
+                rustix::process::kill_process(id, Signal::KILL).unwrap();
+            }
             1 => rustix::process::kill_process(id, Signal::TERM).unwrap(),
             _ => {
                 rustix::process::kill_process(id, Signal::STOP).unwrap();
                 support::pause();
+                sink.kills(leader.number);
                 rustix::process::kill_process(id, Signal::KILL).unwrap();
             }
         }
