@@ -244,6 +244,13 @@ struct Cursor {
     place: CursorPlace,
 }
 
+/// A cursor as the value of a header; `None`: it cannot be one. White space at its ends is no part of a header, so the
+/// server would get another cursor.
+fn header_value(cursor: &str) -> Option<HeaderValue> {
+    let is_whole = cursor.trim_matches([' ', '\t']) == cursor;
+    is_whole.then(|| HeaderValue::try_from(cursor).ok())?
+}
+
 enum CursorPlace {
     Parameter(String),
     Header(HeaderName),
@@ -270,8 +277,7 @@ fn cursor(uri: &EndpointUri, options: &Options) -> Result<Option<Cursor>, Config
         (Some(pointer), Some(place)) => {
             let start = options.text("cursor_start");
             if let (CursorPlace::Header(name), Some(start)) = (&place, &start) {
-                let value = HeaderValue::try_from(start);
-                value.map_err(|_| {
+                header_value(start).ok_or_else(|| {
                     let message = format!("option `cursor_start` is no value of the header `{name}`");
                     uri.error_at_option("cursor_start", message)
                 })?;
@@ -444,12 +450,12 @@ impl Poller {
                     request.url_mut().query_pairs_mut().append_pair(name, value);
                 }
                 CursorPlace::Header(name) => {
-                    let value = HeaderValue::try_from(value).map_err(|_| {
+                    let sent = header_value(value).ok_or_else(|| {
                         format!(
                             "the cursor {value:?} cannot be sent in the header `{name}`; with `cursor_parameter`, any text can"
                         )
                     })?;
-                    request.headers_mut().insert(name, value);
+                    request.headers_mut().insert(name, sent);
                 }
             }
         }

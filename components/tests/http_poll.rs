@@ -363,26 +363,28 @@ async fn the_next_leader_goes_on_where_the_last_one_was() {
 
 #[tokio::test]
 async fn a_cursor_that_cannot_be_sent_is_refused_before_the_position_moves() {
-    let response = |number: usize, _: &Request| {
-        json(&match number {
-            0 => json!({ "items": [1], "next": "7" }),
-            1 => json!({ "items": [2], "next": "8\r\nx: y" }),
-            2 => json!({ "items": [2], "next": "8" }),
-            _ => json!({ "items": [] }),
-        })
-    };
-    let server = Server::start(response).await;
-    let (mock, folder) = (MockComponent::default(), tempfile::tempdir().unwrap());
-    let state = folder.path().join("state");
-    let options = format!("split=/items&cursor=/next&cursor_header=x-after&state={}", state.display());
-    let is_stored = async {
-        while !std::fs::read_to_string(&state).unwrap_or_default().contains("\"8\"") {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    run(poll(&server, &options), &mock, is_stored).await;
-    assert_eq!(bodies(&mock), ["1", "2"], "what came with the bad cursor was not begun");
-    assert!(!std::fs::read_to_string(&state).unwrap().contains("x: y"));
+    for unfit in ["8\r\nx: y", " 8", "8\t"] {
+        let response = move |number: usize, _: &Request| {
+            json(&match number {
+                0 => json!({ "items": [1], "next": "7" }),
+                1 => json!({ "items": [2], "next": unfit }),
+                2 => json!({ "items": [2], "next": "8" }),
+                _ => json!({ "items": [] }),
+            })
+        };
+        let server = Server::start(response).await;
+        let (mock, folder) = (MockComponent::default(), tempfile::tempdir().unwrap());
+        let state = folder.path().join("state");
+        let options = format!("split=/items&cursor=/next&cursor_header=x-after&state={}", state.display());
+        let is_stored = async {
+            while !std::fs::read_to_string(&state).unwrap_or_default().contains("\"8\"") {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        run(poll(&server, &options), &mock, is_stored).await;
+        assert_eq!(bodies(&mock), ["1", "2"], "what came with {unfit:?} was not begun");
+        assert!(!std::fs::read_to_string(&state).unwrap().contains("x: y"));
+    }
     let long = "x".repeat(15_000);
     let server = Server::start(move |number, _| match number {
         0 => json(&json!({ "next": "\u{2603}".repeat(5_000) })),
@@ -404,8 +406,13 @@ fn errors_are_found_before_anything_runs() {
     assert!(errors("http-poll:http://h/?split=items").contains("takes a JSON pointer"));
     assert!(errors("http-poll:http://h/?cursor=/next").contains("goes with `cursor_parameter` or"));
     assert!(errors("http-poll:http://h/?cursor_parameter=a").contains("option `cursor` goes with"));
-    let start = errors("http-poll:http://h/?cursor=/next&cursor_header=x-after&cursor_start=a%0Ab");
-    assert!(start.contains("option `cursor_start` is no value of the header `x-after`"), "{start}");
+    for uri in [
+        "http-poll:http://h/?cursor=/next&cursor_header=x-after&cursor_start=a%0Ab",
+        "http-poll:http://h/?cursor=/next&cursor_header=x-after&cursor_start=%20a",
+    ] {
+        let start = errors(uri);
+        assert!(start.contains("option `cursor_start` is no value of the header `x-after`"), "{start}");
+    }
     for uri in [
         "http-poll:http://me:hunter2@h/?perod=1s",
         "http-poll:https:/me:hunter2@h/?perod=1s",
