@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use router_core::cluster::{ClusterError, Member};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tracing::warn;
 
 use crate::escape::escape;
@@ -215,10 +216,24 @@ fn look_at(path: &Path) -> Option<MemberRecord> {
 fn read(mut file: &File) -> io::Result<MemberRecord> {
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
-    Ok(serde_json::from_slice(&text)?)
+    Ok(serde_json::from_slice(&text).or_else(|error| MemberRecord::of_newer_program(&text).ok_or(error))?)
 }
 
 impl MemberRecord {
+    /// What a newer program has written, whatever else is in it.
+    fn of_newer_program(text: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Signs {
+            format: u32,
+            #[serde(default)]
+            id: Value,
+        }
+        let Signs { format, id } = serde_json::from_slice(text).ok()?;
+        let id = id.as_str().unwrap_or("of an unknown name").to_owned();
+        let record = Self { format, id, host: None, pid: None, since: String::new(), ends_within_ms: None };
+        (format > FORMAT).then_some(record)
+    }
+
     fn member(self) -> Member {
         Member { id: self.id.into(), host: self.host.map(Into::into), pid: self.pid }
     }

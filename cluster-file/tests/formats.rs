@@ -114,17 +114,20 @@ async fn members_are_seen_in_every_format() {
 /// Of a member of a newer program it is not known how long it needs to end when a file is gone.
 #[tokio::test(start_paused = true)]
 async fn a_file_without_a_history_leads_no_member_while_one_of_a_newer_program_lives() {
-    let root = TempDir::new().unwrap();
-    let _other = join(root.path(), "other").await;
-    let path = root.path().join("members/host1-101");
-    fs::write(&path, sample("member-newer.json")).unwrap();
-    let newer = fs::File::open(path).unwrap();
-    newer.lock().unwrap();
-    let a = join(root.path(), "a").await;
-    let view = a.view(&lock1()).await.unwrap();
-    assert!(timeout(Duration::from_secs(600), view.lead()).await.is_err());
-    drop(newer);
-    timeout(Duration::from_secs(60), view.lead()).await.unwrap().unwrap();
+    let other_types = r#"{"format":3,"id":["host1",101],"host":7,"ends_within_ms":"3s"}"#.to_owned();
+    for record in [sample("member-newer.json"), other_types, r#"{"format":3}"#.to_owned()] {
+        let root = TempDir::new().unwrap();
+        let _other = join(root.path(), "other").await;
+        let path = root.path().join("members/host1-101");
+        fs::write(&path, &record).unwrap();
+        let newer = fs::File::open(path).unwrap();
+        newer.lock().unwrap();
+        let a = join(root.path(), "a").await;
+        let view = a.view(&lock1()).await.unwrap();
+        assert!(timeout(Duration::from_secs(600), view.lead()).await.is_err(), "{record}");
+        drop(newer);
+        timeout(Duration::from_secs(60), view.lead()).await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]
