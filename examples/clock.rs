@@ -4,11 +4,10 @@
 use bactrian::prelude::*;
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
+async fn main() -> Result<ShutdownOutcome, BoxError> {
     bactrian::init_logging();
     let cluster = FileCluster::open(FileClusterSettings::new(".bactrian/locks")).await?;
     let route = from("master:lock1:timer:clock?period=1s").log("Hello World!");
     let router = bactrian::router().cluster(cluster).route(route).build()?;
-    let _ = bactrian::run(&router).await;
-    Ok(())
+    Ok(bactrian::run(&router).await)
 }

@@ -5,7 +5,7 @@
 use bactrian::prelude::*;
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
+async fn main() -> Result<ShutdownOutcome, BoxError> {
     bactrian::init_logging();
     let cluster = FileCluster::open(FileClusterSettings::new(".bactrian/locks")).await?;
     let orders = std::env::var("ORDERS").unwrap_or_else(|_| "http://localhost:8080/orders".into());
@@ -14,6 +14,5 @@ async fn main() -> Result<(), BoxError> {
         .id("orders")
         .log("order ${header.http_poll.id}: ${body.text}");
     let router = bactrian::router().cluster(cluster).route(route).build()?;
-    let _ = bactrian::run(&router).await;
-    Ok(())
+    Ok(bactrian::run(&router).await)
 }

@@ -4,7 +4,7 @@
 use bactrian::prelude::*;
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
+async fn main() -> Result<ShutdownOutcome, BoxError> {
     bactrian::init_logging();
     let cluster = FileCluster::open(FileClusterSettings::new(".bactrian/locks")).await?;
     let schedule = std::env::var("SCHEDULE").unwrap_or_else(|_| "30+2+*+*+*".into());
@@ -23,6 +23,5 @@ async fn main() -> Result<(), BoxError> {
                  and :term = (select term from job where name = :lock) returning id"))
         .log("deleted ${header.sql.row_count} expired sessions, in term ${term}");
     let router = bactrian::router().cluster(cluster).route(route).build()?;
-    let _ = bactrian::run(&router).await;
-    Ok(())
+    Ok(bactrian::run(&router).await)
 }

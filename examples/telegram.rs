@@ -4,7 +4,7 @@
 use bactrian::prelude::*;
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
+async fn main() -> Result<ShutdownOutcome, BoxError> {
     bactrian::init_logging();
     let cluster = FileCluster::open(FileClusterSettings::new(".bactrian/locks")).await?;
     let server = std::env::var("BOT_API").unwrap_or_else(|_| "https://api.telegram.org".into());
@@ -16,6 +16,5 @@ async fn main() -> Result<(), BoxError> {
         .to(bot)
         .log("answered in chat ${header.telegram.chat_id}");
     let router = bactrian::router().cluster(cluster).route(route).build()?;
-    let _ = bactrian::run(&router).await;
-    Ok(())
+    Ok(bactrian::run(&router).await)
 }

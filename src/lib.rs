@@ -123,7 +123,7 @@ pub mod prelude {
     pub use router_core::exchange::{Body, Exchange, Message};
     pub use router_core::failure::{ErrorKind, Failure};
     pub use router_core::outcome::{Outcome, RouteError};
-    pub use router_core::router::{RouteStatus, Router, RouterBuilder, Shutdown};
+    pub use router_core::router::{RouteStatus, Router, RouterBuilder, ShutdownOutcome};
     pub use router_core::value::Value;
 }
 

@@ -10,7 +10,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use router_core::router::{Router, Shutdown};
+use router_core::router::{Router, ShutdownOutcome};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -35,7 +35,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_millis(100);
 ///
 /// # Cancellation
 /// Dropping the future aborts all routes.
-pub async fn run(router: &Router) -> Shutdown {
+pub async fn run(router: &Router) -> ShutdownOutcome {
     let waiter = Waiter::new(listen_for_signals());
     router.run_until_or_abort(waiter.requested(1), waiter.requested(2)).await
 }

@@ -184,7 +184,7 @@ fn clock_process() {
         let router = bactrian::router().cluster(cluster).route(route).build().unwrap();
         bactrian::run(&router).await
     });
-    assert_eq!(outcome, Shutdown::Drained);
+    assert_eq!(outcome, ShutdownOutcome::Drained);
 }
 
 #[expect(clippy::disallowed_methods, reason = "schedules are about the wall clock")]

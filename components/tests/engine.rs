@@ -19,7 +19,7 @@ use router_core::definition::ErrorHandlerDefinition;
 use router_core::error::{BoxError, ConfigError};
 use router_core::exchange::Exchange;
 use router_core::failure::ErrorKind;
-use router_core::router::{RouteStatus, Router, RouterBuilder, RouterError, Shutdown};
+use router_core::router::{RouteStatus, Router, RouterBuilder, RouterError, ShutdownOutcome};
 use router_core::value::Value;
 use tokio::time::{Instant, sleep};
 
@@ -192,7 +192,7 @@ async fn shutdown_finishes_what_is_in_flight_and_the_routes_it_calls() {
     let end = from("direct:end").to("mock:out");
     let router = build(&mock, [slow, end]);
     let outcome = router.run_until(sleep(Duration::from_secs(1))).await;
-    assert_eq!(outcome, Shutdown::Drained);
+    assert_eq!(outcome, ShutdownOutcome::Drained);
     assert_eq!(mock.endpoint("out").received().len(), 1, "the tick in flight, and no other");
 }
 
@@ -202,11 +202,11 @@ async fn draining_ends_at_the_timeout_or_when_asked_again() {
     let slow = || from("timer:t?delay=0").delay("1h").to("mock:out");
     let start = Instant::now();
     let router = build(&mock, [slow()]);
-    assert_eq!(router.run_until(sleep(Duration::from_secs(1))).await, Shutdown::Aborted);
+    assert_eq!(router.run_until(sleep(Duration::from_secs(1))).await, ShutdownOutcome::Aborted);
     assert_eq!(start.elapsed().as_secs(), 46, "the default timeout is 45 s");
     let router = build(&mock, [slow()]);
     let (drain, abort) = (sleep(Duration::from_secs(1)), sleep(Duration::from_secs(2)));
-    assert_eq!(router.run_until_or_abort(drain, abort).await, Shutdown::Aborted);
+    assert_eq!(router.run_until_or_abort(drain, abort).await, ShutdownOutcome::Aborted);
     assert_eq!(start.elapsed().as_secs(), 48);
     assert!(mock.endpoint("out").received().is_empty());
 }
@@ -230,7 +230,7 @@ async fn routes_are_started_and_stopped_at_run_time() {
         sleep(Duration::from_secs(1)).await;
         assert_eq!(out.received().len(), count, "stopped is stopped");
     };
-    assert_eq!(router.run_until(changes).await, Shutdown::Drained);
+    assert_eq!(router.run_until(changes).await, ShutdownOutcome::Drained);
 }
 
 #[tokio::test]
@@ -243,7 +243,7 @@ async fn code_outside_of_routes_can_call_them() {
         assert_eq!(exchange.message.body.to_string(), "Hello Ann");
         assert!(router.producer("timer:x").is_err());
     };
-    assert_eq!(router.run_until(call).await, Shutdown::Drained);
+    assert_eq!(router.run_until(call).await, ShutdownOutcome::Drained);
 }
 
 #[tokio::test(start_paused = true)]
@@ -267,7 +267,7 @@ async fn nothing_starts_before_the_router_runs_or_after_it_drains() {
     assert!(matches!(router.start_route("first").await, Err(RouterError::NotRunning)));
     sleep(Duration::from_secs(1)).await;
     assert!(mock.endpoint("out").received().is_empty());
-    assert_eq!(router.run_until(mock.endpoint("out").wait_for(4)).await, Shutdown::Drained);
+    assert_eq!(router.run_until(mock.endpoint("out").wait_for(4)).await, ShutdownOutcome::Drained);
     assert!(matches!(router.start_route("first").await, Err(RouterError::NotRunning)));
     let count = mock.endpoint("out").received().len();
     sleep(Duration::from_secs(1)).await;
@@ -285,7 +285,7 @@ async fn a_start_comes_after_a_stop_that_the_caller_did_not_wait_for() {
         router.start_route("a").await.unwrap();
         mock.endpoint("out").wait_for(mock.endpoint("out").received().len() + 2).await;
     };
-    assert_eq!(router.run_until(changes).await, Shutdown::Drained);
+    assert_eq!(router.run_until(changes).await, ShutdownOutcome::Drained);
 }
 
 #[tokio::test(start_paused = true)]
@@ -507,7 +507,7 @@ async fn a_route_tells_what_keeps_it_from_its_work_as_long_as_that_lasts() {
         sleep(Duration::from_secs(60)).await;
         assert_eq!(note(), "");
     };
-    assert_eq!(router.run_until(looks).await, Shutdown::Drained);
+    assert_eq!(router.run_until(looks).await, ShutdownOutcome::Drained);
 }
 
 #[tokio::test(start_paused = true)]

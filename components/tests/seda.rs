@@ -15,7 +15,7 @@ use router_core::builder::{RouteBuilder, Steps, from};
 use router_core::cluster::{ClusterService, LockName, MemoryCluster};
 use router_core::exchange::Exchange;
 use router_core::failure::{ErrorKind, Failure};
-use router_core::router::{Router, RouterBuilder, Shutdown};
+use router_core::router::{Router, RouterBuilder, ShutdownOutcome};
 use tokio::time::{Instant, sleep, timeout};
 
 fn builder(mock: &MockComponent) -> RouterBuilder {
@@ -62,7 +62,7 @@ async fn a_sender_does_not_wait_and_what_was_accepted_is_worked_off_at_the_stop(
         }
         assert_eq!(start.elapsed(), Duration::ZERO);
     });
-    assert_eq!(outcome.await, Shutdown::Drained);
+    assert_eq!(outcome.await, ShutdownOutcome::Drained);
     assert_eq!(bodies(&mock), ["a", "b", "c"]);
 }
 
@@ -85,7 +85,7 @@ async fn a_chain_of_queues_is_worked_off_from_its_beginning_in_whatever_order_it
                 send(&router, "seda:a", body).await.unwrap();
             }
         });
-        assert_eq!(outcome.await, Shutdown::Drained);
+        assert_eq!(outcome.await, ShutdownOutcome::Drained);
         assert_eq!(bodies(&mock), ["1", "2", "3"], "reversed: {reversed}");
     }
 }
@@ -103,7 +103,7 @@ async fn routes_that_send_in_a_circle_start_and_stop() {
         send(&router, "seda:a", "again").await.unwrap();
         mock.endpoint("out").wait_for(2).await;
     };
-    assert_eq!(router.run_until(work).await, Shutdown::Drained);
+    assert_eq!(router.run_until(work).await, ShutdownOutcome::Drained);
 }
 
 #[tokio::test(start_paused = true)]
@@ -162,7 +162,7 @@ async fn no_wake_up_is_missed_between_many_senders_and_consumers() {
         senders.join_all().await;
         mock.endpoint("out").wait_for(8 * 500).await;
     });
-    assert_eq!(tokio::time::timeout(Duration::from_secs(30), done).await, Ok(Shutdown::Drained));
+    assert_eq!(tokio::time::timeout(Duration::from_secs(30), done).await, Ok(ShutdownOutcome::Drained));
 }
 
 #[tokio::test(start_paused = true)]
@@ -333,7 +333,7 @@ fn leader_and_helper(wait: &str) -> Vec<RouteBuilder> {
 async fn the_work_of_a_leader_is_done_under_its_term_also_behind_a_queue() {
     let (cluster, mock) = (MemoryCluster::new("a"), MockComponent::default());
     let router = clustered(&mock, &cluster, leader_and_helper("under_term"));
-    assert_eq!(router.run_until(sleep(Duration::from_secs(1))).await, Shutdown::Drained);
+    assert_eq!(router.run_until(sleep(Duration::from_secs(1))).await, ShutdownOutcome::Drained);
     assert_eq!(mock.endpoint("out").received().len(), 1, "the one that the timer waited for");
 }
 
@@ -372,7 +372,7 @@ async fn an_exchange_may_pass_through_a_queue_any_number_of_times() {
         let done = timeout(Duration::from_secs(60), mock.endpoint("out").wait_for(1)).await;
         assert!(done.is_ok(), "the exchange has not come through");
     };
-    assert_eq!(router.run_until(work).await, Shutdown::Drained);
+    assert_eq!(router.run_until(work).await, ShutdownOutcome::Drained);
     assert_eq!(bodies(&mock), ["500"]);
 }
 

@@ -16,7 +16,7 @@ use bactrian::prelude::*;
 use bactrian::settings::Environment;
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
+async fn main() -> Result<ShutdownOutcome, BoxError> {
     let files = std::env::args_os().skip(2).map(PathBuf::from).collect::<Vec<_>>();
     let loaded = load(&files, &[], &Environment::of_process(), bactrian::registry(), Severity::Error)?;
     init_logging_as(loaded.settings.log.format);
@@ -28,8 +28,8 @@ async fn main() -> Result<(), BoxError> {
     let router = loaded.builder().cluster(cluster.clone()).build_with_warnings()?.0;
     let _admin = admin.map(|listener| listener.serve(&router)).transpose()?;
     // Asked to stop, the router finishes its work and closes the cluster, which ends the singleton as well.
-    let (_, _) = tokio::join!(bactrian::run(&router), view.while_leading(singleton));
-    Ok(())
+    let (ended, _) = tokio::join!(bactrian::run(&router), view.while_leading(singleton));
+    Ok(ended)
 }
 
 /// Runs while this process leads `lock2`, and is dropped when it does not.

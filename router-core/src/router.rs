@@ -10,6 +10,7 @@ mod supervisor;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::process::{ExitCode, Termination};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -104,16 +105,25 @@ pub enum RouteStatus {
     Changing,
 }
 
-/// How a router ended.
+/// How a router ended. `main` can return it: exit code 0 if nothing was dropped, else 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Shutdown {
+pub enum ShutdownOutcome {
     /// All exchanges were finished.
     Drained,
     /// Some were dropped: now, because draining took too long or was cut short, or earlier, because a term or a
     /// route had ended and its time to stop was over, or while they waited in a queue. There is a line in the log for
     /// each, and one for all beyond a hundred of a queue.
     Aborted,
+}
+
+impl Termination for ShutdownOutcome {
+    fn report(self) -> ExitCode {
+        match self {
+            Self::Drained => ExitCode::SUCCESS,
+            Self::Aborted => ExitCode::FAILURE,
+        }
+    }
 }
 
 /// Why routes could not be started, stopped or changed.
@@ -140,7 +150,7 @@ impl Router {
     ///
     /// # Cancellation
     /// Dropping the future aborts all routes.
-    pub async fn run_until(&self, signal: impl Future<Output = ()>) -> Shutdown {
+    pub async fn run_until(&self, signal: impl Future<Output = ()>) -> ShutdownOutcome {
         self.run_until_or_abort(signal, std::future::pending()).await
     }
 
@@ -152,7 +162,7 @@ impl Router {
         &self,
         drain: impl Future<Output = ()>,
         abort: impl Future<Output = ()>,
-    ) -> Shutdown {
+    ) -> ShutdownOutcome {
         let _abort = self.begin();
         self.shared.environment.spool.check();
         tokio::select! {
@@ -202,12 +212,12 @@ impl Router {
         AbortOnDrop(self)
     }
 
-    fn drained(&self) -> Shutdown {
+    fn drained(&self) -> ShutdownOutcome {
         match self.shared.environment.dropped.count() {
-            0 => Shutdown::Drained,
+            0 => ShutdownOutcome::Drained,
             count => {
                 warn!(count, "drained, but exchanges were dropped in the life of this process: {count}");
-                Shutdown::Aborted
+                ShutdownOutcome::Aborted
             }
         }
     }
@@ -229,7 +239,7 @@ impl Router {
         }
     }
 
-    async fn abort_all(&self, why: &str) -> Shutdown {
+    async fn abort_all(&self, why: &str) -> ShutdownOutcome {
         warn!("aborting what is still in flight: {why}");
         self.shared.aborted.cancel();
         for entry in self.startup_order().iter().rev() {
@@ -243,7 +253,7 @@ impl Router {
                 warn!("not all locks were released; others must wait until they expire");
             }
         }
-        Shutdown::Aborted
+        ShutdownOutcome::Aborted
     }
 
     /// What sends exchanges to an endpoint from outside of all routes: the way from a REST

@@ -1,6 +1,6 @@
 //! `bactrian run`.
 
-use std::process::ExitCode;
+use std::process::{ExitCode, Termination as _};
 use std::time::Duration;
 
 use bactrian::Hangups;
@@ -9,7 +9,7 @@ use bactrian::logging::{self, init_logging_as};
 #[cfg(feature = "admin")]
 use bactrian::settings::Environment;
 use router_core::error::{BoxError, Chain, ConfigErrors, Severity};
-use router_core::router::{Router, RouterError, Shutdown};
+use router_core::router::{Router, RouterError, ShutdownOutcome};
 use tracing::{error, info, warn};
 
 use super::Sources;
@@ -38,8 +38,7 @@ pub(super) fn run(sources: &Sources) -> ExitCode {
             },
         );
     let code = match ended {
-        Ok(Shutdown::Drained) => ExitCode::SUCCESS,
-        Ok(Shutdown::Aborted) => ExitCode::FAILURE,
+        Ok(outcome) => outcome.report(),
         Err(error) => {
             logging::say(&format!("error: {}", Chain(&*error)));
             ExitCode::FAILURE
@@ -62,7 +61,7 @@ fn allow_many_files() {
     }
 }
 
-async fn route(sources: &Sources, loaded: &Loaded) -> Result<Shutdown, BoxError> {
+async fn route(sources: &Sources, loaded: &Loaded) -> Result<ShutdownOutcome, BoxError> {
     // Before this process takes part in anything.
     #[cfg(feature = "admin")]
     let admin = bactrian::admin::listen(&loaded.settings.admin, &Environment::of_process())?;

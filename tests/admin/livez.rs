@@ -116,5 +116,5 @@ async fn a_route_whose_failure_cannot_be_told_is_started_again() {
         assert!(why.contains("its error has no text"), "{why}");
     };
     let asking = async { tokio::time::timeout(Duration::from_secs(30), asking).await.unwrap() };
-    assert_eq!(router.run_until(asking).await, Shutdown::Drained);
+    assert_eq!(router.run_until(asking).await, ShutdownOutcome::Drained);
 }

@@ -111,7 +111,7 @@ mod catalogue {
             assert!(value(admin.address(), "bactrian_lease_deadline_seconds_count").await.unwrap() >= 1.0);
             metrics = served(admin.address()).await;
         };
-        assert_eq!(router.run_until(look).await, Shutdown::Drained);
+        assert_eq!(router.run_until(look).await, ShutdownOutcome::Drained);
         metrics
     }
 

@@ -212,5 +212,5 @@ fn member_process() {
         let router = builder.build().unwrap();
         bactrian::run(&router).await
     });
-    assert_eq!(outcome, Shutdown::Drained);
+    assert_eq!(outcome, ShutdownOutcome::Drained);
 }

@@ -222,5 +222,5 @@ pub(crate) fn poll(number: fn(&Exchange) -> String) {
         let router = bactrian::router().cluster(cluster).route(route).build().unwrap();
         bactrian::run(&router).await
     });
-    assert_eq!(outcome, Shutdown::Drained);
+    assert_eq!(outcome, ShutdownOutcome::Drained);
 }

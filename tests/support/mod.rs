@@ -242,7 +242,7 @@ fn member_process() {
         let router = bactrian::router().cluster(cluster).route(route).build().unwrap();
         bactrian::run(&router).await
     });
-    assert_eq!(outcome, Shutdown::Drained);
+    assert_eq!(outcome, ShutdownOutcome::Drained);
 }
 
 /// The two notes of an exchange.

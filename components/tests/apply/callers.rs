@@ -157,6 +157,6 @@ async fn what_waits_for_a_route_that_is_gone_is_dropped_and_counted() {
         setup.apply([version("seda:a", "new", "0")]).await.unwrap();
         sleep(Duration::from_secs(1)).await;
     });
-    assert_eq!(outcome.await, router_core::router::Shutdown::Aborted);
+    assert_eq!(outcome.await, router_core::router::ShutdownOutcome::Aborted);
     assert!(setup.bodies("out").is_empty());
 }

@@ -173,7 +173,7 @@ async fn a_shutdown_does_not_wait_for_a_change_and_nothing_starts_after_it() {
         sleep(Duration::from_secs(1)).await;
         setup.apply([slow("new", "20s")]).await
     });
-    assert_eq!(outcome, router_core::router::Shutdown::Drained);
+    assert_eq!(outcome, router_core::router::ShutdownOutcome::Drained);
     assert_eq!(changes.unwrap().replaced, ["slow"]);
     sleep(Duration::from_secs(60)).await;
     assert_eq!(setup.bodies("out"), ["old"]);
@@ -188,7 +188,7 @@ async fn a_shutdown_that_is_cut_short_cuts_a_change_short() {
         sleep(Duration::from_secs(1)).await;
         setup.apply([slow("new", "20s")]).await
     });
-    assert_eq!((outcome, start.elapsed().as_secs()), (router_core::router::Shutdown::Aborted, 3));
+    assert_eq!((outcome, start.elapsed().as_secs()), (router_core::router::ShutdownOutcome::Aborted, 3));
 }
 
 #[tokio::test(start_paused = true)]

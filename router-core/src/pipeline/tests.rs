@@ -20,7 +20,7 @@ use crate::error_handler::ErrorHandlerDefinition;
 use crate::exchange::{Body, Exchange};
 use crate::options::{ComponentDescription, PathKind, path};
 use crate::outcome::{Cause, Outcome, RouteError, failure};
-use crate::router::{RouterBuilder, Shutdown};
+use crate::router::{RouterBuilder, ShutdownOutcome};
 use crate::source::SourceText;
 use crate::state::{StateError, StateSlot};
 use crate::step::{
@@ -340,7 +340,7 @@ async fn a_router_drains_until_detached_blocks_have_ended() {
             }
         };
         let shutdown = router.run_until(signal).await;
-        let expected = if is_ending { (Shutdown::Drained, 1) } else { (Shutdown::Aborted, 0) };
+        let expected = if is_ending { (ShutdownOutcome::Drained, 1) } else { (ShutdownOutcome::Aborted, 0) };
         assert_eq!((shutdown, done.load(Ordering::Relaxed)), expected);
     }
 }

@@ -3,10 +3,9 @@
 use bactrian::prelude::*;
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
+async fn main() -> Result<ShutdownOutcome, BoxError> {
     tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
     let route = from("timer:tick?delay=0&period=1s").log("tick");
     let router = bactrian::router().route(route).build()?;
-    let _ = bactrian::run(&router).await;
-    Ok(())
+    Ok(bactrian::run(&router).await)
 }
