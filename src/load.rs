@@ -11,6 +11,7 @@ use components::MasterComponent;
 use router_core::cluster::backend::Purpose;
 use router_core::cluster::{LockName, MemoryCluster};
 use router_core::component::Registry;
+use router_core::definition::route_ids;
 use router_core::directory;
 use router_core::error::{ConfigError, ConfigErrors, Severity};
 use router_core::router::RouterBuilder;
@@ -199,11 +200,10 @@ fn unchecked(paths: &[PathBuf], environment: &Environment) -> Vec<RouteFile> {
 
 fn locks(files: &[RouteFile]) -> Locks {
     let mut locks = Locks::new();
-    for (index, route) in files.iter().flat_map(|file| &file.routes).enumerate() {
-        // As the router numbers them.
-        let id = route.id.as_ref().map_or_else(|| format!("route{}", index + 1), ToString::to_string);
+    let routes = files.iter().flat_map(|file| &file.routes);
+    for (route, id) in routes.clone().zip(route_ids(routes.map(|route| (route, None)))) {
         for lock in route.from.iter().flat_map(components::master::locks) {
-            locks.entry(lock).or_default().push(id.clone());
+            locks.entry(lock).or_default().push(id.to_string());
         }
     }
     locks

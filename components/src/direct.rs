@@ -158,10 +158,8 @@ impl Processor for Direct {
             return Ok(());
         }
         drop(open);
-        let open = self.wait().await;
-        let open = open.ok_or_else(|| Failure::unavailable(format!("`{}` is not running", self.address)))?;
-        open.pipeline.process(exchange).await?;
-        Ok(())
+        // Boxed, because it is rare, and each call has the room for it.
+        Box::pin(self.process_when_open(exchange)).await
     }
 
     fn takes_files(&self) -> bool {
@@ -170,6 +168,13 @@ impl Processor for Direct {
 }
 
 impl Direct {
+    async fn process_when_open(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
+        let open = self.wait().await;
+        let open = open.ok_or_else(|| Failure::unavailable(format!("`{}` is not running", self.address)))?;
+        open.pipeline.process(exchange).await?;
+        Ok(())
+    }
+
     async fn wait(&self) -> Option<Arc<Open>> {
         let opened = async {
             loop {

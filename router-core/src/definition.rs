@@ -6,6 +6,10 @@
 //! Two definitions are equal when they say the same, wherever that was written: places in files do not count.
 //! Rust code is equal to itself and its clones alone.
 
+use std::collections::HashSet;
+
+use smol_str::{SmolStr, format_smolstr};
+
 use crate::source::SourceText;
 
 pub use crate::error_handler::ErrorHandlerDefinition;
@@ -18,7 +22,7 @@ pub use crate::written::{
 /// A route as it was written: where exchanges come from, and what happens to them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RouteDefinition {
-    /// Unique name; where none is given, the router numbers the routes.
+    /// Unique name; where none is given, the router numbers the routes: see [`route_ids`].
     pub id: Option<SourceText>,
     /// A sentence for people.
     pub description: Option<String>,
@@ -42,6 +46,26 @@ impl RouteDefinition {
     pub fn new(from: impl Into<EndpointDefinition>) -> Self {
         Self { from: Some(from.into()), ..Self::default() }
     }
+}
+
+/// The id of each of these routes, of which some are there already and have one: what its author calls it; or else the id
+/// that it has; or else the number of its place, or the next one that no other route has.
+pub fn route_ids<'a>(
+    routes: impl Iterator<Item = (&'a RouteDefinition, Option<&'a SmolStr>)> + Clone,
+) -> Vec<SmolStr> {
+    let id = |(definition, present): (&RouteDefinition, Option<&SmolStr>)| match &definition.id {
+        Some(id) => Some(SmolStr::from(id.as_str())),
+        None => present.cloned(),
+    };
+    let mut taken = routes.clone().filter_map(id).collect::<HashSet<_>>();
+    let numbered = |(index, route)| {
+        id(route).unwrap_or_else(|| {
+            let mut free = (index + 1..).map(|number| format_smolstr!("route{number}"));
+            let free = free.find(|id| taken.insert(id.clone()));
+            free.unwrap_or_else(|| unreachable!("there are more numbers than routes"))
+        })
+    };
+    routes.enumerate().map(numbered).collect()
 }
 
 impl Default for RouteDefinition {

@@ -89,6 +89,17 @@ async fn routes_without_an_id_are_matched_by_their_source_and_not_by_their_place
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_number_of_a_route_without_an_id_is_no_id_of_another_one() {
+    let route = |name: &str| from(format!("timer:{name}?delay=1h"));
+    let set = || [route("x"), route("y").id("route1"), route("z").id("route2")];
+    let ids = |setup: &Setup| setup.router.routes().into_iter().map(|route| route.id).collect::<Vec<_>>();
+    let built = setup(set());
+    assert_eq!(ids(&built), ["route3", "route1", "route2"]);
+    let setup = setup([route("y").id("route1"), route("z").id("route2")]).start();
+    assert_eq!(setup.apply(set()).await.unwrap().added, ["route3"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn code_is_equal_to_itself_alone() {
     let code = || from("timer:t?delay=1h").id("a").process(|_| Ok(()));
     let route = code();

@@ -34,6 +34,10 @@ async fn a_version_that_is_not_ready_in_time_gives_way_to_the_old_one() {
         assert!(note.starts_with("its old version runs again: ") && note.contains(why), "{note}");
         assert_eq!(setup.router.definitions()[0], old().into());
         assert_eq!(setup.bodies("out").len(), 2, "the first tick of each run");
+        // The old version may be what is wanted.
+        let changes = setup.apply([old(), from("timer:t?delay=2h").id("b")]).await.unwrap();
+        assert_eq!(changes.unchanged, ["a", "b"]);
+        assert_eq!(setup.router.routes().remove(0).note, None);
         // What is asked for again is tried again.
         let changes =
             setup.apply([from("case:ready").id("a").to("mock:out"), from("timer:t?delay=2h").id("b")]).await;

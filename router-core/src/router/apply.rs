@@ -79,6 +79,7 @@ impl Router {
         for gone in plan.gone.iter().filter(|gone| !consumed(gone)) {
             gone.abandon_waiting();
         }
+        plan.unchanged().for_each(|entry| entry.clear_reverted());
         let changes = self.start_and_watch(&plan, &ran).await;
         drop(holds);
         changes

@@ -73,6 +73,11 @@ impl Entry {
         *self.reverted() = Some(format!("its old version runs again: {why}"));
     }
 
+    /// Says that this version is wanted.
+    pub(super) fn clear_reverted(&self) {
+        *self.reverted() = None;
+    }
+
     fn reverted(&self) -> MutexGuard<'_, Option<String>> {
         self.reverted.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,10 +4,10 @@ use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use smol_str::{SmolStr, ToSmolStr, format_smolstr};
+use smol_str::SmolStr;
 
 use super::Entry;
-use crate::definition::RouteDefinition;
+use crate::definition::{RouteDefinition, route_ids};
 use crate::environment::Environment;
 use crate::error::ConfigErrors;
 use crate::links::{self, Links};
@@ -56,7 +56,8 @@ impl Plan {
         complete: bool,
     ) -> Result<Self, ConfigErrors> {
         let (matches, gone) = find_matches(present, &definitions);
-        let ids = ids(&definitions, &matches);
+        let present = matches.iter().map(|old| old.as_ref().map(|old| old.route.id()));
+        let ids = route_ids(definitions.iter().zip(present));
         let (mut errors, mut failed) = (errors, Vec::new());
         errors.extend(duplicate_ids(&definitions, &ids));
         let mut routes = Vec::with_capacity(definitions.len());
@@ -90,6 +91,14 @@ impl Plan {
     /// The routes of the set, as they will be.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.routes.iter().map(Planned::entry)
+    }
+
+    /// The routes that are there already, and equal.
+    pub(super) fn unchanged(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.routes.iter().filter_map(|planned| match planned {
+            Planned::Equal(entry) => Some(entry),
+            Planned::Replaced { .. } | Planned::New(_) => None,
+        })
     }
 
     /// The old and the new version of each route that is replaced.
@@ -142,26 +151,6 @@ fn identity(definition: &RouteDefinition) -> (Option<&str>, Vec<&str>) {
             (None, std::iter::once(&from.uri).chain(options).map(SourceText::as_str).collect())
         }
     }
-}
-
-/// The id of each route. One without an id keeps the number that it has, or gets that of its place, or the next one
-/// that is free.
-fn ids(definitions: &[RouteDefinition], matches: &[Option<Arc<Entry>>]) -> Vec<SmolStr> {
-    let mut kept = matches.iter().flatten().map(|old| old.route.id().clone()).collect::<HashSet<_>>();
-    let routes = definitions.iter().zip(matches).enumerate();
-    let id = |(index, (definition, old)): (usize, (&RouteDefinition, &Option<Arc<Entry>>))| {
-        if let Some(id) = &definition.id {
-            return id.as_str().to_smolstr();
-        }
-        if let Some(old) = old {
-            return old.route.id().clone();
-        }
-        let ids = (index + 1..).map(|number| format_smolstr!("route{number}"));
-        let id = ids.into_iter().find(|id| !kept.contains(id)).unwrap_or_default();
-        kept.insert(id.clone());
-        id
-    };
-    routes.map(id).collect()
 }
 
 fn duplicate_ids(definitions: &[RouteDefinition], ids: &[SmolStr]) -> ConfigErrors {
