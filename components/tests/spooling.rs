@@ -15,8 +15,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use components::{
     FileComponent, HttpClients, HttpComponent, HttpPollComponent, LogComponent, MockComponent, SedaComponent,
 };
@@ -25,6 +27,7 @@ use router_core::definition::ErrorHandlerDefinition;
 use router_core::exchange::{Body, BodyKind, Exchange, Region};
 use router_core::router::RouterBuilder;
 use router_core::spool::SpoolSettings;
+use rustix::fs::{XattrFlags, getxattr, setxattr};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -166,19 +169,36 @@ async fn a_response_that_is_cut_off_is_an_error_and_no_short_body() {
     }
 }
 
+/// A list of who may use the files in a directory, as the kernel takes it.
+fn access_list() -> Vec<u8> {
+    const NOBODY: u32 = u32::MAX;
+    let owner = (0x1, 7, NOBODY);
+    let (user, group, mask, others) =
+        ((0x2, 6, 1234), (0x4, 5, NOBODY), (0x10, 7, NOBODY), (0x20, 0, NOBODY));
+    let entry = |(kind, rights, id): (u16, u16, u32)| {
+        [&kind.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let version = 2_u32.to_le_bytes().to_vec();
+    std::iter::once(version).chain([owner, user, group, mask, others].map(entry)).flatten().collect()
+}
+
 #[tokio::test]
 async fn a_response_is_copied_where_a_link_would_be_another_file_than_usual() {
     let content = content();
     let server = serve(with_length(&content, content.len())).await;
     let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
-    for with_group in [false, true] {
+    for gives in ["nothing", "a group", "a list"] {
         let (mock, (folder, route)) = (MockComponent::default(), begin());
-        let spool = if with_group {
-            fs::set_permissions(folder.path().join("out"), Permissions::from_mode(0o2775)).unwrap();
-            spool_in(folder.path())
-        } else {
-            spool_in(elsewhere.path())
-        };
+        let target = folder.path().join("out");
+        match gives {
+            "a group" => fs::set_permissions(&target, Permissions::from_mode(0o2775)).unwrap(),
+            "a list" => {
+                let list = access_list();
+                setxattr(&target, "system.posix_acl_default", &list, XattrFlags::empty()).unwrap();
+            }
+            _ => {}
+        }
+        let spool = if gives == "nothing" { spool_in(elsewhere.path()) } else { spool_in(folder.path()) };
         let route = route.to(format!("http:{server}/")).to(out(&folder)).to("mock:out");
         run(spool, [route], &mock, 1).await;
         let body = &mock.endpoint("out").received()[0].message.body;
@@ -186,8 +206,10 @@ async fn a_response_is_copied_where_a_link_would_be_another_file_than_usual() {
         let of_place = fs::metadata(&place).unwrap();
         let of_body =
             File::from(body.as_file().unwrap().as_fd().try_clone_to_owned().unwrap()).metadata().unwrap();
-        assert_ne!((of_place.dev(), of_place.ino()), (of_body.dev(), of_body.ino()), "{with_group}");
+        assert_ne!((of_place.dev(), of_place.ino()), (of_body.dev(), of_body.ino()), "{gives}");
         assert!(fs::read_to_string(&place).unwrap() == content);
+        let list = getxattr(&place, "system.posix_acl_access", &mut [0_u8; 64]);
+        assert_eq!(list.is_ok(), gives == "a list");
     }
 }
 
@@ -213,6 +235,32 @@ async fn a_spooled_response_is_sent_on_with_its_length_and_its_type() {
     let length = content.len();
     let said = mock.endpoint("out").received()[0].message.body.as_str().unwrap().to_owned();
     assert_eq!(said, format!("application/json {length} {length}"));
+}
+
+#[tokio::test]
+async fn a_spooled_response_is_sent_again_from_its_beginning() {
+    let content = content();
+    let (first, mock, (folder, route)) =
+        (serve(with_length(&content, content.len())).await, MockComponent::default(), begin());
+    let (received, response) = (Arc::new(Mutex::new(Vec::new())), content.clone());
+    let requests = Arc::clone(&received);
+    let app = axum::Router::new().layer(axum::extract::DefaultBodyLimit::disable()).fallback(
+        async move |request: axum::extract::Request| {
+            let body = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
+            let mut requests = requests.lock().unwrap();
+            requests.push(body == response.as_bytes());
+            if requests.len() < 3 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+        },
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let second = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let handler = ErrorHandlerDefinition { redelivery_delay: Duration::ZERO, ..Default::default() };
+    let route = route.error_handler(handler.maximum_redeliveries(2)).to(format!("http:{first}/"));
+    let route = route.to("mock:in").to(format!("http:{second}/")).to("mock:out");
+    run(spool_in(folder.path()), [route], &mock, 1).await;
+    assert_eq!(mock.endpoint("in").received()[0].message.body.kind(), BodyKind::File);
+    assert_eq!(*received.lock().unwrap(), [true; 3], "all of it, each time");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use router_core::component::Processor;
 use router_core::error::BoxError;
 use router_core::exchange::{Exchange, Region};
 use router_core::failure::Failure;
-use rustix::fs::{CWD, FlockOperation, RenameFlags, copy_file_range, flock, fsync, lgetxattr, renameat_with};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, copy_file_range, flock, fsync, getxattr, renameat_with};
 use rustix::io::Errno;
 use tracing::debug;
 
@@ -120,8 +120,9 @@ fn makes_files_as_anywhere(place: &Path) -> bool {
     const SET_GROUP: u32 = 0o2000;
     let Some(folder) = place.parent() else { return false };
     let gives_group = fs::metadata(folder).is_ok_and(|folder| folder.mode() & SET_GROUP != 0);
-    let list = lgetxattr(folder, "system.posix_acl_default", &mut [0_u8; 0]);
-    !gives_group && !list.is_ok_and(|length| length > 0)
+    // No list has room in one byte.
+    let list = getxattr(folder, "system.posix_acl_default", &mut [0_u8; 1]);
+    !gives_group && list != Err(Errno::RANGE)
 }
 
 /// A file with a temporary name, which is deleted unless it has got its place.
