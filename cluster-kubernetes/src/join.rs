@@ -102,7 +102,9 @@ impl Candidate {
         shared.may_delete.store(may_delete, Ordering::Relaxed);
         if shared.codec.owner.is_none() && !may_delete {
             info!(
-                "the session of a member that crashes stays in the namespace {}, because no pod there owns it:                  set POD_NAME, POD_NAMESPACE and POD_UID and keep the records in the namespace of the pods, or                  add the rule {} to this member's Role",
+                "the session of a member that crashes stays in the namespace {}, because no pod there owns it: \
+                 set POD_NAME, POD_NAMESPACE and POD_UID and keep the records in the namespace of the pods, or \
+                 add the rule {} to this member's Role",
                 self.namespace,
                 DELETE_LEASES.yaml(DELETE_LEASES.verbs)
             );

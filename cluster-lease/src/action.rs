@@ -105,6 +105,8 @@ pub enum WaitCause {
     Missing,
     /// Its record was not written by a member, which cannot be told from one that was made anew.
     Unsealed,
+    /// Its record says an earlier term than one before it: another writer has set it back.
+    SetBack,
     /// The session of its holder is missing.
     SessionMissing,
     /// Its holder was reported gone, which may be wrong.

@@ -18,6 +18,10 @@ pub(crate) struct Lock {
     /// Not campaigned for until this much time after this reading, which moves on until the lock is free.
     pub(crate) stay_out: Option<(Clocks, Duration)>,
     pub(crate) seen: Option<Seen<LockRecord>>,
+    /// The largest term that its records have said since it was last absent.
+    highest: u64,
+    /// The record says a smaller term than one before it, so a writer that is no member has set it back.
+    pub(crate) set_back: bool,
     /// The record is of a newer format: what `seen` says of its content is nothing.
     pub(crate) newer: bool,
     /// The holder whose session is absent, and since when this process has seen it so.
@@ -52,6 +56,7 @@ impl Lock {
             return;
         }
         let before = self.holder();
+        self.note_whether_set_back(state.map(|(_, record)| record), context);
         self.seen = state.map(|(version, record)| Seen { version, record, at: context.now });
         // Whatever is on its way to an older version of this record is in vain, or was this change.
         self.flight = None;
@@ -66,9 +71,27 @@ impl Lock {
         }
     }
 
+    /// Each member writes a term that is not below that of the record before. So a record that says less was
+    /// written once, saved, and written again into the same object by another writer. It says nothing of the terms
+    /// since then.
+    fn note_whether_set_back(&mut self, record: Option<LockRecord>, context: &mut Context) {
+        self.highest = record.map_or(0, |record| record.term.max(self.highest));
+        let is_below = |record: LockRecord| record.term < self.highest && !record.is_unknown();
+        self.set_back = record.is_some_and(is_below) && !mutated!(context, SetBackIsSettled);
+        if self.set_back {
+            covered!(context, RecordSetBack);
+        }
+    }
+
+    /// Whether all waits that were owed up to this record are known to have been served.
+    pub(crate) fn is_settled(&self, record: &LockRecord) -> bool {
+        record.settled && !self.set_back
+    }
+
     /// The record belongs to a history that is no more.
     pub(crate) fn forget(&mut self) {
         self.seen = None;
+        (self.highest, self.set_back) = (0, false);
         self.newer = false;
         self.absent_holder = None;
         self.open_since = None;
@@ -88,7 +111,8 @@ impl Lock {
             return false;
         }
         covered!(context, TermRaised);
-        let record = LockRecord { term: self.remembered, ..record };
+        let settled = self.is_settled(&record);
+        let record = LockRecord { term: self.remembered, settled, ..record };
         self.send(id, Precondition::Version(version), record, context);
         true
     }

@@ -111,6 +111,8 @@ mod enabled {
             ClaimWithoutVersion,
             /// R7: a lock whose record no member has written is taken for one that was released.
             UnsealedIsFree,
+            /// R7: a record that was set back to an earlier one of the same object is taken for what it says.
+            SetBackIsSettled,
             /// R6, R7: what the holder says that it lives by is not looked at.
             HoldersTimingIgnored,
             /// R7: a lock whose record is absent is led after the own takeover wait, whatever the records that
@@ -208,6 +210,8 @@ mod enabled {
             ClaimRetried,
             /// R7: the record was not written by a member.
             UnsealedWait,
+            /// R7: the record was set back to an earlier one.
+            RecordSetBack,
             /// R7: the wait of a claim was at most the own takeover wait.
             OwnWait,
             /// R7: the wait of a claim was longer, because of what another member lives by.

@@ -1,7 +1,7 @@
 //! Giving a lock back: after its work has ended (R10), or because nothing came of a claim (R9).
 
 use crate::context::Context;
-use crate::hold::Hold;
+use crate::hold::{Grant, Hold};
 use crate::lock::Lock;
 use crate::record::{LockId, LockRecord, Precondition};
 
@@ -18,9 +18,11 @@ impl Lock {
             return false;
         }
         invariant!(context, self.hold == Hold::None, "I5: released only when all work has been joined");
-        let ended = self
-            .ended
-            .filter(|ended| ended.session == context.session.id && ended.claim == seen.record.claim);
+        // A record that was set back may name the last hold, but not the terms that others have had since.
+        let of_record = |ended: &Grant| {
+            ended.session == context.session.id && ended.claim == seen.record.claim && !self.set_back
+        };
+        let ended = self.ended.filter(of_record);
         covered!(context, if ended.is_some() => ReleasedAfterDrain else ReleasedWithoutHold);
         let record = LockRecord {
             holder: None,
@@ -28,7 +30,7 @@ impl Lock {
             term: ended.map_or(seen.record.term, |ended| ended.term.max(seen.record.term)),
             claim: seen.record.claim,
             // A hold that has led has served its wait. A claim that never led passes its debt on (R8).
-            settled: seen.record.settled || ended.is_some(),
+            settled: self.is_settled(&seen.record) || ended.is_some(),
             limits: None,
             owed: if ended.is_some() { None } else { seen.record.owed },
         };

@@ -220,7 +220,7 @@ impl Lock {
     /// member has written says nothing about anybody.
     fn open(&self, start: Start, why: WaitCause, context: &mut Context) -> Situation {
         let (start, why) = self.open_in_new_history(start, why, context);
-        let Some(seen) = self.seen.filter(|seen| !seen.record.settled) else {
+        let Some(seen) = self.seen.filter(|seen| !self.is_settled(&seen.record)) else {
             return Situation::Open(start, why);
         };
         let unknown = seen.record.is_unknown();
@@ -232,13 +232,15 @@ impl Lock {
             return Situation::Open(start, why);
         }
         covered!(context, if unknown => UnsealedWait else InheritedWait);
-        let owed = seen.record.owed.unwrap_or(context.longest);
+        // One that was set back may owe less than the terms since then, which are among all that was ever seen.
+        let owed = seen.record.owed.filter(|_| !self.set_back).unwrap_or(context.longest);
         match start {
             Start::WaitFrom(since, rest) => {
                 let since = if since.standby > seen.at.standby { since } else { seen.at };
                 Situation::Open(Start::WaitFrom(since, rest.max(owed)), why)
             }
             _ if unknown => Situation::Open(Start::WaitFrom(seen.at, owed), WaitCause::Unsealed),
+            _ if self.set_back => Situation::Open(Start::WaitFrom(seen.at, owed), WaitCause::SetBack),
             _ => Situation::Open(Start::WaitFrom(seen.at, owed), WaitCause::Unsettled),
         }
     }

@@ -54,7 +54,7 @@ fn a_lock_of_a_newer_format_is_left_alone() {
     group.join();
     group.pass(100.0);
     assert_eq!(group.records[&Key::Lock(LOCK)].1, Record::Newer, "nothing was written to it");
-    group.set(Key::Lock(LOCK), Record::Lock(LockRecord::RELEASED));
+    group.set(Key::Lock(LOCK), Record::Lock(LockRecord { term: group.version, ..LockRecord::RELEASED }));
     group.pass(1.0);
     assert_eq!(group.active().len(), 1);
 }
@@ -72,4 +72,91 @@ fn a_session_of_a_newer_format_is_alive() {
     assert!(!group.leads(next));
     assert_eq!(group.lock().holder, Some(session));
     assert_eq!(group.records[&Key::Session(session)].1, Record::Newer, "it is not declared dead");
+}
+
+/// What `kubectl apply` of a Lease does that was saved while the lock was free: record and seal of a member, in the
+/// object that is there.
+#[test]
+fn a_record_that_is_set_back_gives_the_leader_its_time() {
+    let mut group = Group::new(2);
+    group.pass(1.0);
+    let leader = group.active()[0];
+    let saved = LockRecord { term: 1, ..LockRecord::RELEASED };
+    group.tell(leader, cluster_lease::Event::Unview { lock: LOCK });
+    group.join_work(leader);
+    group.pass(1.0);
+    let leader = group.active()[0];
+    let next = 1 - leader;
+    group.tell(next, cluster_lease::Event::View { lock: LOCK, name: 1 });
+    let deadline = group.members[leader].core.guard(LOCK).unwrap().deadline;
+    group.cut(leader);
+    group.set(Key::Lock(LOCK), Record::Lock(saved));
+    while group.now < deadline + support::seconds(2.0) {
+        group.pass(0.05);
+        assert!(!group.leads(next), "the leader may still be working");
+    }
+    let why = group.members[next].actions.iter().rev().find_map(|action| match action {
+        Action::Wait { why, .. } => Some(*why),
+        _ => None,
+    });
+    assert_eq!(why, Some(WaitCause::SetBack));
+    group.join_work(leader);
+    group.until_led(next);
+    assert!(group.terms(next).last() > group.terms(leader).last());
+}
+
+/// The same of one that names a holder: a member that has ended long ago, or one that lives and does not hold it.
+#[test]
+fn a_record_that_is_set_back_to_an_earlier_holder_says_nothing_of_the_present_one() {
+    for alive in [false, true] {
+        let mut group = Group::new(3);
+        group.pass(1.0);
+        let first = group.active()[0];
+        let saved = group.records[&Key::Lock(LOCK)].1;
+        if alive {
+            group.tell(first, cluster_lease::Event::Unview { lock: LOCK });
+            group.join_work(first);
+        } else {
+            group.members[first].running = false;
+            group.cut(first);
+        }
+        group.pass(20.0);
+        let led = group.active().into_iter().filter(|member| *member != first).collect::<Vec<_>>();
+        let [leader] = led[..] else { panic!("{led:?} lead") };
+        let next = 3 - first - leader;
+        let deadline = group.members[leader].core.guard(LOCK).unwrap().deadline;
+        group.cut(leader);
+        group.set(Key::Lock(LOCK), saved);
+        while group.now < deadline + support::seconds(2.0) {
+            group.pass(0.05);
+            assert!(!group.leads(next), "the leader may still be working; {alive}");
+        }
+        group.join_work(leader);
+        group.until_led(next);
+    }
+}
+
+#[test]
+fn the_earlier_holder_of_a_record_that_was_set_back_does_not_give_it_up_as_if_none_had_led_since() {
+    let mut group = Group::new(2);
+    group.pass(1.0);
+    let first = group.active()[0];
+    let saved = group.records[&Key::Lock(LOCK)].1;
+    group.tell(first, cluster_lease::Event::Unview { lock: LOCK });
+    group.join_work(first);
+    group.pass(1.0);
+    let leader = 1 - first;
+    assert!(group.leads(leader));
+    let deadline = group.members[leader].core.guard(LOCK).unwrap().deadline;
+    group.cut(leader);
+    group.set(Key::Lock(LOCK), saved);
+    group.pass(0.5);
+    assert_eq!((group.lock().holder, group.lock().settled), (None, false));
+    let next = group.join();
+    while group.now < deadline + support::seconds(2.0) {
+        group.pass(0.05);
+        assert!(!group.leads(next), "the leader may still be working");
+    }
+    group.join_work(leader);
+    group.until_led(next);
 }

@@ -62,6 +62,9 @@ impl World<'_> {
                 self.delete(key);
                 self.apply(key, Precondition::Absent, Record::Lock(LockRecord::UNKNOWN), Some((0, 0)));
             }
+            (FaultKind::SetBackLock(lock), _) => {
+                self.saved = self.store.get(Key::Lock(LockId(lock)));
+            }
             (FaultKind::Restore, _) => {
                 self.backup = Some((self.store.clone(), self.judge.history()));
                 // Others may write so much to the store that the new history never comes to where the former was.
@@ -96,6 +99,7 @@ impl World<'_> {
                 }
             }
             (FaultKind::Restore, _) => self.restore(),
+            (FaultKind::SetBackLock(lock), _) => self.set_back(LockId(lock)),
             (FaultKind::Crash, None) => self.start_process(member),
             (FaultKind::Terminate, _) => {
                 self.restart_terminated(member);
@@ -106,6 +110,19 @@ impl World<'_> {
             }
             _ => {}
         }
+    }
+
+    /// The record is what it was, in the same object. In another one its seal would not fit.
+    fn set_back(&mut self, lock: LockId) {
+        let Some((version, Record::Lock(record))) = self.saved.take() else { return };
+        let key = Key::Lock(lock);
+        if self.store.get(key).is_none() || self.judge.is_deleted_since(lock.0, version) {
+            return;
+        }
+        self.note(|| format!("lock {} is set back to {record:?}", lock.0));
+        self.store.write(key, Precondition::Any, Record::Lock(record));
+        self.judge.set_back(self.now, lock.0, version, record);
+        self.feed_watches();
     }
 
     /// The store is what it was, and counts on from there in other numbers than before: that a number is given

@@ -10,8 +10,10 @@ use crate::clock::Time;
 use crate::store::{State, Store};
 use known::Pace;
 pub use known::Restored;
+use set_back::SetBack;
 
 mod known;
+mod set_back;
 
 /// What was violated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,6 +131,8 @@ pub struct Judge {
     accepted: BTreeMap<ProcessId, (Time, u32)>,
     /// By process and lock: the greatest term that a record has shown it.
     remembered: BTreeMap<(ProcessId, u32), u64>,
+    /// The locks whose record was set back, and what processes have seen of them.
+    set_back: SetBack,
     /// How often two worked at once because the later one could not know how long the earlier one may work: all
     /// records that said so were gone before it started. That is what is left of the assumption A6.
     pub unknowable: u64,
@@ -156,6 +160,7 @@ impl Judge {
             restored: None,
             accepted: BTreeMap::new(),
             remembered: BTreeMap::new(),
+            set_back: SetBack::default(),
             unknowable: 0,
             active: BTreeMap::new(),
             last_epoch: BTreeMap::new(),
@@ -180,7 +185,7 @@ impl Judge {
             active.iter().find(|(other, _)| other.member != process.member || other != &process).copied();
         active.push((process, term));
         if let Some((other, theirs)) = other {
-            if self.is_unavoidable(now, process, other) {
+            if self.is_unavoidable(now, process, other) || self.is_misled(now, lock) {
                 return;
             }
             if self.is_unknowable((process, term), (other, theirs)) {
@@ -336,6 +341,9 @@ impl Judge {
             None => Some(Debt { since: now, rest: worth, why: "it created the absent record" }),
             Some(before) => before.holder.and_then(|old| self.judge_taking(now, lock, (old, holder), store)),
         };
+        if let Some(since) = self.owes_for_set_back(lock, holder, store.version) {
+            debt = Some(Debt { since, rest: worth, why: "its record was set back" });
+        }
         if before.is_some_and(|before| !before.settled) {
             let rest = self.history.owed.get(&lock).copied().unwrap_or(0);
             let rest = debt.map_or(rest, |debt| rest.max(debt.rest));

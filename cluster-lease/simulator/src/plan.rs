@@ -78,6 +78,9 @@ pub enum FaultKind {
     DeleteLock(u32),
     /// A lock's record is deleted and made anew by a writer that is not a member, as by a manifest.
     RemakeLock(u32),
+    /// A lock's record is written again, when the fault is over, as it was when it began, by a writer that is not a
+    /// member: as by a backup of the object. Not in a schedule in which the store is set back.
+    SetBackLock(u32),
     /// The record of the member's present session is deleted.
     DeleteSession,
     /// Somebody says that the member is gone, which may be wrong.
@@ -190,6 +193,12 @@ impl Plan {
             _ => Some(LockRecord::RELEASED),
         };
         let reuse = rng.u8(..4) == 0;
+        if rng.u8(..4) == 0 && faults.iter().all(|fault| fault.kind != FaultKind::Restore) {
+            let at = rng.u64(..heal * 3 / 4);
+            let lasts = rng.u64(..heal / 4);
+            faults.push(Fault { at, lasts, member: 0, kind: FaultKind::SetBackLock(rng.u32(..locks)) });
+            faults.sort_by_key(|fault| fault.at);
+        }
         Self {
             seed,
             members,

@@ -110,6 +110,8 @@ pub struct World<'a> {
     led_at: Vec<Option<Time>>,
     /// What the store is set back to, and the judge's history of it.
     pub(crate) backup: Option<(Store, History)>,
+    /// The record of a lock that is written again later.
+    pub(crate) saved: Option<(Version, Record)>,
 }
 
 impl<'a> World<'a> {
@@ -176,6 +178,7 @@ impl<'a> World<'a> {
             scheduled: 0,
             led_at: vec![None; plan.locks as usize],
             backup: None,
+            saved: None,
         };
         if let Some(record) = plan.prepared {
             for lock in 0..plan.locks {

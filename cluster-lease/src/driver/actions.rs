@@ -138,6 +138,10 @@ impl Election<'_> {
                 "the record of `{name}` was not written by a member, so it does not tell whether another member \
                  leads: this happens at its first start, and when it was deleted and made again"
             ),
+            WaitCause::SetBack => format!(
+                "the record of `{name}` says an earlier term than this member has seen, so another writer has set it \
+                 back, and it does not tell who led since"
+            ),
             WaitCause::SessionMissing => "the session of its holder is missing, so it may still lead".into(),
             WaitCause::Reported => "its holder was reported gone, which may be wrong".into(),
             WaitCause::OtherHistory => {

@@ -51,6 +51,7 @@ impl Judge {
     /// An event reaches a process that has seen everything up to a version.
     pub fn shown(&mut self, process: ProcessId, view: Version, event: &Event) {
         self.note_late_news(process, view, event);
+        self.note_terms(process, view, event);
         let mut seen = 0;
         match event {
             Event::Changed { version, key, record: Some(record) }
