@@ -58,6 +58,8 @@ struct State {
     last_response: Option<Instant>,
     /// When the next request may be sent: one, to see how it ends.
     next: Option<Instant>,
+    /// That is because the server has refused one and said for how long.
+    asked_to_wait: bool,
     outage: Option<Outage>,
 }
 
@@ -136,14 +138,32 @@ impl Gate {
     }
 
     fn longest_pause(&self, state: &State) -> Duration {
-        let held = self.heartbeats.as_ref().is_none_or(|gate| {
-            let heartbeats = gate.state();
-            // A leader sends little else, so its heartbeats are the first to fail.
-            let began = [state.first_failure, heartbeats.first_failure].into_iter().flatten().min();
-            let heard = |began| heartbeats.last_response.is_some_and(|at| at + gate.deadline >= began);
-            began.is_none_or(heard)
-        });
+        let held = match (&self.heartbeats, self.kind) {
+            (Some(gate), _) => gate.may_have_held(&gate.state(), state.first_failure),
+            // A member that stands by sends heartbeats as soon as it wants to take a lock.
+            (None, Kind::Heartbeat) => self.may_have_held(state, None),
+            (None, _) => true,
+        };
         if held { self.longest_pause } else { LONGEST_LIMIT }
+    }
+
+    /// Whether this member may have held something when the outage began, by its heartbeats; `other`: when the first
+    /// of its other requests failed. A leader sends little else, so its heartbeats are the first to fail.
+    fn may_have_held(&self, heartbeats: &State, other: Option<Instant>) -> bool {
+        let began = [other, heartbeats.first_failure].into_iter().flatten().min();
+        let heard = |began| heartbeats.last_response.is_some_and(|at| at + self.deadline >= began);
+        began.is_none_or(heard)
+    }
+
+    /// A request of another kind was answered, so silence is no reason to wait any more.
+    fn end_silence(&self) {
+        let mut state = self.state();
+        if state.asked_to_wait {
+            return;
+        }
+        (state.failures, state.next) = (0, None);
+        drop(state);
+        self.opened.notify_waiters();
     }
 
     fn responded(&self) {
@@ -153,6 +173,9 @@ impl Gate {
         *state = State { last_response: Some(now), ..State::default() };
         drop(state);
         self.opened.notify_waiters();
+        if let Some(heartbeats) = &self.heartbeats {
+            heartbeats.end_silence();
+        }
         if let Some(Outage { since, reported: true, .. }) = outage {
             info!("the API server serves this member again, after {:.0?}", now.duration_since(since));
         }
@@ -168,6 +191,7 @@ impl Gate {
             state.last_failure = Some(now);
         }
         let asked = failure.retry_after().map(|time| now + time.min(LONGEST_RETRY_AFTER));
+        state.asked_to_wait = asked.is_some();
         let paused = (state.failures > 1).then(|| now + self.pause(&state));
         state.next = state.next.max(asked).max(paused);
         if self.kind == Kind::Ordinary {
@@ -309,6 +333,22 @@ mod tests {
             drop(gate.turn().await);
             assert!(began.elapsed() < Duration::from_millis(10), "it begins anew");
         }
+    }
+
+    /// It stands by, and sends heartbeats because it wants to take a lock whose holder is silent.
+    #[tokio::test(start_paused = true)]
+    async fn who_held_nothing_leaves_the_server_in_peace_with_heartbeats_too() {
+        let heartbeats = Arc::new(gate(Kind::Heartbeat));
+        heartbeats.turn().await.responded();
+        let others = gate(Kind::Ordinary).beside(&heartbeats);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        tries(&heartbeats, Duration::from_secs(60)).await;
+        let minute = tries(&heartbeats, Duration::from_secs(60)).await;
+        assert!((2..6).contains(&minute), "{minute} heartbeats in a minute");
+        others.turn().await.responded();
+        let began = Instant::now();
+        drop(heartbeats.turn().await);
+        assert!(began.elapsed() < Duration::from_millis(10), "the server is back");
     }
 
     #[test]

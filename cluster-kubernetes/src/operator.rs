@@ -96,3 +96,19 @@ impl Operator for KubernetesOperator {
         self.operator.undrain(member).await.map_err(|error| self.there(error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn in_the_compatibility_mode_nothing_can_be_asked_of_a_member() {
+        let settings = KubernetesClusterSettings {
+            resource: Resource::ConfigMap,
+            ..KubernetesClusterSettings::default()
+        };
+        let Err(error) = KubernetesOperator::open(settings).await else { panic!("it has no operator") };
+        let text = error.to_string();
+        assert!(text.contains("cannot be asked for anything: stop the one that leads instead"), "{text}");
+    }
+}

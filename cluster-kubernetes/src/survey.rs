@@ -403,6 +403,20 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn in_the_compatibility_mode_the_config_map_that_shows_the_locks_is_named() {
+        for (resource_name, shown) in [(None, "leaders"), (Some("locks".to_owned()), "locks")] {
+            let settings = KubernetesClusterSettings {
+                resource: Resource::ConfigMap,
+                resource_name,
+                ..KubernetesClusterSettings::default()
+            };
+            let Err(error) = Survey::open(&settings).await else { panic!("it has no survey") };
+            let text = error.to_string();
+            assert!(text.contains(&format!("`kubectl get configmap {shown} -o yaml` shows them")), "{text}");
+        }
+    }
+
     #[test]
     fn a_wrong_clock_makes_no_heartbeat_older_or_younger() {
         let now = |seconds: i64| {

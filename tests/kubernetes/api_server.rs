@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::PostParams;
 use kube::config::{AuthInfo, Config};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -146,7 +149,19 @@ impl ApiServer {
         std::fs::write(self.authority(), own + gateway::certificate()).unwrap();
         let Some(config) = self.try_config(self.port, ADMIN_TOKEN) else { return false };
         let Ok(client) = kube::Client::try_from(config) else { return false };
-        get(&client, "/readyz").await.is_ok_and(|text| text == "ok")
+        get(&client, "/readyz").await.is_ok_and(|text| text == "ok") && Self::accepts(&client).await
+    }
+
+    /// Whether it does what tests begin with: a server that says that it is ready may still refuse that.
+    async fn accepts(client: &kube::Client) -> bool {
+        let object = serde_json::json!({"metadata": {"name": "ready"}});
+        let object = serde_json::from_value::<Namespace>(object).unwrap();
+        match Api::all(client.clone()).create(&PostParams::default(), &object).await {
+            Ok(_) => true,
+            // It was made before the server restarted.
+            Err(kube::Error::Api(status)) => status.code == 409,
+            Err(_) => false,
+        }
     }
 
     /// `kill -9`, for the server but not for its etcd.

@@ -43,6 +43,22 @@ fn missing_records_are_told_apart(operator: &Operator) {
     operator.stage.block(async { leases.delete(&lease, &gone).await }).unwrap();
 }
 
+/// Nothing is there, because it is elsewhere.
+fn another_namespace_is_named(operator: &Operator) {
+    let mut command = operator.command(env!("CARGO_BIN_EXE_bactrian"), &["leaders", "-n", "default"]);
+    let output = command.args(["--set", "cluster.service=kubernetes", "routes.toml"]).output().unwrap();
+    let (rows, notes) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(rows.contains("it has no Lease: no member has led it yet, or it was deleted"), "{rows}");
+    assert!(!notes.contains("there are no locks"), "the file names some: {notes}");
+    let mut command = operator.command(env!("CARGO_BIN_EXE_bactrian"), &["leaders", "-n", "default"]);
+    std::fs::write(operator.stage.path("none.toml"), "[cluster]\nservice = \"kubernetes\"\n").unwrap();
+    let output = command.arg("none.toml").output().unwrap();
+    let notes = String::from_utf8_lossy(&output.stderr);
+    let place =
+        "there are no locks of the group bactrian in the namespace default; `-n` names another namespace";
+    assert!(output.status.success() && notes.contains(place), "{notes}");
+}
+
 #[test]
 #[ignore = "needs an API server; `tests/run` brings one"]
 fn who_leads_who_stands_by_and_every_change() {
@@ -56,6 +72,7 @@ fn who_leads_who_stands_by_and_every_change() {
     );
 
     missing_records_are_told_apart(&operator);
+    another_namespace_is_named(&operator);
 
     let mut watch = operator.command(env!("CARGO_BIN_EXE_bactrian"), &["leaders", "--watch", "-o", "json"]);
     watch.args(["--set", "cluster.service=kubernetes", "routes.toml"]).stdout(Stdio::piped());

@@ -281,6 +281,23 @@ async fn a_session_of_this_process_that_has_ended_leaves_its_claims_open() {
     assert!(listing.version >= shown && listing.entries.is_empty(), "{listing:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_member_whose_pod_is_not_ready_claims_nothing_and_says_why() {
+    let server = FakeServer::new();
+    let mut pods = Pods::default();
+    pods.replace(&[pod("clock-0", "Running", false)]);
+    let (seen, pods) = watch::channel(pods);
+    let place = ("shop".to_owned(), "leaders".to_owned(), "clock-0".to_owned());
+    let store = ConfigMapStore::new(server.clients(), place, Duration::from_secs(1), pods);
+    let record = StoreRecord::Lock { record: claim(false), holder: None, term: None };
+    let write = || Write::new(StoreKey::Lock(lock()), Precondition::Absent, record.clone());
+    let refused = store.write(write(), Attempt::default()).await.unwrap_err().to_string();
+    let why = "this member takes no locks for now: clock-0 is not among the ready pods with the labels of the members";
+    assert!(refused.contains(why), "{refused}");
+    seen.send_modify(|pods| pods.replace(&[pod("clock-0", "Running", true)]));
+    store.write(write(), Attempt::default()).await.unwrap();
+}
+
 #[test]
 fn every_format_that_was_ever_written_is_read() {
     let limits = Some(Settings::default().limits());
