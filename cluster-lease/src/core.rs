@@ -202,6 +202,11 @@ impl Core {
         self.context.session.id
     }
 
+    /// Whether a list has come. Before that nothing is known of any record.
+    pub fn has_view(&self) -> bool {
+        self.context.synced
+    }
+
     /// Up to which version everything has been seen.
     pub fn view_version(&self) -> Version {
         self.context.version

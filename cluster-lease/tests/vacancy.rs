@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use cluster_lease::{MemoryStore, StoreKey};
+use cluster_lease::{Faults, MemoryStore, Span, StoreKey};
 use router_core::cluster::{ClusterService, ClusterView, Leadership};
 use support::{Process, lock, seconds, store};
 use tokio::time::{Instant, sleep};
@@ -47,6 +47,20 @@ async fn a_lock_without_a_record_says_until_when_it_waits_and_so_does_a_standby(
     assert!(why.ends_with("because an earlier leader may still work"), "{why}");
     wait_for(&on_a, "leader").await;
     wait_for(&on_b, "led by a").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_has_no_list_yet_says_nothing_of_records() {
+    let store = store();
+    let a = Process::start(&store, "a");
+    a.handle.link().set(Faults { answer_delay: Span::exactly(seconds(2)), ..Faults::default() });
+    let on_a = a.view().await;
+    let (_, after) = wait_for(&on_a, "heard of none yet: the first list of the election's records").await;
+    assert!(after < seconds(2), "{after:?}");
+    while !said(&on_a).contains("leader") {
+        assert!(!said(&on_a).contains("it has no record"), "nothing is known of it");
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

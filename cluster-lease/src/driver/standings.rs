@@ -99,6 +99,9 @@ impl Election<'_> {
         if let Some(trouble) = self.around.warnings.trouble(lock) {
             return trouble;
         }
+        if !self.core.has_view() {
+            return "this member has heard of none yet: the first list of the election's records is on its way".into();
+        }
         match self.core.outlook(lock) {
             Outlook::Waits(left) => {
                 format!(
