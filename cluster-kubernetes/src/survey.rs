@@ -31,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A watch that says nothing for this long may have died without a word.
 const LONGEST_WATCH: Duration = Duration::from_secs(60);
 
+/// What a record of a newer format is.
+const NEWER: &str = "which only a newer version of this program reads; its writer counts as alive";
+
 /// Looks at the locks of a group. It writes nothing, and needs the rights to list and watch its Leases;
 /// with that to list pods it also sees members that have never led.
 pub struct Survey {
@@ -70,6 +73,8 @@ pub struct LockStatus {
     pub standbys: BTreeSet<String>,
     /// The routes that use it, as the manifest had it that made the lock.
     pub routes: Vec<String>,
+    /// Why it is not known who holds it: a newer version of this program has written what would say so.
+    pub unreadable: Option<String>,
 }
 
 /// Who holds a lock.
@@ -166,7 +171,9 @@ impl Survey {
         let drained = if without_trace.is_some() { asked } else { drained };
         let timings = sessions.values().filter(|session| session.alive);
         let timings = timings.filter_map(|session| Some((session.host.clone(), session.limits?))).collect();
-        let locks = leases.items.iter().filter_map(|lease| self.lock(lease, now, &sessions, &members));
+        let newer = leases.items.iter().filter_map(|lease| self.newer_session(lease)).collect();
+        let locks =
+            leases.items.iter().filter_map(|lease| self.lock(lease, now, (&sessions, &newer), &members));
         let locks = locks.collect::<BTreeMap<_, _>>();
         let left_over = leases.items.iter().filter(|lease| self.codec.is_left_over(lease)).count();
         let version = leases.metadata.resource_version.unwrap_or_default();
@@ -289,6 +296,14 @@ impl Survey {
         ))
     }
 
+    /// A session whose record has a format that this program does not read.
+    fn newer_session(&self, lease: &Lease) -> Option<SessionId> {
+        match self.codec.record_of(lease).ok()?? {
+            Decoded { key: StoreKey::Session(id), record: Some(StoreRecord::Newer { .. }), .. } => Some(id),
+            _ => None,
+        }
+    }
+
     /// The host that an operator has drained, if that is what the Lease asks for.
     fn drained(&self, lease: &Lease) -> Option<String> {
         let record = self.codec.record_of(lease).ok()??.record;
@@ -300,19 +315,26 @@ impl Survey {
         &self,
         lease: &Lease,
         now: Timestamp,
-        sessions: &BTreeMap<SessionId, SessionStatus>,
+        (sessions, newer): (&BTreeMap<SessionId, SessionStatus>, &BTreeSet<SessionId>),
         members: &BTreeSet<String>,
     ) -> Option<(LockName, LockStatus)> {
         let Decoded { version, key: StoreKey::Lock(lock), record } = self.codec.record_of(lease).ok()??
         else {
             return None;
         };
+        let routes = lease.metadata.annotations.as_ref().and_then(|notes| notes.get(ROUTES_ANNOTATION));
+        let routes = routes.into_iter().flat_map(|routes| routes.split(", ")).map(str::to_owned).collect();
+        if let Some(StoreRecord::Newer { format }) = &record {
+            let unreadable = Some(format!("its record has the format {format}, {NEWER}"));
+            return Some((lock, LockStatus { holder: None, standbys: members.clone(), routes, unreadable }));
+        }
         let Some(StoreRecord::Lock { record: LockRecord { holder, term: floor, settled, .. }, term, .. }) =
             record
         else {
             return None;
         };
-        let note = |key: &str| lease.metadata.annotations.as_ref()?.get(key);
+        let unreadable = holder.filter(|holder| newer.contains(holder));
+        let unreadable = unreadable.map(|_| format!("the session of its holder has a format {NEWER}"));
         let spec = lease.spec.as_ref();
         let shown = spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
         let since = spec.and_then(|spec| spec.acquire_time.as_ref()).map(|time| time.0);
@@ -337,9 +359,7 @@ impl Survey {
         if let Some(holder) = &holder {
             standbys.remove(&holder.host);
         }
-        let routes = note(ROUTES_ANNOTATION);
-        let routes = routes.into_iter().flat_map(|routes| routes.split(", ")).map(str::to_owned).collect();
-        Some((lock, LockStatus { holder, standbys, routes }))
+        Some((lock, LockStatus { holder, standbys, routes, unreadable }))
     }
 }
 
@@ -449,6 +469,30 @@ mod tests {
         assert_eq!(limits(""), None);
         let said = limits(" v=2 y=12500 stop=2000 rho=10000").unwrap();
         assert_eq!(said, cluster_lease::Settings::default().limits());
+    }
+
+    #[test]
+    fn what_a_newer_version_has_written_is_neither_free_nor_silent() {
+        let now = "2026-01-01T12:00:41Z".parse().unwrap();
+        let id = SessionId { incarnation: 7, generation: 1 };
+        let lock = |record: &str| {
+            let name = "bactrian.lock.lock1";
+            let seal = crate::names::hash(&format!("{name}\n{record}\npod_00000000"), 8);
+            let annotations = serde_json::json!({"bactrian/record": record, "bactrian/seal": seal, "bactrian/lock": "lock1"});
+            let lease = serde_json::json!({
+                "metadata": {"name": name, "resourceVersion": "9", "uid": "u", "annotations": annotations},
+                "spec": {"holderIdentity": "pod_00000000"},
+            });
+            let lease = serde_json::from_value::<Lease>(lease).unwrap();
+            let (sessions, newer) = (BTreeMap::new(), [id].into());
+            survey().lock(&lease, now, (&sessions, &newer), &BTreeSet::new()).unwrap().1.unreadable.unwrap()
+        };
+        assert!(lock("v=3 anything").starts_with("its record has the format 3, which only a newer version"));
+        let held = lock(&format!("v=2 holder={id} epoch=1 claim=1 settled=true uid=u"));
+        assert!(
+            held.starts_with("the session of its holder has a format which only a newer version"),
+            "{held}"
+        );
     }
 
     #[test]

@@ -100,6 +100,9 @@ fn timings(timings: &BTreeMap<String, Limits>) -> String {
 fn status(name: &LockName, status: &LockStatus, members: &Candidates) -> cluster::LockStatus {
     let free = cluster::LockStatus::free(name.as_str(), members, members.why_free());
     let free = cluster::LockStatus { routes: status.routes.clone(), ..free };
+    if let Some(why) = &status.unreadable {
+        return free.unknown(why);
+    }
     let Some(holder) = &status.holder else { return free };
     let (state, reason) = match (holder.alive, holder.settled) {
         (false, _) => (LockState::Silent, Some(why_silent(holder, members))),

@@ -106,6 +106,36 @@ fn a_lock_that_is_saved_deleted_and_applied_again_under_long_work_is_no_evidence
     drop(second);
 }
 
+/// As `kubectl apply` of a saved Lease does it over the one that is there: its record, its seal and its uid all fit.
+#[test]
+#[ignore = "needs an API server; `tests/run` brings one"]
+fn a_lock_that_is_set_back_under_long_work_is_no_evidence_to_those_who_have_seen_more() {
+    let mut stage = Stage::new("back");
+    (stage.settings.work, stage.settings.period) = (Duration::from_secs(3), Duration::from_millis(10));
+    let first = stage.member(0);
+    let led = stage.wait_for_work();
+    first.signal(rustix::process::Signal::TERM);
+    assert!(first.wait().success());
+    let saved = stage.block(async { stage.leases().get(LOCK).await }).unwrap();
+    let _second = stage.member(1);
+    let led_again = stage.wait_for_term_after(led.term);
+    let third = stage.member(2);
+    stage.let_pass(Duration::from_secs(1));
+    stage.wait_for_work();
+    let fields =
+        json!({"metadata": {"annotations": saved.metadata.annotations}, "spec": {"holderIdentity": null}});
+    let set_back = patch(&stage, LOCK, &fields);
+    let next = stage.wait_for_term_after(led_again.term);
+    println!("set back: the next term after {:?}", between(set_back, next.start));
+    assert!(between(set_back, next.start) > Duration::from_millis(4_800));
+    assert!(
+        next.member != third.id() || third.log().contains("another writer has set it back"),
+        "{}",
+        third.log()
+    );
+    stage.judge();
+}
+
 #[test]
 #[ignore = "needs an API server; `tests/run` brings one"]
 fn a_session_that_is_deleted_costs_the_takeover_wait() {
