@@ -53,7 +53,7 @@ const MAX_ID_BYTES: usize = 255;
 ///   lock file was deleted, or sleeps through them, may overlap with the next leader: do not delete the files
 ///   of a living cluster. (There is no need to: there is one small file per lock, and it is never in the way.)
 /// - The whole *directory* is not deleted, moved or replaced under a living leader while another member starts
-///   within three seconds: what it finds is a first start, or a directory that was in use earlier, and it cannot
+///   within three seconds, or before a leader that is stopped goes on or ends: what it finds is a first start, or a directory that was in use earlier, and it cannot
 ///   know of the other one. Deleting everything *in* it is noticed.
 /// - The file system tells when a file was moved or linked (`ctime`), as all local ones of Linux do but FAT.
 ///
