@@ -62,5 +62,5 @@ fn step_program() {
         let route = route.process_async(move |exchange| Box::pin(count(exchange)));
         bactrian::run(&bactrian::router().cluster(cluster).route(route).build().unwrap()).await
     });
-    assert_eq!(outcome, Shutdown::Drained);
+    assert_eq!(outcome, ShutdownOutcome::Drained);
 }
