@@ -26,6 +26,7 @@ use crate::settings::{Environment, Listen, Resolved, Settings};
 pub const DEFAULT_FILE: &str = "routes.toml";
 
 /// What was read, all of it checked.
+#[derive(Debug)]
 pub struct Loaded {
     /// The files, in the order in which they were named.
     pub files: Vec<RouteFile>,

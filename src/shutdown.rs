@@ -240,6 +240,7 @@ impl Source {
 
 /// The SIGHUPs from now on, by which an operator asks a process to read its files again. Several that come while one is
 /// worked on are one.
+#[derive(Debug)]
 pub struct Hangups {
     count: watch::Receiver<u32>,
 }

@@ -19,6 +19,7 @@ use crate::settings::FileClusterSettings;
 use crate::surveyor::Surveyor;
 
 /// The cluster service `file`: [`FileCluster`].
+#[derive(Debug)]
 pub struct FileBackend;
 
 static DESCRIPTION: BackendDescription = BackendDescription {

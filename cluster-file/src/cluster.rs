@@ -59,6 +59,7 @@ const MAX_ID_BYTES: usize = 255;
 ///
 /// It needs a Tokio runtime with I/O and time enabled, two open files for each lock it leads, and none
 /// for a lock it waits for.
+#[derive(Debug)]
 pub struct FileCluster {
     cluster: ArbitratedCluster<FileArbiter>,
 }

@@ -33,6 +33,7 @@ const LOOK: Duration = Duration::from_millis(2);
 ///
 /// # Assumptions
 /// Whoever may write to the directory may ask.
+#[derive(Debug)]
 pub struct FileOperator {
     root: PathBuf,
 }

@@ -18,6 +18,7 @@ use crate::settings::{CamelTiming, KubernetesClusterSettings, Resource};
 use crate::surveyor::Surveyor;
 
 /// The cluster service `kubernetes`: [`KubernetesCluster`].
+#[derive(Debug)]
 pub struct KubernetesBackend;
 
 static DESCRIPTION: BackendDescription = BackendDescription {

@@ -1,5 +1,6 @@
 //! [`KubernetesCluster`]: the cluster service.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -78,6 +79,12 @@ pub struct KubernetesCluster {
     closed: AtomicBool,
     /// Ends what runs beside the election.
     _beside: DropGuard,
+}
+
+impl fmt::Debug for KubernetesCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KubernetesCluster").finish_non_exhaustive()
+    }
 }
 
 /// What the records are kept in.

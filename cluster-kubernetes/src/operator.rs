@@ -33,6 +33,7 @@ const REQUESTS: Rule = Rule {
 ///
 /// # Assumptions
 /// Whoever may make Leases in the namespace may ask.
+#[derive(Debug)]
 pub struct KubernetesOperator {
     operator: LeaseOperator,
     /// Where it looks: what is not there may be elsewhere.

@@ -1,6 +1,7 @@
 //! [`Survey`]: who leads, for people and tools that take no part in the election.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -41,6 +42,12 @@ pub struct Survey {
     namespace: String,
     codec: Codec,
     cluster_labels: String,
+}
+
+impl fmt::Debug for Survey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Survey").finish_non_exhaustive()
+    }
 }
 
 /// What was seen at one time.

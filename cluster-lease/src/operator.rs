@@ -1,6 +1,7 @@
 //! [`LeaseOperator`]: asks members for something, and watches what becomes of it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,12 @@ pub struct LeaseOperator {
     /// How long one request to the store may take.
     patience: Duration,
     pause: Duration,
+}
+
+impl fmt::Debug for LeaseOperator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeaseOperator").finish_non_exhaustive()
+    }
 }
 
 /// The group as it is seen.

@@ -52,6 +52,7 @@
 mod clock;
 mod schedule;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -80,6 +81,12 @@ use crate::missed_ticks::{self, Missed};
 #[derive(Clone)]
 pub struct CronComponent {
     clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for CronComponent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CronComponent").finish_non_exhaustive()
+    }
 }
 
 /// On the clock of the system.

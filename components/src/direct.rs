@@ -11,6 +11,7 @@
 //! `direct:` name that no route consumes is a configuration error.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +33,12 @@ use crate::patience::Places;
 #[derive(Clone, Default)]
 pub struct DirectComponent {
     slots: Arc<Mutex<HashMap<SmolStr, Arc<Slot>>>>,
+}
+
+impl fmt::Debug for DirectComponent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirectComponent").finish_non_exhaustive()
+    }
 }
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {

@@ -89,6 +89,7 @@ use memory::Memory;
 use producer::FileProducer;
 
 /// The component.
+#[derive(Debug)]
 pub struct FileComponent;
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {

@@ -64,7 +64,7 @@ use crate::http_client::{ClientSettings, HttpClients, USER_AGENT, failed, header
 use upload::Upload;
 
 /// The component `http:`, or `https:`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct HttpComponent {
     description: &'static ComponentDescription,
     clients: HttpClients,

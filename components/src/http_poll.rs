@@ -72,7 +72,7 @@ use batch::Batch;
 use position::{Position, Version};
 
 /// The component.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Debug)]
 pub struct HttpPollComponent {
     clients: HttpClients,
 }

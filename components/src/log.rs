@@ -32,6 +32,7 @@ use router_core::value::ValueMap;
 use smol_str::SmolStr;
 
 /// The component.
+#[derive(Debug)]
 pub struct LogComponent;
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {

@@ -27,6 +27,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ use smol_str::SmolStr;
 use tokio::sync::watch;
 
 /// The component. Clones share their endpoints: keep one to look at what arrived.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Debug)]
 pub struct MockComponent {
     endpoints: Arc<Mutex<HashMap<SmolStr, Arc<MockEndpoint>>>>,
 }
@@ -100,6 +101,12 @@ pub struct MockEndpoint {
     name: SmolStr,
     received: watch::Sender<Vec<Exchange>>,
     expectations: Mutex<Expectations>,
+}
+
+impl fmt::Debug for MockEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MockEndpoint").finish_non_exhaustive()
+    }
 }
 
 struct Expectations {

@@ -29,6 +29,7 @@
 //! when the term ends is not run, and a line in the log says so.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,12 @@ use crate::patience::Places;
 #[derive(Clone, Default)]
 pub struct SedaComponent {
     queues: Arc<Mutex<HashMap<SmolStr, Arc<Queue>>>>,
+}
+
+impl fmt::Debug for SedaComponent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SedaComponent").finish_non_exhaustive()
+    }
 }
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {

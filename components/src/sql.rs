@@ -118,6 +118,7 @@ mod rows;
 mod sqlite;
 mod statement;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,6 +137,12 @@ use statement::{Kind, Statement};
 #[derive(Default)]
 pub struct SqlComponent {
     databases: Databases,
+}
+
+impl fmt::Debug for SqlComponent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlComponent").finish_non_exhaustive()
+    }
 }
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {

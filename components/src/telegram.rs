@@ -72,7 +72,7 @@ use consumer::Poller;
 use producer::Sender;
 
 /// The component.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Debug)]
 pub struct TelegramComponent {
     clients: HttpClients,
 }

@@ -49,6 +49,7 @@ use crate::metrics::MISSED_TICKS;
 use crate::missed_ticks;
 
 /// The component.
+#[derive(Debug)]
 pub struct TimerComponent;
 
 static DESCRIPTION: ComponentDescription = ComponentDescription {

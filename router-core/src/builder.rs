@@ -43,7 +43,7 @@ pub fn dynamic(uri: impl IntoExpression) -> DynamicDefinition {
 }
 
 /// A route that is being written. [`Steps`] has its steps.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 #[must_use = "a route does nothing until it is given to a router"]
 pub struct RouteBuilder {
     definition: RouteDefinition,
@@ -89,14 +89,14 @@ impl From<RouteBuilder> for RouteDefinition {
 }
 
 /// The steps of a branch that is being written.
-#[derive(Default)]
+#[derive(Default, Debug)]
 #[must_use = "steps do nothing outside of a route"]
 pub struct Branch {
     steps: Vec<StepDefinition>,
 }
 
 /// The branches of a choice that is being written.
-#[derive(Default)]
+#[derive(Default, Debug)]
 #[must_use = "a choice does nothing outside of a route"]
 pub struct Choice {
     when: Vec<Arguments>,

@@ -8,6 +8,7 @@ mod uses;
 
 use std::any::Any;
 use std::cell::RefCell;
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -131,6 +132,7 @@ pub trait Consumer: Send {
 }
 
 /// What a consumer has of its route.
+#[derive(Debug)]
 pub struct RouteHandle {
     /// Where it sends exchanges.
     pub pipeline: Pipeline,
@@ -194,6 +196,12 @@ pub struct BuildContext<'a> {
     /// What a secret is that is not there.
     pub(crate) missing_secrets: Severity,
     pub(crate) warnings: &'a RefCell<ConfigErrors>,
+}
+
+impl<'a> fmt::Debug for BuildContext<'a> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BuildContext").finish_non_exhaustive()
+    }
 }
 
 /// An endpoint, and what exchanges are sent to.

@@ -291,6 +291,7 @@ impl Error for ConfigErrors {}
 
 /// Prints an error and its sources, `outer: inner: innermost`. The only place that does: no `Display`
 /// of ours prints its own source.
+#[derive(Debug)]
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {

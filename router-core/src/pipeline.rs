@@ -7,6 +7,7 @@ mod runner;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
@@ -32,6 +33,12 @@ pub(crate) use runner::Runner;
 pub struct Pipeline {
     program: Arc<Program>,
     guard: Option<Guard>,
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline").finish_non_exhaustive()
+    }
 }
 
 /// The authority under which the exchanges of a `master:` route run.

@@ -10,6 +10,7 @@ mod supervisor;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::process::{ExitCode, Termination};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +38,12 @@ use plan::Plan;
 #[derive(Clone)]
 pub struct Router {
     shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router").finish_non_exhaustive()
+    }
 }
 
 struct Shared {

@@ -181,6 +181,12 @@ pub struct SpoolWriter {
     length: u64,
 }
 
+impl fmt::Debug for SpoolWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpoolWriter").finish_non_exhaustive()
+    }
+}
+
 /// The file of a body that is being written.
 struct Spooled {
     file: Arc<File>,
@@ -191,6 +197,7 @@ struct Spooled {
 }
 
 /// A body that was written.
+#[derive(Debug)]
 pub enum Written {
     /// It was small.
     Memory(Bytes),

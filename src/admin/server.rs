@@ -30,6 +30,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// A listener that serves nothing yet.
 #[must_use = "it serves nothing yet"]
+#[derive(Debug)]
 pub struct AdminListener {
     listener: TcpListener,
     address: SocketAddr,
@@ -137,6 +138,7 @@ async fn accept(listener: TcpListener, admin: Admin) -> io::Result<Infallible> {
 /// The admin listener, as long as this exists. Keep it until the routes have stopped: probes are asked while
 /// they stop, and nobody else sorts in what was measured.
 #[must_use = "dropping it ends the listener"]
+#[derive(Debug)]
 pub struct AdminServer {
     address: SocketAddr,
     quit: Option<oneshot::Sender<()>>,

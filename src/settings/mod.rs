@@ -12,6 +12,7 @@ mod list;
 mod tables;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -158,6 +159,12 @@ pub struct Resolved {
     /// The settings; those with errors are at the value of the layer below.
     pub settings: Settings,
     layers: Layers,
+}
+
+impl fmt::Debug for Resolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolved").finish_non_exhaustive()
+    }
 }
 
 impl Settings {

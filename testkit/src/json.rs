@@ -8,6 +8,7 @@ use axum::response::Response;
 use serde_json::Value;
 
 /// A server on a free port of this host. It ends when it is dropped.
+#[derive(Debug)]
 pub struct JsonServer {
     address: String,
     task: tokio::task::JoinHandle<()>,

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::fmt;
 
 use cluster_lease::{
     Branch, Candidate, Core, Death, Event, Identity, Key, LockId, LockRecord, Mutant, Operation, Outcome,
@@ -112,6 +113,12 @@ pub struct World<'a> {
     pub(crate) backup: Option<(Store, History)>,
     /// The record of a lock that is written again later.
     pub(crate) saved: Option<(Version, Record)>,
+}
+
+impl fmt::Debug for World<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("now", &self.now).finish_non_exhaustive()
+    }
 }
 
 impl<'a> World<'a> {

@@ -1,5 +1,6 @@
 //! [`LeaseCluster`]: the cluster service.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -78,6 +79,12 @@ pub struct LeaseCluster {
     place: Option<String>,
     /// Ends terms at their deadline; `None` where it is a task.
     sentinel: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for LeaseCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeaseCluster").finish_non_exhaustive()
+    }
 }
 
 /// The way to the election's loop. The loop ends when the last one who knows the way is gone.

@@ -1,5 +1,6 @@
 //! One member's access to a [`MemoryStore`](super::MemoryStore).
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,6 +19,12 @@ use crate::store::{Attempt, LeaseStore, LeaseWatch, Listing, LockEntry, StoreErr
 pub struct MemoryHandle {
     hub: Arc<Hub>,
     link: Link,
+}
+
+impl fmt::Debug for MemoryHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryHandle").finish_non_exhaustive()
+    }
 }
 
 impl MemoryHandle {

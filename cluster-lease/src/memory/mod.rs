@@ -5,6 +5,7 @@ mod handle;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use router_core::cluster::LockName;
@@ -31,6 +32,12 @@ pub struct MemoryStore {
     hub: Arc<Hub>,
 }
 
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
 #[derive(Default)]
 struct Hub {
     state: Mutex<State>,
@@ -55,7 +62,7 @@ struct State {
 }
 
 /// What a [`MemoryStore`] contained at one moment.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Backup {
     version: Version,
     records: BTreeMap<StoreKey, (Version, StoreRecord)>,

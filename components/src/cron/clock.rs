@@ -1,5 +1,7 @@
 //! [`Clock`]: what time it is, and waiting.
 
+#[cfg(feature = "tokio-cron-scheduler")]
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -24,6 +26,7 @@ pub trait Clock: Send + Sync {
 }
 
 /// The clock of the system and the timer of the runtime.
+#[derive(Debug)]
 pub struct SystemClock;
 
 #[expect(clippy::disallowed_methods, reason = "a schedule is about the wall clock; no authority rests on it")]
@@ -50,6 +53,13 @@ const LATENESS: Duration = Duration::from_secs(1);
 #[cfg(feature = "tokio-cron-scheduler")]
 pub struct SchedulerClock {
     scheduler: tokio_cron_scheduler::JobScheduler,
+}
+
+#[cfg(feature = "tokio-cron-scheduler")]
+impl fmt::Debug for SchedulerClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SchedulerClock").finish_non_exhaustive()
+    }
 }
 
 #[cfg(feature = "tokio-cron-scheduler")]

@@ -27,7 +27,7 @@ pub(crate) struct ClientSettings {
 
 /// The HTTP clients, and so the connections, that components share. Clones share them; a client is made when it is needed
 /// first.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Debug)]
 pub struct HttpClients {
     clients: Arc<Mutex<HashMap<ClientSettings, Client>>>,
 }

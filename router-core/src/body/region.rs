@@ -1,6 +1,7 @@
 //! [`Region`]: the content of a file, which is not read before it is needed.
 
 use std::any::Any;
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -20,6 +21,12 @@ use rustix::io::{Errno, pread};
 /// the kind [`InvalidData`](ErrorKind::InvalidData), and never other or less data.
 #[derive(Clone)]
 pub struct Region(Arc<Inner>);
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Region").finish_non_exhaustive()
+    }
+}
 
 struct Inner {
     file: File,

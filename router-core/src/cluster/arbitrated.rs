@@ -1,5 +1,6 @@
 //! [`ArbitratedCluster`]: a cluster service over an [`Arbiter`] that never grants a lock twice.
 
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -100,6 +101,7 @@ const PANIC_PAUSE: Duration = Duration::from_secs(1);
 const HANDED_OVER_PAUSE: Duration = Duration::from_secs(1);
 
 /// A lock that was granted.
+#[derive(Debug)]
 pub struct Granted<G> {
     /// The lock, while it is held.
     pub grant: G,
@@ -110,6 +112,7 @@ pub struct Granted<G> {
 }
 
 /// A grant that no longer protects.
+#[derive(Debug)]
 pub struct Revoked {
     /// Why, for the log.
     pub why: String,
@@ -126,6 +129,12 @@ pub struct ArbitratedCluster<A> {
     /// The tasks; each ends when its participant is dropped or `closing` is cancelled.
     tasks: TaskTracker,
     closing: CancellationToken,
+}
+
+impl<A> fmt::Debug for ArbitratedCluster<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArbitratedCluster").finish_non_exhaustive()
+    }
 }
 
 impl<A: Arbiter> ArbitratedCluster<A> {

@@ -1,6 +1,7 @@
 //! [`MemoryCluster`]: a cluster inside one process.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::error::BoxError;
 use crate::state::{StateError, StateKeeper};
 
 /// The cluster service `memory`.
+#[derive(Debug)]
 pub struct MemoryBackend;
 
 static DESCRIPTION: BackendDescription = BackendDescription {
@@ -51,6 +53,12 @@ impl ClusterBackend for MemoryBackend {
 pub struct MemoryCluster {
     hub: Arc<Hub>,
     cluster: ArbitratedCluster<MemoryArbiter>,
+}
+
+impl fmt::Debug for MemoryCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryCluster").finish_non_exhaustive()
+    }
 }
 
 impl MemoryCluster {

@@ -1,6 +1,7 @@
 //! [`Participants`]: the elections that a member takes part in.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::watch;
@@ -12,6 +13,12 @@ use super::{ClusterView, Leadership, LockName, Member};
 /// this table is only how the next view finds it.
 pub struct Participants<P> {
     by_lock: Mutex<HashMap<LockName, Participant<P>>>,
+}
+
+impl<P> fmt::Debug for Participants<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Participants").finish_non_exhaustive()
+    }
 }
 
 struct Participant<P> {

@@ -313,6 +313,7 @@ impl fmt::Debug for Term {
 /// Something that works under a term. The lock is not given to anybody else while there is one, as long
 /// as the backend has a say: drop it when the work has ended, not before.
 #[must_use = "work that is not held is not counted"]
+#[derive(Debug)]
 pub struct Work {
     term: Term,
 }
@@ -334,6 +335,12 @@ pub struct LeaderScope {
     _participation: Arc<dyn Participation>,
 }
 
+impl fmt::Debug for LeaderScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeaderScope").finish_non_exhaustive()
+    }
+}
+
 impl LeaderScope {
     pub(super) fn new(term: &Term, participation: &Arc<dyn Participation>) -> Option<Self> {
         Some(Self { work: term.enter().ok()?, _participation: Arc::clone(participation) })
@@ -347,6 +354,7 @@ impl LeaderScope {
 }
 
 /// The backend's side of a [`Term`].
+#[derive(Debug)]
 pub struct TermControl {
     term: Term,
 }

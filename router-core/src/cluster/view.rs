@@ -1,5 +1,6 @@
 //! [`ClusterView`]: what a user sees of one lock.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,12 @@ pub struct ClusterView {
     /// There as soon as someone has waited for a change.
     members: Option<watch::Receiver<Vec<Member>>>,
     participation: Arc<dyn Participation>,
+}
+
+impl fmt::Debug for ClusterView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterView").finish_non_exhaustive()
+    }
 }
 
 /// The backend's side of a participation in an election. The member leaves it when the last `Arc` is
@@ -173,6 +180,12 @@ pub struct LeadershipPublisher {
     place: String,
     leadership: watch::Sender<Leadership>,
     transitions: Transitions,
+}
+
+impl fmt::Debug for LeadershipPublisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeadershipPublisher").finish_non_exhaustive()
+    }
 }
 
 /// How often terms of this member began, and ended.

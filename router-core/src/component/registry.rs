@@ -1,6 +1,7 @@
 //! [`Registry`]: the components and named processors that routes may use, and the cluster backends.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use super::{Component, Processor};
@@ -23,6 +24,12 @@ pub struct Registry {
     backends: Vec<Arc<dyn ClusterBackend>>,
     /// How to get backends that exist and are not here, by name.
     missing_backends: BTreeMap<&'static str, String>,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").finish_non_exhaustive()
+    }
 }
 
 impl Registry {

@@ -1,5 +1,6 @@
 //! [`RouterBuilder`].
 
+use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,6 +32,12 @@ pub struct RouterBuilder {
     spool: SpoolSettings,
     errors: ConfigErrors,
     routes_missing: bool,
+}
+
+impl fmt::Debug for RouterBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouterBuilder").finish_non_exhaustive()
+    }
 }
 
 impl Default for RouterBuilder {

@@ -1,5 +1,6 @@
 //! [`FileState`]: the state of one route in a file of its own, for routes without a lock.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,12 @@ const MAX_BYTES: u64 = 16 << 20;
 /// `master:`.
 pub struct FileState {
     place: Arc<Place>,
+}
+
+impl fmt::Debug for FileState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileState").finish_non_exhaustive()
+    }
 }
 
 struct Place {

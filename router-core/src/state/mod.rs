@@ -13,6 +13,7 @@
 mod file;
 mod step;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -71,6 +72,12 @@ pub enum StateError {
 pub struct RouteState {
     route: SmolStr,
     keeper: Arc<dyn StateKeeper>,
+}
+
+impl fmt::Debug for RouteState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouteState").finish_non_exhaustive()
+    }
 }
 
 impl RouteState {

@@ -60,6 +60,7 @@ pub(crate) static DESCRIPTION: StepDescription = StepDescription {
 
 /// How often the block of a `loop` is run, in Rust.
 #[must_use = "it says how often a `loop` runs its block"]
+#[derive(Debug)]
 pub struct Loop {
     key: &'static str,
     rounds: Argument,

@@ -58,7 +58,7 @@ use crate::source::SourceFile;
 use reader::Reader;
 
 /// What is written in a file of routes.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct RouteFile {
     /// The file itself.
     pub file: Arc<SourceFile>,

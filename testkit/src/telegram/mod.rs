@@ -15,6 +15,7 @@ mod http;
 mod polls;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,12 @@ pub struct TelegramServer {
     address: String,
     shared: Arc<Shared>,
     task: tokio::task::JoinHandle<()>,
+}
+
+impl fmt::Debug for TelegramServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TelegramServer").finish_non_exhaustive()
+    }
 }
 
 /// What goes wrong with one request.
