@@ -89,14 +89,18 @@ fn poll(server: &Server, options: &str) -> RouteBuilder {
     from(format!("http-poll:http://{}/items?period=5ms&{options}", server.address)).id("poll")
 }
 
-async fn run(route: RouteBuilder, mock: &MockComponent, until: impl Future<Output = ()>) {
-    let router = RouterBuilder::new()
+fn build(route: RouteBuilder, mock: &MockComponent) -> router_core::router::Router {
+    RouterBuilder::new()
         .component(HttpPollComponent::default())
         .component(HttpComponent::default())
         .component(mock.clone())
         .route(route.to("mock:out"))
         .build()
-        .unwrap();
+        .unwrap()
+}
+
+async fn run(route: RouteBuilder, mock: &MockComponent, until: impl Future<Output = ()>) {
+    let router = build(route, mock);
     let _ = tokio::time::timeout(Duration::from_secs(20), router.run_until(until)).await.unwrap();
 }
 
@@ -264,10 +268,14 @@ async fn a_key_that_stands_twice_is_refused_where_that_is_asked_for() {
 async fn nothing_is_done_where_it_cannot_be_noted() {
     let server = Server::start(|_, _| json(&json!([{ "id": 1 }]))).await;
     let folder = tempfile::tempdir().unwrap();
-    let options = format!("split=/&dedupe=/id&state={}", folder.path().join("missing/state").display());
+    let directory = folder.path().join("kept");
+    std::fs::create_dir(&directory).unwrap();
+    let options = format!("split=/&dedupe=/id&state={}", directory.join("state").display());
     let mock = MockComponent::default();
+    let router = build(poll(&server, &options), &mock);
+    std::fs::remove_dir(&directory).unwrap();
     // Longer than the first pause before the consumer is tried again.
-    run(poll(&server, &options), &mock, tokio::time::sleep(Duration::from_secs(2))).await;
+    let _ = router.run_until(tokio::time::sleep(Duration::from_secs(2))).await;
     assert_eq!(bodies(&mock), [] as [String; 0]);
 }
 

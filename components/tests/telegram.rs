@@ -445,9 +445,11 @@ fn a_password_in_the_address_of_the_server_gets_the_advice_that_there_is() {
 async fn nothing_is_done_where_it_cannot_be_noted() {
     let stage = Stage::new().await;
     stage.receive(3);
-    let nowhere = stage.folder.path().join("missing/state");
-    let uri = stage.uri(&format!("dedupe=true&state={}", nowhere.display()));
+    let directory = stage.folder.path().join("kept");
+    std::fs::create_dir(&directory).unwrap();
+    let uri = stage.uri(&format!("dedupe=true&state={}", directory.join("state").display()));
     let router = stage.router(from(uri).to("mock:out"), None);
+    std::fs::remove_dir(&directory).unwrap();
     // Longer than the first pause before the consumer is tried again.
     let _ = router.run_until(sleep(Duration::from_secs(2))).await;
     assert_eq!(stage.ids(), [] as [i64; 0]);
