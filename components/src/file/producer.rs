@@ -13,7 +13,10 @@ use router_core::component::Processor;
 use router_core::error::BoxError;
 use router_core::exchange::{Exchange, Region};
 use router_core::failure::Failure;
-use rustix::fs::{CWD, FlockOperation, RenameFlags, copy_file_range, flock, fsync, getxattr, renameat_with};
+use rustix::fs::{
+    CWD, FlockOperation, RenameFlags, Timespec, Timestamps, UTIME_NOW, copy_file_range, flock, fsync,
+    futimens, getxattr, renameat_with,
+};
 use rustix::io::Errno;
 use tracing::debug;
 
@@ -286,11 +289,6 @@ impl FileProducer {
         appended
     }
 
-    fn write(&self, place: &Path, options: &mut OpenOptions, content: &Content) -> Result<(), BoxError> {
-        let written = jail::open(place, options).and_then(|mut file| self.fill(&mut file, content));
-        written.map_err(|error| failure("writing", place, &error))
-    }
-
     fn fill(&self, file: &mut File, content: &Content) -> io::Result<()> {
         content.write_to(file)?;
         if self.settings.force_writes { file.sync_all() } else { Ok(()) }
@@ -302,14 +300,19 @@ impl FileProducer {
         if let Some(done) = &self.settings.done_file {
             let name = place.file_name().unwrap_or_default().to_string_lossy();
             let done_file = place.with_file_name(done.name(&name));
-            self.write(
-                &done_file,
-                OpenOptions::new().write(true).create(true).truncate(true),
-                &Content::Memory(Bytes::new()),
-            )?;
+            self.touch(&done_file).map_err(|error| failure("writing", &done_file, &error))?;
             self.sync(place)?;
         }
         Ok(())
+    }
+
+    /// Makes a file, or gives it the present time. Nothing is taken from one that has content: its name may be that of
+    /// another file.
+    fn touch(&self, place: &Path) -> io::Result<()> {
+        let file = jail::open(place, OpenOptions::new().write(true).create(true).truncate(false))?;
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        futimens(&file, &Timestamps { last_access: now, last_modification: now })?;
+        if self.settings.force_writes { file.sync_all() } else { Ok(()) }
     }
 
     /// Makes the entries beside a file durable, where that is asked for.

@@ -417,6 +417,11 @@ async fn a_done_file_follows_the_written_file() {
     let outbox = folder(&[]);
     write(outbox.path(), "done_file_name=$%7Bfile.name%7D.ok", Some("a"), "x").await.unwrap();
     assert_eq!(names(outbox.path()), ["a", "a.ok"]);
+
+    // Another file of that name keeps its content.
+    fs::write(outbox.path().join("b.ok"), "other").unwrap();
+    write(outbox.path(), "done_file_name=$%7Bfile.name%7D.ok", Some("b"), "x").await.unwrap();
+    assert_eq!(fs::read_to_string(outbox.path().join("b.ok")).unwrap(), "other");
 }
 
 #[tokio::test]
