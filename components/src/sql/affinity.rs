@@ -170,6 +170,12 @@ impl Columns {
         }
     }
 
+    /// Whether what is stored for a parameter are texts, which keep all digits of a number.
+    pub(super) fn stores_text(&self, parameter: &Parameter) -> bool {
+        let Position::Stored(Some(column)) = &parameter.position else { return false };
+        self.0.get(column).is_some_and(|classes| classes.iter().all(|class| matches!(class, Class::Text)))
+    }
+
     fn compare(&self, name: &str, value: &Value, operand: &Operand) -> Result<(), BoxError> {
         let (what, classes) = match operand {
             Operand::Cast(kind) => {
@@ -240,7 +246,11 @@ fn needs_columns(parameter: &Parameter, value: &Value) -> bool {
         Position::Compared(operands) | Position::Text(operands) => {
             !value.is_null() && operands.iter().any(|operand| matches!(operand, Operand::Column(_)))
         }
-        Position::Stored(Some(_)) => matches!(value, Value::Text(text) if loses_digits(text)),
+        Position::Stored(Some(_)) => match value {
+            Value::Text(text) => loses_digits(text),
+            Value::Json(Json::Number(number)) => number.as_i64().is_none(),
+            _ => false,
+        },
         _ => false,
     }
 }

@@ -1,7 +1,7 @@
 //! A value that is compared is compared as what it is, or is an error: one body does the same in both databases.
 
 use components::SqlComponent;
-use router_core::exchange::Exchange;
+use router_core::exchange::{Body, Exchange};
 use router_core::router::RouterBuilder;
 use serde_json::{Value, json};
 
@@ -226,11 +226,14 @@ async fn a_number_of_more_digits_than_sqlite_keeps_is_an_error() {
     database.run("insert into x (name) values (:x)", json!({ "x": kept })).await.unwrap();
     database.run("insert into x(name) values (cast(:x as text))", json!({ "x": kept })).await.unwrap();
     database.run("insert into x (id) values (:x)", json!({ "x": "9223372036854775807" })).await.unwrap();
+    let digits = Body::from(r#"{"x":12345678901234567890.50}"#);
+    database.producer("insert into x (name) values (:x)").process(&mut Exchange::new(digits)).await.unwrap();
     let rows = database.rows("select id, name from x").await;
     let expected = json!([
         { "id": null, "name": kept },
         { "id": null, "name": kept },
         { "id": i64::MAX, "name": null },
+        { "id": null, "name": "12345678901234567890.50" },
     ]);
     assert_eq!(rows, expected);
 }
