@@ -225,6 +225,24 @@ pub trait Steps: Sized {
     }
 
     /// Calls a processor of your own type.
+    ///
+    /// ```
+    /// # use router_core::builder::{Steps, from};
+    /// # use router_core::component::Processor;
+    /// # use router_core::error::BoxError;
+    /// # use router_core::exchange::Exchange;
+    /// struct Stamp(&'static str);
+    ///
+    /// #[async_trait::async_trait]
+    /// impl Processor for Stamp {
+    ///     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
+    ///         exchange.message.headers.set("stamp", self.0);
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// from("timer:clock").process_with(Stamp("ours"));
+    /// ```
     #[must_use]
     #[track_caller]
     fn process_with(self, processor: impl Processor + 'static) -> Self {

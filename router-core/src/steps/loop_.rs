@@ -149,7 +149,7 @@ impl ScopeStep for Rounds {
             let goes_on = match (&self.until, size) {
                 (Until::While(predicate), _) => {
                     // The block may have made another body.
-                    exchange.message.body.prepare(predicate.needs());
+                    exchange.message.body.make_ready(predicate.needs()).await.map_err(failure)?;
                     predicate.holds(exchange, runner.scope()).map_err(failure)?
                 }
                 (Until::Count(_), size) => size.is_some_and(|size| index < size),
@@ -176,10 +176,54 @@ impl ScopeStep for Rounds {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Write as _;
+    use std::sync::{Arc, Mutex};
+
     use super::Loop;
     use crate::builder::Steps;
+    use crate::error::BoxError;
+    use crate::exchange::{Body, Exchange};
     use crate::outcome::Outcome;
+    use crate::processor::Processor;
+    use crate::spool::Spool;
     use crate::steps::tests::{compile, header, run};
+
+    /// Notes whether the body is a file, and puts this file in its place.
+    struct Replace(File, Arc<Mutex<Vec<bool>>>);
+
+    #[async_trait::async_trait]
+    impl Processor for Replace {
+        async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
+            let mut seen = self.1.lock().unwrap();
+            seen.push(exchange.message.body.as_file().is_some());
+            exchange.message.body = match seen.len() {
+                3 => "{}".into(),
+                _ => Body::file(Spool::default().region(self.0.try_clone()?)?),
+            };
+            Ok(())
+        }
+
+        fn takes_files(&self) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn the_predicate_finds_a_file_that_the_block_has_made_in_memory() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(br#"{"next":"x"}"#).unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let replace = Replace(file, Arc::clone(&seen));
+        let (_, end) = run(|steps| {
+            steps
+                .set_body(r#"{"next":"x"}"#)
+                .loop_(Loop::while_("${body.next} == 'x'"), |steps| steps.process_with(replace))
+        })
+        .await;
+        assert!(matches!(end, Ok(Outcome::Completed)));
+        assert_eq!(*seen.lock().unwrap(), [false, false, false]);
+    }
 
     #[tokio::test]
     async fn a_loop_runs_its_block_as_often_as_it_says() {
