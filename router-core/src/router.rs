@@ -74,7 +74,10 @@ pub enum Phase {
     /// All of them have been ready.
     Running,
     /// It drains or has ended: nothing is started any more.
-    Closed,
+    Closed {
+        /// Whether all of them had been ready.
+        had_started: bool,
+    },
 }
 
 /// What is known about a route.
@@ -180,7 +183,7 @@ impl Router {
             () = drain => {}
         }
         // First nothing is started any more, then what runs is stopped.
-        self.shared.set_phase(Phase::Closed);
+        self.shared.close();
         let timeout = self.shared.shutdown_timeout;
         info!("draining for at most {timeout:?}");
         tokio::select! {
@@ -366,7 +369,7 @@ impl Router {
     ) -> Result<Changes, RouterError> {
         let definitions = definitions.into_iter().map(Into::into).collect();
         let change = Arc::clone(&self.shared.changes).lock_owned().await;
-        if self.shared.phase() == Phase::Closed {
+        if self.shared.is_closed() {
             return Err(RouterError::NotRunning);
         }
         let plan =
@@ -450,6 +453,17 @@ impl Shared {
     fn set_phase(&self, phase: Phase) {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
     }
+
+    fn is_closed(&self) -> bool {
+        matches!(self.phase(), Phase::Closed { .. })
+    }
+
+    fn close(&self) {
+        let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*phase, Phase::Closed { .. }) {
+            *phase = Phase::Closed { had_started: *phase == Phase::Running };
+        }
+    }
 }
 
 /// Aborts all routes when the future that runs the router is dropped.
@@ -457,7 +471,7 @@ struct AbortOnDrop<'a>(&'a Router);
 
 impl Drop for AbortOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.shared.set_phase(Phase::Closed);
+        self.0.shared.close();
         self.0.shared.aborted.cancel();
         for entry in self.0.entries() {
             entry.abort_now();

@@ -59,6 +59,8 @@ struct Inner {
     account: Arc<Account>,
     /// Whether anything in this process writes bodies here.
     is_used: AtomicBool,
+    /// Whether it is known if the files are in memory.
+    is_looked_at: AtomicBool,
 }
 
 impl Default for Spool {
@@ -72,7 +74,12 @@ impl Spool {
     #[must_use]
     pub fn new(settings: SpoolSettings) -> Self {
         let account = Arc::new(Account::new(settings.max_bytes, settings.max_files, settings.max_wait));
-        Self(Arc::new(Inner { settings, account, is_used: AtomicBool::new(false) }))
+        Self(Arc::new(Inner {
+            settings,
+            account,
+            is_used: AtomicBool::new(false),
+            is_looked_at: AtomicBool::new(false),
+        }))
     }
 
     /// What it may take.
@@ -105,28 +112,29 @@ impl Spool {
         if self.0.is_used.load(Ordering::Relaxed) {
             let spool = self.clone();
             tokio::task::spawn_blocking(move || {
-                spool.warnings().iter().for_each(|warning| warn!("{warning}"))
+                spool.warn_if_in_memory();
+                if let Some(why) = spool.cannot_be_used() {
+                    warn!("{why}");
+                }
             });
         }
     }
 
-    fn warnings(&self) -> Vec<String> {
+    fn cannot_be_used(&self) -> Option<String> {
+        let error = anonymous::create(&self.0.settings.directory).err()?;
+        let threshold = self.0.settings.threshold;
+        Some(format!("{}: bodies of more than {threshold} bytes will fail", self.unusable(&error)))
+    }
+
+    /// Warns once: when the router starts, or with the first body of a route that nobody expected to have large ones.
+    fn warn_if_in_memory(&self) {
         let directory = &self.0.settings.directory;
-        let mut warnings = Vec::new();
-        if anonymous::is_in_memory(directory) {
-            warnings.push(format!(
+        if !self.0.is_looked_at.swap(true, Ordering::Relaxed) && anonymous::is_in_memory(directory) {
+            warn!(
                 "`body.spool_dir` is `{}`, whose files are in memory: large bodies take memory there",
                 directory.display()
-            ));
+            );
         }
-        if let Err(error) = anonymous::create(directory) {
-            warnings.push(format!(
-                "{}: bodies of more than {} bytes will fail",
-                self.unusable(&error),
-                self.0.settings.threshold
-            ));
-        }
-        warnings
     }
 
     /// Begins a body. An exchange that has one already, of which it waits for the next, says so: waiting for the room that
@@ -253,8 +261,13 @@ impl SpoolWriter {
             Some(spooled) => account.grow(&spooled.reservation, length, held.as_deref()).await,
             None => {
                 let reservation = account.reserve(length, held.as_deref()).await?;
-                let directory = spool.0.settings.directory.clone();
-                let file = spool.blocking(move || anonymous::create(&directory)).await?;
+                let of_file = spool.clone();
+                let create = move || {
+                    let file = anonymous::create(&of_file.0.settings.directory)?;
+                    of_file.warn_if_in_memory();
+                    Ok(file)
+                };
+                let file = spool.blocking(create).await?;
                 let (file, reservation) = (Arc::new(file), Arc::new(reservation));
                 self.spooled = Some(Spooled { file, reservation, offset: 0, writing: None });
                 Ok(())

@@ -89,7 +89,7 @@ pub(super) fn ready(router: &Router) -> Report {
             // If that lasts, one of the routes below says why.
             Phase::Starting => Err("its routes are being started".into()),
             Phase::Running => Ok(String::new()),
-            Phase::Closed => Err("it is being stopped, or has ended".into()),
+            Phase::Closed { .. } => Err("it is being stopped, or has ended".into()),
         },
     );
     for route in router.routes() {
@@ -131,10 +131,10 @@ fn readiness(route: &RouteInfo) -> Result<String, String> {
     }
 }
 
-/// Whether all routes have been ready, whatever became of them.
+/// Whether all routes have been ready, also when they have been stopped since.
 pub(super) fn startup(router: &Router) -> Report {
     let mut report = Report { probe: "startupz", checks: Vec::new() };
-    if let Phase::Running | Phase::Closed = router.phase() {
+    if let Phase::Running | Phase::Closed { had_started: true } = router.phase() {
         report.check("router", Ok(String::new()));
         return report;
     }

@@ -97,6 +97,25 @@ async fn a_route_whose_database_is_away_is_not_ready_and_says_why_until_it_is_ba
 }
 
 #[tokio::test]
+async fn what_is_stopped_before_all_routes_were_ready_has_not_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, away) = (folder.path().join("orders.db"), folder.path().join("away"));
+    std::os::unix::fs::symlink(away.join("orders.db"), &database).unwrap();
+    let orders = format!("sql:select 1 as id?data_source=sqlite:{}", database.display());
+    let routes =
+        [("slow", CLOCK, "{ log = 'begun' }, { delay = '1h' }"), ("orders", &*orders, "{ log = 'row' }")];
+    let mut process = Process::start(&folder, &routes, &["admin.listen=127.0.0.1:0"]);
+    let at = process.address();
+    process.wait_for("the consumer of route `orders` failed");
+    process.wait_for("begun");
+    process.signal(Signal::TERM);
+    process.wait_for("draining");
+    assert_eq!(status(at, "startupz").await, StatusCode::SERVICE_UNAVAILABLE);
+    process.signal(Signal::TERM);
+    process.wait();
+}
+
+#[tokio::test]
 async fn while_it_drains_it_lives_but_is_not_ready() {
     let folder = tempfile::tempdir().unwrap();
     let steps = "{ log = 'begun' }, { delay = '1h' }";

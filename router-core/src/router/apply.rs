@@ -138,7 +138,7 @@ impl Router {
                 Ok(false) => "its consumer ended before it was ready".to_owned(),
                 Err(_) => self.why_unready(planned.entry()),
             };
-            if self.phase() == Phase::Closed {
+            if self.shared.is_closed() {
                 break;
             }
             self.go_back(planned, why, &mut changes).await;
