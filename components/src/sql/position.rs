@@ -68,6 +68,8 @@ const TEXT_FUNCTIONS: &str = "lower upper trim ltrim rtrim length octet_length s
 /// Those of them that make a text of their first argument.
 const TEXT_RESULTS: &str = "lower upper trim ltrim rtrim substr substring replace hex printf format soundex concat \
     concat_ws quote";
+/// Those that make it of all their arguments.
+const TEXTS_OF_ALL: &str = "printf format replace concat concat_ws";
 /// Functions that make a number of each text.
 const NUMBER_FUNCTIONS: &str = "abs round sign sum total avg ceil ceiling floor trunc pow power sqrt mod exp ln log log2 log10 \
     char";
@@ -182,8 +184,11 @@ impl<'a> Positions<'a> {
             // Of the type that the JSON has there.
             return self.position(start, end + 2).map(|_| Position::Any);
         }
-        if symbol_before(&["||", "->", "->>"]) || symbol_next(&["||"]) {
+        if symbol_before(&["->", "->>"]) {
             return Some(Position::Any);
+        }
+        if symbol_before(&["||"]) || symbol_next(&["||"]) {
+            return self.position_of_text(start, end);
         }
         if symbol_before(ARITHMETIC) || symbol_next(ARITHMETIC) {
             return Some(Position::Number);
@@ -298,7 +303,7 @@ impl<'a> Positions<'a> {
         if let Some(end) = cast.and_then(|cast| self.partners[cast + 1]) {
             return Some(Position::Cast(self.cast_type(close + 1, end)));
         }
-        if is_in(function, TEXT_RESULTS) && item == 0 {
+        if is_in(function, TEXT_RESULTS) && (item == 0 || is_in(function, TEXTS_OF_ALL)) {
             return self.position_of_text(start, close + 1);
         }
         if is_in(function, TEXT_FUNCTIONS) {

@@ -359,6 +359,15 @@ async fn a_text_that_is_made_of_a_parameter_is_compared_with_no_number() {
         ("name = lower(:x)", json!("BB"), 1),
         ("cast(id as text) = substr(:x, 1, 19)", json!("9223372036854775807x"), 1),
         ("lower(name) = lower(:x)", json!("CcC"), 1),
+        ("name = :x || 'b'", json!("b"), 1),
+        ("name like '%' || :x || '%'", json!("b"), 1),
+        ("(name like '%' || lower(:x) || '%') and length(name) > 1", json!("B"), 1),
+        ("'x' || name = 'x' || :x", json!("a"), 1),
+        ("name in (lower(:x), 'a')", json!("BB"), 2),
+        ("lower(name) not in (lower(:x))", json!("a"), 2),
+        ("name = coalesce(lower(:x), 'a')", json!("CCC"), 1),
+        ("name = (select lower(:x))", json!("BB"), 1),
+        ("name = case when length(:x) > 1 then lower(:x) else 'a' end", json!("BB"), 1),
     ] {
         assert_eq!(found(&database, condition, &value).await, Ok(expected), "{condition} {value}");
     }

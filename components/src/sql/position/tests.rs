@@ -176,6 +176,49 @@ fn a_text_that_a_parameter_is_a_part_of_is_no_number() {
 }
 
 #[test]
+fn a_text_that_is_made_of_a_parameter_stands_beside_texts_alone() {
+    for condition in [
+        "length(name) < (:a || '')",
+        "id + 0 < :a || ''",
+        "(id + 0) < lower(:a)",
+        "id + 0 not in (:a || '')",
+        "id + 0 in (lower(:a))",
+        "length(name) < printf('%s', :a)",
+        "length(name) < replace('1', '1', :a)",
+        "coalesce(id, 0) < lower(:a)",
+        "(select max(id) from p) < lower(:a)",
+        "max(id, 2) < lower(:a)",
+        "case when id = 1 then 2 end < lower(:a)",
+        "id + 0 < case when id = 1 then lower(:a) end",
+        "id + 0 < (select lower(:a))",
+        "id + 0 < max(lower(:a), 0)",
+        "coalesce(trim(:a), '') > id + 0",
+        "id + 0 between lower(:a) and 'b'",
+        "abs(lower(:a)) = 0",
+    ] {
+        let found = positions(&format!("select 1 from p where {condition}"));
+        assert!(
+            found.clone().is_err_and(|error| error.contains("write `cast(:a as")),
+            "{condition}: {found:?}"
+        );
+    }
+    for condition in [
+        "'x' || name = 'x' || :a",
+        "lower(name) = lower(:a)",
+        "'a' = lower(:a)",
+        "name like '%' || :a || '%'",
+        "(name like '%' || lower(:a) || '%') and length(name) > 1",
+        "substr(name, 1, length(:a)) = 'b'",
+        "instr(lower(name), lower(:a)) > 0",
+        "length(:a || '') > 1",
+        "exists (select lower(:a))",
+    ] {
+        let found = positions(&format!("select 1 from p where {condition}"));
+        assert!(found.is_ok(), "{condition}: {found:?}");
+    }
+}
+
+#[test]
 fn a_name_of_an_expression_is_no_column() {
     for statement in [
         "select id+0 as k from t where k > :x",

@@ -3,7 +3,8 @@
 
 use super::super::affinity::is_number_type;
 use super::{
-    ARITHMETIC, BEGINS, ENDS, NUMBER_FUNCTIONS, Operand, PATTERNS, Position, Positions, TEXT_RESULTS,
+    ARITHMETIC, BEGINS, CHOICES, ENDS, KEYWORDS, NUMBER_FUNCTIONS, Operand, PATTERNS, Position, Positions,
+    TEXT_RESULTS, is_in,
 };
 use crate::sql::lexer::Token;
 
@@ -11,32 +12,110 @@ use crate::sql::lexer::Token;
 const COUNTS: &str = "length octet_length instr unicode julianday unixepoch count";
 /// Those that make a text of a form of their own.
 const MEASURES: &str = "date time datetime strftime timediff typeof";
+
 impl Positions<'_> {
-    /// The position of a parameter whose text is in the result of a call.
+    /// The position of a parameter that is in the text which these tokens make: a call, or a part of a concatenation.
     pub(super) fn position_of_text(&self, start: usize, end: usize) -> Option<Position> {
+        let (start, end) = self.concatenation(start, end);
         let is_number = |operand: &Operand| matches!(operand, Operand::Cast(kind) if is_number_type(kind));
         match self.compared(start, end) {
             Some(Some(Position::Compared(operands))) if operands.iter().any(is_number) => return None,
             Some(Some(Position::Compared(operands))) => return Some(Position::Text(operands)),
+            // With what has no type of its own, which only the form of a text makes one.
+            Some(None) if !self.is_compared_with_text(start, end) => return None,
             _ if self.is_beside_number(start, end) => return None,
             _ => {}
         }
         let Some(open) = self.parents[start] else { return Some(Position::Any) };
-        let before = open.checked_sub(1);
-        if before.is_some_and(|before| self.is_word(before, TEXT_RESULTS)) {
-            return self.enclosed(open, start, end);
+        let close = self.partners[open]?;
+        if self.is_word(open, "case") {
+            let chosen = self.is_behind(start, "then else");
+            return if chosen { self.position_of_text(open, close + 1) } else { Some(Position::Any) };
         }
-        if before.is_some_and(|before| self.is_word(before, "in")) {
+        let before = open.checked_sub(1);
+        let is_before = |words: &str| before.is_some_and(|before| self.is_word(before, words));
+        if is_before("in") {
             let not = before.and_then(|before| before.checked_sub(1)).filter(|not| self.is_word(*not, "not"));
-            let operand = self.operand_before(not.or(before)?).map(|operand| vec![operand]);
-            return match operand {
-                Some(operands) if operands.iter().any(is_number) => None,
-                Some(operands) => Some(Position::Text(operands)),
-                None if self.is_beside_number(open, self.partners[open]? + 1) => None,
-                None => Some(Position::Any),
+            let left = not.or(before)?;
+            return match self.operand_before(left) {
+                Some(operand) if is_number(&operand) => None,
+                Some(operand) => Some(Position::Text(vec![operand])),
+                None => self.is_text_before(left).then_some(Position::Any),
             };
         }
+        if is_before(TEXT_RESULTS) || is_before("max min") || CHOICES.iter().any(|(name, _)| is_before(name))
+        {
+            return self.position_of_text(before?, close + 1);
+        }
+        if is_before(NUMBER_FUNCTIONS) {
+            return None;
+        }
+        let is_call = before.and_then(|before| self.word(before)).is_some_and(|word| !is_in(word, KEYWORDS));
+        let selects = self.is_word(open + 1, "select with") && self.clause(start) == Some("select");
+        let is_whole = start == open + 1 && end == close;
+        if !is_call && !is_before("exists values") && (selects || is_whole) {
+            return self.position_of_text(open, close + 1);
+        }
         Some(Position::Any)
+    }
+
+    /// The concatenation that an expression is a part of.
+    fn concatenation(&self, mut start: usize, mut end: usize) -> (usize, usize) {
+        while let Some(last) = start.checked_sub(2).filter(|_| self.is_symbol(start - 1, "||")) {
+            start = self.start_of_primary(last);
+        }
+        while self.is_symbol(end, "||") {
+            end = self.end_of_primary(end + 1);
+        }
+        (start, end)
+    }
+
+    /// Where a name, a value, a call or something in parentheses begins, which ends with this token.
+    fn start_of_primary(&self, last: usize) -> usize {
+        let mut start = self.partners[last].filter(|open| *open < last).unwrap_or(last);
+        if start < last && start > 0 && self.word(start - 1).is_some_and(|word| !is_in(word, KEYWORDS)) {
+            start -= 1;
+        }
+        while start >= 2 && self.is_symbol(start - 1, ".") {
+            start -= 2;
+        }
+        start
+    }
+
+    /// Where one ends that begins with this token.
+    fn end_of_primary(&self, start: usize) -> usize {
+        let mut last = start;
+        while self.is_symbol(last + 1, ".") {
+            last += 2;
+        }
+        let open = if self.is_symbol(last + 1, "(") { last + 1 } else { last };
+        self.partners.get(open).copied().flatten().filter(|close| *close > open).unwrap_or(last) + 1
+    }
+
+    /// Whether what an expression is compared with is made by what makes texts alone.
+    fn is_compared_with_text(&self, start: usize, end: usize) -> bool {
+        match (self.operator_before(start), self.operator_behind(end)) {
+            (Some(operator), _) => self.is_text_before(operator),
+            (None, Some(other)) => {
+                let end = self.end_of_primary(other);
+                self.is_symbol(end, "||") || self.is_text(other, end)
+            }
+            (None, None) => false,
+        }
+    }
+
+    fn is_text_before(&self, end: usize) -> bool {
+        let start = end.checked_sub(1).map(|last| self.start_of_primary(last));
+        start.is_some_and(|start| start > 0 && self.is_symbol(start - 1, "||") || self.is_text(start, end))
+    }
+
+    /// Whether these tokens are a text, or a call that makes one.
+    fn is_text(&self, start: usize, end: usize) -> bool {
+        let call = self.is_word(start, TEXT_RESULTS) || self.is_word(start, MEASURES);
+        match end - start {
+            1 => matches!(self.tokens.get(start), Some((_, Token::Quoted))),
+            _ => call && self.is_symbol(start + 1, "("),
+        }
     }
 
     /// Whether an expression is calculated with, or compared with what is a number for certain.
