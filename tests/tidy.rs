@@ -228,6 +228,15 @@ fn components_do_not_use_each_other() {
 }
 
 #[test]
+fn each_step_has_tests_in_its_file() {
+    let steps = root().join("router-core/src/steps");
+    for path in files("rs").into_iter().filter(|path| path.parent() == Some(&steps)) {
+        let has_tests = lines(&path).iter().any(|line| line == "#[cfg(test)]");
+        assert!(has_tests || path.ends_with("tests.rs"), "{} has no tests", path.display());
+    }
+}
+
+#[test]
 fn the_guide_lists_all_steps() {
     let page = fs::read_to_string(root().join("docs/src/routes.md")).unwrap();
     let table = bactrian::core::steps::steps_table();

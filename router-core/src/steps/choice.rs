@@ -84,3 +84,38 @@ impl InlineStep for Choice {
         Ok(Flow::Next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::builder::Steps;
+    use crate::steps::tests::{compile, header, run};
+
+    #[tokio::test]
+    async fn the_first_branch_whose_predicate_holds_is_taken_and_the_route_goes_on() {
+        for (kind, expected) in [("a", "one!"), ("b", "two!"), ("c", "rest!")] {
+            let (exchange, _) = run(|steps| {
+                steps
+                    .set_header("kind", kind)
+                    .choice(|choice| {
+                        choice
+                            .when("${header.kind} == 'a'", |steps| steps.set_header("seen", "one"))
+                            .when("${header.kind} in 'a,b'", |steps| steps.set_header("seen", "two"))
+                            .otherwise(|steps| steps.set_header("seen", "rest"))
+                    })
+                    .set_header("seen", "${header.seen}!")
+            })
+            .await;
+            assert_eq!(header(&exchange, "seen"), expected, "{kind}");
+        }
+    }
+
+    #[test]
+    fn errors_of_all_branches_are_reported() {
+        let errors = compile(|steps| {
+            steps.choice(|choice| {
+                choice.when("${", |steps| steps.delay("soon")).otherwise(|steps| steps.delay("later"))
+            })
+        });
+        assert_eq!(errors.err().unwrap().to_string().matches("error:").count(), 3);
+    }
+}

@@ -67,3 +67,27 @@ impl ScopeStep for Delay {
         Ok(Flow::Next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::builder::Steps;
+    use crate::steps::tests::{compile, run};
+    use std::time::Duration;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_waits_as_long_as_it_says_also_when_the_message_says_it() {
+        let begin = Instant::now();
+        let (_, end) =
+            run(|steps| steps.delay("2s").set_header("pause", "500ms").delay("${header.pause}")).await;
+        end.unwrap();
+        assert_eq!(begin.elapsed(), Duration::from_millis(2_500));
+        let (_, end) = run(|steps| steps.set_header("pause", "soon").delay("${header.pause}")).await;
+        assert_eq!(end.unwrap_err().kind().name(), "data");
+    }
+
+    #[test]
+    fn a_duration_that_is_known_is_checked_before_anything_runs() {
+        assert!(compile(|steps| steps.delay("soon")).is_err());
+    }
+}

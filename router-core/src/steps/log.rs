@@ -54,3 +54,20 @@ impl InlineStep for Log {
         Ok(Flow::Next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::builder::Steps;
+    use crate::steps::tests::{compile, run};
+
+    #[tokio::test]
+    async fn a_message_that_cannot_be_made_fails_the_step() {
+        let (_, end) = run(|steps| steps.set_body("no JSON").log("${body.x}")).await;
+        assert_eq!(end.unwrap_err().kind().name(), "data");
+    }
+
+    #[test]
+    fn a_placeholder_that_does_not_end_is_an_error() {
+        assert!(compile(|steps| steps.log("${header.n")).is_err());
+    }
+}

@@ -70,3 +70,37 @@ impl InlineStep for Call {
         result.map(|()| Flow::Next).map_err(failure)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::builder::Steps;
+    use crate::exchange::Exchange;
+    use crate::steps::tests::run;
+
+    #[tokio::test]
+    async fn a_function_changes_the_exchange_and_its_error_is_that_of_the_step() {
+        let (exchange, _) = run(|steps| {
+            steps.process(|exchange| {
+                exchange.message.body = "done".into();
+                Ok(())
+            })
+        })
+        .await;
+        assert_eq!(exchange.message.body.to_string(), "done");
+        let (_, end) = run(|steps| steps.process(|_| Err("no".into()))).await;
+        let error = crate::error::Chain(&end.unwrap_err()).to_string();
+        assert_eq!(error, "route `a`, step 1 (process) failed: no");
+    }
+
+    #[tokio::test]
+    async fn a_function_puts_no_other_exchange_in_its_place() {
+        let (_, end) = run(|steps| {
+            steps.process(|exchange| {
+                *exchange = Exchange::new(());
+                Ok(())
+            })
+        })
+        .await;
+        assert!(end.is_err());
+    }
+}

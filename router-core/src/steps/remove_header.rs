@@ -39,3 +39,23 @@ impl InlineStep for RemoveHeader {
         Ok(Flow::Next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::builder::Steps;
+    use crate::steps::tests::{compile, run};
+
+    #[tokio::test]
+    async fn the_header_is_removed_and_no_other() {
+        let (exchange, _) =
+            run(|steps| steps.set_header("a", 1).set_header("ab", 2).remove_header("a").remove_header("c"))
+                .await;
+        let headers = &exchange.message.headers;
+        assert_eq!((headers.get("a"), headers.get("ab")), (None, Some(&2.into())));
+    }
+
+    #[test]
+    fn a_name_is_no_expression() {
+        assert!(compile(|steps| steps.remove_header("${body}")).is_err());
+    }
+}

@@ -38,3 +38,22 @@ impl InlineStep for SetBody {
         Ok(Flow::Next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::builder::Steps;
+    use crate::steps::tests::{compile, run};
+
+    #[tokio::test]
+    async fn the_body_is_replaced_by_a_text_with_values_or_by_a_value() {
+        let (exchange, _) = run(|steps| steps.set_header("n", 7).set_body("order ${header.n}")).await;
+        assert_eq!(exchange.message.body.to_string(), "order 7");
+        let (exchange, _) = run(|steps| steps.set_body("before").set_body(7)).await;
+        assert_eq!(exchange.message.body.to_string(), "7");
+    }
+
+    #[test]
+    fn a_placeholder_that_does_not_end_is_an_error() {
+        assert!(compile(|steps| steps.set_body("${header.n")).is_err());
+    }
+}

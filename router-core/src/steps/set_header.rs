@@ -48,3 +48,21 @@ impl InlineStep for SetHeader {
         Ok(Flow::Next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::builder::Steps;
+    use crate::steps::tests::{compile, header, run};
+
+    #[tokio::test]
+    async fn a_header_is_set_and_replaced() {
+        let (exchange, _) =
+            run(|steps| steps.set_header("kind", "a").set_header("kind", "${header.kind}b")).await;
+        assert_eq!(header(&exchange, "kind"), "ab");
+    }
+
+    #[test]
+    fn a_name_is_no_expression() {
+        assert!(compile(|steps| steps.set_header("${body}", "a")).is_err());
+    }
+}

@@ -48,3 +48,28 @@ impl InlineStep for SetProperty {
         Ok(Flow::Next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::builder::Steps;
+    use crate::steps::tests::{compile, run};
+
+    #[tokio::test]
+    async fn a_property_stays_with_the_exchange_and_is_no_header() {
+        let (exchange, _) = run(|steps| {
+            steps
+                .set_property("kind", "a")
+                .set_property("kind", "${property.kind}b")
+                .set_body("${property.kind}")
+        })
+        .await;
+        assert_eq!(exchange.message.body.to_string(), "ab");
+        assert_eq!(exchange.properties.get("kind"), Some(&"ab".into()));
+        assert_eq!(exchange.message.headers.get("kind"), None);
+    }
+
+    #[test]
+    fn a_name_is_no_expression() {
+        assert!(compile(|steps| steps.set_property("${body}", "a")).is_err());
+    }
+}

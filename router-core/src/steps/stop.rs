@@ -37,3 +37,23 @@ impl InlineStep for Stop {
         Ok(Flow::End(Outcome::Stopped))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::builder::Steps;
+    use crate::outcome::Outcome;
+    use crate::steps::tests::{header, run};
+
+    #[tokio::test]
+    async fn no_step_behind_it_runs_also_when_it_stands_in_a_block() {
+        let (exchange, end) = run(|steps| {
+            steps
+                .set_header("seen", "a")
+                .choice(|choice| choice.when("${header.seen} == 'a'", |steps| steps.stop()))
+                .set_header("seen", "b")
+        })
+        .await;
+        assert!(matches!(end, Ok(Outcome::Stopped)));
+        assert_eq!(header(&exchange, "seen"), "a");
+    }
+}

@@ -29,3 +29,16 @@ pub(crate) static DESCRIPTION: StepDescription = StepDescription {
 fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
     compiler.sink(step.arguments().endpoint("uri")?).map(Action::Send)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::builder::Steps;
+    use crate::steps::tests::compile;
+
+    #[test]
+    fn errors_of_an_endpoint_are_found_before_anything_runs() {
+        let errors = compile(|steps| steps.to("tmer:a").to("log:${body}"));
+        let errors = errors.err().unwrap().to_string();
+        assert_eq!(errors.matches("error:").count(), 2, "{errors}");
+    }
+}
