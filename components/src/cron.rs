@@ -162,6 +162,10 @@ impl Component for CronComponent {
 
 /// The schedule in the options, or every error in it.
 fn schedule(uri: &EndpointUri, options: &Options, now: SystemTime) -> Result<Schedule, ConfigErrors> {
+    if !options.are_right(&["schedule"]) {
+        // Which was said.
+        return Err(ConfigErrors::default());
+    }
     let pattern = options.text("schedule").ok_or_else(|| {
         uri.error_at_option("schedule", "option `schedule` is required")
             .help("for example `cron:nightly?schedule=30+2+*+*+*`")
