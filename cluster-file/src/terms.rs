@@ -230,7 +230,7 @@ pub(crate) fn locked_by(root: &Path, locks: &Snapshot) -> Option<String> {
 /// that is stopped just then keeps all others from new numbers.
 fn try_reserve(root: &Path, floor: u64, size: u64) -> Result<Option<u64>, ClusterError> {
     let (path, mark_file) = (root.join(MARK_LOCK), root.join(MARK));
-    // A process that has it for long must not have all others write to the disk again and again.
+    // A process that has it for long must not make all others write to the disk with each try.
     if open(&path).is_ok_and(|lock| is_locked(&lock).unwrap_or(false)) {
         return Ok(None);
     }

@@ -144,7 +144,7 @@ mod enabled {
             NewHistoryAtOnce,
             /// A5: those who remember the terms of before a restore do not write them down.
             TermNotRaised,
-            /// I3: the term counts the terms in the record instead of the store's versions.
+            /// I3: the number of a term is counted in the record, and not taken from the store's versions.
             TermFromRecord,
         }
     }

@@ -171,10 +171,9 @@ async fn a_response_that_is_cut_off_is_an_error_and_no_short_body() {
 
 /// A list of who may use the files in a directory, as the kernel takes it.
 fn access_list() -> Vec<u8> {
-    const NOBODY: u32 = u32::MAX;
-    let owner = (0x1, 7, NOBODY);
-    let (user, group, mask, others) =
-        ((0x2, 6, 1234), (0x4, 5, NOBODY), (0x10, 7, NOBODY), (0x20, 0, NOBODY));
+    const NO_ID: u32 = u32::MAX;
+    let owner = (0x1, 7, NO_ID);
+    let (user, group, mask, others) = ((0x2, 6, 1234), (0x4, 5, NO_ID), (0x10, 7, NO_ID), (0x20, 0, NO_ID));
     let entry = |(kind, rights, id): (u16, u16, u32)| {
         [&kind.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
     };

@@ -198,7 +198,7 @@ pub struct BuildContext<'a> {
     pub(crate) warnings: &'a RefCell<ConfigErrors>,
 }
 
-impl<'a> fmt::Debug for BuildContext<'a> {
+impl fmt::Debug for BuildContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BuildContext").finish_non_exhaustive()
     }

@@ -37,6 +37,11 @@ pub(crate) fn upwards(directory: &Path) -> impl Iterator<Item = &Path> {
     directory.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path })
 }
 
+/// The directory that a file is in.
+pub(crate) fn of_file(path: &Path) -> &Path {
+    upwards(path).nth(1).unwrap_or(path)
+}
+
 /// The kind of the file system at `path`: its magic number, as `linux/magic.h` has it.
 ///
 /// # Errors

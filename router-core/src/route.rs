@@ -7,6 +7,7 @@ use smol_str::SmolStr;
 
 use crate::component::Endpoint;
 use crate::definition::{EndpointDefinition, ErrorHandlerDefinition, RouteDefinition};
+use crate::directory;
 use crate::environment::Environment;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::error_handler::ErrorHandler;
@@ -114,8 +115,7 @@ fn state_file(from: &EndpointUri, compiler: &mut Compiler<'_>) -> Option<Box<Sta
         compiler.error(option.value.error(why).severity(compiler.environment.missing_secrets));
     }
     // The same file in other words is the same.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let path = folder.canonicalize().ok()?.join(path.file_name()?);
+    let path = directory::of_file(path).canonicalize().ok()?.join(path.file_name()?);
     Some(Box::new(StateFile { path, place: option.value.clone() }))
 }
 

@@ -97,8 +97,8 @@ struct ElectionHandle {
 
 impl ElectionHandle {
     /// The loop is gone only when the cluster is closed, and then nothing is left to do.
-    fn tell(&self, input: Command) {
-        let _ = self.inbox.send(input);
+    fn tell(&self, command: Command) {
+        let _ = self.inbox.send(command);
     }
 }
 

@@ -76,7 +76,7 @@ async fn contain_panic<T>(future: impl Future<Output = T>) -> Result<T, String> 
     let mut future = pin!(future);
     poll_fn(|context| {
         // Unwind safety: after a panic the future, and with it the core, is dropped. What outlives it are
-        // the desired, which are valid after each statement, and the holds, which are fenced.
+        // the desired state, which is valid after each statement, and the holds, which are fenced.
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
             Ok(poll) => poll.map(Ok),
             Err(panic) => Poll::Ready(Err(text(&*panic))),

@@ -1,5 +1,5 @@
-//! [`WarnLimiter`]: a failure that repeats is warned of at once, and then once a minute: a log that repeats it with every try hides
-//! what else happens, and one that falls silent hides this.
+//! [`WarnLimiter`]: warns of a failure that repeats at once, and then once a minute. A log that has it with every try hides
+//! what else happens; one that falls silent hides this.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -53,7 +53,7 @@ impl Operation {
     }
 }
 
-/// The warnings of one member.
+/// Limits the warnings of one member.
 #[derive(Default)]
 pub(crate) struct WarnLimiter {
     said: Mutex<HashMap<Warning, Warned>>,

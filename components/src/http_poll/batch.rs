@@ -56,7 +56,7 @@ impl Batch<'_> {
                 continue;
             }
             if stop.is_requested() && id.is_some() {
-                // The rest is for whoever polls next. Without ids, that would be the whole response again:
+                // The next poll brings the rest. Without ids, that would be the whole response again:
                 // then this one is finished.
                 return Ok(Ok(()));
             }

@@ -52,13 +52,13 @@ impl Plan {
         environment: &Environment,
         present: &[Arc<Entry>],
         definitions: Vec<RouteDefinition>,
-        errors: ConfigErrors,
+        mut errors: ConfigErrors,
         complete: bool,
     ) -> Result<Self, ConfigErrors> {
         let (matches, gone) = find_matches(present, &definitions);
         let present = matches.iter().map(|old| old.as_ref().map(|old| old.route.id()));
         let ids = route_ids(definitions.iter().zip(present));
-        let (mut errors, mut failed) = (errors, Vec::new());
+        let mut failed = Vec::new();
         errors.extend(duplicate_ids(&definitions, &ids));
         let mut routes = Vec::with_capacity(definitions.len());
         for ((definition, old), id) in definitions.into_iter().zip(matches).zip(ids) {

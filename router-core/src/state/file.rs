@@ -145,8 +145,7 @@ fn read(path: &Path, route: &str) -> Result<Option<Value>, BoxError> {
 /// The file `.NAME` with this ending, in the directory of the file `NAME`.
 fn beside(path: &Path, ending: &str) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| io::Error::other("this is no path of a file"))?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok(folder.join(format!(".{}{ending}", name.to_string_lossy())))
+    Ok(directory::of_file(path).join(format!(".{}{ending}", name.to_string_lossy())))
 }
 
 /// Opens the file at `path` to lock it. A link is not followed, and a pipe would keep us waiting.
