@@ -101,8 +101,13 @@ async fn a_row_that_was_read_when_its_leader_was_killed_is_not_marked(source: fn
     group.end_leaders_until_done(&[], 5).await;
     group.stop().await;
     tasks.judge(5).await;
-    let done = group.story().done.iter().map(|done| (done.term, done.number)).collect::<Vec<_>>();
-    assert_eq!(done, [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3), (2, 4), (2, 5)]);
+    let done = group.story().done;
+    // There may be terms between the two: a number is used up where a member gives the lock back before it has worked.
+    let (dead, next) = (done[0].term, done[3].term);
+    assert!(dead < next, "{done:?}");
+    let done = done.iter().map(|done| (done.term, done.number)).collect::<Vec<_>>();
+    let rows = [(dead, 1), (dead, 2), (dead, 3), (next, 1), (next, 2), (next, 3), (next, 4), (next, 5)];
+    assert_eq!(done, rows);
 }
 
 async fn leaders_end_in_any_way_and_every_effect_is_there_once(source: fn(&Stage) -> String) {
