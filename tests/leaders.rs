@@ -26,10 +26,16 @@ fn leaders(folder: &Path, arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn json(folder: &Path, arguments: &[&str]) -> Value {
+fn all(folder: &Path, arguments: &[&str]) -> Value {
     let output = leaders(folder, &[&["-o", "json"], arguments].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice::<Value>(&output.stdout).unwrap()["locks"].clone()
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The locks of it.
+#[track_caller]
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    all(folder, arguments)["locks"].clone()
 }
 
 /// A child whose end is the end of the test's interest in it.
@@ -84,6 +90,18 @@ fn watch(folder: &Path) -> (Running, impl FnMut() -> Value) {
     (watch, move || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap())
 }
 
+fn members_of_this_kind_have_no_deadlines(folder: &Path, guide: &str) {
+    let members = &all(folder, &[])["members"];
+    assert_eq!(
+        members[1],
+        serde_json::json!({
+            "host": "b", "member": null, "drained": false,
+            "deadline_seconds": null, "stop_seconds": null, "clock_error_percent": null,
+        })
+    );
+    assert!(members[0].as_object().unwrap().keys().all(|key| guide.contains(&format!("`{key}`"))));
+}
+
 #[test]
 fn who_leads_who_stands_by_and_what_for() {
     let folder = tempfile::tempdir().unwrap();
@@ -117,6 +135,8 @@ fn who_leads_who_stands_by_and_what_for() {
     let guide = include_str!("../docs/src/kubernetes.md");
     let keys = locks[0].as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>();
     let expected = [
+        "clock_error_percent",
+        "deadline_seconds",
         "drained",
         "heartbeat_age_seconds",
         "held_seconds",
@@ -128,12 +148,14 @@ fn who_leads_who_stands_by_and_what_for() {
         "routes",
         "standbys",
         "state",
+        "stop_seconds",
         "term",
     ];
     assert_eq!(keys, expected);
     assert!(keys.iter().all(|key| guide.contains(&format!("`{key}`"))));
     assert!(locks[0]["held_since"].as_str().unwrap().ends_with('Z'));
     assert_eq!(locks[0]["heartbeat_age_seconds"], Value::Null, "the kernel needs no heartbeat");
+    members_of_this_kind_have_no_deadlines(folder, guide);
     let table = String::from_utf8(leaders(folder, &[]).stdout).unwrap();
     let cells = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect::<Vec<_>>();
     assert_eq!(

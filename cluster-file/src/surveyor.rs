@@ -55,7 +55,7 @@ impl Survey for Surveyor {
         });
         let led = seen.locks.into_iter().map(|record| status(record, &members, obstacle));
         let locks = unreadable.chain(unled).chain(led);
-        Ok(Sight { locks: locks.collect(), members: members.clone(), notes: Vec::new() })
+        Ok(Sight { locks: locks.collect(), members: members.clone(), ..Sight::default() })
     }
 
     async fn changed(&mut self) -> Result<(), BoxError> {

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, WatchParams};
 use kube::core::{ObjectList, WatchEvent};
-use router_core::cluster::{ClusterError, LockName};
+use router_core::cluster::{ClusterError, LockName, MemberTiming, Timing};
 use tokio::time::timeout;
 
 use crate::clients::Clients;
@@ -57,9 +57,9 @@ pub struct Seen {
     pub locks: BTreeMap<LockName, LockStatus>,
     /// The live members that are drained, by pod or host: they hold nothing, or are about to.
     pub drained: BTreeSet<String>,
-    /// What the members live by whose sessions are alive, by their pods or hosts. Where they differ, takeovers take
-    /// as long as the slowest of them says.
-    pub timings: BTreeMap<String, Limits>,
+    /// What the members live by whose sessions are alive. Where they differ, takeovers take as long as the slowest of
+    /// them says.
+    pub timings: Vec<MemberTiming>,
     /// Why pods were not seen, so that members which have never led are missing among the standbys.
     pub without_pods: Option<String>,
     /// Where no pod was seen: what keeps members that hold nothing out of sight, in one clause.
@@ -107,6 +107,8 @@ pub struct LockHolder {
     /// server, less the time from then to the heartbeat, by the clock of the member. How far the member's
     /// clock is off does not matter; a step of it since the session was made does.
     pub heartbeat_age: Option<Duration>,
+    /// What it lives by, where its records say it.
+    pub timing: Option<Timing>,
     /// Whether its session lives: nobody has ended it, and the last heartbeat is younger than the takeover
     /// wait.
     pub alive: bool,
@@ -121,7 +123,14 @@ struct SessionStatus {
     alive: bool,
     /// When it counts as silent.
     silent_in: Duration,
-    limits: Option<Limits>,
+    timing: Option<Timing>,
+}
+
+impl SessionStatus {
+    fn timing(&self) -> Option<MemberTiming> {
+        let (host, member) = (self.host.clone(), self.member.clone());
+        self.timing.map(|timing| MemberTiming { host, member, timing })
+    }
 }
 
 impl Survey {
@@ -177,7 +186,7 @@ impl Survey {
         let (drained, members) = hosts.chain(pods).partition::<BTreeSet<_>, _>(|host| asked.contains(host));
         let drained = if without_trace.is_some() { asked } else { drained };
         let timings = sessions.values().filter(|session| session.alive);
-        let timings = timings.filter_map(|session| Some((session.host.clone(), session.limits?))).collect();
+        let timings = timings.filter_map(SessionStatus::timing).collect();
         let newer = leases.items.iter().filter_map(|lease| self.newer_session(lease)).collect();
         let locks =
             leases.items.iter().filter_map(|lease| self.lock(lease, now, (&sessions, &newer), &members));
@@ -295,11 +304,11 @@ impl Survey {
         let wait = Duration::from_secs(u64::try_from(wait).unwrap_or(0));
         let alive = record.dead.is_none() && age.as_secs() <= wait.as_secs();
         let silent_in = wait.saturating_sub(age) + Duration::from_secs(1);
-        let limits = record.limits;
+        let timing = record.limits.map(timing);
         let host = member.host.as_deref().unwrap_or(&member.id).to_owned();
         Some((
             id,
-            SessionStatus { member: member.id.to_string(), host, ahead, age, alive, silent_in, limits },
+            SessionStatus { member: member.id.to_string(), host, ahead, age, alive, silent_in, timing },
         ))
     }
 
@@ -335,8 +344,11 @@ impl Survey {
             let unreadable = Some(format!("its record has the format {format}, {NEWER}"));
             return Some((lock, LockStatus { holder: None, standbys: members.clone(), routes, unreadable }));
         }
-        let Some(StoreRecord::Lock { record: LockRecord { holder, term: floor, settled, .. }, term, .. }) =
-            record
+        let Some(StoreRecord::Lock {
+            record: LockRecord { holder, term: floor, settled, limits, .. },
+            term,
+            ..
+        }) = record
         else {
             return None;
         };
@@ -359,6 +371,7 @@ impl Survey {
                 since,
                 held: since.map(|since| between(since, now)),
                 heartbeat_age: session.map(|session| session.age),
+                timing: limits.map(timing).or_else(|| session?.timing),
                 alive: session.is_some_and(|session| session.alive),
             }
         });
@@ -368,6 +381,11 @@ impl Survey {
         }
         Some((lock, LockStatus { holder, standbys, routes, unreadable }))
     }
+}
+
+fn timing(limits: Limits) -> Timing {
+    let Limits { deadline, stop, rate_error_ppm } = limits;
+    Timing { deadline, stop, clock_error_ppm: rate_error_ppm }
 }
 
 /// A member is called by its pod and the beginning of its incarnation, a pod by itself.
@@ -472,10 +490,10 @@ mod tests {
     #[test]
     fn a_session_says_what_its_member_lives_by_if_its_format_does() {
         let now = "2026-01-01T12:00:41Z".parse().unwrap();
-        let limits = |said: &str| survey().session(&session(0, said), now).unwrap().1.limits;
-        assert_eq!(limits(""), None);
-        let said = limits(" v=2 y=12500 stop=2000 rho=10000").unwrap();
-        assert_eq!(said, cluster_lease::Settings::default().limits());
+        let said = |said: &str| survey().session(&session(0, said), now).unwrap().1.timing;
+        assert_eq!(said(""), None);
+        let own = cluster_lease::Settings::default().limits();
+        assert_eq!(said(" v=2 y=12500 stop=2000 rho=10000"), Some(timing(own)));
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! [`Surveyor`]: how the locks of a group of pods stand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use cluster_lease::Limits;
-use router_core::cluster::{self, Candidates, LockName, LockState, Sight};
+use router_core::cluster::{self, Candidates, LockName, LockState, MemberTiming, Sight, Timing};
 use router_core::error::BoxError;
 
 use crate::names::Group;
@@ -52,8 +51,9 @@ impl cluster::Survey for Surveyor {
             status(name, lock, &Candidates { standbys, ..members.clone() })
         });
         let locks = locks.collect();
+        let timings = seen.timings.clone();
         self.seen = Some(seen);
-        Ok(Sight { locks, members, notes })
+        Ok(Sight { locks, members, timings, notes })
     }
 
     async fn changed(&mut self) -> Result<(), BoxError> {
@@ -74,9 +74,7 @@ fn notes(seen: &Seen) -> Vec<String> {
     if let Some(why) = &seen.without_pods {
         notes.push(format!("standbys that have never led are not shown: {why}"));
     }
-    if seen.timings.values().any(|one| seen.timings.values().any(|other| one != other)) {
-        notes.push(format!("members have different timings: {}", timings(&seen.timings)));
-    }
+    notes.extend(differences(&seen.timings));
     if seen.left_over > 0 {
         notes.push(format!(
             "{} Leases of sessions that have ended are left, because no pod owns them; members with the right to \
@@ -87,14 +85,20 @@ fn notes(seen: &Seen) -> Vec<String> {
     notes
 }
 
-/// What each member lives by.
-fn timings(timings: &BTreeMap<String, Limits>) -> String {
-    let one = |(member, limits): (&String, &Limits)| {
-        let Limits { deadline, stop, rate_error_ppm } = limits;
-        let error = f64::from(*rate_error_ppm) / 10_000.0;
+/// What each member lives by, where that differs.
+fn differences(timings: &[MemberTiming]) -> Option<String> {
+    let one = |MemberTiming { member, timing, .. }: &MemberTiming| {
+        let Timing { deadline, stop, clock_error_ppm } = timing;
+        let error = f64::from(*clock_error_ppm) / 10_000.0;
         format!("{member}: deadline {deadline:?}, stop {stop:?}, clock error {error} %")
     };
-    timings.iter().map(one).collect::<Vec<_>>().join("; ")
+    timings.windows(2).any(|pair| pair[0].timing != pair[1].timing).then(|| {
+        let timings = timings.iter().map(one).collect::<Vec<_>>().join("; ");
+        format!(
+            "members have different timings: {timings}; members that have held nothing yet write nothing, so theirs are \
+             not known"
+        )
+    })
 }
 
 fn status(name: &LockName, status: &LockStatus, members: &Candidates) -> cluster::LockStatus {
@@ -120,6 +124,7 @@ fn status(name: &LockName, status: &LockStatus, members: &Candidates) -> cluster
         held_since: holder.since.map(|since| since.to_string()),
         held: holder.held,
         heartbeat_age: holder.heartbeat_age,
+        timing: holder.timing,
         ..free
     }
 }
@@ -132,4 +137,31 @@ fn why_silent(holder: &LockHolder, members: &Candidates) -> String {
         None => "the session of its holder is gone".into(),
     };
     format!("{heard}; {}", members.why_free())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn members_with_different_timings_are_told_and_equal_ones_are_not() {
+        let member = |member: &str, deadline| MemberTiming {
+            host: "pod".into(),
+            member: member.into(),
+            timing: Timing {
+                deadline: Duration::from_millis(deadline),
+                stop: Duration::from_secs(2),
+                clock_error_ppm: 15_000,
+            },
+        };
+        assert_eq!(differences(&[]), None);
+        assert_eq!(differences(&[member("a_1", 12_500), member("b_1", 12_500)]), None);
+        let told =
+            differences(&[member("a_1", 12_500), member("b_1", 12_500), member("c_1", 3_800)]).unwrap();
+        for timing in ["a_1: deadline 12.5s, stop 2s", "c_1: deadline 3.8s, stop 2s, clock error 1.5 %;"] {
+            assert!(told.contains(timing), "{told}");
+        }
+    }
 }

@@ -59,6 +59,22 @@ fn another_namespace_is_named(operator: &Operator) {
     assert!(output.status.success() && notes.contains(place), "{notes}");
 }
 
+/// The leader has written down what it lives by; the others have held nothing, and have written nothing.
+fn what_the_leader_lives_by_is_shown(operator: &Operator, led: &Value) {
+    let seen = operator.leaders();
+    let timing =
+        |row: &Value| ["deadline_seconds", "stop_seconds", "clock_error_percent"].map(|key| row[key].clone());
+    let fast = [json!(3.8), json!(1.0), json!(1.0)];
+    assert_eq!(
+        timing(seen["locks"].as_array().unwrap().iter().find(|lock| lock["lock"] == "a").unwrap()),
+        fast
+    );
+    let members = seen["members"].as_array().unwrap();
+    let (told, others) = members.iter().partition::<Vec<_>, _>(|member| member["host"] == led["holder"]);
+    assert_eq!((timing(told[0]), &told[0]["member"], told.len(), others.len()), (fast, &led["member"], 1, 2));
+    assert!(others.iter().all(|member| timing(member) == [const { Value::Null }; 3]), "{others:?}");
+}
+
 #[test]
 #[ignore = "needs an API server; `tests/run` brings one"]
 fn who_leads_who_stands_by_and_every_change() {
@@ -99,6 +115,8 @@ fn who_leads_who_stands_by_and_every_change() {
     let seen = operator.wait_for("a", "a long term", |lock| lock["held_seconds"].as_u64() >= Some(7));
     assert_eq!((&seen["state"], &seen["member"]), (&json!("led"), &led["member"]), "{seen}");
     assert!(seen["heartbeat_age_seconds"].as_u64().unwrap() <= 3, "{seen}");
+
+    what_the_leader_lives_by_is_shown(&operator, &led);
 
     // As kubectl calls it: the name is enough, in the namespace of the context.
     let plugin = operator.stage.path("kubectl-bactrian");

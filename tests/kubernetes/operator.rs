@@ -207,12 +207,17 @@ impl Operator {
 
     /// What `bactrian leaders -o json` prints of a lock.
     pub(crate) fn lock(&self, name: &str) -> Value {
+        let printed = self.leaders();
+        let mut locks = printed["locks"].as_array().unwrap().iter();
+        locks.find(|lock| lock["lock"] == name).cloned().unwrap_or(Value::Null)
+    }
+
+    /// All that `bactrian leaders` prints as JSON.
+    pub(crate) fn leaders(&self) -> Value {
         let mut command = self.command(env!("CARGO_BIN_EXE_bactrian"), &["leaders", "-o", "json"]);
         let printed =
             succeeded(command.args(["--set", "cluster.service=kubernetes", "routes.toml"]).output().unwrap());
-        let printed = serde_json::from_str::<Value>(&printed).unwrap();
-        let mut locks = printed["locks"].as_array().unwrap().iter();
-        locks.find(|lock| lock["lock"] == name).cloned().unwrap_or(Value::Null)
+        serde_json::from_str(&printed).unwrap()
     }
 
     /// Waits until a lock is `wanted`.

@@ -29,7 +29,7 @@ use crate::error::BoxError;
 pub use crate::lock::{InvalidLockName, LeadershipLost, LockName};
 pub use memory::{MemoryBackend, MemoryCluster};
 pub use operator::{Handover, Operator, OperatorError, select_member};
-pub use survey::{Candidates, LockState, LockStatus, NEVER_LED, Sight, Survey};
+pub use survey::{Candidates, LockState, LockStatus, MemberTiming, NEVER_LED, Sight, Survey, Timing};
 pub use term::{LeaderScope, Term, TermEnd, Work};
 pub use vacancy::Vacancy;
 pub use view::ClusterView;

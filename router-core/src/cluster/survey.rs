@@ -45,8 +45,32 @@ pub struct Sight {
     pub locks: Vec<LockStatus>,
     /// The live members.
     pub members: Candidates,
+    /// What members live by, as far as they have written it down: those that hold something, or did.
+    pub timings: Vec<MemberTiming>,
     /// What is worth knowing beside the locks, a sentence each.
     pub notes: Vec<String>,
+}
+
+/// What a member lives by where leadership has a deadline. Others wait for it before they take a lock from this member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How long it leads after its last heartbeat.
+    pub deadline: Duration,
+    /// What its work has to end after that.
+    pub stop: Duration,
+    /// By how much its clock may go wrong, in millionths.
+    pub clock_error_ppm: u32,
+}
+
+/// What a live member lives by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberTiming {
+    /// The name by which it is among the [`Candidates`].
+    pub host: String,
+    /// Its id.
+    pub member: String,
+    /// What it has written down.
+    pub timing: Timing,
 }
 
 /// The live members that could lead, by the names that people know them by.
@@ -96,6 +120,8 @@ pub struct LockStatus {
     pub held: Option<Duration>,
     /// How long ago the holder sent its last heartbeat.
     pub heartbeat_age: Option<Duration>,
+    /// What the holder lives by, where it has written it down.
+    pub timing: Option<Timing>,
     /// The members that could lead it instead.
     pub candidates: Candidates,
     /// The routes that use it, as far as the cluster knows.
@@ -135,6 +161,7 @@ impl LockStatus {
             held_since: None,
             held: None,
             heartbeat_age: None,
+            timing: None,
             candidates: candidates.clone(),
             routes: Vec::new(),
         }

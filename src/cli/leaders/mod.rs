@@ -11,7 +11,7 @@ use bactrian::cluster::Service;
 use bactrian::load::{Locks, load_cluster, locks_of};
 use bactrian::settings::Environment;
 use clap::{Args, ValueEnum};
-use router_core::cluster::{Candidates, LockState, LockStatus, Sight, Survey};
+use router_core::cluster::{Candidates, LockState, LockStatus, MemberTiming, Sight, Survey, Timing};
 use router_core::error::{BoxError, Chain};
 use serde::Serialize;
 
@@ -65,6 +65,9 @@ struct Row<'a> {
     held_since: Option<&'a str>,
     held_seconds: Option<u64>,
     heartbeat_age_seconds: Option<u64>,
+    /// Of the holder.
+    #[serde(flatten)]
+    timing: TimingKeys,
     standbys: &'a [String],
     drained: &'a [String],
     routes: &'a [String],
@@ -83,12 +86,57 @@ impl<'a> From<&'a LockStatus> for Row<'a> {
             held_since: lock.held_since.as_deref(),
             held_seconds: lock.held.map(|held| held.as_secs()),
             heartbeat_age_seconds: lock.heartbeat_age.map(|age| age.as_secs()),
+            timing: lock.timing.into(),
             standbys: &lock.candidates.standbys,
             drained: &lock.candidates.drained,
             routes: &lock.routes,
             reason: lock.reason.as_deref(),
         }
     }
+}
+
+/// What a member lives by; `null`: it has not written it down.
+#[derive(Serialize)]
+struct TimingKeys {
+    deadline_seconds: Option<f64>,
+    stop_seconds: Option<f64>,
+    clock_error_percent: Option<f64>,
+}
+
+impl From<Option<Timing>> for TimingKeys {
+    fn from(timing: Option<Timing>) -> Self {
+        Self {
+            deadline_seconds: timing.map(|timing| timing.deadline.as_secs_f64()),
+            stop_seconds: timing.map(|timing| timing.stop.as_secs_f64()),
+            clock_error_percent: timing.map(|timing| f64::from(timing.clock_error_ppm) / 10_000.0),
+        }
+    }
+}
+
+/// A live member; its serialisation is the JSON that the guide describes.
+#[derive(Serialize)]
+struct MemberRow<'a> {
+    host: &'a str,
+    member: Option<&'a str>,
+    drained: bool,
+    #[serde(flatten)]
+    timing: TimingKeys,
+}
+
+/// Those that have written down what they live by, then the others.
+fn member_rows<'a>(members: &'a Candidates, timings: &'a [MemberTiming]) -> Vec<MemberRow<'a>> {
+    let drained = |host: &String| members.drained.contains(host);
+    let told = timings.iter().map(|MemberTiming { host, member, timing }| MemberRow {
+        host,
+        member: Some(member),
+        drained: drained(host),
+        timing: Some(*timing).into(),
+    });
+    let others = members.standbys.iter().chain(&members.drained);
+    let others = others.filter(|host| timings.iter().all(|told| told.host != **host));
+    let others =
+        others.map(|host| MemberRow { host, member: None, drained: drained(host), timing: None.into() });
+    told.chain(others).collect()
 }
 
 /// What is a change to those who watch.
@@ -125,8 +173,9 @@ fn configuration(arguments: &Arguments) -> Result<(Service, Locks), ExitCode> {
 
 async fn show(arguments: &Arguments, service: &Service, routes: &Locks) -> Result<ExitCode, BoxError> {
     let mut survey = service.survey().await?;
-    let (locks, notes) = look(&mut *survey, routes).await?;
-    for note in notes {
+    let sight = look(&mut *survey, routes).await?;
+    let locks = sight.locks;
+    for note in sight.notes {
         output::diagnostic(&format!("note: {note}"));
     }
     if locks.is_empty() {
@@ -137,7 +186,8 @@ async fn show(arguments: &Arguments, service: &Service, routes: &Locks) -> Resul
             Form::Table => table::table(&locks),
             Form::Json => {
                 let rows = locks.iter().map(Row::from).collect::<Vec<_>>();
-                format!("{:#}\n", serde_json::json!({ "locks": rows }))
+                let members = member_rows(&sight.members, &sight.timings);
+                format!("{:#}\n", serde_json::json!({ "locks": rows, "members": members }))
             }
             Form::Holder => table::holders(&locks),
         }));
@@ -199,27 +249,28 @@ async fn watch(
             tokio::time::sleep(PAUSE).await;
         }
         seen = match survey.changed().await {
-            Ok(()) => look(survey, routes).await.map(|(locks, _)| locks),
+            Ok(()) => look(survey, routes).await.map(|sight| sight.locks),
             Err(error) => Err(error),
         };
     }
 }
 
-/// All locks, by name, with what the route files know, and what is worth a note.
-async fn look(survey: &mut dyn Survey, routes: &Locks) -> Result<(Vec<LockStatus>, Vec<String>), BoxError> {
-    let Sight { locks, members, notes } = survey.look().await?;
-    let named = locks.into_iter().map(|lock| (lock.lock.clone(), with_time(lock)));
+/// What there is to see, with what the route files know of the locks; by name.
+async fn look(survey: &mut dyn Survey, routes: &Locks) -> Result<Sight, BoxError> {
+    let mut sight = survey.look().await?;
+    let named = sight.locks.into_iter().map(|lock| (lock.lock.clone(), with_time(lock)));
     let mut locks = named.collect::<BTreeMap<_, _>>();
     for (name, routes) in routes {
         if !locks.contains_key(name.as_str()) {
             let why = survey.why_missing(name).await;
-            locks.insert(name.to_string(), LockStatus::free(name.as_str(), &members, why));
+            locks.insert(name.to_string(), LockStatus::free(name.as_str(), &sight.members, why));
         }
         if let Some(lock) = locks.get_mut(name.as_str()) {
             lock.routes.clone_from(routes);
         }
     }
-    Ok((locks.into_values().collect(), notes))
+    sight.locks = locks.into_values().collect();
+    Ok(sight)
 }
 
 /// For how long it has been held, by the clock of this process where nothing better is known.

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use router_core::cluster::{LockState, LockStatus};
+use router_core::cluster::{LockState, LockStatus, Timing};
 
-const HEAD: [&str; 9] =
-    ["LOCK", "STATE", "HOLDER", "TERM", "HELD", "HEARTBEAT", "STANDBYS", "ROUTES", "REASON"];
+const HEAD: [&str; 10] =
+    ["LOCK", "STATE", "HOLDER", "TERM", "HELD", "HEARTBEAT", "STANDBYS", "ROUTES", TIMING, "REASON"];
+/// A column that is there only if a holder has a deadline.
+const TIMING: &str = "TIMING";
 
 pub(super) fn table(locks: &[LockStatus]) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
@@ -17,9 +19,11 @@ pub(super) fn table(locks: &[LockStatus]) -> String {
             *width = (*width).max(cell.chars().count());
         }
     }
+    let timed = locks.iter().any(|lock| lock.timing.is_some());
     let mut table = String::new();
     for row in rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        let cells = row.iter().zip(widths).zip(HEAD).filter(|(_, head)| timed || *head != TIMING);
+        let cells = cells.map(|((cell, width), _)| format!("{cell:width$}"));
         table.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         table.push('\n');
     }
@@ -41,6 +45,7 @@ fn row(lock: &LockStatus) -> [String; HEAD.len()] {
             drained => format!("{} (+{drained} drained)", lock.candidates.standbys.len()),
         },
         if lock.routes.is_empty() { nothing() } else { lock.routes.join(", ") },
+        lock.timing.map_or_else(nothing, |Timing { deadline, stop, .. }| format!("{deadline:?}+{stop:?}")),
         lock.reason.clone().unwrap_or_default(),
     ]
 }
@@ -116,6 +121,15 @@ lock1      led    pod-a   7     1m5s  1s         1 (+1 drained)  clock, report
 long-name  free   -       -     -     -          0               -              no member is alive
 ";
         assert_eq!(table(&[led.clone(), free.clone()]), expected);
+        let (deadline, stop) = (Duration::from_millis(12_500), Duration::from_secs(2));
+        let timed =
+            LockStatus { timing: Some(Timing { deadline, stop, clock_error_ppm: 10_000 }), ..led.clone() };
+        let expected = "\
+LOCK       STATE  HOLDER  TERM  HELD  HEARTBEAT  STANDBYS        ROUTES         TIMING    REASON
+lock1      led    pod-a   7     1m5s  1s         1 (+1 drained)  clock, report  12.5s+2s
+long-name  free   -       -     -     -          0               -              -         no member is alive
+";
+        assert_eq!(table(&[timed, free.clone()]), expected);
         assert_eq!(holders(&[led.clone(), free, led]), "pod-a\n");
     }
 }
