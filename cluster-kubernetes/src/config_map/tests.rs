@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster_lease::{
-    Attempt, Death, LeaseCluster, LeaseClusterSettings, LeaseStore as _, LockRecord, Precondition, SessionId,
-    SessionRecord, Settings, StoreKey, StoreRecord, TokioClock, Write,
+    Attempt, Death, LeaseCluster, LeaseClusterSettings, LeaseStore as _, Limits, LockRecord, Precondition,
+    SessionId, SessionRecord, Settings, StoreKey, StoreRecord, TokioClock, Write,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -15,8 +15,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::judge::Judge;
-use super::layout::{Claim, LeaderState, Words, check_lock, check_room, encode, states};
-use super::rivals::Rivals;
+use super::layout::{
+    Claim, LeaderState, Words, check_lock, check_room, encode, put_question, question, states,
+};
+use super::rivals::{Question, Rivals};
 use super::store::ConfigMapStore;
 use crate::fake_api_server::{FakeServer, Fault};
 use crate::pods::{PodWatch, Pods, pod};
@@ -298,24 +300,60 @@ async fn a_member_whose_pod_is_not_ready_claims_nothing_and_says_why() {
     store.write(write(), Attempt::default()).await.unwrap();
 }
 
+const SAMPLED: SessionId =
+    SessionId { incarnation: 0x1a2b_3c4d_0000_4000_8000_0000_0000_0001, generation: 0 };
+
+fn led(limits: Option<Limits>) -> LockRecord {
+    LockRecord { holder: Some(SAMPLED), term: 40, claim: 1, limits, ..LockRecord::RELEASED }
+}
+
+/// The first programs that wrote the format 2 did not say the uid of the object that a claim was written into, nor the
+/// term. They, and those of the format 1, asked nothing, and left no claim at a lock that was released.
 #[test]
 fn every_format_that_was_ever_written_is_read() {
-    let limits = Some(Settings::default().limits());
-    for (text, limits) in [(include_str!("samples/1.json"), None), (include_str!("samples/2.json"), limits)] {
+    let own = Some(Settings::default().limits());
+    for (text, limits, is_of_this_object, is_newest) in [
+        (include_str!("samples/1.json"), None, true, false),
+        (include_str!("samples/2-without-uid.json"), own, false, false),
+        (include_str!("samples/2.json"), own, true, true),
+    ] {
         let config_map: ConfigMap = serde_json::from_str(text).unwrap();
-        let holder = SessionId { incarnation: 0x1a2b_3c4d_0000_4000_8000_0000_0000_0001, generation: 0 };
-        let led = LockRecord { holder: Some(holder), term: 40, claim: 1, limits, ..LockRecord::RELEASED };
         let said = |name: &str| {
             let lock = name.parse().unwrap();
             format!("{:?}", Words::of(Some(&config_map), &lock).said(&lock))
         };
-        let claim = Claim { record: led, term: None, is_of_this_object: true, is_copy: false };
+        let term = is_newest.then_some(40);
+        let claim = Claim { record: led(limits), term, is_of_this_object, is_copy: false };
         assert_eq!(said("lock1"), format!("{:?}", LeaderState::Pod("clock-0", Some(claim))));
-        // Before records said the uid of their object, no claim was left there.
-        assert_eq!(said("lock2"), "Vacant");
+        assert_eq!(said("lock2"), if is_newest { "Released(30)" } else { "Vacant" });
         assert_eq!(said("lock3"), format!("{:?}", LeaderState::Pod("camel-0", None)));
+        assert_eq!(said("lock4"), "Vacant", "it was given up while a wait was owed");
         assert_eq!(states(Some(&config_map), &lock()), Some(r#"{"poll":7}"#));
+        let asked = Question { of: SAMPLED, number: 7, answered: 6 };
+        let asked = if is_newest { asked } else { Question::none(SAMPLED) };
+        assert_eq!(question(&config_map, &lock(), SAMPLED), asked);
     }
+}
+
+/// A change of what is written gets a sample of its own.
+#[test]
+fn what_is_written_is_the_newest_sample() {
+    let newest: ConfigMap = serde_json::from_str(include_str!("samples/2.json")).unwrap();
+    let mut written = newest.clone();
+    written.metadata.annotations = None;
+    written.data.as_mut().unwrap().retain(|key, _| key.ends_with("lock3"));
+    let (names, now) = (("leaders", "clock-0"), "2026-11-29T12:00:00Z".parse().unwrap());
+    let released = LockRecord { term: 30, claim: 1, ..LockRecord::RELEASED };
+    let claimed = (led(Some(Settings::default().limits())), Some(40), Some(r#"{"poll":7}"#));
+    for (lock, what) in [
+        ("lock1", claimed),
+        ("lock2", (released, None, None)),
+        ("lock4", (LockRecord { settled: false, ..released }, None, None)),
+    ] {
+        written = encode(Some(&written), names, &lock.parse().unwrap(), what, now);
+    }
+    put_question(&mut written, &lock(), Question { of: SAMPLED, number: 7, answered: 6 });
+    assert_eq!(written, newest);
 }
 
 #[tokio::test(start_paused = true)]
