@@ -146,6 +146,13 @@ impl Cache {
         records.filter_map(holder).collect()
     }
 
+    /// How many sessions have ended and stay, because no pod owns them.
+    pub(crate) fn left_over(&self, codec: &Codec) -> usize {
+        let inner = self.lock();
+        let leases = inner.leases.values().filter_map(|seen| seen.lease.as_ref());
+        leases.filter(|lease| codec.is_left_over(lease)).count()
+    }
+
     /// The Lease that a write starts from; `None`: it makes a new one.
     pub(crate) fn base(&self, name: &str, write: &Write) -> Result<Option<Lease>, StoreError> {
         let Some(expected) = expected(write) else { return Ok(None) };

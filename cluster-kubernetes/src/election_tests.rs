@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cluster_lease::{
-    LeaseCluster, LeaseClusterSettings, LockRecord, Precondition, Settings, StoreKey, StoreRecord,
-    TokioClock, Write,
+    Attempt, Death, LeaseCluster, LeaseClusterSettings, LeaseStore as _, LockRecord, Precondition,
+    SessionRecord, Settings, StoreKey, StoreRecord, TokioClock, Write,
 };
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -404,6 +404,37 @@ async fn a_pod_that_crashes_again_and_again_reuses_the_leases_of_its_sessions() 
         one.crashed.store(true, Ordering::Relaxed);
     }
     assert!(sessions(&server) <= 2, "{} sessions", sessions(&server));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_passes_over_the_slot_of_one_that_has_ended_for_sure_leads_at_once() {
+    let server = server().await;
+    let one = contender_of_pod(&server, "pod-1_a", "pod").await;
+    let term = one.leads().await;
+    one.crashed.store(true, Ordering::Relaxed);
+    // Another member has the proof, says so in the session, and has no wish for the lock.
+    let ended = one.cluster.sessions().borrow()[0].0;
+    let codec = Codec { group: Group::default(), owner: None, takeover_wait_seconds: 15 };
+    let witness = Arc::new(Shared::new(server.clients(), "shop".into(), codec));
+    let store = KubernetesStore::new(witness);
+    let listed = store.list().await.unwrap();
+    let session = listed.entries.into_iter().find(|entry| entry.key == StoreKey::Session(ended)).unwrap();
+    let StoreRecord::Session { record, member } = session.record else { panic!("it is a session") };
+    let record =
+        StoreRecord::Session { record: SessionRecord { dead: Some(Death::Proof), ..record }, member };
+    let write = Write::new(session.key, Precondition::Version(session.version), record);
+    store.write(write, Attempt::default()).await.unwrap();
+    let began = Instant::now();
+    let two = contender_of_pod(&server, "pod-1_b", "pod").await;
+    let next = two.leads().await;
+    assert!(next.number() > term.number());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(sessions(&server), 2, "it has the next slot");
+    // Now no lock names the first one any more.
+    two.cluster.close().await;
+    let three = contender_of_pod(&server, "pod-1_c", "pod").await;
+    three.leads().await;
+    assert_eq!(sessions(&server), 2);
 }
 
 #[tokio::test(start_paused = true)]

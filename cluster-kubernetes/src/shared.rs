@@ -25,9 +25,6 @@ use crate::unlisted::{ForeignLeases, Unlisted};
 /// How often another slot is tried for a session at once.
 const SLOT_TRIES: usize = 4;
 
-/// So many sessions that are left behind are worth a line.
-const MANY_SESSIONS: usize = 20;
-
 /// How many requests may be under way at once, without heartbeats. Each needs a connection, and a member
 /// that takes a thousand locks must not open a thousand.
 const PARALLEL_REQUESTS: usize = 4;
@@ -43,7 +40,7 @@ pub(crate) struct Shared {
     /// Whether Leases may be deleted.
     pub(crate) may_delete: AtomicBool,
     foreign: ForeignLeases,
-    reported_left_over: AtomicUsize,
+    pub(crate) reported_left_over: AtomicUsize,
     pub(crate) requests: Semaphore,
 }
 
@@ -121,19 +118,29 @@ impl Shared {
         version(&written.metadata)
     }
 
-    /// Says how many sessions are left behind, each time that they have doubled.
-    pub(crate) fn report_left_over(&self, leases: &[Lease]) {
-        let left = leases.iter().filter(|lease| self.codec.is_left_over(lease)).count();
-        let reported = self.reported_left_over.load(Ordering::Relaxed);
-        if left >= MANY_SESSIONS.max(2 * reported) && !self.may_delete.load(Ordering::Relaxed) {
-            self.reported_left_over.store(left, Ordering::Relaxed);
+    /// Says how many sessions are left behind, where this member may not delete them.
+    pub(crate) fn report_left_over(&self) {
+        if let Some(left) = self.news_of_left_over() {
             warn!(
-                "{left} Leases of sessions that have ended are left in the namespace {}, because no pod owns them and \
-                 this member may not delete them: they do no harm but slow lists down; add the rule {} to its Role",
+                left,
+                "Leases of sessions that have ended are left in the namespace {}, {left} by now, because no pod owns \
+                 them and this member may not delete them: they do no harm but slow lists down; add the rule {} to its \
+                 Role",
                 self.namespace,
                 DELETE_LEASES.yaml(DELETE_LEASES.verbs)
             );
         }
+    }
+
+    /// How many there are, once at the start and each time that they have doubled.
+    pub(crate) fn news_of_left_over(&self) -> Option<usize> {
+        let left = self.cache.left_over(&self.codec);
+        let reported = self.reported_left_over.load(Ordering::Relaxed);
+        let is_news = left >= (2 * reported).max(1) && !self.may_delete.load(Ordering::Relaxed);
+        is_news.then(|| {
+            self.reported_left_over.store(left, Ordering::Relaxed);
+            left
+        })
     }
 
     /// The name of the Lease of a record.

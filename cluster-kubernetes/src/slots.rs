@@ -5,6 +5,13 @@
 //! A process takes the lowest slot that is free: one that does not exist, or whose session is dead, or silent for
 //! longer than the takeover wait, and holds no lock. To the election the former session is deleted then, and that is safe at any time.
 //!
+//! A slot whose session is still named by a lock stays as it is, and the process takes the next one. How that session
+//! ended decides how long the lock rests: after `dead=proof` it does not rest at all, while a session that is gone
+//! costs the whole takeover wait. Writing over it would lose that, and copying it into each of its locks first would be
+//! writes that can fail on the way, by a member that may not want those locks. Nothing waits for such a slot: there
+//! are more, and it is free again when its last lock is taken. A pod has at most one for each lock that its processes
+//! held when they ended, beside those of its living processes, and all go with the pod.
+//!
 //! The Lease of a slot, and that of a lock that its session holds, name the slot where a session is named
 //! otherwise, and the session itself in one more annotation. Programs that do not know it see one session that
 //! lives again after its death: they leave a lock alone while its holder's slot is alive, as they should.
@@ -243,5 +250,41 @@ mod tests {
         assert_eq!(slot(&cache), Some((1, false)), "how it died decides how long its lock rests");
         cache.note(&codec, &stored(&lock(SECOND), None, 4)).unwrap();
         assert_eq!(slot(&cache), Some((0, true)));
+    }
+
+    #[test]
+    fn slots_that_locks_name_are_passed_over_and_are_as_many_as_those_locks_at_most() {
+        let (codec, cache) = (codec(), Cache::default());
+        let session = |number: u32| SessionId { incarnation: u128::from(number) + 100, generation: 0 };
+        let slot = |number| SessionId { generation: number, ..SLOT };
+        let note = |write: &Write, slot, version: u64| {
+            let mut lease = codec.lease_of(write, slot, None, Timestamp::UNIX_EPOCH);
+            lease.metadata.resource_version = Some(version.to_string());
+            cache.note(&codec, &lease).unwrap();
+        };
+        let lock = |number: u32, holder| {
+            let name = format!("lock{number}").parse().unwrap();
+            Write { key: StoreKey::Lock(name), ..self::lock(holder) }
+        };
+        // Each process ends with proof while it holds a lock that no other member wants.
+        let mut version = 0;
+        for number in 0..5 {
+            let (free, before) = codec.free_slot(&cache).unwrap();
+            assert_eq!((free, before), (slot(number), None), "the next process has a slot at once");
+            for write in [self::session(session(number), Some(Death::Proof)), lock(number, session(number))] {
+                version += 1;
+                note(&write, free, version);
+            }
+        }
+        // They crash on without holding anything, and no more are used.
+        for number in 5..10 {
+            let (free, _) = codec.free_slot(&cache).unwrap();
+            assert_eq!(free, slot(5));
+            version += 1;
+            note(&self::session(session(number), Some(Death::Proof)), free, version);
+        }
+        // When a lock is taken, its slot is free again.
+        note(&lock(2, SECOND), SECOND, version + 1);
+        assert_eq!(codec.free_slot(&cache).unwrap().0, slot(2));
     }
 }

@@ -72,8 +72,8 @@ impl LeaseStore for KubernetesStore {
             return Err(StoreError::unknown("the API server has cut the list of Leases short"));
         }
         let at = parse_version(list.metadata.resource_version.as_deref().unwrap_or_default())?;
-        shared.report_left_over(&list.items);
         let entries = shared.cache.note_list(&shared.codec, at, &list.items)?;
+        shared.report_left_over();
         Ok(Listing { version: at, entries })
     }
 
@@ -129,7 +129,8 @@ impl LeaseStore for KubernetesStore {
     async fn watch(&self, version: Version) -> Result<Box<dyn LeaseWatch>, StoreError> {
         let shared = &self.shared;
         let api = shared.api(shared.clients.another())?;
-        // The server ends the watch after some minutes, and it goes on from the last version.
+        // The server ends the watch after some minutes, and it goes on from the last version. Lists are rare.
+        shared.report_left_over();
         let seconds = u32::try_from(LONGEST_WATCH.as_secs()).unwrap_or(u32::MAX);
         let params = WatchParams::default().labels(&shared.codec.group.selector()).timeout(seconds);
         let events = api.watch(&params, &version.to_string()).await;

@@ -1,12 +1,15 @@
 //! The store against a server that answers in all the ways that servers do.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cluster_lease::{
-    Attempt, Change, LeaseStore, LockRecord, Precondition, StoreError, StoreKey, StoreRecord, Version, Write,
+    Attempt, Change, Death, LeaseStore, LockRecord, Precondition, SessionId, SessionRecord, StoreError,
+    StoreKey, StoreRecord, Version, Write,
 };
 use http::Method;
+use router_core::cluster::Member;
 
 use crate::codec::Codec;
 use crate::fake_api_server::{FakeServer, Fault};
@@ -17,9 +20,13 @@ use crate::store::KubernetesStore;
 const FREE: StoreRecord = StoreRecord::Lock { record: LockRecord::RELEASED, holder: None, term: None };
 const LEASE: &str = "bactrian.lock.lock1";
 
-fn store(server: &Arc<FakeServer>) -> KubernetesStore {
+fn shared(server: &Arc<FakeServer>) -> Arc<Shared> {
     let codec = Codec { group: Group::default(), owner: None, takeover_wait_seconds: 15 };
-    KubernetesStore::new(Arc::new(Shared::new(server.clients(), "shop".into(), codec)))
+    Arc::new(Shared::new(server.clients(), "shop".into(), codec))
+}
+
+fn store(server: &Arc<FakeServer>) -> KubernetesStore {
+    KubernetesStore::new(shared(server))
 }
 
 fn key() -> StoreKey {
@@ -221,4 +228,40 @@ async fn only_what_was_seen_is_deleted_and_only_with_the_right() {
     one.list().await.unwrap();
     one.delete(key(), second).await.unwrap();
     assert_eq!(server.lease(LEASE), None);
+}
+
+/// Lists and the beginnings of watches tell of them, once, and again when there are twice as many.
+#[tokio::test(start_paused = true)]
+async fn sessions_that_are_left_are_told_at_the_start_and_when_they_have_doubled() {
+    let server = FakeServer::new();
+    let ended = async |incarnation| {
+        let key = StoreKey::Session(SessionId { incarnation, generation: 0 });
+        let record = SessionRecord { seq: 1, dead: Some(Death::Expired), limits: None };
+        let record = StoreRecord::Session { record, member: Member::new("gone") };
+        store(&server).write(Write::new(key, Precondition::Absent, record), Attempt::default()).await.unwrap()
+    };
+    let told = async |shared: &Arc<Shared>| {
+        KubernetesStore::new(Arc::clone(shared)).list().await.unwrap();
+        shared.reported_left_over.load(Ordering::Relaxed)
+    };
+    let (first, second) = (shared(&server), shared(&server));
+    assert_eq!(told(&first).await, 0);
+    ended(1).await;
+    assert_eq!(told(&first).await, 1, "one is said, too");
+    assert_eq!(first.news_of_left_over(), None, "and not again");
+    ended(2).await;
+    let at = ended(3).await;
+    assert_eq!((told(&first).await, told(&second).await), (3, 3), "so does a member that starts now");
+    ended(4).await;
+    assert_eq!(told(&first).await, 3, "not each of them");
+    ended(5).await;
+    let last = ended(6).await;
+    let store = KubernetesStore::new(Arc::clone(&first));
+    let mut watch = store.watch(at).await.unwrap();
+    while !matches!(watch.next().await.unwrap(), Some(Change::Record { version, .. }) if version == last) {}
+    drop(store.watch(last).await.unwrap());
+    assert_eq!(first.reported_left_over.load(Ordering::Relaxed), 6, "the next watch");
+    let deleting = shared(&server);
+    deleting.may_delete.store(true, Ordering::Relaxed);
+    assert_eq!(told(&deleting).await, 0, "it removes them");
 }
