@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{ChildStderr, Command, Stdio};
 use std::time::Duration;
@@ -143,6 +144,24 @@ fn assert_names_what_waited(line: &Value, route: &str, queue: &str) {
     assert!(message.starts_with(&told), "{message}");
     assert_eq!((&line["route"], &line["queue"]), (&route.into(), &queue.into()));
     assert!(line["seconds"].as_f64().unwrap() > 0.0, "{line}");
+}
+
+#[test]
+fn of_what_has_begun_each_exchange_has_its_line_however_many_they_are() {
+    let from = "seda:work?concurrent_consumers=130";
+    let mut tool = Tool::run_beside(from, &sender("seda:work", 130), &["router.shutdown_timeout=200ms"]);
+    for _ in 0..130 {
+        tool.wait_for("begun");
+    }
+    tool.member.signal(Signal::TERM);
+    let mut exchanges = BTreeSet::new();
+    for _ in 0..130 {
+        let line = tool.wait_for("dropped");
+        assert_names_the_work(&line);
+        exchanges.insert(line["exchange"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(exchanges.len(), 130);
+    assert_eq!(tool.member.wait().code(), Some(1));
 }
 
 #[test]
