@@ -45,6 +45,7 @@ pub(crate) fn refresh_metrics() {
 /// The form of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(serde::Deserialize), serde(rename_all = "lowercase"))]
+#[non_exhaustive]
 pub enum LogFormat {
     /// For people on a terminal, else JSON.
     #[default]

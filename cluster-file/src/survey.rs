@@ -13,6 +13,7 @@ use crate::terms;
 
 /// What the files of locks say.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Survey {
     /// The locks that were ever led, sorted by lock. `leading` is true of those that are led now, and `obstacle`
     /// tells of the others what is in the way.
@@ -27,6 +28,7 @@ pub struct Survey {
 
 /// A lock that no member has led yet.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Unled {
     /// The lock; of one with a long name, the name of its file.
     pub lock: String,
@@ -45,6 +47,7 @@ enum Seen {
 
 /// A lock of which it is not known who leads it.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Unreadable {
     /// The lock; of one with a long name, the name of its file.
     pub lock: String,

@@ -7,6 +7,7 @@ use crate::settings::Resource;
 
 /// A right that a Role gives in the namespace of the members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rule {
     /// The API group; empty: the core one.
     pub api_group: &'static str,

@@ -73,6 +73,7 @@ pub struct Seen {
 
 /// One lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LockStatus {
     /// Who holds it.
     pub holder: Option<LockHolder>,
@@ -86,6 +87,7 @@ pub struct LockStatus {
 
 /// Who holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LockHolder {
     /// The member: pod and incarnation.
     pub member: String,

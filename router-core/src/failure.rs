@@ -146,6 +146,7 @@ impl fmt::Display for ErrorKind {
 
 /// An error with its kind, and what else is known of it. It prints as the error does that it was made from.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Failure {
     /// Its kind.
     pub kind: ErrorKind,

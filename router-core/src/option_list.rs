@@ -30,6 +30,7 @@ pub struct OptionDescription {
 
 /// Where an option of a component has an effect. Elsewhere it is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Side {
     /// In `from`.
     From,

@@ -46,6 +46,7 @@ pub const fn path(key: &'static str, kind: PathKind) -> PathDescription {
 
 /// What a path is, and so what a value of a message can be in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PathKind {
     /// A name. A value is a part of it.
     Name,

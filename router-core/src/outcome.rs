@@ -166,6 +166,7 @@ impl Error for RouteError {
 
 /// What is known of an error while it is handled.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Exception {
     /// The error and its sources, in one line.
     pub message: SmolStr,

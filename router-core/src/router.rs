@@ -82,6 +82,7 @@ pub enum Phase {
 
 /// What is known about a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RouteInfo {
     /// Its id.
     pub id: SmolStr,
@@ -138,6 +139,7 @@ impl Termination for ShutdownOutcome {
 
 /// Why routes could not be started, stopped or changed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RouterError {
     /// There is no route of that id.
     #[error("there is no route `{0}`")]

@@ -14,6 +14,7 @@ const MAX_BYTES: u64 = 64 << 10;
 /// The value is read anew for each use, so that a mounted file that changes is followed. There is no
 /// form with the value itself: URIs stand in errors, logs and listings.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Secret {
     /// In this environment variable.
     Environment(String),

@@ -50,6 +50,7 @@ pub struct KeyDescription {
 
 /// Whether a key must be given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Need {
     /// It must.
     Required,
@@ -63,6 +64,7 @@ pub enum Need {
 
 /// What a key takes.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum KeyKind {
     /// Text that is the same for every exchange: a name.
     Name,
@@ -119,6 +121,7 @@ impl KeyKind {
 /// What was written for a key.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(missing_docs, reason = "each is what a `KeyKind` takes")]
+#[non_exhaustive]
 pub enum Argument {
     Text(SourceText),
     Texts(Vec<SourceText>),

@@ -37,6 +37,7 @@ use layer::Layers;
 /// The settings of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Settings {
     /// Who decides which member leads.
     #[serde(default)]
@@ -56,6 +57,7 @@ pub struct Settings {
 
 /// Who decides which member leads.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
 pub struct ClusterSettings {
     /// The name of the cluster service, or `auto`; `None`: there is none, and `master:` is an error.
     pub service: Option<String>,
@@ -69,6 +71,7 @@ pub struct ClusterSettings {
 /// The router.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RouterSettings {
     /// How long exchanges in flight may take at shutdown.
     #[serde(deserialize_with = "duration")]
@@ -78,6 +81,7 @@ pub struct RouterSettings {
 /// The `master:` component.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct MasterSettings {
     /// How often a delegate that cannot start is tried.
     pub attempts: u64,
@@ -89,6 +93,7 @@ pub struct MasterSettings {
 /// What bodies may take in memory, and in files beyond that.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct BodySettings {
     /// How many bytes a body has in memory.
     pub spool_threshold: u64,
@@ -123,6 +128,7 @@ impl BodySettings {
 /// The log.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct LogSettings {
     /// Its form.
     pub format: LogFormat,
@@ -131,6 +137,7 @@ pub struct LogSettings {
 /// The admin listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct AdminSettings {
     /// Where it listens; `None`: nobody said so.
     pub listen: Option<Listen>,

@@ -8,6 +8,7 @@ use crate::settings::CamelTiming;
 
 /// Why a timing is not safe next to members that are Camel's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CamelTimingError {
     /// This member would start while one of Camel's may still work.
     #[error(

@@ -83,6 +83,7 @@ impl Election {
 
 /// One YAML document.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Document {
     /// What a file with it would be called.
     pub file_name: &'static str,

@@ -70,6 +70,7 @@ pub trait ClusterBackend: Send + Sync {
 
 /// What a process does with a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Purpose {
     /// It is a member.
     TakePart,

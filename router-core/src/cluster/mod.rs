@@ -134,6 +134,7 @@ pub enum Leadership {
 
 /// Why a cluster service cannot serve.
 #[derive(thiserror::Error)]
+#[non_exhaustive]
 pub enum ClusterError {
     /// The backend cannot be used; the text says which part and what to do.
     #[error("{0}")]

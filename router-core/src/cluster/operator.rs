@@ -59,6 +59,7 @@ pub struct Handover {
 
 /// What was asked was not done.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OperatorError {
     /// There was nothing to ask, or nobody to ask it of; the text says what there is.
     #[error("{0}")]

@@ -73,6 +73,7 @@ const OVER: u8 = 2;
 
 /// How a term ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TermEnd {
     /// Its member gave it up.
     Released,

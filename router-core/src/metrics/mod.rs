@@ -34,6 +34,7 @@ pub struct Metric {
 
 /// What the values of a metric are.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum MetricKind {
     /// A number that only grows.
     Counter,

@@ -15,6 +15,7 @@ use crate::component::Hold;
 
 /// What [`Router::apply`] did: the ids of the routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Changes {
     /// Routes that were not there before.
     pub added: Vec<SmolStr>,

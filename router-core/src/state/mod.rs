@@ -52,6 +52,7 @@ pub trait StateKeeper: Send + Sync {
 
 /// Why a state cannot be loaded or stored.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StateError {
     /// A newer term of the lock has begun, or this one was given up.
     #[error("the state was not stored, because {0}")]

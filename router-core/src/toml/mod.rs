@@ -59,6 +59,7 @@ use reader::Reader;
 
 /// What is written in a file of routes.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RouteFile {
     /// The file itself.
     pub file: Arc<SourceFile>,

@@ -23,6 +23,7 @@ pub struct Node {
 
 /// What a [`Node`] holds.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum NodeValue {
     /// Text, in which environment variables are replaced.
     Text(SourceText),

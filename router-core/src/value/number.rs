@@ -17,6 +17,7 @@ pub struct Number(SmolStr);
 
 /// A text that is no number of JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NumberError {
     /// It has not the form of one.
     #[error("this is no number")]
