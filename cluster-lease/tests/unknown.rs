@@ -105,6 +105,29 @@ fn a_record_that_is_set_back_gives_the_leader_its_time() {
     assert!(group.terms(next).last() > group.terms(leader).last());
 }
 
+/// A member that starts now cannot know it. But one that stands by claims the lock at once, and says what is owed.
+#[test]
+fn a_member_that_starts_when_one_that_remembers_has_claimed_a_record_that_was_set_back_waits() {
+    let mut group = Group::new(2);
+    group.pass(1.0);
+    let leader = group.active()[0];
+    let standby = 1 - leader;
+    let deadline = group.members[leader].core.guard(LOCK).unwrap().deadline;
+    group.cut(leader);
+    group.set(Key::Lock(LOCK), Record::Lock(LockRecord { term: 1, ..LockRecord::RELEASED }));
+    group.pass(1.0);
+    assert!(!group.lock().settled, "claimed, with the wait that is owed");
+    group.members[standby].running = false;
+    group.cut(standby);
+    let next = group.join();
+    while group.now < deadline + support::seconds(2.0) {
+        group.pass(0.05);
+        assert!(!group.leads(next), "the leader may still be working");
+    }
+    group.join_work(leader);
+    group.until_led(next);
+}
+
 /// The same of one that names a holder: a member that has ended long ago, or one that lives and does not hold it.
 #[test]
 fn a_record_that_is_set_back_to_an_earlier_holder_says_nothing_of_the_present_one() {
