@@ -235,7 +235,12 @@ async fn a_spooled_file_gets_a_name_once_and_is_no_part_of_the_spool_then() {
     fs::rename(&first, &second).unwrap();
     assert!(region.read(0, usize::MAX).unwrap() == content(2000));
     assert!(fs::read(&second).unwrap() == content(2000));
+    // What is written to it is noticed, also when the time of modification was set back.
     std::thread::park_timeout(Duration::from_millis(20));
-    fs::write(&second, "other").unwrap();
+    let modified = fs::metadata(&second).unwrap().modified().unwrap();
+    let mut changed = content(2000);
+    changed[7] ^= 1;
+    fs::write(&second, changed).unwrap();
+    File::options().append(true).open(&second).unwrap().set_modified(modified).unwrap();
     assert!(region.read(0, 1).unwrap_err().to_string().contains("was changed"));
 }
