@@ -243,6 +243,77 @@ fn the_guide_lists_all_steps() {
     assert!(page.contains(&table), "docs/src/routes.md lacks this table:\n{table}");
 }
 
+/// The cells of the guide's table of who handles what, and where each is tested.
+#[test]
+fn each_cell_of_the_table_of_handlers_has_its_test() {
+    const OUTCOMES: &str = "the_outcome_names_how_an_exchange_was_done";
+    const ROUNDS: &str = "a_stop_ends_the_exchange_and_a_filter_the_round";
+    const FORKS: &str = "a_block_on_a_fork_ends_the_fork_alone";
+    const GUARDED: &str = "a_stop_in_a_guarded_block_ends_the_exchange_and_a_filter_the_block";
+    const CALLER: &str = "the_caller_of_a_route_goes_on_with_each_outcome_and_handles_its_failure";
+    const QUEUE: &str = "what_is_filtered_or_stopped_behind_a_queue_is_done_and_ends_nothing_of_its_sender";
+    const DEAD: &str = "what_a_dead_letter_route_filters_or_stops_is_a_dead_letter";
+    // Of a step that fails, the last ones.
+    let cells: [(&str, &str, &str, &[&str]); 8] = [
+        ("in the route", OUTCOMES, OUTCOMES, &[OUTCOMES, "what_is_tried_again_follows_from_the_kind"]),
+        (
+            "in a branch of `choice`, or the block of a `filter`",
+            OUTCOMES,
+            OUTCOMES,
+            &[OUTCOMES, "in_a_block_the_step_alone_is_tried_again"],
+        ),
+        ("in a block of `loop`", ROUNDS, ROUNDS, &["a_failure_in_a_round_is_handled_at_its_step"]),
+        (
+            "in a block on a fork",
+            FORKS,
+            FORKS,
+            &[
+                "a_dead_letter_of_a_fork_ends_the_fork_alone",
+                "a_failure_of_a_fork_is_one_of_the_parent_and_was_handled_at_its_step",
+            ],
+        ),
+        (
+            "in a guarded block",
+            GUARDED,
+            GUARDED,
+            &[
+                "in_a_guarded_block_nothing_is_tried_again_or_sent_to_the_dead_letter_endpoint_before_the_catch",
+                "what_is_not_caught_goes_to_the_dead_letter_endpoint_once_and_is_not_tried_again",
+            ],
+        ),
+        (
+            "in a route that is called by `direct:`",
+            CALLER,
+            CALLER,
+            &[CALLER, "where_the_handler_of_a_called_route_fails_that_of_the_caller_is_next"],
+        ),
+        (
+            "in a route behind `seda:`",
+            QUEUE,
+            QUEUE,
+            &["a_sender_that_waits_gets_the_exchange_or_the_failure_back"],
+        ),
+        (
+            "in what the dead letter endpoint does",
+            DEAD,
+            DEAD,
+            &["a_handler_that_fails_is_not_handled_by_itself"],
+        ),
+    ];
+    let page = fs::read_to_string(root().join("docs/src/errors.md")).unwrap();
+    let table = page.split("| where | ").nth(1).unwrap().lines().skip(2);
+    let rows = table.take_while(|line| line.starts_with('|')).map(|row| row.split(" | ").collect::<Vec<_>>());
+    let rows = rows.map(|cells| (cells[0].trim_start_matches("| ").to_owned(), cells.len()));
+    let listed = cells.iter().map(|(place, ..)| ((*place).to_owned(), 4));
+    assert_eq!(rows.collect::<Vec<_>>(), listed.collect::<Vec<_>>());
+    let sources = files("rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect::<String>();
+    for (place, filter, stop, fails) in cells {
+        for test in [filter, stop].iter().chain(fails) {
+            assert!(sources.contains(&format!("fn {test}() {{")), "{place}: there is no test `{test}`");
+        }
+    }
+}
+
 #[test]
 fn the_guide_lists_all_settings() {
     let page = fs::read_to_string(root().join("docs/src/settings.md")).unwrap();

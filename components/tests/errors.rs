@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use components::{DirectComponent, MasterComponent, MockComponent, SedaComponent};
-use router_core::builder::{RouteBuilder, Steps, from};
+use router_core::builder::{Branch, RouteBuilder, Steps, from};
 use router_core::cluster::{ClusterService, LeadershipLost, MemoryCluster};
 use router_core::component::{Consumer, RouteHandle};
 use router_core::definition::ErrorHandlerDefinition;
@@ -106,19 +106,13 @@ fn handler() -> ErrorHandlerDefinition {
 #[tokio::test(start_paused = true)]
 async fn the_outcome_names_how_an_exchange_was_done() {
     let fails = || |_: &mut Exchange| Err("no".into());
-    let cases: [(RouteBuilder, &str, usize); 9] = [
+    let dead = || ErrorHandlerDefinition::default().dead_letter("mock:dead");
+    let cases: [(RouteBuilder, &str, usize); 13] = [
         (source().to("mock:out"), "completed", 1),
         (source().filter("${body} == 'y'").to("mock:out"), "filtered", 0),
         (source().stop().to("mock:out"), "stopped", 0),
         (source().process(fails()).to("mock:out"), "other", 0),
-        (
-            source()
-                .error_handler(ErrorHandlerDefinition::default().dead_letter("mock:dead"))
-                .process(fails())
-                .to("mock:out"),
-            "dead_lettered",
-            0,
-        ),
+        (source().error_handler(dead()).process(fails()).to("mock:out"), "dead_lettered", 0),
         // In a block: a filter ends the block, a stop and a failure the route.
         (
             source().choice(|choice| choice.otherwise(|then| then.filter("${body} == 'y'"))).to("mock:out"),
@@ -129,9 +123,17 @@ async fn the_outcome_names_how_an_exchange_was_done() {
         (source().choice(|choice| choice.otherwise(|then| then.process(fails()))).to("mock:out"), "other", 0),
         (
             source()
-                .error_handler(ErrorHandlerDefinition::default().dead_letter("mock:dead"))
+                .error_handler(dead())
                 .choice(|choice| choice.otherwise(|then| then.process(fails())))
                 .to("mock:out"),
+            "dead_lettered",
+            0,
+        ),
+        (source().filter_block("true", |then| then.filter("${body} == 'y'")).to("mock:out"), "completed", 1),
+        (source().filter_block("true", Steps::stop).to("mock:out"), "stopped", 0),
+        (source().filter_block("true", |then| then.process(fails())).to("mock:out"), "other", 0),
+        (
+            source().error_handler(dead()).filter_block("true", |then| then.process(fails())).to("mock:out"),
             "dead_lettered",
             0,
         ),
@@ -168,6 +170,72 @@ async fn the_caller_of_a_route_goes_on_with_each_outcome_and_handles_its_failure
             assert!(exchange.exception().is_none());
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_block_the_step_alone_is_tried_again() {
+    for is_choice in [true, false] {
+        let (stage, before, tries) =
+            (Stage::new(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (counted, fails) = (Arc::clone(&before), failing(&tries, || "no".into()));
+        let block = |block: Branch| {
+            let counted = block.process(move |_| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            });
+            counted.process(fails)
+        };
+        let route = source().error_handler(handler());
+        let route = match is_choice {
+            true => route.choice(|choice| choice.otherwise(block)),
+            false => route.filter_block("true", block),
+        };
+        assert_eq!(stage.run([route]).await, "other");
+        assert_eq!((before.load(Ordering::SeqCst), tries.load(Ordering::SeqCst)), (1, 3));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_handler_of_a_called_route_fails_that_of_the_caller_is_next() {
+    let stage = Stage::new();
+    let caller = source().error_handler(handler().dead_letter("mock:outer")).to("direct:called");
+    let called = from("direct:called").error_handler(handler().dead_letter("direct:broken"));
+    let broken = from("direct:broken").id("broken").process(|_| Err("second".into()));
+    let called = called.process(|_| Err(Failure::rejected("first").into()));
+    assert_eq!(stage.run([caller.to("mock:out"), called, broken]).await, "dead_lettered");
+    let outer = stage.mock.endpoint("outer").received();
+    assert_eq!(outer[0].exception().unwrap().message, "second");
+    assert!(stage.got("out").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_letter_route_filters_or_stops_is_a_dead_letter() {
+    for is_stop in [true, false] {
+        let stage = Stage::new();
+        let route =
+            source().error_handler(handler().dead_letter("direct:dead")).process(|_| Err("no".into()));
+        let dead = from("direct:dead").to("mock:dead");
+        let dead = if is_stop { dead.stop() } else { dead.filter("false") };
+        assert_eq!(stage.run([route, dead.to("mock:out")]).await, "dead_lettered");
+        assert_eq!((stage.got("dead").len(), stage.got("out").len()), (1, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_source_is_told_when_nothing_runs_for_the_exchange_any_more() {
+    let after =
+        |seconds| ErrorHandlerDefinition { redelivery_delay: Duration::from_secs(seconds), ..handler() };
+    let stage = Stage::new();
+    let route = source().error_handler(after(1).dead_letter("direct:dead")).to("direct:called");
+    let called = from("direct:called")
+        .error_handler(after(10).dead_letter("direct:broken"))
+        .process(|_| Err("no".into()));
+    let broken = from("direct:broken").delay("100s").process(|_| Err(Failure::rejected("no").into()));
+    let dead = from("direct:dead").delay("1000s").to("mock:dead");
+    let start = Instant::now();
+    assert_eq!(stage.run([route, called, broken, dead]).await, "dead_lettered");
+    // Redeliveries inside, the dead letter endpoint inside, the one outside; a `rejected` is not tried again.
+    assert_eq!((start.elapsed().as_secs(), stage.got("dead").len()), (20 + 100 + 1000, 1));
 }
 
 #[tokio::test(start_paused = true)]

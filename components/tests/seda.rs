@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use components::{MasterComponent, MockComponent, SedaComponent, TimerComponent};
+use components::{DirectComponent, MasterComponent, MockComponent, SedaComponent, TimerComponent};
 use router_core::builder::{RouteBuilder, Steps, from};
 use router_core::cluster::{ClusterService, LockName, MemoryCluster};
 use router_core::exchange::Exchange;
@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 fn builder(mock: &MockComponent) -> RouterBuilder {
     RouterBuilder::new()
+        .component(DirectComponent::default())
         .component(MasterComponent::default())
         .component(mock.clone())
         .component(SedaComponent::default())
@@ -163,6 +164,26 @@ async fn no_wake_up_is_missed_between_many_senders_and_consumers() {
         mock.endpoint("out").wait_for(8 * 500).await;
     });
     assert_eq!(tokio::time::timeout(Duration::from_secs(30), done).await, Ok(ShutdownOutcome::Drained));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_filtered_or_stopped_behind_a_queue_is_done_and_ends_nothing_of_its_sender() {
+    for is_stop in [true, false] {
+        let mock = MockComponent::default();
+        let route = from("seda:work").set_body("changed");
+        let route = if is_stop { route.stop() } else { route.filter("false") };
+        let caller = |wait: &str| format!("seda:work?wait_for_task_to_complete={wait}");
+        let calls = |wait| from(format!("direct:{wait}")).to(caller(wait)).to("mock:out");
+        let router = build(&mock, [route.to("mock:never"), calls("never"), calls("always")]);
+        let sends = async {
+            for wait in ["never", "always"] {
+                send(&router, &format!("direct:{wait}"), "sent").await.unwrap();
+            }
+        };
+        let _ = router.run_until(sends).await;
+        assert_eq!(bodies(&mock), ["sent", "changed"]);
+        assert!(mock.endpoint("never").received().is_empty());
+    }
 }
 
 #[tokio::test(start_paused = true)]
