@@ -60,11 +60,32 @@ impl Processor for Sink {
     }
 }
 
+/// How often `exchanges` allocate that pass through a route, one after the other.
+fn allocations(route: RouteBuilder, exchanges: u64) -> u64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (sender, mut receiver) = mpsc::channel(1);
+    let router = bactrian::router().component(Lend(sender)).route(route).build().unwrap();
+    let allocations = Mutex::new(0);
+    let _ = runtime.block_on(router.run_until(async {
+        let pipeline = receiver.recv().await.unwrap();
+        // Whatever is allocated once, at the first exchange, does not count.
+        pipeline.process(&mut Exchange::new("order 7")).await.unwrap();
+        let counted = allocation_counter::measure(|| {
+            for _ in 0..exchanges {
+                let mut exchange = Exchange::new("order 7");
+                let mut travel = std::pin::pin!(pipeline.process(&mut exchange));
+                let waker = std::task::Waker::noop();
+                assert!(travel.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_ready());
+            }
+        });
+        *allocations.lock().unwrap() = counted.count_total;
+    }));
+    allocations.into_inner().unwrap()
+}
+
 #[test]
 fn six_mixed_steps_allocate_at_most_twice_per_exchange() {
     const EXCHANGES: u64 = 1_000;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (sender, mut receiver) = mpsc::channel(1);
     let route = from("lend:x")
         .set_header("kind", "order")
         .filter("${header.kind} == 'order'")
@@ -75,25 +96,36 @@ fn six_mixed_steps_allocate_at_most_twice_per_exchange() {
         .choice(|choice| choice.when("${header.kind} == 'refund'", |then| then.set_header("priority", 9)))
         .set_body("done")
         .process_with(Sink);
-    let router = bactrian::router().component(Lend(sender)).route(route).build().unwrap();
-    let allocations = Mutex::new(0);
-    let _ = runtime.block_on(router.run_until(async {
-        let pipeline = receiver.recv().await.unwrap();
-        // Whatever is allocated once, at the first exchange, does not count.
-        pipeline.process(&mut Exchange::new("order 7")).await.unwrap();
-        let counted = allocation_counter::measure(|| {
-            for _ in 0..EXCHANGES {
-                let mut exchange = Exchange::new("order 7");
-                let mut travel = std::pin::pin!(pipeline.process(&mut exchange));
-                let waker = std::task::Waker::noop();
-                assert!(travel.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_ready());
-            }
-        });
-        *allocations.lock().unwrap() = counted.count_total;
-    }));
-    let allocations = allocations.into_inner().unwrap();
+    let allocations = allocations(route, EXCHANGES);
     assert!(allocations <= 2 * EXCHANGES, "{allocations} allocations for {EXCHANGES} exchanges");
     assert!(allocations >= EXCHANGES, "the counter does not count");
+}
+
+#[test]
+fn blocks_inside_of_each_other_allocate_nothing_however_deep() {
+    const EXCHANGES: u64 = 1_000;
+    /// Blocks of `choice` and `filter` in turn, and in the innermost one a step that allocates its future.
+    fn nested<S: Steps>(steps: S, depth: usize) -> S {
+        match (depth, depth % 2) {
+            (0, _) => steps.process_with(Sink).set_body("inside"),
+            (_, 0) => steps.choice(|choice| {
+                let choice = choice.when("${header.none} == 'a'", |when| when.set_body("never"));
+                choice.otherwise(|otherwise| nested(otherwise, depth - 1))
+            }),
+            _ => steps.filter_block("${body} == 'order 7'", |block| nested(block, depth - 1).filter("true")),
+        }
+    }
+    for depth in [0, 1, 3, 4, 5, 20] {
+        let ended = "${body} == 'inside'";
+        let route = nested(from("lend:x"), depth).choice(|choice| {
+            // It went all the way in and out, which two allocations more would tell otherwise.
+            choice
+                .when(ended, |when| when.set_body("done"))
+                .otherwise(|otherwise| otherwise.process_with(Sink).process_with(Sink))
+        });
+        let allocations = allocations(route, EXCHANGES);
+        assert_eq!(allocations, EXCHANGES, "{depth} deep");
+    }
 }
 
 #[test]

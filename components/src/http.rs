@@ -209,7 +209,8 @@ impl Component for HttpComponent {
             // A redirect may lead from http to https.
             without_ca_roots: url.scheme() == "http" && !follow_redirects,
         };
-        context.spool.expect_use();
+        let spool = context.spool.clone();
+        context.when_taken(move || spool.expect_use());
         let method = options.text("http_method").and_then(|name| name.parse().ok());
         Ok(Box::new(HttpEndpoint(Arc::new(Http {
             url,

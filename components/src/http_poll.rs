@@ -183,7 +183,8 @@ impl Component for HttpPollComponent {
         else {
             unreachable!("what is missing is an error");
         };
-        context.spool.expect_use();
+        let spool = context.spool.clone();
+        context.when_taken(move || spool.expect_use());
         let dedupe_max = options.integer("dedupe_max").and_then(|count| count.try_into().ok());
         Ok(Box::new(HttpPoll(Arc::new(Poller {
             client: ClientSettings {

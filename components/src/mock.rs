@@ -73,17 +73,25 @@ impl Component for MockComponent {
         &DESCRIPTION
     }
 
-    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+    fn endpoint(
+        &self,
+        uri: &EndpointUri,
+        context: &BuildContext<'_>,
+    ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         let mut errors = ConfigErrors::default();
         let options = DESCRIPTION.read_into(uri, &mut errors);
         let name = errors.collect(uri.required_path("a mock needs a name: `mock:result`"));
         errors.into_result()?;
         let name = name.unwrap_or_default();
         let endpoint = Self::endpoint(self, &name);
-        if let Some(count) = options.integer("expected_count") {
-            endpoint.expect_count(usize::try_from(count).unwrap_or(usize::MAX));
-        }
-        endpoint.expectations().wait = options.duration("result_wait_time");
+        let (count, wait) = (options.integer("expected_count"), options.duration("result_wait_time"));
+        let of_route = Arc::clone(&endpoint);
+        context.when_taken(move || {
+            if let Some(count) = count {
+                of_route.expect_count(usize::try_from(count).unwrap_or(usize::MAX));
+            }
+            of_route.expectations().wait = wait;
+        });
         Ok(Box::new(Mock(endpoint)))
     }
 }

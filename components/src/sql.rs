@@ -205,10 +205,15 @@ impl Component for SqlComponent {
         &DESCRIPTION
     }
 
-    fn endpoint(&self, uri: &EndpointUri, _: &BuildContext<'_>) -> Result<Box<dyn Endpoint>, ConfigErrors> {
+    fn endpoint(
+        &self,
+        uri: &EndpointUri,
+        context: &BuildContext<'_>,
+    ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         let mut errors = ConfigErrors::default();
         let options = DESCRIPTION.read_into(uri, &mut errors);
-        let settings = Arc::new(Settings::read(&options, uri, errors)?);
+        let memory_limit = context.spool.settings().memory_limit;
+        let settings = Arc::new(Settings::read(&options, uri, memory_limit, errors)?);
         Ok(Box::new(SqlEndpoint { databases: self.databases.clone(), settings }))
     }
 }
@@ -221,12 +226,18 @@ struct Settings {
     initial_delay: Duration,
     delay: Duration,
     max_messages_per_poll: usize,
+    memory_limit: u64,
     on_consume: Option<Statement>,
     on_consume_failed: Option<Statement>,
 }
 
 impl Settings {
-    fn read(options: &Options, uri: &EndpointUri, mut errors: ConfigErrors) -> Result<Self, ConfigErrors> {
+    fn read(
+        options: &Options,
+        uri: &EndpointUri,
+        memory_limit: u64,
+        mut errors: ConfigErrors,
+    ) -> Result<Self, ConfigErrors> {
         let Some(data_source) = options.text("data_source") else {
             if options.are_right(&["data_source"]) {
                 errors.push(uri.error_in_whole("a sql endpoint needs a database: `data_source=sqlite:path`"));
@@ -272,6 +283,7 @@ impl Settings {
                 0 => usize::MAX,
                 count => usize::try_from(count).unwrap_or(usize::MAX),
             },
+            memory_limit,
             on_consume,
             on_consume_failed,
         })

@@ -195,7 +195,26 @@ pub struct BuildContext<'a> {
     pub(crate) below_lock: bool,
     /// What a secret is that is not there.
     pub(crate) missing_secrets: Severity,
-    pub(crate) warnings: &'a RefCell<ConfigErrors>,
+    pub(crate) findings: &'a RefCell<Findings>,
+}
+
+/// What endpoints leave behind while they are built.
+#[derive(Default)]
+pub(crate) struct Findings {
+    pub(crate) warnings: ConfigErrors,
+    /// What they do beyond themselves, when they are taken.
+    pub(crate) effects: Vec<Effect>,
+}
+
+/// See [`BuildContext::when_taken`].
+pub(crate) type Effect = Box<dyn FnOnce() + Send + Sync>;
+
+impl Findings {
+    /// Ends the building of what is taken.
+    pub(crate) fn take(self) {
+        self.warnings.log_warnings();
+        self.effects.into_iter().for_each(|effect| effect());
+    }
 }
 
 impl fmt::Debug for BuildContext<'_> {
@@ -216,7 +235,13 @@ impl BuildContext<'_> {
 
     /// Says something that keeps nothing from running.
     pub fn warn(&self, warning: ConfigError) {
-        self.warnings.borrow_mut().push(warning.severity(Severity::Warning));
+        self.findings.borrow_mut().warnings.push(warning.severity(Severity::Warning));
+    }
+
+    /// Does something that is seen elsewhere than at the endpoint, once its route is one of the router. Building an
+    /// endpoint must do nothing of that kind: with an error in any other route, it is dropped, and nothing has changed.
+    pub fn when_taken(&self, effect: impl FnOnce() + Send + Sync + 'static) {
+        self.findings.borrow_mut().effects.push(Box::new(effect));
     }
 
     /// The endpoint at `uri`, of whichever component has its scheme.
@@ -226,7 +251,8 @@ impl BuildContext<'_> {
         let uri = uri.with_path_beside(description.path.key)?;
         let mut errors = check_uses(description, &uri, side, self);
         let endpoint = errors.collect(component.endpoint(&uri, self));
-        self.warnings.borrow_mut().extend(errors.into_warnings()?);
+        let warnings = errors.into_warnings()?;
+        self.findings.borrow_mut().warnings.extend(warnings);
         Ok(endpoint.unwrap_or_else(|| unreachable!("what is missing is an error")))
     }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use smol_str::SmolStr;
 
 use crate::cluster::ClusterService;
-use crate::component::{BuildContext, Registry};
-use crate::error::{ConfigErrors, Severity};
+use crate::component::{BuildContext, Findings, Registry};
+use crate::error::Severity;
 use crate::flight::Dropped;
 use crate::spool::Spool;
 
@@ -33,14 +33,14 @@ impl Environment {
         self.consumed.read().unwrap_or_else(PoisonError::into_inner).contains(address)
     }
 
-    pub(crate) fn context<'a>(&'a self, warnings: &'a RefCell<ConfigErrors>) -> BuildContext<'a> {
+    pub(crate) fn context<'a>(&'a self, findings: &'a RefCell<Findings>) -> BuildContext<'a> {
         BuildContext {
             registry: &self.registry,
             cluster: self.cluster.as_ref(),
             below_lock: false,
             missing_secrets: self.missing_secrets,
             spool: &self.spool,
-            warnings,
+            findings,
         }
     }
 }

@@ -23,7 +23,7 @@ mod parse;
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,6 +114,24 @@ pub(crate) enum Operator {
 pub(crate) struct Scope<'a> {
     pub(crate) route_id: &'a SmolStr,
     pub(crate) node: &'a SmolStr,
+    /// How many bytes a text has at most that is put together.
+    pub(crate) memory_limit: u64,
+}
+
+/// A text that is put together, up to a limit: in a `loop`, one that doubles itself would take all memory.
+struct Composed {
+    text: String,
+    limit: u64,
+}
+
+impl fmt::Write for Composed {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        if (self.text.len() + piece.len()) as u64 > self.limit {
+            return Err(fmt::Error);
+        }
+        self.text.push_str(piece);
+        Ok(())
+    }
 }
 
 impl Expression {
@@ -151,24 +169,27 @@ impl Expression {
     /// The value. It waits for nothing: what it [needs](Self::needs) is there, or it is an error.
     ///
     /// # Errors
-    /// When it asks for a field of a body that is no JSON.
+    /// When it asks for a field of a body that is no JSON, or is too large for the memory.
     pub(crate) fn evaluate(&self, exchange: &Exchange, scope: Scope<'_>) -> Result<Value, BoxError> {
         match self {
             Self::Constant(value) => Ok(value.clone()),
             Self::Variable(variable) => variable.evaluate(exchange, scope),
             Self::Function(function) => Ok(function(exchange)),
             Self::Template(parts) => {
-                let mut text = String::new();
+                let mut composed = Composed { text: String::new(), limit: scope.memory_limit };
                 for part in parts {
-                    match part {
-                        Part::Text(piece) => text.push_str(piece),
-                        // Writing into a string cannot fail.
+                    let written = match part {
+                        Part::Text(piece) => composed.write_str(piece),
                         Part::Variable(variable) => {
-                            let _ = write!(text, "{}", variable.evaluate(exchange, scope)?);
+                            write!(composed, "{}", variable.evaluate(exchange, scope)?)
                         }
-                    }
+                    };
+                    written.map_err(|fmt::Error| {
+                        let limit = scope.memory_limit;
+                        Failure::data(format!("the text has more than {limit} bytes (`body.memory_limit`)"))
+                    })?;
                 }
-                Ok(text.into())
+                Ok(composed.text.into())
             }
         }
     }
@@ -331,13 +352,13 @@ mod tests {
 
     fn evaluate(text: &str) -> Value {
         let definition = ExpressionDefinition::Text(SourceText::from_code(text));
-        let scope = Scope { route_id: &ROUTE, node: &NODE };
+        let scope = Scope { route_id: &ROUTE, node: &NODE, memory_limit: 1 << 20 };
         Expression::compile(&definition).unwrap().evaluate(&exchange(), scope).unwrap()
     }
 
     fn holds(text: &str) -> bool {
         let definition = PredicateDefinition::Text(SourceText::from_code(text));
-        let scope = Scope { route_id: &ROUTE, node: &NODE };
+        let scope = Scope { route_id: &ROUTE, node: &NODE, memory_limit: 1 << 20 };
         let predicate = Predicate::compile(&definition).unwrap_or_else(|error| panic!("{error}"));
         predicate.holds(&exchange(), scope).unwrap()
     }
@@ -346,7 +367,7 @@ mod tests {
     #[test]
     fn fuzz_expressions_and_predicates() {
         testkit::fuzz::fuzz(include_str!("../corpus/expression.txt"), |text| {
-            let scope = Scope { route_id: &ROUTE, node: &NODE };
+            let scope = Scope { route_id: &ROUTE, node: &NODE, memory_limit: 1 << 20 };
             let source = || SourceText::from_code(text);
             match Expression::compile(&ExpressionDefinition::Text(source())) {
                 Ok(expression) => {
@@ -393,7 +414,7 @@ mod tests {
     fn what_cannot_be_decided_is_an_error_that_names_the_comparison() {
         let text = "${header.count} == 10 && ( ${header.content-type}  <  ${header.count} )";
         let definition = PredicateDefinition::Text(SourceText::from_code(text));
-        let scope = Scope { route_id: &ROUTE, node: &NODE };
+        let scope = Scope { route_id: &ROUTE, node: &NODE, memory_limit: 1 << 20 };
         let error = Predicate::compile(&definition).unwrap().holds(&exchange(), scope).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -412,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_field_of_a_body_that_is_no_json_is_an_error_where_it_is_asked_for() {
-        let scope = Scope { route_id: &ROUTE, node: &NODE };
+        let scope = Scope { route_id: &ROUTE, node: &NODE, memory_limit: 1 << 20 };
         let mut exchange = Exchange::new("a < b");
         exchange.message.headers.set("kind", "text");
         let expression = |text: &str| {

@@ -11,6 +11,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
+use smol_str::SmolStr;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -23,9 +24,8 @@ use crate::metrics::RouteMetrics;
 use crate::outcome::{Outcome, RouteError, StepError};
 use crate::state::RouteState;
 
-pub(crate) use action::{Action, Block, Flow, InlineStep, ScopeStep, Step};
+pub(crate) use action::{Action, Block, Blocks, Flow, InlineStep, ScopeStep, Step};
 pub(crate) use program::Program;
-use runner::Handling;
 pub(crate) use runner::Runner;
 
 /// A compiled route: the steps an exchange passes through. Cheap to clone; all clones share the steps.
@@ -97,12 +97,16 @@ impl Pipeline {
     /// Otherwise it is in the file `file`, or ends with the route where there is none.
     #[must_use]
     pub fn state(&self, file: Option<&Path>) -> RouteState {
-        let route = self.program.route_id.clone();
+        self.state_of(self.program.route_id.clone(), file)
+    }
+
+    /// The same for what is kept by this key: of the route, or of a step of it.
+    fn state_of(&self, key: SmolStr, file: Option<&Path>) -> RouteState {
         match (self.term(), file) {
-            (Some(term), _) => RouteState::new(route, term.states()),
-            (None, Some(file)) => RouteState::in_file(route, file),
+            (Some(term), _) => RouteState::new(key, term.states()),
+            (None, Some(file)) => RouteState::in_file(key, file),
             (None, None) => {
-                RouteState::new(route, Arc::clone(self.program.state.get_or_init(Arc::default)) as _)
+                RouteState::new(key, Arc::clone(self.program.state.get_or_init(Arc::default)) as _)
             }
         }
     }
@@ -215,7 +219,7 @@ impl Pipeline {
             return Err(error);
         }
         let entered = exchange.enter();
-        self.program.run(&self.program.steps, entered.exchange, self, Handling::ByRoute).await
+        self.program.run_all(entered.exchange, self).await
     }
 
     fn aborted(&self, term: &Term) -> RouteError {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use crate::component::Endpoint;
+use crate::component::{Endpoint, Findings};
 use crate::definition::{EndpointDefinition, ErrorHandlerDefinition, RouteDefinition};
 use crate::directory;
 use crate::environment::Environment;
@@ -39,12 +39,12 @@ pub(crate) struct FailedRoute {
     pub(crate) links: Links,
 }
 
-/// Compiles a route of this id, and returns it with the warnings about it.
+/// Compiles a route of this id, and returns it with the warnings about it, and what is to be done when it is taken.
 pub(crate) fn compile(
     environment: &Environment,
     definition: &RouteDefinition,
     id: SmolStr,
-) -> Result<(Route, ConfigErrors), Box<FailedRoute>> {
+) -> Result<(Route, Findings), Box<FailedRoute>> {
     let mut compiler = Compiler::new(environment, id.clone(), definition.id.is_some());
     if let Some(text) = &definition.id
         && let Some(message) = name::check(text.as_str())
@@ -69,7 +69,7 @@ pub(crate) fn compile(
     compiler.under_term = source.as_ref().is_some_and(|(_, endpoint)| endpoint.has_term());
     let steps = compiler.steps(&definition.steps);
     let error_handler = error_handler(definition.error_handler.as_deref(), &mut compiler);
-    let Compiled { errors, calls, certain, shared } = compiler.finish();
+    let Compiled { blocks, errors, effects, calls, certain, shared } = compiler.finish();
     let errors = errors.in_route(&id);
     let from = definition.from.as_ref().map(|from| from.uri.clone());
     let links = Links {
@@ -86,9 +86,10 @@ pub(crate) fn compile(
         return Err(Box::new(FailedRoute { errors, links }));
     };
     let (node, dropped) = (environment.node.clone(), environment.dropped.clone());
-    let program = Program::new(id, node, dropped, steps, error_handler);
+    let memory_limit = environment.spool.settings().memory_limit;
+    let program = Program::new(id, node, memory_limit, dropped, (steps, blocks), error_handler);
     let route = Route { endpoint, pipeline: Pipeline::new(Arc::new(program)), links };
-    Ok((route, errors))
+    Ok((route, Findings { warnings: errors, effects }))
 }
 
 fn source(
@@ -96,7 +97,7 @@ fn source(
     compiler: &mut Compiler<'_>,
 ) -> Option<(EndpointUri, Box<dyn Endpoint>)> {
     let uri = compiler.errors.collect(EndpointUri::new(from))?;
-    let endpoint = compiler.environment.context(&compiler.warnings).source(&uri);
+    let endpoint = compiler.environment.context(&compiler.findings).source(&uri);
     let endpoint = compiler.errors.collect(endpoint)?;
     compiler.agree(&uri, &*endpoint);
     Some((uri, endpoint))

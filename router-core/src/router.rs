@@ -276,9 +276,9 @@ impl Router {
     #[track_caller]
     pub fn producer(&self, endpoint: impl IntoEndpoint) -> Result<Arc<dyn Processor>, ConfigErrors> {
         let uri = EndpointUri::new(&endpoint.into_endpoint())?;
-        let warnings = RefCell::default();
-        let (_, processor) = self.shared.environment.context(&warnings).sink(&uri)?;
-        warnings.into_inner().log_warnings();
+        let findings = RefCell::default();
+        let (_, processor) = self.shared.environment.context(&findings).sink(&uri)?;
+        findings.into_inner().take();
         Ok(processor)
     }
 
@@ -374,9 +374,9 @@ impl Router {
         if self.shared.is_closed() {
             return Err(RouterError::NotRunning);
         }
-        let plan =
+        let mut plan =
             Plan::new(&self.shared.environment, &self.entries(), definitions, ConfigErrors::default(), true)?;
-        plan.warnings.log_warnings();
+        std::mem::take(&mut plan.findings).take();
         let router = self.clone();
         #[expect(
             clippy::disallowed_methods,

@@ -32,7 +32,7 @@ pub struct SpoolSettings {
     pub max_files: usize,
     /// How long a body waits for room.
     pub max_wait: Duration,
-    /// How many bytes of a file are read into memory for a step that needs all of it.
+    /// How many bytes a body has that is read from a file, put together by an expression, or made of rows.
     pub memory_limit: u64,
 }
 

@@ -102,7 +102,7 @@ const COMMON: &[(&str, OptionDescription)] = &[
             "memory_limit",
             OptionKind::PositiveInteger,
             Some("67108864"),
-            "how many bytes of a body in a file are read into memory, for a step that needs all of it",
+            "how many bytes a body has that is read from a file, put together by an expression, or made of the rows of `sql:`",
         ),
     ),
     (

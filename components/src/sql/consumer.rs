@@ -16,7 +16,7 @@ use super::Settings;
 use super::cursor::Cursor;
 use super::database::{Databases, LentTransaction, SharedTransaction, Transaction};
 use super::parameters::{Parameters, Source};
-use super::rows::Row;
+use super::rows::{Limit, Row};
 use super::statement::Statement;
 
 pub(super) struct SqlConsumer {
@@ -76,7 +76,7 @@ impl SqlConsumer {
         let parameters = Parameters { term: pipeline.term(), source: Source::Nothing };
         let values = parameters.of(&settings.statement)?;
         let mut transaction = self.databases.begin(&settings.data_source).await?;
-        let limit = settings.max_messages_per_poll;
+        let limit = Limit::of_bodies(settings.max_messages_per_poll, settings.memory_limit);
         let mut cursor = Cursor::open(&mut transaction, &settings.statement, &values, limit).await?;
         let rows = cursor.page(&mut transaction).await?;
         Ok((transaction, cursor, rows))
@@ -166,7 +166,7 @@ impl SqlConsumer {
         };
         let settled = in_transaction(shared, async |transaction| {
             transaction
-                .or_undo(async |transaction| settle(transaction, statement, &row, pipeline).await)
+                .or_undo(async |transaction| self.settle(transaction, statement, &row, pipeline).await)
                 .await
         });
         match settled.await {
@@ -208,24 +208,27 @@ impl SqlConsumer {
             transaction.command("release savepoint bactrian_row").await?;
             let after = if failed { &settings.on_consume_failed } else { &settings.on_consume };
             match after {
-                Some(statement) => settle(transaction, statement, &row, pipeline).await,
+                Some(statement) => self.settle(transaction, statement, &row, pipeline).await,
                 None => Ok(()),
             }
         })
         .await?;
         Ok(Progress::GoesOn)
     }
-}
 
-/// Runs the statement that settles a row.
-async fn settle(
-    transaction: &mut Transaction,
-    statement: &Statement,
-    row: &Json,
-    pipeline: &Pipeline,
-) -> Result<(), BoxError> {
-    let parameters = Parameters { term: pipeline.term(), source: Source::Row(row) };
-    transaction.run(statement, &parameters.of(statement)?, usize::MAX).await.map(drop)
+    /// Runs the statement that settles a row.
+    async fn settle(
+        &self,
+        transaction: &mut Transaction,
+        statement: &Statement,
+        row: &Json,
+        pipeline: &Pipeline,
+    ) -> Result<(), BoxError> {
+        let parameters = Parameters { term: pipeline.term(), source: Source::Row(row) };
+        // What it yields is of no use, and an error if it is too large.
+        let limit = Limit::of_one_body(usize::MAX, self.settings.memory_limit);
+        transaction.run(statement, &parameters.of(statement)?, limit).await.map(drop)
+    }
 }
 
 /// Works in the transaction, which only the consumer ends.

@@ -4,7 +4,7 @@ use router_core::error::BoxError;
 use router_core::value::Value;
 
 use super::database::{Outcome, Transaction, failed};
-use super::rows::Row;
+use super::rows::{Limit, Row};
 use super::sqlite::Spool;
 use super::statement::{Kind, Statement};
 use super::{postgres, sqlite};
@@ -14,8 +14,8 @@ const PAGE: usize = 100;
 
 /// Where the next rows of a query come from. It belongs to the transaction that has opened it.
 pub(super) struct Cursor {
-    /// How many rows that can be read are still to be read. The others take no place from them.
-    missing: usize,
+    /// Of the rows that are still to be read. Those that cannot be read take no place from the others.
+    limit: Limit,
     rest: Rest,
 }
 
@@ -34,7 +34,7 @@ impl Cursor {
         transaction: &mut Transaction,
         statement: &Statement,
         values: &[Value],
-        limit: usize,
+        limit: Limit,
     ) -> Result<Self, BoxError> {
         let is_query = statement.kind == Kind::Query;
         let rest = match transaction {
@@ -48,7 +48,7 @@ impl Cursor {
             }
             // With a limit, its author says how many may be in memory, and the statement goes on only as its rows
             // are asked for.
-            Transaction::Sqlite(open) if is_query && limit == usize::MAX => {
+            Transaction::Sqlite(open) if is_query && limit.rows == usize::MAX => {
                 Rest::Sqlite(sqlite::spool(open, statement, values).await.map_err(failed)?)
             }
             _ => match transaction.run(statement, values, limit).await? {
@@ -56,31 +56,32 @@ impl Cursor {
                 Outcome::Changed(_) => return Err("the statement of a consumer must yield rows".into()),
             },
         };
-        Ok(Self { missing: limit, rest })
+        Ok(Self { limit, rest })
     }
 
     /// The next rows; none: these were all. After a failure the transaction goes on, without the rest.
     pub(super) async fn page(&mut self, transaction: &mut Transaction) -> Result<Vec<Row>, BoxError> {
-        let count = self.missing.min(PAGE);
+        let count = self.limit.rows.min(PAGE);
+        let limit = Limit { rows: count, ..self.limit };
         let rows = match (&mut self.rest, transaction) {
             (Rest::Read(rows), _) => return Ok(std::mem::take(rows)),
             _ if count == 0 => return Ok(Vec::new()),
             (Rest::Sqlite(spool), Transaction::Sqlite(open)) => {
-                spool.next(open, count).await.map_err(|error| failed(error.into()))?
+                spool.next(open, limit).await.map_err(failed)?
             }
             (_, transaction) => {
                 let fetch = async |transaction: &mut Transaction| match transaction {
                     Transaction::Postgres(open) => {
-                        postgres::fetch(open.connection()?, count).await.map_err(|error| failed(error.into()))
+                        postgres::fetch(open.connection()?, limit).await.map_err(failed)
                     }
                     Transaction::Sqlite(_) => Ok(Vec::new()),
                 };
                 transaction.or_undo(fetch).await?
             }
         };
-        self.missing -= rows.iter().filter(|row| row.unreadable.is_none()).count();
+        self.limit.rows -= rows.iter().filter(|row| row.unreadable.is_none()).count();
         if rows.len() < count {
-            self.missing = 0;
+            self.limit.rows = 0;
         }
         Ok(rows)
     }
@@ -108,7 +109,10 @@ mod tests {
         let text = "with recursive n(i) as (select 1 union all select i + 1 from n where i < 250) select i as id from n";
         let statement = Statement::parse(text, Dialect::Sqlite).unwrap();
         for _ in 0..2 {
-            let mut cursor = Cursor::open(&mut transaction, &statement, &[], usize::MAX).await.unwrap();
+            let mut cursor =
+                Cursor::open(&mut transaction, &statement, &[], Limit::of_bodies(usize::MAX, u64::MAX))
+                    .await
+                    .unwrap();
             for length in [100, 100, 50, 0, 0] {
                 assert_eq!(cursor.page(&mut transaction).await.unwrap().len(), length);
             }
@@ -127,7 +131,10 @@ mod tests {
         let statement = Statement::parse(text, Dialect::Sqlite).unwrap();
         let mut printed = Vec::new();
         for limit in [5, usize::MAX] {
-            let mut cursor = Cursor::open(&mut transaction, &statement, &[], limit).await.unwrap();
+            let mut cursor =
+                Cursor::open(&mut transaction, &statement, &[], Limit::of_bodies(limit, u64::MAX))
+                    .await
+                    .unwrap();
             let rows = cursor.page(&mut transaction).await.unwrap();
             printed
                 .push(rows.into_iter().map(|row| row.into_json().unwrap().to_string()).collect::<Vec<_>>());

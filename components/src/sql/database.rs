@@ -15,7 +15,7 @@ use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 
 use super::failures::classified;
 use super::lexer::Dialect;
-use super::rows::Row;
+use super::rows::{Limit, Row};
 use super::statement::Statement;
 use super::{postgres, sqlite};
 
@@ -184,12 +184,12 @@ impl Connection {
         .map_err(failed)
     }
 
-    /// Runs a statement, and reads at most `limit` rows.
+    /// Runs a statement, and reads its rows up to the limit.
     pub(super) async fn run(
         &mut self,
         statement: &Statement,
         values: &[Value],
-        limit: usize,
+        limit: Limit,
     ) -> Result<Outcome, BoxError> {
         match self {
             Self::Sqlite(connection) => sqlite::run(connection, statement, values, limit).await,
@@ -212,13 +212,13 @@ pub(super) enum Transaction {
 }
 
 impl Transaction {
-    /// Runs a statement, and reads at most `limit` rows. After a failure, only a return to a savepoint
+    /// Runs a statement, and reads its rows up to the limit. After a failure, only a return to a savepoint
     /// helps.
     pub(super) async fn run(
         &mut self,
         statement: &Statement,
         values: &[Value],
-        limit: usize,
+        limit: Limit,
     ) -> Result<Outcome, BoxError> {
         let outcome = match self {
             Self::Sqlite(transaction) => sqlite::run(transaction, statement, values, limit).await,

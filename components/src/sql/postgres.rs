@@ -14,7 +14,7 @@ use sqlx::{
 
 use super::database::{ACQUIRE_TIMEOUT, Outcome};
 use super::parameters::list;
-use super::rows::{Row, check_names, collect};
+use super::rows::{Limit, Row, check_names, collect};
 use super::statement::{Place, Statement};
 use super::{postgres_parameters, postgres_values};
 
@@ -67,15 +67,13 @@ pub(super) async fn run(
     connection: &mut PgConnection,
     statement: &Statement,
     values: &[Value],
-    limit: usize,
+    limit: Limit,
 ) -> Result<Outcome, BoxError> {
     let Prepared { text, values, yields_rows } = prepare(connection, statement, values).await?;
     if !yields_rows {
         return Ok(Outcome::Changed(bound(text, values).execute(connection).await?.rows_affected()));
     }
-    let mut rows = Vec::new();
-    collect(bound(text, values).fetch(connection), &mut rows, limit, row).await?;
-    Ok(Outcome::Rows(rows))
+    Ok(Outcome::Rows(collect(bound(text, values).fetch(connection), limit, row).await?))
 }
 
 /// Makes a query in a transaction. The server sends no rows before they are fetched.
@@ -91,13 +89,12 @@ pub(super) async fn declare(
 }
 
 /// The next rows of the query in this transaction; fewer: these were the last ones.
-pub(super) async fn fetch(connection: &mut PgConnection, count: usize) -> Result<Vec<Row>, sqlx::Error> {
+pub(super) async fn fetch(connection: &mut PgConnection, limit: Limit) -> Result<Vec<Row>, BoxError> {
     // Not prepared once for all: next time, the cursor may be that of another statement.
-    let next =
-        sqlx::query(AssertSqlSafe(format!("fetch forward {count} from bactrian_rows"))).persistent(false);
-    let mut rows = Vec::new();
-    collect(next.fetch(connection), &mut rows, usize::MAX, row).await?;
-    Ok(rows)
+    let next = sqlx::query(AssertSqlSafe(format!("fetch forward {} from bactrian_rows", limit.rows)))
+        .persistent(false);
+    // All of them: what is not taken now is lost.
+    collect(next.fetch(connection), Limit { rows: usize::MAX, ..limit }, row).await
 }
 
 /// A statement with the types of its parameters.

@@ -12,7 +12,7 @@ use router_core::value::Json;
 use super::Settings;
 use super::database::{Databases, LentTransaction, Outcome, Transaction};
 use super::parameters::{Parameters, Source};
-use super::rows::Row;
+use super::rows::{Limit, Row};
 use super::statement::Kind;
 
 pub(super) struct SqlProducer {
@@ -49,7 +49,8 @@ impl SqlProducer {
         // Waiting for the connection may have outlived the term.
         let check = || exchange.term.as_ref().map_or(Ok(()), router_core::cluster::Term::check);
         // More than one row is an error for `output_type=one`, whatever their number.
-        let limit = if self.settings.one { 2 } else { usize::MAX };
+        let rows = if self.settings.one { 2 } else { usize::MAX };
+        let limit = Limit::of_one_body(rows, self.settings.memory_limit);
         let work = async |transaction: &mut Transaction| {
             self.done(transaction.run(statement, &values, limit).await?)
         };

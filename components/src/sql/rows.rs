@@ -7,6 +7,29 @@ use futures_util::{Stream, TryStreamExt};
 use router_core::error::BoxError;
 use router_core::value::{Json, Object};
 
+/// What is read of rows at most.
+#[derive(Clone, Copy)]
+pub(super) struct Limit {
+    /// How many of them that can be read.
+    pub(super) rows: usize,
+    /// How many bytes one has. A larger one cannot be read.
+    pub(super) row_bytes: u64,
+    /// How many bytes all of them have.
+    pub(super) bytes: u64,
+}
+
+impl Limit {
+    /// Each row becomes a body.
+    pub(super) fn of_bodies(rows: usize, memory_limit: u64) -> Self {
+        Self { rows, row_bytes: memory_limit, bytes: u64::MAX }
+    }
+
+    /// All of them become one body.
+    pub(super) fn of_one_body(rows: usize, memory_limit: u64) -> Self {
+        Self { rows, row_bytes: u64::MAX, bytes: memory_limit }
+    }
+}
+
 /// A row. One that cannot be read is an error of that row alone.
 #[derive(Debug)]
 pub(super) struct Row {
@@ -33,31 +56,68 @@ impl Row {
         row
     }
 
+    /// The row, and how many bytes it has. One with more than `most` is not read: it keeps what finds it.
+    pub(super) fn within(self, most: u64) -> (Self, u64) {
+        let bytes = self.columns.iter().map(|(name, value)| length(name, value)).sum();
+        if bytes <= most {
+            return (self, bytes);
+        }
+        let mut left = most;
+        let fits = |(name, value): &(&str, &Json)| match left.checked_sub(length(name, value)) {
+            Some(rest) => {
+                left = rest;
+                true
+            }
+            None => false,
+        };
+        let kept = self.columns.iter().filter(fits).map(|(name, value)| (name, value.clone())).collect();
+        let why = || format!("it has more than {most} bytes (`body.memory_limit`)");
+        (Self { columns: kept, unreadable: self.unreadable.or_else(|| Some(why())) }, most - left)
+    }
+
     /// The row, if all of it could be read.
     pub(super) fn into_json(self) -> Result<Json, BoxError> {
         self.unreadable.map_or(Ok(Json::Object(self.columns)), |error| Err(error.into()))
     }
 }
 
-/// Adds rows until `limit` of them can be read. The others take no place from them.
+/// How many bytes a column has in a body, but for what escapes take.
+fn length(name: &str, value: &Json) -> u64 {
+    /// What is around a name and a value.
+    const AROUND: u64 = 6;
+    let bytes = match value {
+        Json::Null | Json::Boolean(_) => 5,
+        Json::Number(number) => number.as_str().len() as u64,
+        Json::Text(text) => text.len() as u64,
+        Json::List(list) => list.iter().map(|value| length("", value)).sum(),
+        Json::Object(object) => object.iter().map(|(name, value)| length(name, value)).sum(),
+    };
+    name.len() as u64 + bytes + AROUND
+}
+
+/// Reads rows until there are as many as the limit says that can be read. The others take no place from them.
 pub(super) async fn collect<R, S>(
     mut stream: S,
-    rows: &mut Vec<Row>,
-    limit: usize,
+    limit: Limit,
     read: impl Fn(&R) -> Row,
-) -> Result<(), sqlx::Error>
+) -> Result<Vec<Row>, BoxError>
 where
     S: Stream<Item = Result<R, sqlx::Error>> + Unpin,
 {
-    let mut readable = rows.iter().filter(|row| row.unreadable.is_none()).count();
-    while readable < limit
+    let (mut rows, mut readable, mut bytes) = (Vec::new(), 0, 0);
+    while readable < limit.rows
         && let Some(row) = stream.try_next().await?
     {
-        let row = read(&row);
+        let (row, length) = read(&row).within(limit.row_bytes);
         readable += usize::from(row.unreadable.is_none());
+        bytes += length;
+        if bytes > limit.bytes {
+            let most = limit.bytes;
+            return Err(format!("the rows have more than {most} bytes (`body.memory_limit`)").into());
+        }
         rows.push(row);
     }
-    Ok(())
+    Ok(rows)
 }
 
 /// One of two columns of the same name would be lost.

@@ -18,7 +18,7 @@ use sqlx::{
 use super::affinity::{Columns, whole_to_cast};
 use super::database::{ACQUIRE_TIMEOUT, Outcome};
 use super::parameters::list;
-use super::rows::{Row, check_names, collect, hexadecimal};
+use super::rows::{Limit, Row, check_names, collect, hexadecimal};
 use super::statement::{Parameter, Place, Statement};
 
 /// The connection options of a URL.
@@ -63,15 +63,14 @@ pub(super) async fn run(
     connection: &mut SqliteConnection,
     statement: &Statement,
     values: &[Value],
-    limit: usize,
+    limit: Limit,
 ) -> Result<Outcome, BoxError> {
     let prepared = prepare(connection, statement, values).await?;
     let query = bound(prepared.query(), connection, statement, values).await?;
     if prepared.columns().is_empty() {
         return Ok(Outcome::Changed(query.execute(connection).await?.rows_affected()));
     }
-    let mut rows = Vec::new();
-    collect(query.fetch(&mut *connection), &mut rows, limit, row).await?;
+    let rows = collect(query.fetch(&mut *connection), limit, row).await?;
     connection.ping().await?;
     Ok(Outcome::Rows(rows))
 }
@@ -92,16 +91,16 @@ impl Spool {
     pub(super) async fn next(
         &mut self,
         connection: &mut SqliteConnection,
-        count: usize,
-    ) -> Result<Vec<Row>, sqlx::Error> {
+        limit: Limit,
+    ) -> Result<Vec<Row>, BoxError> {
         const NEXT: &str = "select *, rowid from temp.bactrian_rows where rowid > ?1 order by rowid limit ?2";
-        let next = sqlx::query(NEXT).bind(self.last).bind(i64::try_from(count).unwrap_or(i64::MAX));
+        let next = sqlx::query(NEXT).bind(self.last).bind(i64::try_from(limit.rows).unwrap_or(i64::MAX));
         let rows = next.fetch_all(connection).await?;
         if let Some(last) = rows.last() {
             self.last = last.try_get(self.columns.len())?;
         }
         let columns = || self.columns.iter().map(|(name, declared)| (&**name, &**declared));
-        Ok(rows.iter().map(|row| row_of(row, columns())).collect())
+        Ok(rows.iter().map(|row| row_of(row, columns()).within(limit.row_bytes).0).collect())
     }
 }
 

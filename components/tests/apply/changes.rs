@@ -221,3 +221,19 @@ async fn a_route_that_keeps_a_state_needs_an_id() {
     }
     setup.apply([from(state)]).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_set_with_an_error_changes_nothing_also_not_by_the_routes_that_have_none() {
+    let route = |uri: &str| from("timer:t?delay=1h").id("a").to(uri);
+    let setup = setup([route("mock:out?expected_count=0")]).start();
+    let refused = [route("mock:out?expected_count=7&result_wait_time=1h"), from("tmer:t").id("b")];
+    assert!(matches!(setup.apply(refused).await, Err(RouterError::Config(_))));
+    setup.mock.endpoint("out").assert_satisfied().await;
+    // Whatever makes an endpoint, a producer too.
+    assert!(setup.router.producer("mock:out?expected_count=7&unknown=1").is_err());
+    setup.mock.endpoint("out").assert_satisfied().await;
+    setup.apply([route("mock:out?expected_count=1&result_wait_time=1s")]).await.unwrap();
+    let (out, asked) = (setup.mock.endpoint("out"), Instant::now());
+    assert!(tokio::spawn(async move { out.assert_satisfied().await }).await.is_err());
+    assert_eq!(asked.elapsed().as_secs(), 1);
+}

@@ -13,6 +13,7 @@ mod support;
 mod consumer;
 mod field;
 mod kinds;
+mod limits;
 mod lists;
 mod login;
 mod statements;

@@ -1,6 +1,6 @@
 //! [`Detached`]: blocks that run on their own, without the exchange that began them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,7 +28,7 @@ impl Default for Detached {
 
 impl Pipeline {
     /// See [`Runner::detach`](super::Runner::detach).
-    pub(super) fn detach(&self, block: Arc<Block>, mut exchange: Exchange) -> Result<(), LeadershipLost> {
+    pub(super) fn detach(&self, block: Block, mut exchange: Exchange) -> Result<(), LeadershipLost> {
         // Counted before the exchange that begins it can end.
         let work = exchange.terms().map(Term::hold).collect::<Result<Vec<_>, _>>()?;
         let terms = exchange.terms().cloned().collect::<Vec<_>>();
@@ -49,7 +49,7 @@ impl Pipeline {
                 () = over => {}
                 () = any_expired(terms.iter()) => {}
                 // How it ended is logged, as for any exchange. It was no part of the one that began it.
-                _ = pipeline.program.run(&block, &mut exchange, &pipeline, Handling::ByRoute) => {}
+                _ = pipeline.program.run(block, &mut exchange, &pipeline, Handling::ByRoute) => {}
             }
             drop(work);
         });

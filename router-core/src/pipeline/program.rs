@@ -4,12 +4,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use smallvec::SmallVec;
 use smol_str::SmolStr;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 use tracing::field::display;
 
+use super::action::Blocks;
 use super::detached::Detached;
 use super::runner::Handling;
 use super::{Action, Block, Flow, Pipeline, Runner, Step};
@@ -29,10 +29,13 @@ use crate::state::MemoryState;
 pub(crate) struct Program {
     pub(crate) route_id: SmolStr,
     pub(crate) node: SmolStr,
+    memory_limit: u64,
     pub(crate) dropped: Dropped,
-    pub(crate) steps: Block,
+    /// That of the route itself, and those inside of it.
+    block: Block,
+    blocks: Blocks,
     pub(crate) error_handler: ErrorHandler,
-    /// The state of a route without a lock, made when it is first asked for: most routes have none.
+    /// The states of a route without a lock, and of its steps, made when it is first asked for: most routes have none.
     pub(super) state: OnceLock<Arc<MemoryState>>,
     /// Counts the exchanges in flight of guarded pipelines, where there is one. Closed, so that it can be waited for.
     pub(super) in_flight: OnceLock<TaskTracker>,
@@ -44,15 +47,18 @@ pub(crate) struct Program {
     pub(super) detached: OnceLock<Detached>,
 }
 
-/// Where an exchange is: the steps that are left of the block that it is in, and of those around it.
+/// Where an exchange is: the steps that are left of the block that it is in.
 struct Position<'a> {
+    blocks: &'a Blocks,
     rest: std::slice::Iter<'a, Step>,
-    outer: SmallVec<[std::slice::Iter<'a, Step>; 3]>,
+    block: Block,
+    /// The block that is run.
+    outermost: Block,
 }
 
 impl<'a> Position<'a> {
-    fn before(block: &'a Block) -> Self {
-        Self { rest: block.0.iter(), outer: SmallVec::new() }
+    fn before(block: Block, blocks: &'a Blocks) -> Self {
+        Self { blocks, rest: blocks.steps(block).iter(), block, outermost: block }
     }
 
     #[inline]
@@ -60,24 +66,33 @@ impl<'a> Position<'a> {
         loop {
             match self.rest.next() {
                 Some(step) => return Some(step),
-                None => self.rest = self.outer.pop()?,
+                None => self.leave()?,
             }
         }
     }
 
+    /// Goes behind the block that it is in; `None`: that is the one that is run.
+    fn leave(&mut self) -> Option<()> {
+        if self.block == self.outermost {
+            return None;
+        }
+        let (rest, block) = self.blocks.behind(self.block)?;
+        (self.rest, self.block) = (rest.iter(), block);
+        Some(())
+    }
+
     /// Goes where a step said; the result is the end of the exchange, or of the outermost block.
     #[inline]
-    fn follow(&mut self, flow: Flow<'a>) -> Option<Outcome> {
+    fn follow(&mut self, flow: Flow) -> Option<Outcome> {
         match flow {
-            Flow::Next => return None,
-            Flow::Enter(block) => self.outer.push(std::mem::replace(&mut self.rest, block.0.iter())),
-            Flow::LeaveBlock => match self.outer.pop() {
-                Some(rest) => self.rest = rest,
-                None => return Some(Outcome::Filtered),
-            },
-            Flow::End(end) => return Some(end),
+            Flow::Next => None,
+            Flow::Enter(block) => {
+                (self.rest, self.block) = (self.blocks.steps(block).iter(), block);
+                None
+            }
+            Flow::LeaveBlock => self.leave().is_none().then_some(Outcome::Filtered),
+            Flow::End(end) => Some(end),
         }
-        None
     }
 }
 
@@ -95,15 +110,18 @@ impl Program {
     pub(crate) fn new(
         route_id: SmolStr,
         node: SmolStr,
+        memory_limit: u64,
         dropped: Dropped,
-        steps: Block,
+        (block, blocks): (Block, Blocks),
         error_handler: ErrorHandler,
     ) -> Self {
         Self {
             route_id,
             node,
+            memory_limit,
             dropped,
-            steps,
+            block,
+            blocks,
             error_handler,
             state: OnceLock::new(),
             in_flight: OnceLock::new(),
@@ -120,15 +138,24 @@ impl Program {
         self.metrics.get_or_init(new).as_deref()
     }
 
-    fn scope(&self) -> Scope<'_> {
-        Scope { route_id: &self.route_id, node: &self.node }
+    pub(super) fn scope(&self) -> Scope<'_> {
+        Scope { route_id: &self.route_id, node: &self.node, memory_limit: self.memory_limit }
     }
 
-    /// Interprets the steps of a block. Blocks inside of it are on a stack of our own: no recursion, so no
-    /// allocation for each level.
+    /// Interprets the steps of the route.
+    pub(super) async fn run_all(
+        &self,
+        exchange: &mut Exchange,
+        pipeline: &Pipeline,
+    ) -> Result<Outcome, RouteError> {
+        self.run(self.block, exchange, pipeline, Handling::ByRoute).await
+    }
+
+    /// Interprets the steps of a block. It goes into blocks inside of it, and on behind them, by itself: no recursion, so
+    /// no allocation, however deep they are.
     pub(super) async fn run(
         &self,
-        block: &Block,
+        block: Block,
         exchange: &mut Exchange,
         pipeline: &Pipeline,
         handling: Handling,
@@ -136,7 +163,7 @@ impl Program {
         // Set while a block of the present step is on its way with this exchange, and tells of it if it is dropped.
         let inside = AtomicBool::new(false);
         let mut flight = Flight::new(&self.route_id, &self.dropped, exchange.id, pipeline.term(), &inside);
-        let (mut position, identity) = (Position::before(block), exchange.identity());
+        let (mut position, identity) = (Position::before(block, &self.blocks), exchange.identity());
         loop {
             let runner = Runner { pipeline, exchange: &identity, inside: &inside, handling };
             let (step, result) = match self.run_inline(&mut position, exchange) {
@@ -196,13 +223,13 @@ impl Program {
     }
 
     /// Runs a step that has failed once more, as often as the error handler asks for.
-    async fn recover<'a>(
-        &'a self,
-        step: &'a Step,
-        mut result: Result<Flow<'a>, Cause>,
+    async fn recover(
+        &self,
+        step: &Step,
+        mut result: Result<Flow, Cause>,
         exchange: &mut Exchange,
         runner: Runner<'_>,
-    ) -> Result<Flow<'a>, RouteError> {
+    ) -> Result<Flow, RouteError> {
         let (mut redeliveries, handling) = (0, runner.handling);
         loop {
             // Nothing is done with an exchange that runs under no authority, also by no handler, here and in callers.
@@ -273,22 +300,17 @@ impl Program {
     }
 
     /// Reads the content of a file into memory, or parses a large text, before a step that needs it.
-    async fn prepare_and_execute<'a>(
-        &'a self,
-        step: &'a Step,
+    async fn prepare_and_execute(
+        &self,
+        step: &Step,
         exchange: &mut Exchange,
         runner: Runner<'_>,
-    ) -> Result<Flow<'a>, Cause> {
+    ) -> Result<Flow, Cause> {
         exchange.message.body.make_ready(step.needs).await.map_err(failure)?;
         self.execute(step, exchange, runner).await
     }
 
-    async fn execute<'a>(
-        &'a self,
-        step: &'a Step,
-        exchange: &mut Exchange,
-        runner: Runner<'_>,
-    ) -> Result<Flow<'a>, Cause> {
+    async fn execute(&self, step: &Step, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow, Cause> {
         if step.needs > Needs::Nothing {
             if exchange.message.body.must_wait(step.needs) {
                 // Boxed, because it is rare.

@@ -9,7 +9,7 @@ use crate::cluster::LeadershipLost;
 use crate::exchange::{Exchange, ExchangeId};
 use crate::expression::Scope;
 use crate::outcome::{Cause, Outcome, RouteError};
-use crate::state::{RouteState, StateSlot, StepState};
+use crate::state::{StateSlot, StepState};
 
 /// The one handle of a step that owns blocks, for one exchange that is in it.
 #[derive(Clone, Copy)]
@@ -39,7 +39,7 @@ impl<'a> Runner<'a> {
     ///
     /// # Errors
     /// When a step of the block failed, and the error handler did not help: for the step to return.
-    pub(crate) async fn block(&self, block: &Block, exchange: &mut Exchange) -> Result<Outcome, Cause> {
+    pub(crate) async fn block(&self, block: Block, exchange: &mut Exchange) -> Result<Outcome, Cause> {
         self.run(block, exchange, self.handling).await.map_err(Cause::Ended)
     }
 
@@ -52,7 +52,7 @@ impl<'a> Runner<'a> {
     /// The loss of leadership, which no step handles: for the step to return.
     pub(crate) async fn guarded(
         &self,
-        block: &Block,
+        block: Block,
         exchange: &mut Exchange,
     ) -> Result<Result<Outcome, RouteError>, Cause> {
         match self.run(block, exchange, Handling::ByStep).await {
@@ -63,7 +63,7 @@ impl<'a> Runner<'a> {
 
     async fn run(
         &self,
-        block: &Block,
+        block: Block,
         exchange: &mut Exchange,
         handling: Handling,
     ) -> Result<Outcome, RouteError> {
@@ -79,24 +79,18 @@ impl<'a> Runner<'a> {
     ///
     /// # Errors
     /// When a term of the exchange has ended. Nothing was started then.
-    pub(crate) fn detach(&self, block: Arc<Block>, exchange: Exchange) -> Result<(), LeadershipLost> {
+    pub(crate) fn detach(&self, block: Block, exchange: Exchange) -> Result<(), LeadershipLost> {
         self.pipeline.detach(block, exchange)
     }
 
-    /// The state of the step to which `slot` belongs. Under a term it travels with the lock; otherwise it is in the
-    /// file `file`, or ends with the route where there is none.
+    /// The state of the step to which `slot` belongs, kept as that of the route is: see [`Pipeline::state`]. A later
+    /// version of the route finds it by the ids of the route and of the step, whatever else it does.
     pub(crate) fn state(&self, slot: &Arc<StateSlot>, file: Option<&Path>) -> StepState {
-        let keeper = match (self.pipeline.term(), file) {
-            (Some(term), _) => RouteState::new(slot.key().clone(), term.states()),
-            (None, Some(file)) => RouteState::in_file(slot.key().clone(), file),
-            (None, None) => RouteState::new(slot.key().clone(), slot.memory()),
-        };
-        StepState::new(keeper, Arc::clone(slot))
+        StepState::new(self.pipeline.state_of(slot.key().clone(), file), Arc::clone(slot))
     }
 
     /// What placeholders see besides the exchange.
     pub(crate) fn scope(&self) -> Scope<'a> {
-        let program = &self.pipeline.program;
-        Scope { route_id: &program.route_id, node: &program.node }
+        self.pipeline.program.scope()
     }
 }

@@ -45,7 +45,7 @@ static FORK: StepDescription = description("fork", |step, compiler| {
 /// Detaches its block.
 static DETACH: StepDescription = description("detach", |step, compiler| {
     let block = compiler.block(step.arguments().steps("steps")?, "detach", Runs::Always);
-    Some(Action::scope(Detach(Arc::new(block))))
+    Some(Action::scope(Detach(block)))
 });
 /// Runs its block on the exchange, and counts that in its state.
 static COUNTED: StepDescription = description("counted", |step, compiler| {
@@ -54,14 +54,14 @@ static COUNTED: StepDescription = description("counted", |step, compiler| {
 });
 
 struct Fork(Block);
-struct Detach(Arc<Block>);
+struct Detach(Block);
 struct Counted(Block, Arc<StateSlot>);
 
 #[async_trait]
 impl ScopeStep for Fork {
-    async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow<'static>, Cause> {
+    async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow, Cause> {
         let mut fork = exchange.fork();
-        let end = runner.block(&self.0, &mut fork).await?;
+        let end = runner.block(self.0, &mut fork).await?;
         exchange.properties.set("fork", format!("{end:?}"));
         exchange.message = fork.message;
         Ok(Flow::Next)
@@ -70,21 +70,21 @@ impl ScopeStep for Fork {
 
 #[async_trait]
 impl ScopeStep for Detach {
-    async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow<'static>, Cause> {
-        runner.detach(Arc::clone(&self.0), exchange.fork())?;
+    async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow, Cause> {
+        runner.detach(self.0, exchange.fork())?;
         Ok(Flow::Next)
     }
 }
 
 #[async_trait]
 impl ScopeStep for Counted {
-    async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow<'static>, Cause> {
+    async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow, Cause> {
         let state = runner.state(&self.1, None);
         let before = state.load().await.map_err(failure)?;
         let count = before.and_then(|count| count.as_u64()).unwrap_or_default() + 1;
         state.store(count.into()).await.map_err(failure)?;
         exchange.properties.set("count", count);
-        runner.block(&self.0, exchange).await.map(Flow::after)
+        runner.block(self.0, exchange).await.map(Flow::after)
     }
 }
 
@@ -158,6 +158,35 @@ async fn the_state_of_a_step_is_its_own() {
         assert_eq!(exchange.properties.get("count").unwrap().to_string(), expected);
     }
     assert_eq!(pipeline.state(None).load().await.unwrap(), Some(Value::from("of the consumer")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_in_memory_of_a_step_is_found_by_its_id_in_the_next_version_of_its_route() {
+    let (sender, receiver) = mpsc::channel(1);
+    let receiver = SharedReceiver::from(receiver);
+    let counts = Arc::new(Mutex::new(Vec::new()));
+    let route = |before: &str, id| {
+        let counts = Arc::clone(&counts);
+        from("begin:x").id("a").log(before).step(step(&COUNTED, Some(id), |steps| steps)).process(
+            move |exchange| {
+                counts.lock().unwrap().push(exchange.properties.get("count").unwrap().to_string());
+                Ok(())
+            },
+        )
+    };
+    let router = RouterBuilder::new().component(Begin(receiver)).route(route("1", "one")).build().unwrap();
+    let _ = router
+        .run_until(async {
+            for (version, id) in [("1", "one"), ("2", "one"), ("3", "other"), ("4", "one")] {
+                router.apply([route(version, id)]).await.unwrap();
+                sender.send(Exchange::new(())).await.unwrap();
+                // It is taken when the next one has room.
+                sender.reserve().await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    assert_eq!(*counts.lock().unwrap(), ["1", "2", "1", "3"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -290,7 +319,11 @@ impl Consumer for Begin {
         loop {
             tokio::select! {
                 biased;
-                () = stop.requested() => return Ok(()),
+                () = stop.requested() => {
+                    // For the consumer of the next version.
+                    *self.0.0.lock().unwrap() = Some(receiver);
+                    return Ok(());
+                }
                 exchange = receiver.recv() => match exchange {
                     Some(mut exchange) => pipeline.process(&mut exchange).await?,
                     None => return Ok(()),

@@ -171,7 +171,8 @@ impl RouterBuilder {
             consumed: Arc::default(),
         };
         let mut plan = Plan::new(&environment, &[], self.routes, self.errors, !self.routes_missing)?;
-        let warnings = std::mem::take(&mut plan.warnings);
+        let warnings = std::mem::take(&mut plan.findings.warnings);
+        std::mem::take(&mut plan.findings).take();
         let router = Router {
             shared: Arc::new(Shared {
                 environment,

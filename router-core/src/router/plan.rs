@@ -7,6 +7,7 @@ use std::sync::Arc;
 use smol_str::SmolStr;
 
 use super::Entry;
+use crate::component::Findings;
 use crate::definition::{RouteDefinition, route_ids};
 use crate::environment::Environment;
 use crate::error::ConfigErrors;
@@ -20,7 +21,8 @@ pub(super) struct Plan {
     pub(super) routes: Vec<Planned>,
     /// The routes that are not in it.
     pub(super) gone: Vec<Arc<Entry>>,
-    pub(super) warnings: ConfigErrors,
+    /// The warnings, and what is to be done when it is carried out.
+    pub(super) findings: Findings,
 }
 
 /// A route of the set.
@@ -58,7 +60,7 @@ impl Plan {
         let (matches, gone) = find_matches(present, &definitions);
         let present = matches.iter().map(|old| old.as_ref().map(|old| old.route.id()));
         let ids = route_ids(definitions.iter().zip(present));
-        let mut failed = Vec::new();
+        let (mut failed, mut effects) = (Vec::new(), Vec::new());
         errors.extend(duplicate_ids(&definitions, &ids));
         let mut routes = Vec::with_capacity(definitions.len());
         for ((definition, old), id) in definitions.into_iter().zip(matches).zip(ids) {
@@ -67,8 +69,9 @@ impl Plan {
                 continue;
             }
             match route::compile(environment, &definition, id) {
-                Ok((route, warnings)) => {
-                    errors.extend(warnings);
+                Ok((route, found)) => {
+                    errors.extend(found.warnings);
+                    effects.extend(found.effects);
                     let new = Arc::new(Entry::new(definition, route));
                     routes.push(match old {
                         Some(old) => Planned::Replaced { old, new },
@@ -85,7 +88,8 @@ impl Plan {
             }
         }
         errors.extend(links::check(links_of(&routes).chain(&failed), complete));
-        Ok(Self { routes, gone, warnings: errors.into_warnings()? })
+        let findings = Findings { warnings: errors.into_warnings()?, effects };
+        Ok(Self { routes, gone, findings })
     }
 
     /// The routes of the set, as they will be.

@@ -13,6 +13,7 @@
 mod file;
 mod step;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -121,20 +122,20 @@ impl RouteState {
     }
 }
 
-/// Keeps the state of one route for as long as the route exists.
+/// Keeps the states of one route, and of its steps, for as long as the route exists.
 #[derive(Default)]
 pub(crate) struct MemoryState {
-    value: Mutex<Option<Value>>,
+    values: Mutex<BTreeMap<SmolStr, Value>>,
 }
 
 #[async_trait]
 impl StateKeeper for MemoryState {
-    async fn load(&self, _: &str) -> Result<Option<Value>, StateError> {
-        Ok(self.value.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    async fn load(&self, key: &str) -> Result<Option<Value>, StateError> {
+        Ok(self.values.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
     }
 
-    async fn store(&self, _: &str, value: &Value) -> Result<(), StateError> {
-        *self.value.lock().unwrap_or_else(PoisonError::into_inner) = Some(value.clone());
+    async fn store(&self, key: &str, value: &Value) -> Result<(), StateError> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner).insert(key.into(), value.clone());
         Ok(())
     }
 }

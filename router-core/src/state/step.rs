@@ -1,17 +1,15 @@
 //! [`StepState`]: what a step of a route keeps, apart from the route's consumer.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 use smol_str::{SmolStr, format_smolstr};
 
-use super::{MemoryState, RouteState, StateError};
+use super::{RouteState, StateError};
 
 /// The place of a step's state. A step has one, for as long as its route exists.
 pub(crate) struct StateSlot {
     key: SmolStr,
-    /// The state where neither a lock nor a file keeps it, made when it is first asked for.
-    memory: OnceLock<Arc<MemoryState>>,
     newest: Mutex<Newest>,
     /// Held by the store that writes.
     turn: tokio::sync::Mutex<()>,
@@ -34,7 +32,6 @@ impl StateSlot {
     pub(crate) fn new(route: &str, step: &str) -> Self {
         Self {
             key: format_smolstr!("{route}{}{step}", Self::SEPARATOR),
-            memory: OnceLock::new(),
             newest: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
         }
@@ -42,10 +39,6 @@ impl StateSlot {
 
     pub(crate) fn key(&self) -> &SmolStr {
         &self.key
-    }
-
-    pub(crate) fn memory(&self) -> Arc<MemoryState> {
-        Arc::clone(self.memory.get_or_init(Arc::default))
     }
 
     fn newest(&self) -> std::sync::MutexGuard<'_, Newest> {
@@ -101,7 +94,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::state::StateKeeper;
+    use crate::state::{MemoryState, StateKeeper};
 
     /// Waits with each store until it may go on, and counts them.
     struct Slow {

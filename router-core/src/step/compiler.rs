@@ -7,13 +7,13 @@ use smol_str::{SmolStr, format_smolstr};
 
 use super::StepDefinition;
 use crate::body::Needs;
-use crate::component::Endpoint;
+use crate::component::{Effect, Endpoint, Findings};
 use crate::environment::Environment;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::expression::{Expression, Predicate};
 use crate::links::{Certain, LocalCall, SharedOption, Way};
 use crate::name;
-use crate::pipeline::{Block, Step};
+use crate::pipeline::{Block, Blocks, Step};
 use crate::processor::Processor;
 use crate::source::SourceText;
 use crate::state::StateSlot;
@@ -29,13 +29,16 @@ pub(crate) struct Compiler<'a> {
     /// Whether the exchanges of the route have a term.
     pub(crate) under_term: bool,
     pub(crate) errors: ConfigErrors,
-    pub(crate) warnings: RefCell<ConfigErrors>,
+    pub(crate) findings: RefCell<Findings>,
     calls: Vec<LocalCall>,
     /// Those that happen for certain on the present way.
     certain: Way,
     shared: Vec<SharedOption>,
     /// The ids of steps with a state.
     ids: Vec<SourceText>,
+    blocks: Blocks,
+    /// The block that is compiled, and how many steps it has up to the present one.
+    at: Option<(Block, usize)>,
     /// How the present step is named: `step 2, when 1, step 1`.
     place: String,
     /// How many steps in this block, or around it, may keep an exchange from getting to the present one.
@@ -57,7 +60,9 @@ pub(crate) enum Runs {
 
 /// What a compiler has found.
 pub(crate) struct Compiled {
+    pub(crate) blocks: Blocks,
     pub(crate) errors: ConfigErrors,
+    pub(crate) effects: Vec<Effect>,
     pub(crate) calls: Vec<LocalCall>,
     pub(crate) certain: Way,
     pub(crate) shared: Vec<SharedOption>,
@@ -71,11 +76,13 @@ impl<'a> Compiler<'a> {
             is_named,
             under_term: false,
             errors: ConfigErrors::default(),
-            warnings: RefCell::default(),
+            findings: RefCell::default(),
             calls: Vec::new(),
             certain: Way::new(),
             shared: Vec::new(),
             ids: Vec::new(),
+            blocks: Blocks::default(),
+            at: None,
             place: String::new(),
             conditions: 0,
             ends: 0,
@@ -83,19 +90,24 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The errors and warnings, and the calls of other routes.
+    /// The blocks, the errors and warnings, and the calls of other routes.
     pub(crate) fn finish(mut self) -> Compiled {
-        self.errors.extend(self.warnings.into_inner());
-        Compiled { errors: self.errors, calls: self.calls, certain: self.certain, shared: self.shared }
+        let Findings { warnings, effects } = self.findings.take();
+        self.errors.extend(warnings);
+        let Self { blocks, errors, calls, certain, shared, .. } = self;
+        Compiled { blocks: blocks.complete(), errors, effects, calls, certain, shared }
     }
 
     /// The steps of the route itself.
     pub(crate) fn steps(&mut self, definitions: &[StepDefinition]) -> Block {
-        let block = std::mem::take(&mut self.place);
+        let (outer, place) = (self.at, std::mem::take(&mut self.place));
+        let block = self.blocks.begin(outer);
         let mut steps = Vec::with_capacity(definitions.len());
         for (index, definition) in definitions.iter().enumerate() {
-            let number = format!("{block}step {}", index + 1);
-            let place = match definition.arguments().get("uri") {
+            let number = format!("{place}step {}", index + 1);
+            // Behind it, where it has a block.
+            self.at = Some((block, steps.len() + 1));
+            let name = match definition.arguments().get("uri") {
                 Some(super::Argument::Endpoint(to)) => {
                     format_smolstr!("{number} ({} `{}`)", definition.name(), to.uri)
                 }
@@ -103,14 +115,15 @@ impl<'a> Compiler<'a> {
             };
             self.place = number;
             // Steps are compiled inside of others.
-            let outer = std::mem::take(&mut self.needs);
+            let needs = std::mem::take(&mut self.needs);
             if let Some(action) = (definition.description().compile)(definition, self) {
-                steps.push(Step { place, needs: self.needs, action });
+                steps.push(Step { place: name, needs: self.needs, action });
             }
-            self.needs = outer;
+            self.needs = needs;
         }
-        self.place = block;
-        Block(steps.into())
+        self.blocks.end(block, steps);
+        (self.at, self.place) = (outer, place);
+        block
     }
 
     /// A block of the present step, which `name` tells from its others.
@@ -202,7 +215,7 @@ impl<'a> Compiler<'a> {
     fn called(&mut self, to: &EndpointDefinition, is_dead_letter: bool) -> Option<Arc<dyn Processor>> {
         let uri = self.errors.collect(EndpointUri::new(to))?;
         let (endpoint, processor) =
-            self.errors.collect(self.environment.context(&self.warnings).sink(&uri))?;
+            self.errors.collect(self.environment.context(&self.findings).sink(&uri))?;
         self.agree(&uri, &*endpoint);
         if let Some(address) = endpoint.local_address() {
             if endpoint.is_synchronous(self.under_term) && (is_dead_letter || self.is_certain()) {

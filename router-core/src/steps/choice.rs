@@ -71,14 +71,14 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
 }
 
 impl InlineStep for Choice {
-    fn run(&self, exchange: &mut Exchange, scope: Scope<'_>) -> Result<Flow<'_>, Cause> {
+    fn run(&self, exchange: &mut Exchange, scope: Scope<'_>) -> Result<Flow, Cause> {
         for Branch { predicate, block } in &self.0 {
             let holds = match predicate {
                 Some(predicate) => predicate.holds(exchange, scope).map_err(failure)?,
                 None => true,
             };
             if holds {
-                return Ok(Flow::Enter(block));
+                return Ok(Flow::Enter(*block));
             }
         }
         Ok(Flow::Next)

@@ -59,7 +59,7 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
 
 #[async_trait]
 impl ScopeStep for Delay {
-    async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow<'static>, Cause> {
+    async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow, Cause> {
         let duration = self.0.evaluate(exchange, runner.scope()).map_err(failure)?.to_smolstr();
         let duration = parse_duration(&duration)
             .map_err(|expected| Failure::data(format!("the delay is not {expected}")))?;

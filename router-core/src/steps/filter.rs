@@ -50,8 +50,8 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
 }
 
 impl InlineStep for Filter {
-    fn run(&self, exchange: &mut Exchange, scope: Scope<'_>) -> Result<Flow<'_>, Cause> {
-        Ok(match (self.predicate.holds(exchange, scope).map_err(failure)?, &self.block) {
+    fn run(&self, exchange: &mut Exchange, scope: Scope<'_>) -> Result<Flow, Cause> {
+        Ok(match (self.predicate.holds(exchange, scope).map_err(failure)?, self.block) {
             (true, Some(block)) => Flow::Enter(block),
             (false, None) => Flow::LeaveBlock,
             _ => Flow::Next,

@@ -134,7 +134,7 @@ fn rounds(count: &str) -> Result<i64, BoxError> {
 
 #[async_trait]
 impl ScopeStep for Rounds {
-    async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow<'static>, Cause> {
+    async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow, Cause> {
         let size = match &self.until {
             Until::Count(count) => {
                 let count = count.evaluate(exchange, runner.scope()).map_err(failure)?;
@@ -164,7 +164,7 @@ impl ScopeStep for Rounds {
             if let Some(size) = size {
                 exchange.properties.set("loop.size", size);
             }
-            match Flow::after(runner.block(&self.block, exchange).await?) {
+            match Flow::after(runner.block(self.block, exchange).await?) {
                 Flow::Next => index += 1,
                 end => return Ok(end),
             }

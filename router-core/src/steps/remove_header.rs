@@ -34,7 +34,7 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
 }
 
 impl InlineStep for RemoveHeader {
-    fn run(&self, exchange: &mut Exchange, _: Scope<'_>) -> Result<Flow<'_>, Cause> {
+    fn run(&self, exchange: &mut Exchange, _: Scope<'_>) -> Result<Flow, Cause> {
         exchange.message.headers.remove(&self.0);
         Ok(Flow::Next)
     }

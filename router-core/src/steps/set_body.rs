@@ -33,7 +33,7 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
 }
 
 impl InlineStep for SetBody {
-    fn run(&self, exchange: &mut Exchange, scope: Scope<'_>) -> Result<Flow<'_>, Cause> {
+    fn run(&self, exchange: &mut Exchange, scope: Scope<'_>) -> Result<Flow, Cause> {
         exchange.message.body = self.0.evaluate(exchange, scope).map_err(failure)?.into();
         Ok(Flow::Next)
     }
@@ -50,6 +50,20 @@ mod tests {
         assert_eq!(exchange.message.body.to_string(), "order 7");
         let (exchange, _) = run(|steps| steps.set_body("before").set_body(7)).await;
         assert_eq!(exchange.message.body.to_string(), "7");
+    }
+
+    #[tokio::test]
+    async fn a_text_that_doubles_itself_ends_at_the_limit_for_the_memory() {
+        let double = |steps: crate::builder::Branch| steps.set_body("${body}${body}");
+        let (exchange, end) = run(|steps| {
+            steps.set_body("x".repeat(1 << 20)).loop_(crate::builder::Loop::times(1_000), double)
+        })
+        .await;
+        let error = end.unwrap_err();
+        assert_eq!(error.kind(), crate::failure::ErrorKind::Data);
+        let text = crate::error::Chain(&error).to_string();
+        assert!(text.contains("the text has more than 67108864 bytes (`body.memory_limit`)"), "{text}");
+        assert_eq!(exchange.message.body.len(), 64 << 20);
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
 }
 
 impl InlineStep for SetProperty {
-    fn run(&self, exchange: &mut Exchange, scope: Scope<'_>) -> Result<Flow<'_>, Cause> {
+    fn run(&self, exchange: &mut Exchange, scope: Scope<'_>) -> Result<Flow, Cause> {
         let value = self.value.evaluate(exchange, scope).map_err(failure)?;
         exchange.properties.set(self.name.clone(), value);
         Ok(Flow::Next)

@@ -33,7 +33,7 @@ fn compile(_: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
 }
 
 impl InlineStep for Stop {
-    fn run(&self, _: &mut Exchange, _: Scope<'_>) -> Result<Flow<'_>, Cause> {
+    fn run(&self, _: &mut Exchange, _: Scope<'_>) -> Result<Flow, Cause> {
         Ok(Flow::End(Outcome::Stopped))
     }
 }

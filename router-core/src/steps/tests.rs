@@ -14,7 +14,7 @@ use crate::exchange::Exchange;
 use crate::outcome::{Outcome, RouteError};
 use crate::pipeline::{Pipeline, Program};
 use crate::processor::Processor;
-use crate::step::Compiler;
+use crate::step::{Compiled, Compiler};
 
 /// The steps of a route `a`, compiled.
 pub(crate) fn compile(steps: impl FnOnce(RouteBuilder) -> RouteBuilder) -> Result<Pipeline, ConfigErrors> {
@@ -42,9 +42,12 @@ pub(crate) fn compile_with(
     let error_handler = error_handler
         .map(|handler| ErrorHandler::compile(*handler, dead_letter).unwrap())
         .unwrap_or_default();
-    compiler.finish().errors.into_result()?;
-    let Environment { node, dropped, .. } = environment;
-    Ok(Pipeline::new(Arc::new(Program::new("a".into(), node, dropped, block, error_handler))))
+    let Compiled { blocks, errors, .. } = compiler.finish();
+    errors.into_result()?;
+    let Environment { node, dropped, spool, .. } = environment;
+    let memory_limit = spool.settings().memory_limit;
+    let program = Program::new("a".into(), node, memory_limit, dropped, (block, blocks), error_handler);
+    Ok(Pipeline::new(Arc::new(program)))
 }
 
 /// Runs steps on an empty exchange.

@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 
 use crate::body::Needs;
-use crate::component::{BuildContext, Processor};
+use crate::component::{BuildContext, Findings, Processor};
 use crate::environment::Environment;
 use crate::error::{BoxError, ConfigError, ConfigErrors};
 use crate::exchange::Exchange;
@@ -79,7 +79,7 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
         compiler.takes_one_of(ways);
     }
     let allowed = Allowed::new(allowed.into_iter().collect::<Option<Vec<_>>>()?);
-    let context = compiler.environment.context(&compiler.warnings);
+    let context = compiler.environment.context(&compiler.findings);
     let target =
         DynamicTarget::compile(definition, &compiler.route_id, allowed, compiler.environment, &context);
     Some(Action::send(compiler.errors.collect(target)?))
@@ -170,7 +170,9 @@ impl DynamicTarget {
 
     /// The processor for this exchange.
     fn resolve(&self, exchange: &Exchange) -> Result<Arc<dyn Processor>, BoxError> {
-        let scope = Scope { route_id: &self.route_id, node: &self.environment.node };
+        let Environment { node, spool, .. } = &self.environment;
+        let memory_limit = spool.settings().memory_limit;
+        let scope = Scope { route_id: &self.route_id, node, memory_limit };
         let values = match &self.target {
             Target::Template(template) => template.values(exchange, scope)?,
             Target::Whole(uri) => [uri.evaluate(exchange, scope)?.to_smolstr()].into(),
@@ -222,8 +224,10 @@ impl DynamicTarget {
             (self.kind(&uri)? == PathKind::Route).then(|| format_smolstr!("{}:{decoded}", uri.scheme()));
         // Asked before the component is: it would keep a place for each name that messages think of.
         self.check_consumed(address.as_deref())?;
-        // What the author wrote was checked when it was compiled.
-        let (_, processor) = self.environment.context(&RefCell::default()).sink(&uri)?;
+        // What the author wrote was checked when it was compiled, and warned of.
+        let findings = RefCell::<Findings>::default();
+        let (_, processor) = self.environment.context(&findings).sink(&uri)?;
+        findings.into_inner().effects.into_iter().for_each(|effect| effect());
         Ok(Made { processor, address })
     }
 

@@ -28,8 +28,8 @@ struct Guard(Block);
 
 #[async_trait]
 impl ScopeStep for Guard {
-    async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow<'static>, Cause> {
-        match runner.guarded(&self.0, exchange).await? {
+    async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow, Cause> {
+        match runner.guarded(self.0, exchange).await? {
             Ok(end) => Ok(Flow::after(end)),
             Err(error) if error.kind() != ErrorKind::Other => {
                 let handled = exchange.handle(Exception::of(&error));

@@ -81,7 +81,8 @@ impl Template {
         let path = compiler.path(uri.path_part());
         let options = compiler.options(uri.options());
         compiler.errors.extend(check_uses(description, &uri, Side::To, context));
-        context.warnings.borrow_mut().extend(compiler.errors.into_warnings()?);
+        let warnings = compiler.errors.into_warnings()?;
+        context.findings.borrow_mut().warnings.extend(warnings);
         let variables = compiler.variables;
         let source = text.clone();
         Ok(Self { scheme: uri.scheme().to_owned(), description, path, options, variables, source })
