@@ -14,7 +14,7 @@ async fn main() -> Result<ShutdownOutcome, BoxError> {
     let route = from(format!("master:nightly:cron:nightly?schedule={schedule}&missed=once"))
         .id("nightly")
         .to(sql("create table if not exists session (id integer primary key, expires text)"))
-        .to(sql("create table if not exists job (name text primary key, term integer)"))
+        .to(sql("create table if not exists job (name text primary key, term bigint)"))
         // The job belongs to the leader with the newest term. An older one changes nothing here ...
         .to(sql("insert into job values (:lock, :term) \
                  on conflict (name) do update set term = :term where job.term <= :term"))

@@ -322,7 +322,7 @@ fn members_with_the_default_root_in_two_directories_name_the_root_of_each() {
     let leaders = folders.each_ref().map(|folder| run(folder.path()));
     for (leader, folder) in leaders.iter().zip(&folders) {
         let root = format!("in {}/.bactrian/locks, ", folder.path().canonicalize().unwrap().display());
-        leader.says(&[&format!("leading `lock1` {root}term 1: ")]);
+        leader.says(&[&format!("leading `lock1` {root}term ")]);
         run(folder.path()).says(&[&format!("standing by for `lock1` {root}led by ")]);
     }
 }

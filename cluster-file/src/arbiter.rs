@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use router_core::cluster::backend::{Arbiter, Granted, Look, OperatorRequest, Revoked};
@@ -151,9 +151,8 @@ impl FileArbiter {
         }
         let (last, why) = match self.history(seat, state, &held)? {
             History::Led(record) => (Last::Known(record.term), why(&record)),
-            History::New => (Last::Known(0), "no member led it before".to_owned()),
-            History::Unknown => {
-                (Last::AtLeast(present_time()), "its file has no history that counts".to_owned())
+            History::New | History::Unknown => {
+                (Last::AtLeast(0), "its file is new or was replaced".to_owned())
             }
             History::Unsettled(rest) => {
                 let path = state.path.display();
@@ -337,20 +336,6 @@ impl Arbiter for FileArbiter {
         self.table.roster.look();
         self.table.roster.members.subscribe()
     }
-}
-
-/// A number that is not below any term of a lock whose file has no history that counts. The last one may be known to
-/// its leader alone: the numbers may be gone with the file, and the leader may be stopped. So terms go on from the present
-/// time in microseconds: they are not counted as fast, and a candidate has waited since the file was lost. Locks that are
-/// lost together get the same, so that one block of numbers does for them.
-fn present_time() -> u64 {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it only names a number; a jump back leaves what is remembered"
-    )]
-    let now = SystemTime::now();
-    let tenths = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() / 100;
-    u64::try_from(tenths).unwrap_or(0).saturating_mul(100_000)
 }
 
 /// Waits for an event after which the lock may be free. When many locks change hands at once, others have

@@ -37,7 +37,7 @@ const MAX_ID_BYTES: usize = 255;
 ///   there before all have left the former one.
 /// - Term numbers grow strictly per lock: over restarts, a loss of power, and whatever is done to the files
 ///   while one member lives that remembers. If none does, they go on above all records and all states of routes
-///   that are there.
+///   that are there, and above the present time in microseconds: they fall only if the clock is set back too.
 /// - What a route stores under a lock ([`Term::states`](router_core::cluster::Term::states)) is on the disk
 ///   when the store returns, the next leader finds it, and a leader that was deposed cannot replace it any
 ///   more, even if it was held up in the middle of a store.
@@ -53,8 +53,9 @@ const MAX_ID_BYTES: usize = 255;
 ///   lock file was deleted, or sleeps through them, may overlap with the next leader: do not delete the files
 ///   of a living cluster. (There is no need to: there is one small file per lock, and it is never in the way.)
 /// - The whole *directory* is not deleted, moved or replaced under a living leader while another member starts
-///   within three seconds, or before a leader that is stopped goes on or ends: what it finds is a first start, or a directory that was in use earlier, and it cannot
-///   know of the other one. Deleting everything *in* it is noticed.
+///   within three seconds, or before a leader that is stopped goes on or ends: what it finds is a first start, or a
+///   directory that was in use earlier, and it cannot know of the other one. Its term is above that leader's all the
+///   same. Deleting everything *in* it is noticed.
 /// - The file system tells when a file was moved or linked (`ctime`), as all local ones of Linux do but FAT.
 ///
 /// It needs a Tokio runtime with I/O and time enabled, two open files for each lock it leads, and none

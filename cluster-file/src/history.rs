@@ -46,7 +46,7 @@ use crate::watch::Watch;
 pub(crate) enum History {
     /// This file was led before, last as the record says.
     Led(Box<LeaderRecord>),
-    /// No process that lives has ever led the lock.
+    /// No member of this directory that lives has ever led the lock.
     New,
     /// An earlier file may have been led, by a leader that has ended by now.
     Unknown,

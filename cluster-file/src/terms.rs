@@ -3,7 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use router_core::cluster::{ClusterError, HIGHEST_TERM};
 use tokio::sync::Mutex;
@@ -26,6 +26,9 @@ const MAX_BLOCK: u64 = 1024;
 /// For how long a candidate waits for the lock on the mark, and how often it tries.
 const PATIENCE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(2);
+/// For how long a block is good for locks whose last terms are unknown: less than a candidate waits for a leader of
+/// another file. So locks that are new or lost together need one block.
+const FRESH: Duration = Duration::from_secs(1);
 /// What follows from another process having it.
 const NO_TERM: &str = "no term can begin until that one unlocks it or ends";
 
@@ -36,23 +39,29 @@ const NO_TERM: &str = "no term can begin until that one unlocks it or ends";
 /// sync per block, none per lock. The first block is as large as the process has locks, later ones
 /// double, up to 1024. Standbys have a block in hand, so a fail-over normally waits for no disk.
 ///
+/// A block begins above the mark, and above the present time in microseconds. Terms are not counted as fast, even if
+/// members that start in a circle reserve a block each time, and until the year 2255 a number of JSON holds it exactly.
+///
 /// Why the numbers of one lock grow strictly, although blocks of different processes interleave:
 /// - After a loss of power no process lives, so all blocks are gone, and new ones lie above the synced
 ///   mark, which is above every number ever used.
 /// - While processes live, the next leader of a lock finds the last term in the lock's file, and takes a
 ///   new block if its number is not greater.
-/// - If there is no such record (the file is new, or was deleted), the number is good if the mark is
-///   still the end of our own block: then all other blocks lie below. Otherwise a new block is taken.
+/// - If there is no such record (the file is new, or was deleted), the last term may be known to its leader alone: the
+///   mark may be gone or be in a directory that was moved away, and the leader may be stopped. The number is good if our
+///   block was reserved just now, after that term began, and the mark is still its end: then all other blocks lie below.
+///   Otherwise a new block is taken.
 /// - If `terms` is deleted, it begins again above all records, all states of routes and our own numbers.
 /// - If it is deleted or replaced by an older one while a member lives, that member raises it within a second
-///   above all that it remembers, unless it is stopped. A lock whose file has no history that counts does not rely on
-///   that: its number is above the present time in microseconds.
+///   above all that it remembers, unless it is stopped.
 ///
-/// Only the deletion of *everything* while no member lives starts from 1 again. The file is one number, which is
-/// its whole format.
+/// So terms grow even if nothing of the directory is left, unless the clock of the host shows an earlier time by then. The
+/// file is one number, which is its whole format.
 pub(crate) struct TermNumbers {
     root: PathBuf,
     block: Mutex<Block>,
+    /// The present time, in microseconds.
+    clock: fn() -> u64,
 }
 
 /// The numbers that are reserved and not used, `next..=end`.
@@ -60,6 +69,8 @@ struct Block {
     next: u64,
     end: u64,
     size: u64,
+    /// When they were reserved.
+    at: Instant,
 }
 
 impl Block {
@@ -79,7 +90,7 @@ impl Block {
 /// What is known about the last term of a lock.
 #[derive(Clone, Copy)]
 pub(crate) enum Last {
-    /// This number, or 0 when no process that lives has ever led the lock.
+    /// This number.
     Known(u64),
     /// It is at least this number.
     AtLeast(u64),
@@ -102,7 +113,12 @@ impl Last {
 
 impl TermNumbers {
     pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), block: Mutex::new(Block { next: 1, end: 0, size: 0 }) }
+        Self::with_clock(root, present_time)
+    }
+
+    fn with_clock(root: &Path, clock: fn() -> u64) -> Self {
+        let block = Block { next: 1, end: 0, size: 0, at: Instant::now() };
+        Self { root: root.to_owned(), block: Mutex::new(block), clock }
     }
 
     /// A number greater than `last`, for a process that wants `locks` locks. It may wait for the disk, and for a
@@ -144,7 +160,7 @@ impl TermNumbers {
         Ok(enough
             && match last {
                 Last::Known(_) => true,
-                Last::AtLeast(_) => read_mark(&self.root)? == Some(block.end),
+                Last::AtLeast(_) => block.at.elapsed() < FRESH && read_mark(&self.root)? == Some(block.end),
             })
     }
 
@@ -180,10 +196,11 @@ impl TermNumbers {
     }
 
     async fn renew(&self, block: &mut Block, floor: u64, locks: usize) -> Result<(), ClusterError> {
-        let floor = floor.max(block.end);
+        let at = Instant::now();
+        let floor = floor.max(block.end).max((self.clock)());
         let size = block.size.saturating_mul(2).max(locks as u64).clamp(1, MAX_BLOCK);
         let end = self.reserve(floor, size).await?;
-        *block = Block { next: end - size + 1, end, size };
+        *block = Block { next: end - size + 1, end, size, at };
         Ok(())
     }
 
@@ -212,6 +229,15 @@ impl TermNumbers {
             tokio::time::sleep(RETRY).await;
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it only names a number; a jump back leaves what is remembered"
+)]
+fn present_time() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(0)
 }
 
 /// Who has the lock on the mark now, in words, unless it is a member that is about to give it back.
@@ -320,10 +346,15 @@ fn highest_on_disk(root: &Path) -> Result<u64, ClusterError> {
 mod tests {
     use super::*;
 
+    /// As on a host whose clock begins with each start, so that numbers can be told.
+    fn counted(root: &Path) -> TermNumbers {
+        TermNumbers::with_clock(root, || 0)
+    }
+
     #[tokio::test]
     async fn a_block_is_reserved_on_disk_before_its_first_number_is_used_and_blocks_double() {
         let root = tempfile::tempdir().unwrap();
-        let numbers = TermNumbers::new(root.path());
+        let numbers = counted(root.path());
         let mut marks = Vec::new();
         for number in 1..=8 {
             assert_eq!(numbers.take(Last::AtLeast(0), 1).await.unwrap(), number);
@@ -335,17 +366,17 @@ mod tests {
     #[tokio::test]
     async fn a_process_that_wants_many_locks_syncs_once() {
         let root = tempfile::tempdir().unwrap();
-        let numbers = TermNumbers::new(root.path());
+        let numbers = counted(root.path());
         assert_eq!(numbers.take(Last::Known(0), 700).await.unwrap(), 1);
         assert_eq!(read_mark(root.path()).unwrap(), Some(700));
-        assert_eq!(TermNumbers::new(root.path()).take(Last::Known(0), 5000).await.unwrap(), 701);
+        assert_eq!(counted(root.path()).take(Last::Known(0), 5000).await.unwrap(), 701);
         assert_eq!(read_mark(root.path()).unwrap(), Some(700 + MAX_BLOCK));
     }
 
     #[tokio::test]
     async fn a_number_is_greater_than_the_last_one_of_its_lock_whatever_block_it_came_from() {
         let root = tempfile::tempdir().unwrap();
-        let (a, b) = (TermNumbers::new(root.path()), TermNumbers::new(root.path()));
+        let (a, b) = (counted(root.path()), counted(root.path()));
         assert_eq!(a.take(Last::AtLeast(0), 10).await.unwrap(), 1);
         assert_eq!(b.take(Last::AtLeast(0), 10).await.unwrap(), 11);
         assert_eq!(a.take(Last::Known(1), 10).await.unwrap(), 2, "the block is good for this lock");
@@ -353,10 +384,24 @@ mod tests {
         assert_eq!(b.take(Last::AtLeast(0), 10).await.unwrap(), 41, "another member may have used 21 for it");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn blocks_begin_above_the_present_time_and_only_a_new_one_is_good_for_an_unknown_last_term() {
+        let root = tempfile::tempdir().unwrap();
+        let numbers = TermNumbers::with_clock(root.path(), || 1_000_000);
+        assert_eq!(numbers.take(Last::Known(7), 10).await.unwrap(), 1_000_001);
+        assert_eq!(numbers.take(Last::AtLeast(7), 10).await.unwrap(), 1_000_002, "it is new");
+        tokio::time::advance(FRESH).await;
+        assert_eq!(numbers.at_hand(Last::AtLeast(7)).unwrap(), None, "the clock may have gone on");
+        assert_eq!(numbers.take(Last::Known(7), 10).await.unwrap(), 1_000_003);
+        assert_eq!(numbers.take(Last::AtLeast(7), 10).await.unwrap(), 1_000_011);
+        let behind = counted(root.path());
+        assert_eq!(behind.take(Last::AtLeast(0), 1).await.unwrap(), 1_000_031, "the clock was set back");
+    }
+
     #[tokio::test]
     async fn a_standby_prepares_numbers_above_those_of_the_leader_once() {
         let root = tempfile::tempdir().unwrap();
-        let numbers = TermNumbers::new(root.path());
+        let numbers = counted(root.path());
         numbers.prepare(41, 3).await.unwrap();
         numbers.prepare(41, 3).await.unwrap();
         assert_eq!(read_mark(root.path()).unwrap(), Some(44));
@@ -388,7 +433,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("states")).unwrap();
         fs::write(root.path().join("states/l1.json"), r#"{"term":40,"routes":{}}"#).unwrap();
-        assert_eq!(TermNumbers::new(root.path()).take(Last::Known(0), 1).await.unwrap(), 41);
+        assert_eq!(counted(root.path()).take(Last::Known(0), 1).await.unwrap(), 41);
     }
 
     #[tokio::test]
@@ -400,7 +445,7 @@ mod tests {
         let texts = numbers.iter().map(String::as_bytes);
         for text in texts.chain([&b""[..], b"-1", b"18446744073709551616", b"\xff"]) {
             fs::write(&mark, text).unwrap();
-            let numbers = TermNumbers::new(root.path());
+            let numbers = counted(root.path());
             for done in [
                 numbers.take(Last::Known(7), 1).await.map(drop),
                 numbers.fetch(Last::AtLeast(0), 1).await,
@@ -420,7 +465,7 @@ mod tests {
     #[tokio::test]
     async fn a_number_that_no_member_wrote_is_no_place_to_begin() {
         for number in [HIGHEST_TERM + 1, u64::MAX] {
-            let last = TermNumbers::new(tempfile::tempdir().unwrap().path());
+            let last = counted(tempfile::tempdir().unwrap().path());
             assert!(last.at_hand(Last::Known(number)).unwrap().is_none());
             let (states, record) = (r#"{"term":N,"routes":{}}"#, r#"{"lock":"l1","term":N}"#);
             for (file, text) in [("states/l1.json", states), ("l1.lock", record)] {
@@ -428,8 +473,7 @@ mod tests {
                 fs::create_dir(root.path().join("states")).unwrap();
                 let path = root.path().join(file);
                 fs::write(&path, text.replace('N', &number.to_string())).unwrap();
-                let error =
-                    TermNumbers::new(root.path()).take(Last::Known(0), 1).await.unwrap_err().to_string();
+                let error = counted(root.path()).take(Last::Known(0), 1).await.unwrap_err().to_string();
                 assert!(error.contains(path.to_str().unwrap()), "{error}");
                 assert!(error.contains(&format!("term is {number}")), "{error}");
             }

@@ -387,7 +387,8 @@ async fn a_leader_that_finds_states_of_a_later_term_is_followed_by_a_term_above_
     scope.term().states().store("poll", &1.into()).await.unwrap();
     let states = stage.root.join("states/l0.json");
     let mut value: Value = serde_json::from_slice(&fs::read(&states).unwrap()).unwrap();
-    value["term"] = 500.into();
+    let later = scope.term().number() + 1_000_000_000_000;
+    value["term"] = later.into();
     fs::write(&states, value.to_string()).unwrap();
     scope.term().states().store("poll", &2.into()).await.unwrap_err();
     timeout(Duration::from_millis(500), scope.term().lost())
@@ -395,7 +396,7 @@ async fn a_leader_that_finds_states_of_a_later_term_is_followed_by_a_term_above_
         .expect("it leads on and can store nothing");
     drop(scope);
     let scope = timeout(Duration::from_secs(10), view.lead()).await.unwrap().unwrap();
-    assert!(scope.term().number() > 500);
+    assert!(scope.term().number() > later);
     scope.term().states().store("poll", &2.into()).await.unwrap();
 }
 
