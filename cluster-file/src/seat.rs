@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::history::Joined;
 use crate::kernel_locks;
 use crate::lock_table::LockTable;
-use crate::members::Membership;
+use crate::members::{self, Membership};
 use crate::prepared;
 use crate::reminder::Reminder;
 use crate::root::{Place, Root, cannot_use};
@@ -96,6 +96,9 @@ impl Seat {
         let Joining { local, table, timing, without_events } = joining;
         let failed = |error: io::Error| cannot_use(root.path(), error);
         let membership = Membership::join(&root.members(), local, timing.ends_within()).await?;
+        // What members that were killed left is removed by who lists them. A process that starts and crashes in a circle
+        // may be the only one, with an id of its own each time. An error is told by who needs the list.
+        let _ = members::list(&root.members());
         // First watch, then look whether another member is there: so no deletion under a leader goes unseen.
         let watch = Arc::new(Watch::start(root.path(), Arc::clone(table), timing.recheck, without_events));
         // Where another directory was led before, it makes no difference that this one has no members.

@@ -66,6 +66,20 @@ async fn one_member_leads_and_another_when_it_leaves_with_a_greater_term() {
     assert!(on_b.lead().await.unwrap().term().number() > first);
 }
 
+/// As in a circle of crashes, where each process has an id of its own.
+#[tokio::test(start_paused = true)]
+async fn the_files_of_members_that_were_killed_do_not_pile_up() {
+    let root = TempDir::new().unwrap();
+    let folder = root.path().join("members");
+    fs::create_dir(&folder).unwrap();
+    for killed in 0..288 {
+        fs::write(folder.join(format!("host1-{killed}-1a2b3c4d")), "{}").unwrap();
+    }
+    let a = join(root.path(), "a").await;
+    a.view(&lock1()).await.unwrap().lead().await.unwrap();
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "the file of the one that lives");
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_resigns_stays_out_and_sees_who_leads() {
     let root = TempDir::new().unwrap();
