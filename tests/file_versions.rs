@@ -120,6 +120,18 @@ impl Program {
     }
 }
 
+/// What operators ask, where `MEMBER` is the one that leads.
+const HAND_OVER: [&[&str]; 1] = [&["handover", "lock1"]];
+const DRAIN_AND_UNDO: [&[&str]; 2] = [&["drain", "MEMBER"], &["drain", "--undo", "MEMBER"]];
+
+/// Asks by the tool of one version, which members of both hear.
+fn ask(tool: &Path, folder: &Path, request: &[&str], member: &str) {
+    let mut command = Command::new(tool);
+    command.args(request.iter().map(|word| word.replace("MEMBER", member)));
+    let output = command.args(["--set", "cluster.service=file"]).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{tool:?} {request:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
 impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -147,7 +159,7 @@ fn old_and_new_members_lead_one_at_a_time_through_kills() {
     };
     let mut members = vec![start(true), start(false), start(true), start(false)];
     let mut led_by = BTreeMap::<bool, usize>::new();
-    let mut term = 0;
+    let (mut term, mut asked) = (0, 0);
     for round in 0..rounds {
         let patience = Instant::now() + Duration::from_secs(30);
         let led = loop {
@@ -162,10 +174,19 @@ fn old_and_new_members_lead_one_at_a_time_through_kills() {
         let leaders = cluster_file::leaders(&locks).unwrap();
         let pid = leaders.first().and_then(|leader| leader.pid);
         let Some(leader) = members.iter().position(|member| Some(member.child.id()) == pid) else { continue };
+        *led_by.entry(members[leader].old).or_default() += 1;
+        let way = random.u8(0..5);
+        if way >= 3 {
+            let tool = if random.bool() { &old } else { &new };
+            let member = members[leader].child.id().to_string();
+            let requests = if way == 3 { &HAND_OVER[..] } else { &DRAIN_AND_UNDO };
+            requests.iter().for_each(|request| ask(tool, folder.path(), request, &member));
+            asked += 1;
+            continue;
+        }
         let mut leader = members.swap_remove(leader);
-        *led_by.entry(leader.old).or_default() += 1;
         let id = rustix::process::Pid::from_child(&leader.child);
-        match random.u8(0..3) {
+        match way {
             0 => {
                 sink.kills(leader.number);
                 rustix::process::kill_process(id, Signal::KILL).unwrap();
@@ -183,7 +204,7 @@ fn old_and_new_members_lead_one_at_a_time_through_kills() {
     }
     drop(members);
     println!(
-        "{} exchanges; leaders of the old version, and of the new one: {led_by:?}",
+        "{} exchanges; leaders of the old version, and of the new one: {led_by:?}; {asked} asked by operators",
         sink.records().len()
     );
     assert!(led_by.values().filter(|count| **count > 3).count() == 2, "both have led");
