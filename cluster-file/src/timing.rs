@@ -51,3 +51,29 @@ impl Timing {
         self.recheck + self.margin / 2
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words before each "second" and "seconds".
+    fn spans(page: &str) -> Vec<&str> {
+        let words = page.split_whitespace().collect::<Vec<_>>();
+        let is_span =
+            |pair: &&[&str]| pair[1].trim_matches([',', ';', '.', ':']).trim_end_matches('s') == "second";
+        words.windows(2).filter(is_span).map(|pair| pair[0]).collect()
+    }
+
+    #[test]
+    fn every_figure_of_the_guide_is_that_of_the_constants() {
+        let timing = Timing::default();
+        let words = ["no", "one", "two", "three", "four", "five"];
+        let word = |span: Duration| words[usize::try_from(span.as_secs()).unwrap()];
+        let [recheck, drain] = [timing.recheck, timing.drain].map(word);
+        let [ends, settle] = [timing.ends_within(), timing.settle(Duration::ZERO)].map(word);
+        let look = word(timing.look_bound());
+        let said =
+            ["some", recheck, drain, settle, settle, settle, recheck, recheck, ends, look, "a", settle];
+        assert_eq!(spans(include_str!("../../docs/src/file-cluster.md")), said);
+    }
+}

@@ -294,14 +294,6 @@ mod tests {
         tries
     }
 
-    #[test]
-    fn the_guide_says_how_long_leaders_go_on() {
-        let (least, most) = Settings::default().leads_on();
-        let said =
-            format!("{:.1} s to {:.1} s in the default profile", least.as_secs_f64(), most.as_secs_f64());
-        assert!(include_str!("../../docs/src/promises.md").contains(&said), "{said}");
-    }
-
     #[tokio::test(start_paused = true)]
     async fn pauses_grow_while_nothing_responds_and_end_with_the_first_response() {
         let gate = gate(Kind::Ordinary);

@@ -114,7 +114,7 @@ impl Settings {
         Self { takeover_wait, deadline, stop, heartbeat, rate_error_ppm }
     }
 
-    /// Takes over after 5 s; survives an outage of the store of 2.8 s.
+    /// Takes over after 5 s; survives an outage of the store of 2.85 s.
     pub const fn fast() -> Self {
         Self::profile(5_000, 3_800, 1_000, 950)
     }
@@ -258,6 +258,56 @@ mod tests {
             );
             assert_eq!(checked, Ok(profile));
         }
+    }
+
+    /// Each number with the unit behind it.
+    fn figures(text: &str) -> Vec<String> {
+        let words = text.split_whitespace().map(|word| word.trim_matches(['(', ')', ',', ';', '.']));
+        let words = words.collect::<Vec<_>>();
+        let is_figure =
+            |pair: &&[&str]| pair[0].parse::<f64>().is_ok() && ["s", "ms", "%"].contains(&pair[1]);
+        words.windows(2).filter(is_figure).map(|pair| pair.join(" ")).collect()
+    }
+
+    #[test]
+    fn every_figure_that_the_guide_promises_is_that_of_the_settings() {
+        let seconds = |span: Duration| format!("{} s", span.as_secs_f64());
+        let error = |profile: &Settings| format!("{} %", f64::from(profile.rate_error_ppm) / 1e4);
+        let leads_on = |profile: &Settings| {
+            let (least, most) = profile.leads_on();
+            format!("{} to {}", seconds(least), seconds(most))
+        };
+        let profiles = [
+            ("fast", Settings::fast()),
+            ("default", Settings::default()),
+            ("relaxed", Settings::relaxed()),
+            ("slewed-clock", Settings::slewed_clock()),
+        ];
+        let row = |(name, profile): &(&str, Settings)| {
+            let Settings { takeover_wait, deadline, stop, heartbeat, .. } = *profile;
+            let times = [heartbeat, deadline, stop, takeover_wait].map(seconds).join(" | ");
+            format!("| `{name}` | {times} | {} | {} |\n", error(profile), leads_on(profile))
+        };
+        let table = profiles.iter().map(row).collect::<String>();
+        let page = include_str!("../../docs/src/promises.md");
+        let (before, after) =
+            page.split_once(&table).unwrap_or_else(|| panic!("promises.md has not\n{table}"));
+        let [_, (_, default), (_, relaxed), (_, slewed)] = &profiles;
+        let (stop, wait) = (seconds(default.stop), seconds(default.takeover_wait));
+        let (least, most) = default.leads_on();
+        let said = [error(default), error(slewed), stop, wait, seconds(least), seconds(most)];
+        assert_eq!(figures(before), said, "promises.md");
+        assert_eq!(figures(after), [""; 0], "promises.md");
+
+        let page = include_str!("../../docs/src/kubernetes.md");
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let example = format!("led in {:.1?}, at", default.takeover_wait);
+        let takes = format!("of the profile `relaxed` takes {}", seconds(relaxed.takeover_wait));
+        for said in [example, takes] {
+            assert!(words(page).contains(&said), "kubernetes.md: {said}");
+        }
+        let said = format!("a leader stops {least:?} to {most:?} after the last response");
+        assert!(words(include_str!("../../docs/src/troubleshooting.md")).contains(&said), "{said}");
     }
 
     #[test]
