@@ -25,9 +25,10 @@
 //! # Missed times
 //! A time is missed when it passes while the exchange before it still runs, when no member led or no process ran,
 //! or when it is noticed too late, because the process was suspended or, for `cron`, the clock was set forward:
-//! more than a minute late, or after the time that follows it (but at least 100 ms late). What becomes of missed times is the
-//! same for all of these: with `skip` none of them fires, with `once` the latest one, with `all` each of them, or
-//! the latest `missed_max`. A line in the log has the numbers.
+//! more than a minute late, or after the time that follows it (but at least 100 ms late). Then it is missed, and so are all
+//! others that have passed by then, the latest one too. What becomes of missed times is the same for all of these: with
+//! `skip` none of them fires, with `once` the latest one, with `all` each of them, or the latest `missed_max`. A line in the
+//! log has the numbers.
 //!
 //! The position, up to which all times are fired or skipped, is stored *before* an exchange starts. Below
 //! `master:` it travels with the lock, so the next leader knows which times were missed, and **no time

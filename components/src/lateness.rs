@@ -34,5 +34,7 @@ mod tests {
         let timer = rule(include_str!("timer.rs"));
         assert!(timer.starts_with("//! A time is missed when"), "{timer}");
         assert_eq!(timer, rule(include_str!("cron.rs")));
+        let text = timer.replace("\n//!", "");
+        assert!(text.contains("and so are all others that have passed by then"), "{text}");
     }
 }
