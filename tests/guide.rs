@@ -182,6 +182,28 @@ fn the_yaml_of_the_guide_is_yaml() {
 }
 
 /// The text of a page without its fenced blocks.
+/// A command prints one number, so what is a range comes from several runs.
+#[test]
+fn a_figure_is_one_number_of_one_run_of_the_command_above_it() {
+    let page = std::fs::read_to_string(root().join("docs/src/figures.md")).unwrap();
+    let (mut commands, mut in_command) = (0, false);
+    for line in page.lines() {
+        match line {
+            line if line.starts_with("```") => in_command = line == "```sh",
+            "" => {}
+            line if line.starts_with("## ") => commands = 0,
+            _ if in_command => commands += 1,
+            row if row.starts_with("| ") => {
+                assert!(commands > 0, "no command prints {row}");
+                let is_range =
+                    |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit()) && cell.contains(" to ");
+                assert!(!row.split('|').any(|cell| is_range(cell.trim())), "{row}");
+            }
+            _ => {}
+        }
+    }
+}
+
 fn prose(page: &Path) -> String {
     let source = fs::read_to_string(page).unwrap();
     source.split("\n```").step_by(2).collect::<Vec<_>>().join("\n")
