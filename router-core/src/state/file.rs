@@ -210,6 +210,20 @@ mod tests {
         assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
     }
 
+    #[test]
+    fn a_file_that_has_another_name_is_replaced_and_not_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, victim, backup] = ["state", "victim", "backup"].map(|name| folder.path().join(name));
+        fs::write(&victim, "untouched").unwrap();
+        fs::hard_link(&victim, beside(&path, ".new").unwrap()).unwrap();
+        replace_file(&path, b"first").unwrap();
+        fs::hard_link(&path, &backup).unwrap();
+        replace_file(&path, b"second").unwrap();
+        let said = [&victim, &backup, &path].map(|file| fs::read_to_string(file).unwrap());
+        assert_eq!(said, ["untouched", "first", "second"]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing is left beside them");
+    }
+
     #[tokio::test]
     async fn one_at_a_time_uses_a_file() {
         let name = format!("bactrian-state-{}", std::process::id());
