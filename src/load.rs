@@ -59,10 +59,8 @@ pub fn load(
     // A file that cannot be read may have any route.
     let mut routes_missing = errors.has_errors();
     for source in sources {
-        let lookup = |name: &str| environment.get(name).map(Into::into);
-        let (file, found) = RouteFile::read(Arc::new(source), &lookup);
+        let (file, found) = RouteFile::read(Arc::new(source), &|name| environment.lookup(name));
         routes_missing |= file.routes_missing;
-        errors.extend(environment.check(&file.file));
         errors.extend(found);
         files.push(file);
     }
@@ -133,8 +131,7 @@ pub fn load_cluster(
         sources(paths, &mut errors)
     };
     for source in found {
-        let lookup = |name: &str| environment.get(name).map(Into::into);
-        let (file, found) = RouteFile::read(Arc::new(source), &lookup);
+        let (file, found) = RouteFile::read(Arc::new(source), &|name| environment.lookup(name));
         if file.routes_missing {
             // It could not be read at all, and so its settings are missing too.
             errors.extend(found);
@@ -194,9 +191,8 @@ pub fn is_clustered(paths: &[PathBuf], command_line: &[String], environment: &En
 
 /// What can be understood of files.
 fn unchecked(paths: &[PathBuf], environment: &Environment) -> Vec<RouteFile> {
-    let lookup = |name: &str| environment.get(name).map(Into::into);
     let files = sources(paths, &mut ConfigErrors::default()).into_iter();
-    files.map(|source| RouteFile::read(Arc::new(source), &lookup).0).collect()
+    files.map(|source| RouteFile::read(Arc::new(source), &|name| environment.lookup(name)).0).collect()
 }
 
 fn locks(files: &[RouteFile]) -> Locks {

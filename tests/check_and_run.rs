@@ -158,9 +158,18 @@ fn wrong_words() -> Vec<(String, &'static str)> {
         all.push((source(from), "everywhere else `${env:NAME}` alone is replaced"));
     }
     let kubernetes = "[cluster]\nservice = 'kubernetes'\n[cluster.kubernetes]\nnamespace = 'Bad_Name'\ngroup = 'x y'\n\
-                      resource = 'configmap'\nresource_name = 'a..b'\ndeadline = '1s'\nheartbeat = '5s'\n";
-    for error in ["a group has", "a namespace has", "the name of a ConfigMap has", "the heartbeat period 5s"]
-    {
+                      resource = 'configmap'\nresource_name = 'a..b'\ncluster_labels = 'a in (b)'\ndeadline = '20s'\n\
+                      heartbeat = '15s'\ntakeover_wait = '9s'\n";
+    for error in [
+        "a group has",
+        "a namespace has",
+        "the name of a ConfigMap has",
+        "write labels as",
+        "the heartbeat period 15s",
+        "the takeover wait is too short: 9s",
+        "the takeover wait 9s is worth",
+        "a member of Camel that takes over waits 15s",
+    ] {
         all.push((setting(kubernetes), error));
     }
     // Whichever database it would be, each of these is wrong.

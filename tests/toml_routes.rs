@@ -421,7 +421,7 @@ mod real_processes {
 #[test]
 fn a_variable_that_is_not_text_is_not_one_that_is_not_set() {
     use std::os::unix::ffi::OsStrExt as _;
-    let routes = "[[route]]\nfrom = 'timer:${env:NAME:-x}'\n";
+    let routes = "# ${env:NAME}\n[[route]]\nfrom = 'timer:t${env:NAME}${env:NAME:-x}'\n";
     let folder = folder(&[("routes.toml", routes)]);
     let value = std::ffi::OsStr::from_bytes(b"\xff");
     let mut check = command(folder.path(), &["check"]);
@@ -438,10 +438,11 @@ fn a_variable_that_is_not_text_is_not_one_that_is_not_set() {
         found,
         [
             "environment:1:1 the value of the environment variable `BACTRIAN_CLUSTER__FILE__ROOT` is not UTF-8",
-            "routes.toml:2:15 the value of the environment variable `NAME` is not UTF-8",
+            "routes.toml:3:16 the value of the environment variable `NAME` is not UTF-8",
+            "routes.toml:3:27 the value of the environment variable `NAME` is not UTF-8",
         ]
     );
-    let output = command(folder.path(), &["check"]).env("BACTRIAN_X", "y").output().unwrap();
+    let output = command(folder.path(), &["check"]).env("NAME", "x").env("BACTRIAN_X", "y").output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(stderr(&output), "warning: the environment variable `BACTRIAN_X` is not a setting\n");
 }

@@ -96,7 +96,7 @@ fn a_secret_that_is_not_there_is_a_warning_of_check_and_an_error_of_run() {
     let (code, line, said) = check(SECRETS);
     assert_eq!((code, line.as_str()), (Some(0), "routes.toml: 1 route, 0 errors, 2 warnings\n"), "{said}");
     let expected = [
-        "option `auth_bearer_token`: the environment variable `NO_SUCH_TOKEN` is not set, or not text\n --> \
+        "option `auth_bearer_token`: the environment variable `NO_SUCH_TOKEN` is not set\n --> \
          routes.toml:4:46",
         "option `auth_bearer_token`: the file `no/such/file` cannot be read: No such file or directory (os error 2)\n \
          --> routes.toml:5:60",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use cluster_lease::{METRICS, Timing};
+use cluster_lease::{METRICS, SettingsError, Timing};
 use router_core::cluster::backend::{
     BackendDescription, BackendSettings, ClusterBackend, OptionDescription, OptionKind, Purpose, option,
 };
@@ -11,7 +11,9 @@ use router_core::cluster::{ClusterService, Operator, Survey};
 use router_core::error::{BoxError, ConfigErrors};
 
 use crate::cluster::KubernetesCluster;
+use crate::config_map::CamelTimingError;
 use crate::identity::PodIdentity;
+use crate::manifest::selected_labels;
 use crate::names::{Group, InvalidGroup, is_dns_label};
 use crate::operator::KubernetesOperator;
 use crate::settings::{CamelTiming, KubernetesClusterSettings, Resource};
@@ -115,15 +117,15 @@ impl ClusterBackend for KubernetesBackend {
             errors.push(settings.error("resource_name", message.to_owned()));
         }
         let kubernetes = KubernetesClusterSettings::in_group(settings, Group::default());
-        let timing = kubernetes.timing.settings().map_err(|error| error.to_string());
-        let checked = timing.and_then(|timing| match kubernetes.resource {
-            Resource::ConfigMap => kubernetes.camel.check(&timing).map_err(|error| error.to_string()),
-            Resource::Lease => Ok(()),
-        });
-        if let Err(error) = checked {
-            let numbers = ["stop", "deadline", "heartbeat", "takeover_wait"];
-            let set = numbers.into_iter().find(|name| settings.options().is_given(name));
-            errors.push(settings.error(set.unwrap_or("profile"), error));
+        if let Some(labels) = options.text("cluster_labels")
+            && let Err(error) = selected_labels(&labels)
+        {
+            errors.push(settings.error("cluster_labels", error.to_string()));
+        }
+        for (names, error) in timing_errors(&kubernetes) {
+            // A profile has its numbers, and those of Camel have defaults: what is set is the cause.
+            let set = names.iter().find(|name| options.is_given(name));
+            errors.push(settings.error(set.unwrap_or(&"profile"), error));
         }
         if kubernetes.resource != Resource::ConfigMap {
             for name in ["resource_name", "camel_lease_duration", "camel_renew_deadline"] {
@@ -151,6 +153,36 @@ impl ClusterBackend for KubernetesBackend {
     async fn survey(&self, settings: &BackendSettings) -> Result<Box<dyn Survey>, BoxError> {
         Ok(Box::new(Surveyor::open(KubernetesClusterSettings::of(settings)?).await?))
     }
+}
+
+/// What is wrong with the timing: which settings each error is about, the likeliest first, and its text.
+fn timing_errors(kubernetes: &KubernetesClusterSettings) -> Vec<(&'static [&'static str], String)> {
+    let timing = match kubernetes.timing.unchecked() {
+        Ok(timing) => timing,
+        Err(error) => return vec![(&["profile"], error.to_string())],
+    };
+    let mut errors = Vec::<(&'static [&'static str], String)>::new();
+    for error in timing.errors() {
+        let names: &[_] = match error {
+            SettingsError::Overlap { .. } => &["stop", "deadline", "takeover_wait"],
+            SettingsError::Heartbeat { .. } => &["heartbeat", "deadline"],
+            SettingsError::Endless(_) => &["takeover_wait"],
+            SettingsError::Rate(_) => &[],
+        };
+        errors.push((names, error.to_string()));
+    }
+    if kubernetes.resource == Resource::ConfigMap {
+        for error in kubernetes.camel.errors(&timing) {
+            let names: &[_] = match error {
+                CamelTimingError::TakeoverWait { .. } => {
+                    &["takeover_wait", "camel_renew_deadline", "camel_lease_duration"]
+                }
+                CamelTimingError::Deadline { .. } => &["deadline", "stop", "camel_lease_duration"],
+            };
+            errors.push((names, error.to_string()));
+        }
+    }
+    errors
 }
 
 impl KubernetesClusterSettings {

@@ -76,20 +76,28 @@ impl Settings {
         heartbeat: Duration,
         rate_error_ppm: u32,
     ) -> Result<Self, SettingsError> {
+        let settings = Self::unchecked(takeover_wait, deadline, stop, heartbeat, rate_error_ppm);
+        settings.errors().into_iter().next().map_or(Ok(settings), Err)
+    }
+
+    /// What is wrong with numbers that were not checked.
+    #[must_use]
+    pub fn errors(&self) -> Vec<SettingsError> {
+        let Self { takeover_wait, deadline, stop, heartbeat, rate_error_ppm } = *self;
         if u128::from(rate_error_ppm) >= MILLION {
-            return Err(SettingsError::Rate(rate_error_ppm));
+            return vec![SettingsError::Rate(rate_error_ppm)];
         }
+        let mut errors = Vec::new();
         if takeover_wait > LONGEST_WAIT {
-            return Err(SettingsError::Endless(takeover_wait));
+            errors.push(SettingsError::Endless(takeover_wait));
         }
         if heartbeat.is_zero() || heartbeat > deadline / 2 {
-            return Err(SettingsError::Heartbeat { heartbeat, deadline });
+            errors.push(SettingsError::Heartbeat { heartbeat, deadline });
         }
-        let settings = Self { takeover_wait, deadline, stop, heartbeat, rate_error_ppm };
-        let (slow, fast) = settings.rates();
+        let (slow, fast) = self.rates();
         let needed = deadline.saturating_add(stop);
         if takeover_wait.as_nanos() * slow < needed.as_nanos() * fast {
-            return Err(SettingsError::Overlap {
+            errors.push(SettingsError::Overlap {
                 takeover_wait,
                 rho: f64::from(rate_error_ppm) / 1e6,
                 waited: nanos(takeover_wait.as_nanos() * slow / fast),
@@ -99,11 +107,11 @@ impl Settings {
                 least: nanos((needed.as_nanos() * fast).div_ceil(slow)),
             });
         }
-        Ok(settings)
+        errors
     }
 
-    /// Takes any numbers at all, so that the simulator can show what unsafe ones do.
-    #[cfg(feature = "mutants")]
+    /// Takes any numbers at all: for [`errors`](Self::errors), and for the simulator, which shows what unsafe ones do.
+    #[must_use]
     pub fn unchecked(
         takeover_wait: Duration,
         deadline: Duration,

@@ -1,5 +1,6 @@
 //! [`Secret`]: where a password or token is kept. Its value is in no URI, log, error or `Debug` output.
 
+use std::env::VarError;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -43,9 +44,7 @@ impl Secret {
     /// When the variable or file is missing, empty or not text; the error names it and holds no value.
     pub fn reveal(&self) -> Result<String, BoxError> {
         let value = match self {
-            // The error of the standard library for a value that is not text would print the value.
-            Self::Environment(name) => std::env::var(name)
-                .map_err(|_| format!("the environment variable `{name}` is not set, or not text"))?,
+            Self::Environment(name) => std::env::var(name).map_err(|error| variable_error(name, &error))?,
             Self::File(path) => {
                 let unreadable = |error: &dyn fmt::Display| {
                     format!("the file `{}` cannot be read: {error}", path.display())
@@ -59,6 +58,15 @@ impl Secret {
             return Err(format!("the secret in the {self} is empty").into());
         }
         Ok(value)
+    }
+}
+
+/// Why an environment variable has no value. The standard library prints one that is not text.
+#[must_use]
+pub fn variable_error(name: &str, error: &VarError) -> String {
+    match error {
+        VarError::NotPresent => format!("the environment variable `{name}` is not set"),
+        VarError::NotUnicode(_) => format!("the value of the environment variable `{name}` is not UTF-8"),
     }
 }
 

@@ -1,10 +1,12 @@
 //! The layers of the environment and of the command line.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env::VarError;
+use std::ffi::OsString;
 use std::sync::Arc;
 
-use router_core::error::{ConfigError, ConfigErrors, Severity};
-use router_core::source::SourceFile;
+use router_core::error::{ConfigError, Severity};
+use router_core::secret::variable_error;
 
 use super::layer::{Layers, Place};
 use super::list::VARIABLE_PREFIX;
@@ -49,6 +51,18 @@ impl Environment {
         self.variables.get(name).map(String::as_str)
     }
 
+    /// The value of a variable, for routes and settings in files.
+    ///
+    /// # Errors
+    /// When it is not set, or not UTF-8.
+    pub fn lookup(&self, name: &str) -> Result<String, VarError> {
+        match self.get(name) {
+            Some(value) => Ok(value.to_owned()),
+            None if self.not_text.contains(name) => Err(not_text()),
+            None => Err(VarError::NotPresent),
+        }
+    }
+
     /// What is said of variables that begin as those of settings do, and are none. They may well be those of another
     /// program: Kubernetes itself sets some in every pod, for each service of its namespace.
     fn notes(&self, list: &[SettingDescription]) -> Vec<String> {
@@ -63,21 +77,6 @@ impl Environment {
             format!("the environment variable `{name}` is not a setting{meant}")
         };
         unknown.map(note).collect()
-    }
-
-    /// An error at each place of a file that names a variable whose value is not UTF-8.
-    pub(crate) fn check(&self, file: &Arc<SourceFile>) -> ConfigErrors {
-        let mut errors = ConfigErrors::default();
-        for name in &self.not_text {
-            for (start, found) in file.text.match_indices(&format!("${{env:{name}")) {
-                let end = start + found.len();
-                if file.text[end..].starts_with(['}', ':']) {
-                    let place = Place { file: Arc::clone(file), range: start..end };
-                    errors.push(place.error(not_text(name)));
-                }
-            }
-        }
-        errors
     }
 
     /// As a pod would have it that was given no settings: the variables for routes are those of this
@@ -151,7 +150,7 @@ impl Layers {
         for name in self.list.iter().map(SettingDescription::variable).collect::<Vec<_>>() {
             if environment.not_text.contains(&name) {
                 let place = Place { file: pseudo_file("environment", &name), range: 0..name.len() };
-                self.errors.push(place.error(not_text(&name)));
+                self.errors.push(place.error(variable_error(&name, &not_text())));
             }
         }
     }
@@ -203,8 +202,9 @@ impl Layers {
     }
 }
 
-fn not_text(name: &str) -> String {
-    format!("the value of the environment variable `{name}` is not UTF-8")
+/// Without the value, which nothing may show.
+fn not_text() -> VarError {
+    VarError::NotUnicode(OsString::new())
 }
 
 /// Whether Kubernetes has put the variable there: every pod gets some for each service of its namespace,

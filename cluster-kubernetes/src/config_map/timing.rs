@@ -58,28 +58,38 @@ impl CamelTiming {
     /// # Errors
     /// When `settings` are not safe next to members of Camel with this timing.
     pub fn check(&self, settings: &Settings) -> Result<(), CamelTimingError> {
-        check(settings, self)
+        self.errors(settings).into_iter().next().map_or(Ok(()), Err)
     }
-}
 
-fn check(settings: &Settings, camel: &CamelTiming) -> Result<(), CamelTimingError> {
-    let error = f64::from(settings.rate_error_ppm()) / 1e6;
-    let worth = (1.0 - error) / (1.0 + error);
-    let takeover_wait = settings.takeover_wait();
-    let waited = takeover_wait.mul_f64(worth);
-    let (renew_deadline, stop) = (camel.renew_deadline, stop_of(camel));
-    if waited < renew_deadline + stop {
-        let least = (renew_deadline + stop).div_f64(worth) + Duration::from_millis(1);
-        return Err(CamelTimingError::TakeoverWait { takeover_wait, waited, renew_deadline, stop, least });
+    /// Why `settings` are not safe next to members of Camel with this timing.
+    pub(crate) fn errors(&self, settings: &Settings) -> Vec<CamelTimingError> {
+        let mut errors = Vec::new();
+        let error = f64::from(settings.rate_error_ppm()) / 1e6;
+        let worth = ((1.0 - error) / (1.0 + error)).max(0.0);
+        let takeover_wait = settings.takeover_wait();
+        let waited = takeover_wait.mul_f64(worth);
+        let (renew_deadline, stop) = (self.renew_deadline, stop_of(self));
+        let needed = renew_deadline.saturating_add(stop);
+        if waited < needed {
+            let least = Duration::try_from_secs_f64(needed.as_secs_f64() / worth).unwrap_or(Duration::MAX);
+            let least = least.saturating_add(Duration::from_millis(1));
+            errors.push(CamelTimingError::TakeoverWait {
+                takeover_wait,
+                waited,
+                renew_deadline,
+                stop,
+                least,
+            });
+        }
+        let lease_duration = self.lease_duration;
+        let waited = lease_duration.mul_f64(worth);
+        let (deadline, stop) = (settings.deadline(), settings.stop());
+        let needed = deadline.saturating_add(stop);
+        if waited < needed {
+            errors.push(CamelTimingError::Deadline { lease_duration, waited, deadline, stop, needed });
+        }
+        errors
     }
-    let lease_duration = camel.lease_duration;
-    let waited = lease_duration.mul_f64(worth);
-    let (deadline, stop) = (settings.deadline(), settings.stop());
-    let needed = deadline + stop;
-    if waited < needed {
-        return Err(CamelTimingError::Deadline { lease_duration, waited, deadline, stop, needed });
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -88,21 +98,21 @@ mod tests {
 
     #[test]
     fn the_defaults_of_both_sides_fit() {
-        assert_eq!(check(&Settings::default(), &CamelTiming::default()), Ok(()));
+        assert_eq!(CamelTiming::default().check(&Settings::default()), Ok(()));
     }
 
     #[test]
     fn what_does_not_fit_is_refused_with_the_sum_worked_out() {
-        let text = check(&Settings::fast(), &CamelTiming::default()).unwrap_err().to_string();
+        let text = CamelTiming::default().check(&Settings::fast()).unwrap_err().to_string();
         assert!(text.contains("takeover wait 5s is worth 4.9"), "{text}");
         assert!(text.contains("lead for 10s") && text.contains("at least 14.79"), "{text}");
-        let text = check(&Settings::relaxed(), &CamelTiming::default()).unwrap_err().to_string();
+        let text = CamelTiming::default().check(&Settings::relaxed()).unwrap_err().to_string();
         assert!(text.contains("waits 15s") && text.contains("deadline 48s + stop 10s = 58s"), "{text}");
-        assert!(check(&Settings::slewed_clock(), &CamelTiming::default()).is_err());
+        assert!(CamelTiming::default().check(&Settings::slewed_clock()).is_err());
         let seconds = Duration::from_secs;
         let first_camels = CamelTiming { lease_duration: seconds(30), renew_deadline: seconds(20) };
-        assert!(check(&Settings::default(), &first_camels).is_err());
+        assert!(first_camels.check(&Settings::default()).is_err());
         let slower = Settings::new(seconds(30), seconds(25), seconds(4), seconds(6), 10_000).unwrap();
-        assert_eq!(check(&slower, &first_camels), Ok(()));
+        assert_eq!(first_camels.check(&slower), Ok(()));
     }
 }

@@ -14,7 +14,8 @@ use crate::config_map::RESOURCE_NAME;
 use crate::names::Group;
 use crate::rules::{Purpose, Rule, rules};
 use crate::settings::Resource;
-use names::{Labels, check_files, check_image, check_label, selected_labels};
+pub(crate) use names::selected_labels;
+use names::{Labels, check_files, check_image, check_label};
 use objects::Objects;
 use yaml::{role_text, text};
 

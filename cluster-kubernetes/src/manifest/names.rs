@@ -53,7 +53,7 @@ pub(super) fn check_files(files: &[(String, String)]) -> Result<(), InvalidManif
 }
 
 /// The labels that pods must have to be found by a selector.
-pub(super) fn selected_labels(selector: &str) -> Result<Labels, InvalidManifest> {
+pub(crate) fn selected_labels(selector: &str) -> Result<Labels, InvalidManifest> {
     let mut labels = Labels::new();
     for requirement in selector.split(',').filter(|requirement| !requirement.trim().is_empty()) {
         let pair = requirement.split_once("==").or_else(|| requirement.split_once('='));

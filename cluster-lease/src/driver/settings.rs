@@ -47,6 +47,15 @@ impl Timing {
     /// # Errors
     /// Refuses unknown profiles and numbers with which two members could lead at once.
     pub fn settings(&self) -> Result<Settings, TimingError> {
+        let settings = self.unchecked()?;
+        settings.errors().into_iter().next().map_or(Ok(settings), |error| Err(error.into()))
+    }
+
+    /// The numbers, to find [all that is wrong with them](Settings::errors).
+    ///
+    /// # Errors
+    /// Refuses unknown profiles.
+    pub fn unchecked(&self) -> Result<Settings, TimingError> {
         let profile = match self.profile.as_deref() {
             None | Some("default") => Settings::default_profile(),
             Some("fast") => Settings::fast(),
@@ -54,13 +63,13 @@ impl Timing {
             Some("slewed-clock") => Settings::slewed_clock(),
             Some(other) => return Err(TimingError::Profile(other.into())),
         };
-        Ok(Settings::new(
+        Ok(Settings::unchecked(
             self.takeover_wait.unwrap_or(profile.takeover_wait()),
             self.deadline.unwrap_or(profile.deadline()),
             self.stop.unwrap_or(profile.stop()),
             self.heartbeat.unwrap_or(profile.heartbeat()),
             self.rate_error_ppm.unwrap_or(profile.rate_error_ppm()),
-        )?)
+        ))
     }
 }
 

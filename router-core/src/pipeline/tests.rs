@@ -247,7 +247,7 @@ fn an_id_of_a_route_has_no_control_characters() {
 fn an_id_of_a_route_in_a_file_has_no_control_characters() {
     let text = "[[route]]\nid = \"a\\u001fb\"\nfrom = \"begin:x\"\nsteps = [{ log = \"x\" }]\n";
     let file = Arc::new(crate::source::SourceFile::new("routes.toml", text));
-    let routes = crate::toml::parse(file, &|_| None).unwrap().routes;
+    let routes = crate::toml::parse(file, &|_| Err(std::env::VarError::NotPresent)).unwrap().routes;
     let errors = RouterBuilder::new().component(Begin(mpsc::channel(1).1.into())).routes(routes).build();
     let printed = errors.err().unwrap().to_string();
     assert!(printed.contains("a route id has no control characters\n --> routes.toml:2:7"), "{printed}");

@@ -47,6 +47,7 @@ mod tests;
 mod tree;
 mod variables;
 
+use std::env::VarError;
 use std::sync::Arc;
 
 pub use tree::{Entry, Node, NodeValue, Table};
@@ -83,7 +84,6 @@ impl RouteFile {
             tables: Table::default(),
             routes_missing: broken,
         };
-        let Some(table) = table else { return (read, errors) };
         let mut reader = Reader { file: &file, errors };
         for entry in table.entries {
             match entry.name.as_str() {
@@ -106,7 +106,9 @@ pub fn parse(file: Arc<SourceFile>, lookup: Lookup<'_>) -> Result<RouteFile, Con
 }
 
 /// The lookup of the environment of this process.
-#[must_use]
-pub fn process_environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+///
+/// # Errors
+/// When the variable is not set, or not text.
+pub fn process_environment(name: &str) -> Result<String, VarError> {
+    std::env::var(name)
 }

@@ -11,14 +11,14 @@ use super::variables::Lookup;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::source::{SourceFile, floor_char_boundary};
 
-/// Parses a file. The table has what stands in tables without broken syntax; it is `None` when they cannot
-/// be told from the others. Tells also whether syntax is broken somewhere.
-pub(super) fn parse(file: &Arc<SourceFile>, lookup: Lookup<'_>) -> (Option<Table>, ConfigErrors, bool) {
+/// Parses a file. The table has what stands in tables without broken syntax. Tells also whether syntax is broken
+/// somewhere.
+pub(super) fn parse(file: &Arc<SourceFile>, lookup: Lookup<'_>) -> (Table, ConfigErrors, bool) {
+    let mut converter = Converter { file, lookup, errors: ConfigErrors::default() };
     let (document, found) = DeTable::parse_recoverable(&file.text);
     if found.is_empty() {
-        let mut converter = Converter { file, lookup, errors: ConfigErrors::default() };
         let table = converter.table(document.get_ref());
-        return (Some(table), converter.errors, false);
+        return (table, converter.errors, false);
     }
     // A text or array that is not closed makes errors in all that follows: each table is read alone.
     let sections = sections(&file.text);
@@ -27,20 +27,17 @@ pub(super) fn parse(file: &Arc<SourceFile>, lookup: Lookup<'_>) -> (Option<Table
         found.iter().map(|error| slip(error, section.start)).collect::<Vec<_>>()
     });
     let broken = broken.collect::<Vec<_>>();
-    if broken.iter().all(Vec::is_empty) {
-        let found = found.iter().map(|error| slip(error, 0)).collect();
-        return (None, syntax_errors(file, found), true);
-    }
     let rest = without_broken(&file.text, &sections, &broken);
-    let mut errors = syntax_errors(file, broken.into_iter().flatten().collect());
-    let (document, found) = DeTable::parse_recoverable(&rest);
-    if !found.is_empty() {
-        return (None, errors, true);
-    }
-    let mut converter = Converter { file, lookup, errors: ConfigErrors::default() };
+    // What is wrong between tables that are right alone is a name that stands twice: the parser reads on in
+    // the table that had it first.
+    let (document, twice) = DeTable::parse_recoverable(&rest);
+    let mut found = broken.into_iter().flatten().collect::<Vec<_>>();
+    found.extend(twice.iter().map(|error| slip(error, 0)));
+    found.sort_by_key(|(place, _)| place.start);
+    let mut errors = syntax_errors(file, found);
     let table = converter.table(document.get_ref());
     errors.extend(converter.errors);
-    (Some(table), errors, true)
+    (table, errors, true)
 }
 
 /// Where the parser stumbled, and why. What it read began at byte `offset` of the file.

@@ -5,6 +5,7 @@ mod examples;
 mod fuzz;
 mod whole;
 
+use std::env::VarError;
 use std::sync::Arc;
 
 use super::{NodeValue, RouteFile, parse};
@@ -16,8 +17,8 @@ fn file(text: &str) -> Arc<SourceFile> {
     Arc::new(SourceFile::new("routes.toml", text))
 }
 
-fn lookup(name: &str) -> Option<String> {
-    (name == "WHO").then(|| "world".into())
+fn lookup(name: &str) -> Result<String, VarError> {
+    if name == "WHO" { Ok("world".into()) } else { Err(VarError::NotPresent) }
 }
 
 fn read(text: &str) -> RouteFile {
@@ -203,6 +204,36 @@ fn after_broken_syntax_the_other_tables_are_read() {
     assert_eq!(errors.iter().len(), 1);
     let (_, errors) = RouteFile::read(file("from = 'timer:x\n"), &lookup);
     assert!(!errors.to_string().contains("YAML"), "{errors}");
+}
+
+#[test]
+fn a_table_that_stands_twice_hides_no_other_errors() {
+    for (text, expected) in [
+        (
+            "[cluster]\nservice = 'file'\n[[route]]\nid = 'a'\nfrom = 5\n[cluster]\nroot = 'x'\n[[route]]\nfrom = 6",
+            &["not TOML: duplicate key", "`from` takes", "`from` takes"][..],
+        ),
+        // Beside broken syntax, too.
+        (
+            "[log]\n[[route]]\nid = 'a'\nfrom = timer:x\n[log]\n[[route]]\nfrom = 6",
+            &["not TOML: string values", "not TOML: duplicate key", "`from` takes"],
+        ),
+        (
+            "[[route]]\nfrom = 'a:b'\n[route.error_handler]\n[route.error_handler]\nretries = 3",
+            &["not TOML: duplicate key", "unknown key `retries`"],
+        ),
+    ] {
+        let (read, errors) = RouteFile::read(file(text), &lookup);
+        let messages = errors.iter().map(crate::error::ConfigError::message).collect::<Vec<_>>();
+        assert_eq!(messages.len(), expected.len(), "{messages:?}");
+        for (message, expected) in messages.iter().zip(expected) {
+            assert!(message.starts_with(expected), "{messages:?}");
+        }
+        assert!(read.routes_missing);
+    }
+    let (read, _) = RouteFile::read(file("[cluster]\nservice = 'a'\n[cluster]\nroot = 'b'"), &lookup);
+    let NodeValue::Table(cluster) = &read.tables.entries[0].node.value else { panic!("{read:?}") };
+    assert_eq!(cluster.entries.len(), 2, "{cluster:?}");
 }
 
 /// Each error was placed by reading its file from the beginning: 8,000 took many seconds, ten times as many

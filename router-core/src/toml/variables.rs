@@ -1,11 +1,13 @@
 //! `${env:NAME}` and `${env:NAME:-default}`: environment variables in strings.
 
+use std::env::VarError;
 use std::ops::Range;
 
 use super::string_spans::{Piece, Pieces};
+use crate::secret::variable_error;
 
 /// Finds an environment variable; a parameter, so that tests have an environment of their own.
-pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Result<String, VarError>;
 
 /// Where a replacement begins. Escaped as `\${env:`, it is left for the expression, in which that is a
 /// literal `${env:`.
@@ -82,12 +84,16 @@ fn resolve(inside: &str, lookup: Lookup<'_>) -> Result<String, (String, Option<S
         let help = "write `${env:NAME}` or `${env:NAME:-default}`";
         return Err((format!("`{name}` is not the name of an environment variable"), Some(help.into())));
     }
-    // As in a shell, `:-` also stands in for a variable that is set but empty.
-    let found = lookup(name).filter(|text| default.is_none() || !text.is_empty());
-    found.or_else(|| default.map(Into::into)).ok_or_else(|| {
-        let help = format!("set it, or give a default: `${{env:{name}:-default}}`");
-        (format!("the environment variable `{name}` is not set"), Some(help))
-    })
+    match (lookup(name), default) {
+        // As in a shell, `:-` also stands in for a variable that is set but empty.
+        (Ok(text), Some(default)) if text.is_empty() => Ok(default.into()),
+        (Ok(text), _) => Ok(text),
+        (Err(VarError::NotPresent), Some(default)) => Ok(default.into()),
+        (Err(error), _) => {
+            let help = format!("set it, or give a default: `${{env:{name}:-default}}`");
+            Err((variable_error(name, &error), (error == VarError::NotPresent).then_some(help)))
+        }
+    }
 }
 
 /// The stretch of the file from the first to the last byte of a range of the value.
@@ -103,12 +109,13 @@ fn place(pieces: &[Piece], range: Range<usize>) -> Range<usize> {
 mod tests {
     use super::*;
 
-    fn lookup(name: &str) -> Option<String> {
+    fn lookup(name: &str) -> Result<String, VarError> {
         match name {
-            "WHO" => Some("world".into()),
-            "TEN" => Some("0123456789".into()),
-            "EMPTY" => Some(String::new()),
-            _ => None,
+            "WHO" => Ok("world".into()),
+            "TEN" => Ok("0123456789".into()),
+            "EMPTY" => Ok(String::new()),
+            "LATIN" => Err(VarError::NotUnicode("value".into())),
+            _ => Err(VarError::NotPresent),
         }
     }
 
@@ -140,6 +147,15 @@ mod tests {
     fn escaped_replacements_stay() {
         assert_eq!(replaced("\\${env:WHO} ${body}").0, "\\${env:WHO} ${body}");
         assert_eq!(replaced(r"C:\\${env:WHO}\\\${env:WHO}").0, r"C:\world\\\${env:WHO}");
+    }
+
+    #[test]
+    fn a_variable_that_is_not_text_is_set() {
+        for text in ["${env:LATIN}", "${env:LATIN:-default}"] {
+            let (_, _, errors) = replaced(text);
+            let message = "the value of the environment variable `LATIN` is not UTF-8".to_owned();
+            assert_eq!(errors, [VariableError { range: 0..text.len(), message, help: None }]);
+        }
     }
 
     #[test]
