@@ -14,6 +14,16 @@ fn in_a_pod(port: u16) -> Vec<SocketAddr> {
     vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]
 }
 
+/// Where to listen: at the first of these that can be had. None: nowhere.
+fn addresses(settings: &AdminSettings, environment: &Environment) -> Vec<SocketAddr> {
+    match settings.listen {
+        Some(Listen::Off) => Vec::new(),
+        Some(Listen::At(address)) => vec![address],
+        None if environment.is_pod() => in_a_pod(AdminListener::ADDRESS.port()),
+        None => vec![AdminListener::ADDRESS],
+    }
+}
+
 /// Listens where the settings say; `None`: nowhere. An address that nobody asked for and that is taken is
 /// no reason not to run, because several processes on one host are nothing unusual.
 ///
@@ -23,13 +33,8 @@ pub fn listen(
     settings: &AdminSettings,
     environment: &Environment,
 ) -> Result<Option<AdminListener>, BoxError> {
-    let addresses = match settings.listen {
-        Some(Listen::Off) => return Ok(None),
-        Some(Listen::At(address)) => vec![address],
-        None if environment.is_pod() => in_a_pod(AdminListener::ADDRESS.port()),
-        None => vec![AdminListener::ADDRESS],
-    };
-    let address = addresses[0];
+    let addresses = addresses(settings, environment);
+    let Some(address) = addresses.first() else { return Ok(None) };
     match AdminListener::bind(&*addresses) {
         Ok(listener) => {
             let address = listener.address();
@@ -64,6 +69,20 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
+
+    #[test]
+    fn other_hosts_reach_the_listener_in_a_pod_and_where_the_settings_say_so() {
+        let host = Environment::default();
+        let pod = host.clone().for_pod();
+        let at = |listen, environment: &Environment| addresses(&AdminSettings { listen }, environment);
+        assert!(at(None, &host).iter().all(|address| address.ip().is_loopback()));
+        assert!(at(None, &pod).iter().all(|address| address.ip().is_unspecified()));
+        let set = SocketAddr::from(([0, 0, 0, 0], 80));
+        for environment in [&host, &pod] {
+            assert_eq!(at(Some(Listen::At(set)), environment), [set]);
+            assert_eq!(at(Some(Listen::Off), environment), []);
+        }
+    }
 
     #[test]
     fn a_pod_answers_at_addresses_of_both_families() {

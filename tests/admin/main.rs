@@ -12,8 +12,28 @@ mod reload;
 mod vacancy;
 
 use http::StatusCode;
-use process::{Process, ask, get, get_with, status};
+use process::{Process, ask, get, get_with, send, status};
 use rustix::process::Signal;
+
+/// Whoever reaches the listener learns what it tells, and changes nothing.
+#[tokio::test]
+async fn the_admin_listener_only_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut leader =
+        Process::start(&folder, &[("clock", CLOCK, "{ log = 'tick' }")], &["admin.listen=127.0.0.1:0"]);
+    let at = leader.address();
+    leader.wait_for("tick");
+    for path in ["", "livez", "readyz", "startupz", "leaderz/lock1", "metrics"] {
+        assert_eq!(send("GET", at, path).await, StatusCode::OK, "{path}");
+        for method in ["POST", "PUT", "PATCH", "DELETE", "TRACE"] {
+            assert_eq!(send(method, at, path).await, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+        }
+    }
+    for path in ["routes", "handover", "drain", "stop", "quit", "leaderz"] {
+        assert_eq!(send("POST", at, path).await, StatusCode::NOT_FOUND, "{path}");
+    }
+    assert_eq!(metrics::value(at, "bactrian_leader_term{lock=\"lock1\"}").await, Some(1.0));
+}
 
 const CLOCK: &str = "master:lock1:timer:clock?delay=0&period=10";
 

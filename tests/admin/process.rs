@@ -105,6 +105,13 @@ pub(crate) async fn ask(uri: &str) -> Option<(StatusCode, String)> {
     Some((head.status, String::from_utf8(body.to_vec()).unwrap()))
 }
 
+/// The status of the response to a request without a body.
+pub(crate) async fn send(method: &str, at: SocketAddr, path: &str) -> StatusCode {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<&[u8]>>();
+    let request = http::Request::builder().method(method).uri(format!("http://{at}/{path}"));
+    client.request(request.body(Empty::new()).unwrap()).await.unwrap().status()
+}
+
 pub(crate) async fn get(at: SocketAddr, path: &str) -> (StatusCode, String) {
     ask(&format!("http://{at}/{path}")).await.unwrap()
 }
