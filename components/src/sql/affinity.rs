@@ -3,6 +3,7 @@
 //! What a value is compared with decides how `SQLite` reads it. A value that it would not read as what is
 //! declared, so that a comparison holds for all rows or for none, is an error.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,14 +13,18 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Executor, Row as _};
 
 use super::parameters::list;
-use super::position::{Operand, Position};
-use super::statement::{Parameter, Statement};
+use super::position::{Operand, Position, Target};
+use super::statement::{Parameter, Place, Statement};
 
 /// What a declared type means for a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Class {
-    /// `integer`, `real`, `numeric`, `boolean`: a text is compared as the number that it is.
+    /// `integer`, `bigint`: as in `PostgreSQL`, a whole number, also as a text.
+    Integer,
+    /// `real`, `numeric`: a text is compared as the number that it is.
     Number,
+    /// `true` and `false`, as `PostgreSQL` writes them; `SQLite` has 1 and 0.
+    Boolean,
     /// `text`, `varchar(9)`: a number is compared as the text that it is.
     Text,
     /// `date`, `timestamp`: `SQLite` knows no such values, and stores texts or numbers.
@@ -39,11 +44,11 @@ impl Class {
             _ if strict && declared == "ANY" => Self::Untyped,
             Affinity::Blob => Self::Untyped,
             Affinity::Text => Self::Text,
-            Affinity::Integer | Affinity::Real => Self::Number,
+            Affinity::Integer => Self::Integer,
+            Affinity::Real => Self::Number,
             Affinity::Numeric if has(&["DATE", "TIME"]) => Self::Time,
-            Affinity::Numeric if begins(&["BOOL", "NUMERIC", "NUMBER", "DECIMAL", "DEC", "MONEY"]) => {
-                Self::Number
-            }
+            Affinity::Numeric if begins(&["BOOL"]) => Self::Boolean,
+            Affinity::Numeric if begins(&["NUMERIC", "NUMBER", "DECIMAL", "DEC", "MONEY"]) => Self::Number,
             Affinity::Numeric => Self::Other,
         }
     }
@@ -56,9 +61,21 @@ impl Class {
                 Some("has no declared type, so that a text is never equal to a number there")
             }
             (_, Kind::Bytes) => Some("is not compared with bytes"),
+            (Self::Integer, Kind::Text(text)) if !is_whole(text) => {
+                Some("is declared to have whole numbers of 64 bits, and this text is none")
+            }
+            (Self::Integer, Kind::Number) => Some(
+                "is declared to have whole numbers of 64 bits, and this number is none (a cast to real compares it)",
+            ),
+            (Self::Integer | Self::Number | Self::Time, Kind::Boolean) => {
+                Some("has no `true` and `false`: send 1 or 0")
+            }
             (Self::Number, Kind::Text(text)) if !is_number(text) => {
                 Some("is declared to have numbers, and this text is none")
             }
+            (Self::Boolean, Kind::Boolean | Kind::Integer(0 | 1)) => None,
+            (Self::Boolean, Kind::Text(text)) if truth(text).is_some() => None,
+            (Self::Boolean, _) => Some("is declared to have `true` and `false`, and this is neither"),
             (Self::Number | Self::Other, Kind::Text(text)) if loses_digits(text) => {
                 Some("would compare another number: SQLite does not keep all digits of this one")
             }
@@ -74,6 +91,9 @@ impl Class {
 #[derive(Clone, Copy)]
 enum Kind<'a> {
     Null,
+    Boolean,
+    Integer(i64),
+    /// One that is no whole number of 64 bits.
     Number,
     Text(&'a str),
     Bytes,
@@ -81,7 +101,15 @@ enum Kind<'a> {
 
 /// The columns of the tables of a statement.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Columns(Arc<HashMap<String, HashSet<Class>>>);
+pub(super) struct Columns(Arc<Declared>);
+
+#[derive(Debug, Default)]
+struct Declared {
+    /// Columns of two tables can have one name.
+    named: HashMap<String, HashSet<Class>>,
+    /// By the name of their table, in the order in which `insert into x values (...)` has them.
+    ordered: HashMap<String, Vec<HashSet<Class>>>,
+}
 
 /// The columns that were read last, and the version of the schema that they are of.
 #[derive(Debug, Default)]
@@ -126,24 +154,63 @@ impl Columns {
         connection: &mut SqliteConnection,
         statement: &Statement,
     ) -> Result<Self, sqlx::Error> {
-        const ALL: &str = "select lower(t.name) as t, lower(c.name) as c, c.type as kind, t.strict \
+        const ALL: &str = "select lower(t.name) as t, lower(c.name) as c, c.type as kind, t.strict, \
+                           iif(c.hidden = 0, sum(c.hidden = 0) over (partition by t.schema, t.name order by c.cid), 0) \
                            from pragma_table_list t, pragma_table_xinfo(t.name, t.schema) c";
-        let mut columns = HashMap::<_, HashSet<_>>::new();
+        let mut declared = Declared::default();
         let rows = connection.fetch_all(ALL).await?;
         for row in rows {
-            if statement.names.contains(row.try_get::<&str, _>(0)?) {
+            let table = row.try_get::<&str, _>(0)?;
+            if statement.names.contains(table) {
                 let class = Class::of(row.try_get(2)?, row.try_get(3)?);
-                columns.entry(row.try_get(1)?).or_default().insert(class);
+                declared.named.entry(row.try_get(1)?).or_default().insert(class);
+                if let Some(item) = usize::try_from(row.try_get::<i64, _>(4)?).unwrap_or(0).checked_sub(1) {
+                    let ordered = declared.ordered.entry(table.to_owned()).or_default();
+                    ordered.resize_with(ordered.len().max(item + 1), HashSet::new);
+                    ordered[item].insert(class);
+                }
             }
         }
         for name in ["rowid", "oid", "_rowid_"] {
-            columns.entry(name.into()).or_insert_with(|| HashSet::from([Class::Number]));
+            declared.named.entry(name.into()).or_insert_with(|| HashSet::from([Class::Integer]));
         }
-        Ok(Self(Arc::new(columns)))
+        Ok(Self(Arc::new(declared)))
+    }
+
+    /// The value of a parameter as it is bound, if it is compared, or stored, as what it is.
+    pub(super) fn checked<'v>(
+        &self,
+        parameter: &Parameter,
+        value: &'v Value,
+    ) -> Result<Cow<'v, Value>, BoxError> {
+        self.check(parameter, value)?;
+        let classes = match &parameter.position {
+            Position::Text(_) => HashSet::from([Class::Text]),
+            Position::Cast(kind) => HashSet::from([Class::of(kind, false)]),
+            Position::Stored(target) => self.stored(target),
+            Position::Compared(operands) => {
+                operands.iter().flat_map(|operand| self.operand(operand)).collect()
+            }
+            Position::Any | Position::Number => HashSet::new(),
+        };
+        let (Some(class), 1) = (classes.iter().next(), classes.len()) else {
+            return Ok(Cow::Borrowed(value));
+        };
+        Ok(match value {
+            Value::Json(Json::List(list)) if parameter.place == Place::InList => {
+                let list = list.iter().map(|item| match converted(&Value::from(item), *class) {
+                    Some(Value::Boolean(flag)) => Json::from(flag),
+                    Some(value) => Json::from(value.to_string()),
+                    None => item.clone(),
+                });
+                Cow::Owned(Value::Json(Json::List(list.collect())))
+            }
+            value => converted(value, *class).map_or(Cow::Borrowed(value), Cow::Owned),
+        })
     }
 
     /// Whether the value of a parameter is compared, or stored, as what it is.
-    pub(super) fn check(&self, parameter: &Parameter, value: &Value) -> Result<(), BoxError> {
+    fn check(&self, parameter: &Parameter, value: &Value) -> Result<(), BoxError> {
         let name = &parameter.name;
         match &parameter.position {
             Position::Any => Ok(()),
@@ -157,6 +224,9 @@ impl Columns {
                 )
                 .into()),
                 Value::Bytes(_) => Err(format!("`:{name}` is bytes, and is to be calculated with").into()),
+                Value::Boolean(_) => {
+                    Err(format!("`:{name}` is `true` or `false`, and is to be calculated with").into())
+                }
                 _ => Ok(()),
             },
             Position::Compared(operands) => {
@@ -165,27 +235,36 @@ impl Columns {
             Position::Text(operands) => {
                 operands.iter().try_for_each(|operand| self.compare_text(name, operand))
             }
-            Position::Stored(column) => self.store(name, value, column.as_deref()),
+            Position::Stored(target) => self.store(name, value, target),
             Position::Cast(kind) => check_cast(name, value, kind),
         }
     }
 
-    /// Whether what is stored for a parameter are texts, which keep all digits of a number.
-    pub(super) fn stores_text(&self, parameter: &Parameter) -> bool {
-        let Position::Stored(Some(column)) = &parameter.position else { return false };
-        self.0.get(column).is_some_and(|classes| classes.iter().all(|class| matches!(class, Class::Text)))
+    fn stored(&self, target: &Target) -> HashSet<Class> {
+        let Declared { named, ordered } = &*self.0;
+        let found = match target {
+            Target::Column(column) => named.get(column),
+            Target::Nth(table, item) => ordered.get(table).and_then(|columns| columns.get(*item)),
+            Target::Unknown => None,
+        };
+        found.cloned().unwrap_or_default()
+    }
+
+    fn operand(&self, operand: &Operand) -> HashSet<Class> {
+        match operand {
+            Operand::Cast(kind) => HashSet::from([Class::of(kind, false)]),
+            Operand::Column(column) => {
+                self.0.named.get(column).cloned().unwrap_or_else(|| HashSet::from([Class::Untyped]))
+            }
+        }
     }
 
     fn compare(&self, name: &str, value: &Value, operand: &Operand) -> Result<(), BoxError> {
-        let (what, classes) = match operand {
-            Operand::Cast(kind) => {
-                (format!("`cast(... as {kind})`"), HashSet::from([Class::of(kind, false)]))
-            }
-            Operand::Column(column) => {
-                let classes = self.0.get(column).cloned();
-                (format!("column `{column}`"), classes.unwrap_or_else(|| HashSet::from([Class::Untyped])))
-            }
+        let what = match operand {
+            Operand::Cast(kind) => format!("`cast(... as {kind})`"),
+            Operand::Column(column) => format!("column `{column}`"),
         };
+        let classes = self.operand(operand);
         let kinds = match list(value) {
             Some(list) => list.iter().map(kind_of_json).collect(),
             None => vec![kind(value)],
@@ -204,7 +283,8 @@ impl Columns {
     /// What a function makes of a text is not looked at before. Beside numbers, one that is none is greater than all.
     fn compare_text(&self, name: &str, operand: &Operand) -> Result<(), BoxError> {
         let Operand::Column(column) = operand else { return Ok(()) };
-        if self.0.get(column).is_none_or(|classes| !classes.contains(&Class::Number)) {
+        let is_number = |class: &Class| matches!(class, Class::Integer | Class::Number | Class::Boolean);
+        if self.0.named.get(column).is_none_or(|classes| !classes.iter().any(is_number)) {
             return Ok(());
         }
         Err(format!(
@@ -214,20 +294,34 @@ impl Columns {
         .into())
     }
 
-    /// A column for numbers makes one of a text that looks like one, with the digits that a double has.
-    fn store(&self, name: &str, value: &Value, column: Option<&str>) -> Result<(), BoxError> {
-        let Value::Text(text) = value else { return Ok(()) };
-        let keeps = column
-            .and_then(|column| self.0.get(column))
-            .is_some_and(|classes| classes.iter().all(|class| matches!(class, Class::Text | Class::Untyped)));
-        if keeps || !loses_digits(text) {
-            return Ok(());
+    /// `SQLite` stores what does not fit the type of a column as it is, and makes a number of a text that looks like
+    /// one, with the digits that a double has.
+    fn store(&self, name: &str, value: &Value, target: &Target) -> Result<(), BoxError> {
+        let classes = self.stored(target);
+        let keeps =
+            !classes.is_empty() && classes.iter().all(|class| matches!(class, Class::Text | Class::Untyped));
+        if let Value::Text(text) = value
+            && !keeps
+            && loses_digits(text)
+        {
+            return Err(format!(
+                "`:{name}` is a number with more digits than SQLite keeps, unless the column has the type text: write \
+                 `cast(:{name} as text)`"
+            )
+            .into());
         }
-        Err(format!(
-            "`:{name}` is a number with more digits than SQLite keeps, unless the column has the type text: write \
-             `cast(:{name} as text)`"
-        )
-        .into())
+        let refuses = |class: &Class| {
+            let typed = matches!(class, Class::Integer | Class::Number | Class::Boolean);
+            let kind = kind(value);
+            class
+                .refuses(kind)
+                .filter(|_| typed && !matches!(kind, Kind::Bytes) || matches!(kind, Kind::Boolean))
+        };
+        let mut reasons = classes.iter().map(refuses).collect::<Option<Vec<_>>>().unwrap_or_default();
+        match reasons.pop() {
+            Some(reason) => Err(format!("`:{name}` cannot be stored in its column, which {reason}").into()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -246,11 +340,7 @@ fn needs_columns(parameter: &Parameter, value: &Value) -> bool {
         Position::Compared(operands) | Position::Text(operands) => {
             !value.is_null() && operands.iter().any(|operand| matches!(operand, Operand::Column(_)))
         }
-        Position::Stored(Some(_)) => match value {
-            Value::Text(text) => loses_digits(text),
-            Value::Json(Json::Number(number)) => number.as_i64().is_none(),
-            _ => false,
-        },
+        Position::Stored(target) => !value.is_null() && *target != Target::Unknown,
         _ => false,
     }
 }
@@ -258,7 +348,11 @@ fn needs_columns(parameter: &Parameter, value: &Value) -> bool {
 fn kind(value: &Value) -> Kind<'_> {
     match value {
         Value::Null => Kind::Null,
-        Value::Boolean(_) | Value::Integer(_) | Value::Float(_) => Kind::Number,
+        Value::Boolean(_) => Kind::Boolean,
+        Value::Integer(number) => Kind::Integer(*number),
+        Value::Float(number) => {
+            Number::from_f64(*number).map_or(Kind::Number, |number| kind_of_number(&number))
+        }
         Value::Text(text) => Kind::Text(text),
         Value::Bytes(_) => Kind::Bytes,
         Value::Json(json) => kind_of_json(json),
@@ -268,11 +362,44 @@ fn kind(value: &Value) -> Kind<'_> {
 fn kind_of_json(json: &Json) -> Kind<'_> {
     match json {
         Json::Null => Kind::Null,
-        Json::Boolean(_) | Json::Number(_) => Kind::Number,
+        Json::Boolean(_) => Kind::Boolean,
+        Json::Number(number) => kind_of_number(number),
         Json::Text(text) => Kind::Text(text),
         // Which is bound as its text.
         Json::List(_) | Json::Object(_) => Kind::Text("{}"),
     }
+}
+
+fn kind_of_number(number: &Number) -> Kind<'static> {
+    whole(number).map_or(Kind::Number, Kind::Integer)
+}
+
+/// What a value becomes where values of this class are, if `SQLite` would make something else of it than `PostgreSQL`.
+fn converted(value: &Value, class: Class) -> Option<Value> {
+    match (class, value) {
+        (Class::Text, Value::Boolean(_) | Value::Json(Json::Number(_))) => {
+            Some(Value::from(value.to_string()))
+        }
+        (Class::Boolean, Value::Text(text)) => truth(text).map(Value::from),
+        _ => None,
+    }
+}
+
+/// The truth value that `PostgreSQL` reads in a text: one of these words, or how one begins.
+fn truth(text: &str) -> Option<bool> {
+    let text = text.trim_ascii().to_ascii_lowercase();
+    let begins = |word: &str, shortest: usize| text.len() >= shortest && word.starts_with(&text);
+    let is = |words: [(&str, usize); 4]| words.into_iter().any(|(word, shortest)| begins(word, shortest));
+    match () {
+        () if is([("true", 1), ("yes", 1), ("on", 2), ("1", 1)]) => Some(true),
+        () if is([("false", 1), ("no", 1), ("off", 2), ("0", 1)]) => Some(false),
+        () => None,
+    }
+}
+
+/// Whether a text is a whole number of 64 bits, as `PostgreSQL` reads one.
+pub(super) fn is_whole(text: &str) -> bool {
+    text.trim_ascii().parse::<i64>().is_ok()
 }
 
 /// Whether a column for numbers makes a number of this text.
@@ -347,7 +474,8 @@ fn check_cast(name: &str, value: &Value, kind: &str) -> Result<(), BoxError> {
         return Ok(());
     }
     let keeps = match value {
-        Value::Null | Value::Boolean(_) | Value::Json(Json::Null | Json::Boolean(_)) => true,
+        Value::Null | Value::Json(Json::Null) => true,
+        Value::Boolean(_) | Value::Json(Json::Boolean(_)) => Class::of(kind, false) == Class::Boolean,
         Value::Integer(number) => affinity.keeps(&number.to_string()),
         Value::Float(number) if affinity == Affinity::Integer => {
             Number::from_f64(*number).is_some_and(|number| whole(&number).is_some())
@@ -402,9 +530,9 @@ mod tests {
         let first = read("select 1").await;
         assert!(Arc::ptr_eq(&first, &read("insert into t values (1)").await));
         let other = read("alter table t add column b text").await;
-        assert!(!Arc::ptr_eq(&first, &other) && other.contains_key("b"));
+        assert!(!Arc::ptr_eq(&first, &other) && other.named.contains_key("b"));
         // Which is another `t` for this connection.
         let own = read("create temp table t (c text)").await;
-        assert!(own.contains_key("c") && !Arc::ptr_eq(&own, &read("select 1").await));
+        assert!(own.named.contains_key("c") && !Arc::ptr_eq(&own, &read("select 1").await));
     }
 }

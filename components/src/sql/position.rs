@@ -23,10 +23,21 @@ pub(super) enum Position {
     Compared(Vec<Operand>),
     /// A function makes a text of it, which is compared with these operands.
     Text(Vec<Operand>),
-    /// The column that it is written to, if the statement names it.
-    Stored(Option<String>),
+    /// The column that it is written to.
+    Stored(Target),
     /// `cast(:name as type)`.
     Cast(String),
+}
+
+/// A column that a value is written to.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Target {
+    /// By its name in small letters.
+    Column(String),
+    /// `insert into x values (...)`: the one at this place, counted from 0, of the table.
+    Nth(String, usize),
+    /// The statement does not tell.
+    Unknown,
 }
 
 /// What a parameter can be compared with.
@@ -157,8 +168,9 @@ impl<'a> Positions<'a> {
         let mut inner = self.parents[index];
         while let Some(open) = inner.filter(|open| !self.is_word(open + 1, "select with values")) {
             let before = open.checked_sub(1);
-            let of_a_call =
-                before.and_then(|before| self.word(before)).is_some_and(|word| !is_in(word, KEYWORDS));
+            let of_a_call = before
+                .and_then(|before| self.word(before))
+                .is_some_and(|word| !is_in(word, KEYWORDS) && !is_in(word, "any some cast"));
             let behind = self.partners[open].is_some_and(|close| compares(close + 1));
             if behind || before.is_some_and(compares) {
                 return true;
@@ -285,7 +297,7 @@ impl<'a> Positions<'a> {
         }
         // `set (a, b) = (:a, :b)`
         if self.operator_before(parent).is_some_and(|operator| self.assigned(operator).is_some()) && !alone {
-            return Some(Position::Stored(None));
+            return Some(Position::Stored(Target::Unknown));
         }
         alone.then(|| self.position(parent, close + 1)).flatten()
     }
@@ -331,7 +343,9 @@ impl<'a> Positions<'a> {
         match self.clause(start)? {
             "returning" => Some(Position::Any),
             "select" if (0..self.tokens.len()).any(compares) => None,
-            "select" if (0..start).any(|index| self.is_word(index, "into")) => Some(Position::Stored(None)),
+            "select" if (0..start).any(|index| self.is_word(index, "into")) => {
+                Some(Position::Stored(Target::Unknown))
+            }
             "select" => Some(Position::Any),
             _ => None,
         }
@@ -345,18 +359,30 @@ impl<'a> Positions<'a> {
         })
     }
 
-    /// The name of a column of `insert into x (a, b)`.
-    fn inserted(&self, item: usize) -> Option<String> {
-        let into = (0..self.tokens.len()).find(|index| self.is_word(*index, "into"))?;
-        let open = (into + 1..self.tokens.len())
-            .find(|index| self.is_symbol(*index, "(") || self.is_word(*index, "values select"))?;
-        let close = self.partners[open]?;
-        let names = (open + 1..close).filter_map(|index| self.name(index));
-        names.into_iter().nth(item)
+    /// The column of an item of `insert into x (a, b) values (...)`, or of `insert into x values (...)`.
+    fn inserted(&self, item: usize) -> Target {
+        let of_table = || {
+            let into = (0..self.tokens.len()).find(|index| self.is_word(*index, "into"))?;
+            let table = if self.is_symbol(into + 2, ".") { into + 3 } else { into + 1 };
+            let open = (table + 1..self.tokens.len())
+                .find(|index| self.is_symbol(*index, "(") || self.is_word(*index, "values select"))?;
+            if !self.is_symbol(open, "(") {
+                return self.table(table).map(|table| Target::Nth(table, item));
+            }
+            let close = self.partners[open]?;
+            let mut names = (open + 1..close).filter_map(|index| self.name(index));
+            names.nth(item).map(Target::Column)
+        };
+        of_table().unwrap_or(Target::Unknown)
+    }
+
+    /// The name of a table at a token. One that stands before a parenthesis is no function.
+    fn table(&self, index: usize) -> Option<String> {
+        self.name(index).or_else(|| self.word(index).map(str::to_ascii_lowercase))
     }
 
     /// What is assigned by the `=` at this place, if it does assign: the column, if it is one.
-    fn assigned(&self, operator: usize) -> Option<Option<String>> {
+    fn assigned(&self, operator: usize) -> Option<Target> {
         let equals = matches!(self.tokens[operator].1, Token::Comparison("="));
         let target = operator.checked_sub(1)?;
         let start = match self.partners[target] {
@@ -365,7 +391,8 @@ impl<'a> Positions<'a> {
         };
         let before = start.checked_sub(1)?;
         let begins = self.is_word(before, "set") || self.is_symbol(before, ",");
-        (equals && begins && self.clause(operator) == Some("set")).then(|| self.name(target))
+        (equals && begins && self.clause(operator) == Some("set"))
+            .then(|| self.name(target).map_or(Target::Unknown, Target::Column))
     }
 
     /// Where the operator of a comparison begins that ends before a token.

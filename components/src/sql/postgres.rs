@@ -124,7 +124,11 @@ pub(super) async fn prepare(
     };
     let text = statement.text(|index, parameter| {
         let number = index + 1;
-        match types.get(index).map(postgres_parameters::cast_name) {
+        let named = types.get(index).map(|kind| {
+            postgres_parameters::wide_name(kind, &values[index])
+                .unwrap_or_else(|| postgres_parameters::cast_name(kind))
+        });
+        match named {
             Some(kind) if parameter.place == Place::InList && list(&values[index]).is_some() => {
                 format!("select unnest(cast(${number}::text as {kind}[]))")
             }

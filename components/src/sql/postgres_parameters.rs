@@ -6,6 +6,7 @@ use sqlx::TypeInfo;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgTypeInfo, PgTypeKind};
 
+use super::affinity::is_whole;
 use super::parameters::list;
 use super::rows::hexadecimal;
 use super::statement::{Parameter, Place};
@@ -29,6 +30,58 @@ pub(super) fn cast_name(kind: &PgTypeInfo) -> &str {
     }
 }
 
+/// What a whole number that a type does not hold, and the next one does, is compared as. It fits no column of the
+/// shorter type, which the server says.
+pub(super) fn wide_name(kind: &PgTypeInfo, value: &Value) -> Option<&'static str> {
+    let (kind, wide) = match element(base(kind)) {
+        Some(element) => (base(element), "int8[]"),
+        None => (base(kind), "int8"),
+    };
+    let bits = match kind.name() {
+        "INT2" => 16,
+        "INT4" => 32,
+        _ => return None,
+    };
+    let long = |number: i64| number >> (bits - 1) != number >> 63;
+    let is_long = |text: &str| is_whole(text) && text.trim_ascii().parse().is_ok_and(long);
+    let is_long_json = |item: &Json| match item {
+        Json::Number(number) => number.to_whole().is_some_and(|whole| is_long(&whole)),
+        Json::Text(text) => is_long(text),
+        _ => false,
+    };
+    let found = match value {
+        Value::Integer(number) => long(*number),
+        Value::Text(text) => is_long(text),
+        Value::Json(Json::List(list)) => list.iter().any(is_long_json),
+        Value::Json(json) => is_long_json(json),
+        _ => false,
+    };
+    found.then_some(wide)
+}
+
+/// A value beside a type for whole numbers is one, also as a text: not `1.0`, and nothing of what some versions of the
+/// server read in a text, such as `0x10`.
+fn check_whole(name: &str, value: &Value, kind: &PgTypeInfo) -> Result<(), BoxError> {
+    let sound = match value {
+        Value::Boolean(_) | Value::Json(Json::Boolean(_)) => false,
+        Value::Text(text) | Value::Json(Json::Text(text)) => is_whole(text),
+        Value::Json(Json::Number(number)) => number.to_whole().is_some(),
+        Value::Float(number) => number.fract() == 0.0,
+        Value::Json(Json::List(list)) => {
+            return list.iter().try_for_each(|item| check_whole(name, &Value::from(item), kind));
+        }
+        _ => true,
+    };
+    if sound {
+        return Ok(());
+    }
+    let kind = kind.name().to_ascii_lowercase();
+    Err(format!(
+        "`:{name}` is or contains {value}, and the type here is {kind}, which has whole numbers alone"
+    )
+    .into())
+}
+
 /// The text form of a value, as the server reads it for a parameter of this type.
 pub(super) fn text(
     parameter: &Parameter,
@@ -40,6 +93,9 @@ pub(super) fn text(
     let kind = kind.map(base);
     let element = kind.and_then(element);
     let name = &parameter.name;
+    if let Some(whole) = [kind, element.map(base)].into_iter().flatten().find(|kind| is_whole_type(kind)) {
+        check_whole(name, value, whole)?;
+    }
     Ok(match (value, list(value)) {
         (value, _) if value.is_null() => None,
         (_, Some(list)) if parameter.place == Place::InList => Some(array(list, kind)),
@@ -57,7 +113,7 @@ pub(super) fn text(
         }
         (Value::Json(json), _) if is_json(kind) => Some(json.to_string()),
         // Columns of whole numbers take `1E2` in no other form.
-        (Value::Json(Json::Number(number)), _) if is_whole(kind) => {
+        (Value::Json(Json::Number(number)), _) if kind.is_some_and(is_whole_type) => {
             Some(number.to_whole().unwrap_or_else(|| number.to_string()))
         }
         (Value::Bytes(bytes), _) if kind.and_then(PgTypeInfo::oid) == Some(BYTES) => Some(hexadecimal(bytes)),
@@ -97,8 +153,8 @@ fn is_json(kind: Option<&PgTypeInfo>) -> bool {
     kind.is_some_and(|kind| matches!(kind.name(), "JSON" | "JSONB"))
 }
 
-fn is_whole(kind: Option<&PgTypeInfo>) -> bool {
-    kind.is_some_and(|kind| matches!(kind.name(), "INT2" | "INT4" | "INT8" | "OID"))
+fn is_whole_type(kind: &PgTypeInfo) -> bool {
+    matches!(kind.name(), "INT2" | "INT4" | "INT8" | "OID")
 }
 
 /// The text form of an array: `{1,"a, b",NULL}`.
@@ -107,7 +163,9 @@ fn array(list: &[Json], element: Option<&PgTypeInfo>) -> String {
         Json::Null => "NULL".to_owned(),
         item if is_json(element) => quoted(&item.to_string()),
         Json::List(list) => array(list, element),
-        Json::Number(number) if is_whole(element) => number.to_whole().unwrap_or_else(|| number.to_string()),
+        Json::Number(number) if element.is_some_and(is_whole_type) => {
+            number.to_whole().unwrap_or_else(|| number.to_string())
+        }
         Json::Text(text) => quoted(text),
         item => quoted(&item.to_string()),
     });

@@ -148,13 +148,7 @@ async fn bound<'q>(
 ) -> Result<BoundQuery<'q>, BoxError> {
     let columns = Columns::read(connection, statement, values).await?;
     for (parameter, value) in statement.parameters.iter().zip(values) {
-        columns.check(parameter, value)?;
-        query = match value {
-            Value::Json(Json::Number(number)) if columns.stores_text(parameter) => {
-                query.bind(number.to_string())
-            }
-            _ => bind(query, parameter, value)?,
-        };
+        query = bind(query, parameter, &*columns.checked(parameter, value)?)?;
     }
     Ok(query)
 }

@@ -100,7 +100,7 @@ impl Statement {
                         return Err((range.clone(), SORTS_NOTHING.into()));
                     }
                     let (place, refuses_null) = scopes.place(&words, index);
-                    let is_member = matches!(place, Place::InList | Place::AmongOthers);
+                    let is_member = matches!(place, Place::InList | Place::AmongOthers) || scopes.is_in_any();
                     let refuses_null = refuses_null || is_member && positions.is_compared(index);
                     let position = match (dialect, place) {
                         (Dialect::Postgres, _) | (_, Place::NullCheck) => Position::Any,
@@ -205,6 +205,13 @@ struct Scopes {
 struct Parenthesis {
     /// `in (1, 2)`.
     is_list: bool,
+    /// `any(...)`, and a cast or parentheses in it.
+    is_any: bool,
+    is_all: bool,
+    /// `not in (select ...)`.
+    is_excluding: bool,
+    /// `unnest(...)`, `json_each(...)`: the elements of a list are rows.
+    is_elements: bool,
     refuses_null: bool,
     /// What was before it.
     negated: bool,
@@ -219,10 +226,20 @@ impl Scopes {
                 let is_list = !query && is_word(before, &["in"]);
                 let not_in = is_list && index > 1 && is_word(words.get(index - 2), &["not"]);
                 let outer = self.parentheses.last().is_some_and(|outer| outer.refuses_null && !outer.is_list);
-                let all = !query && is_word(before, &["all"]);
+                let inner = self.parentheses.last().filter(|_| is_groups(before));
+                let is_excluding = query
+                    && is_word(before, &["in"])
+                    && (self.negated || index > 1 && is_word(words.get(index - 2), &["not"]));
+                let all = !query && (is_word(before, &["all"]) || inner.is_some_and(|outer| outer.is_all));
+                let is_any =
+                    !query && (is_word(before, &["any", "some"]) || inner.is_some_and(|outer| outer.is_any));
                 let negated = not_in || all || self.negated || outer || is_word(before, &["not"]);
                 self.parentheses.push(Parenthesis {
                     is_list,
+                    is_any,
+                    is_all: all,
+                    is_excluding,
+                    is_elements: before.is_some_and(makes_rows),
                     refuses_null: negated && !is_word(before, &["exists"]),
                     negated: self.negated,
                 });
@@ -248,17 +265,33 @@ impl Scopes {
         }
     }
 
+    /// Whether the rows that `not in (select ...)` excludes are the elements of the parameter at `index`, and no more
+    /// is said of them.
+    fn is_excluded(&self, words: &[Token<'_>], index: usize) -> bool {
+        let mut calls = self.parentheses.iter().rev().skip_while(|inner| !inner.is_elements).skip(1);
+        let behind = words[index..].iter().position(|token| *token == Token::Symbol(")"));
+        let rest = behind.map_or(&[][..], |close| &words[index + close..]);
+        let ends = rest.iter().take_while(|token| **token == Token::Symbol(")")).count();
+        let depth = self.parentheses.iter().rev().take_while(|inner| !inner.is_excluding).count();
+        calls.next().is_some_and(|outer| outer.is_excluding) && ends > depth
+    }
+
+    fn is_in_any(&self) -> bool {
+        self.parentheses.last().is_some_and(|inner| inner.is_any)
+    }
+
     /// The place of the parameter at `index`, and whether it refuses null.
     fn place(&self, words: &[Token<'_>], index: usize) -> (Place, bool) {
         let before = |distance: usize| index.checked_sub(distance).and_then(|index| words.get(index));
         let next = words.get(index + 1);
         let inner = self.parentheses.last();
-        let all = is_symbol(before(1), "(") && is_word(before(2), &["all"]);
+        let all = inner.is_some_and(|inner| inner.is_all || inner.is_any && inner.refuses_null);
         if let Some(list) = inner.filter(|inner| inner.is_list) {
             let alone = is_symbol(before(1), "(") && is_symbol(next, ")");
             return (if alone { Place::InList } else { Place::AmongOthers }, list.refuses_null);
         }
         let cast = is_word(before(2), &["cast"]) && is_word(next, &["as"]);
+        let all = all || self.is_excluded(words, index);
         if is_symbol(before(1), "(") && (cast || before(2).is_some_and(takes_json)) {
             return (Place::TakesJson, all);
         }
@@ -269,6 +302,20 @@ impl Scopes {
         }
         (Place::Other, all)
     }
+}
+
+/// Whether a parenthesis behind this token is part of the expression around it, and no call.
+fn is_groups(before: Option<&Token<'_>>) -> bool {
+    is_word(before, &["cast"])
+        || !matches!(before, Some(Token::Word(_) | Token::Quoted | Token::Parameter(_)))
+}
+
+/// Whether this function makes a row of each element of a list.
+fn makes_rows(function: &Token<'_>) -> bool {
+    let Token::Word(function) = function else { return false };
+    let function = function.to_ascii_lowercase();
+    function == "unnest"
+        || function.starts_with("json") && (function.contains("_each") || function.contains("_elements"))
 }
 
 /// Whether the first argument of this function is JSON.

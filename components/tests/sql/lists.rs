@@ -108,12 +108,19 @@ async fn lists_are_the_json_of_functions_of_sqlite() {
     let body = json!({ "ids": [1, 2], "large": [18_446_744_073_709_551_615_u64] });
     let rows = database.run("select value as id from json_each(:ids)", body.clone()).await.unwrap();
     assert_eq!(rows.message.body.to_string(), r#"[{"id":1},{"id":2}]"#);
+    let others = "select 1 as id where cast(1 as integer) not in (select value from json_each(:ids))";
+    let error = database.run(others, json!({ "ids": [2, null] })).await.unwrap_err().to_string();
+    assert!(error.contains("`:ids` is or contains null"), "{error}");
+    assert_eq!(ids(&database, others, json!({ "ids": [2] })).await, json!([1]));
+    let not_null =
+        "select 1 as id where 1 not in (select value from json_each(:ids) where value is not null)";
+    assert_eq!(ids(&database, not_null, json!({ "ids": [2, null] })).await, json!([1]));
     let error = database
         .run("select 1 as x where cast(1 as integer) in (:large)", body)
         .await
         .unwrap_err()
         .to_string();
-    assert!(error.contains("more digits than SQLite can keep"), "{error}");
+    assert!(error.contains("whole numbers of 64 bits"), "{error}");
 }
 
 #[tokio::test]
@@ -126,8 +133,31 @@ async fn lists_are_arrays_of_postgres_and_come_back() {
     assert_eq!(ids(&database, any, json!({ "ids": [] })).await, json!([]));
     let all = "select id from arrays where id <> all(:ids) order by id";
     assert_eq!(ids(&database, all, json!({ "ids": [1, 3] })).await, json!([2, 4]));
-    let error = database.run(all, json!({ "ids": [1, null] })).await.unwrap_err().to_string();
-    assert!(error.contains("null"), "{error}");
+    let with_null = json!({ "ids": [1, null] });
+    assert_eq!(ids(&database, any, with_null.clone()).await, json!([1]));
+    for condition in [
+        "id <> all(:ids)",
+        "id <> all(cast(:ids as int[]))",
+        "id <> all((:ids::int[]))",
+        "not id = any(:ids)",
+        "not (id = any(:ids))",
+        "not (id > 5 or id = some(cast(:ids as int[])))",
+        "(id = any(:ids)) = false",
+        "(id = any(:ids)) is false",
+        "false = (id = any(:ids))",
+        "id not in (select unnest(cast(:ids as int[])))",
+    ] {
+        for body in [with_null.clone(), json!({ "ids": null })] {
+            let statement = format!("delete from arrays where {condition}");
+            let error = database.run(&statement, body).await.map(|_| condition).unwrap_err().to_string();
+            assert!(error.contains("`:ids` is or contains null"), "{condition}: {error}");
+        }
+        let rest = format!("select id from arrays where {condition} order by id");
+        assert_eq!(ids(&database, &rest, json!({ "ids": [1, 3] })).await, json!([2, 4]), "{condition}");
+    }
+    let inner =
+        "select id from arrays where id not in (select id from arrays where id = any(:ids)) order by id";
+    assert_eq!(ids(&database, inner, with_null).await, json!([2, 3, 4]));
     let error = database.run(any, json!({ "ids": {} })).await.unwrap_err().to_string();
     assert!(error.contains("is an object"), "{error}");
 

@@ -241,14 +241,15 @@ fn a_name_of_an_expression_is_no_column() {
 
 #[test]
 fn what_is_written_goes_into_a_column() {
-    let stored = |names: &[&str]| -> Vec<_> {
-        names
-            .iter()
-            .map(|name| Position::Stored(Some((*name).into()).filter(|name: &String| !name.is_empty())))
-            .collect()
+    let target = |name: &str| match name.split_once('#') {
+        None if name.is_empty() => Target::Unknown,
+        None => Target::Column(name.into()),
+        Some((table, item)) => Target::Nth(table.into(), item.parse().unwrap()),
     };
+    let stored = |names: &[&str]| names.iter().map(|name| Position::Stored(target(name))).collect::<Vec<_>>();
     for (statement, expected) in [
-        ("insert into t values (:a, :b), (1, :c)", stored(&["", "", ""])),
+        ("insert into t values (:a, :b), (1, :c)", stored(&["t#0", "t#1", "t#1"])),
+        ("insert into main.\"T\" as u values (:a)", stored(&["t#0"])),
         ("insert into t (x, \"Y\") values (1, :a), (:b, coalesce(:c, 5))", stored(&["y", "x", "y"])),
         ("insert or replace into main.t(x) values (iif(x is null, :a, (:b)))", stored(&["x", "x"])),
         ("insert into t (x) select :a from u where not exists (select 1 from t)", stored(&[""])),
