@@ -39,6 +39,7 @@ fn wrong() -> Vec<(String, &'static str)> {
     let mut all = Vec::new();
     for (table, error) in [
         ("[cluster]\nservice = 'file'\n[cluster.file]\nroot = '/proc/1/locks/x'", "belongs to the kernel"),
+        ("[cluster]\nservice = 'file'\n[cluster.file]\nroot = '/nonexist/../dev/null'", "is not a directory"),
         ("[cluster]\nservice = 'file'\n[cluster.file]\nroot = '/dev/null/x'", "is not a directory"),
         (
             "[cluster]\nservice = 'file'\n[cluster.file]\nroot = 'dangling/locks'",
@@ -151,6 +152,14 @@ fn wrong_words() -> Vec<(String, &'static str)> {
     ] {
         all.push((format!("[[route]]\nid = \"{name}\"\nfrom = 'timer:t'\n"), error));
     }
+    for from in ["http-poll:http://localhost/%ff", "file:%ff", "timer:%ff"] {
+        all.push((source(from), "`%ff` is read as an escape, which gives no UTF-8 text here"));
+    }
+    for to in ["{ to = 'http:localhost/a%ff' }", "{ to_dynamic = 'http:localhost/%ff/${body}' }"] {
+        all.push((step(to), "`%ff` is read as an escape, which gives no UTF-8 text here"));
+    }
+    let beside = step("{ to_dynamic = { uri = 'direct:', name = '${header.x}' } }");
+    all.push((beside, "`{ uri = \"direct:\", name = \"${header.x}\", allow = [\"direct:a\"] }`"));
     for uri in ["direct: a", "direct:a%0A", "seda:a%20", "timer: t?period=1s"] {
         all.push((source(uri), "` has no "));
     }

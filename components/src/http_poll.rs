@@ -258,6 +258,11 @@ enum CursorPlace {
 }
 
 fn cursor(uri: &EndpointUri, options: &Options) -> Result<Option<Cursor>, ConfigError> {
+    // What is written and has no value is an error that was reported: what it goes with is not missing as well.
+    let names = ["cursor", "cursor_parameter", "cursor_header", "cursor_start"];
+    if names.iter().any(|name| uri.has_option(name) && options.text(name).is_none()) {
+        return Ok(None);
+    }
     let place = match (options.text("cursor_parameter"), options.text("cursor_header")) {
         (Some(parameter), None) => Some(CursorPlace::Parameter(parameter)),
         (None, Some(header)) => {

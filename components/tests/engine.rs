@@ -353,6 +353,24 @@ fn dead_letter(uri: &str) -> ErrorHandlerDefinition {
 }
 
 #[test]
+fn a_circle_of_thousands_of_routes_is_found() {
+    let routes = |count: usize, last: &str| {
+        let route = |number: usize| {
+            let next = if number + 1 < count { format!("direct:r{}", number + 1) } else { last.to_owned() };
+            from(format!("direct:r{number}")).id(format!("r{number}")).to(next)
+        };
+        (0..count).map(route).collect::<Vec<_>>()
+    };
+    let circle = errors(routes(5_000, "direct:r5"));
+    assert_eq!(circle.matches("error:").count(), 1, "{circle}");
+    assert!(
+        circle.contains("for ever: `r5` -> `r6`") && circle.contains("-> 4975 more -> `r5`"),
+        "{circle}"
+    );
+    assert_eq!(errors(routes(5_000, "mock:end")), "");
+}
+
+#[test]
 fn calls_that_would_never_end_are_reported_where_one_closes_the_circle() {
     let itself = errors(vec![from("direct:a").id("a").log("x").to("direct:a")]);
     assert!(itself.contains("come back to this route for ever: `a` -> `a`"), "{itself}");

@@ -414,6 +414,12 @@ fn errors_are_found_before_anything_runs() {
     assert!(errors("http-poll:http://h/?split=items").contains("takes a JSON pointer"));
     assert!(errors("http-poll:http://h/?cursor=/next").contains("goes with `cursor_parameter` or"));
     assert!(errors("http-poll:http://h/?cursor_parameter=a").contains("option `cursor` goes with"));
+    // An option with another error is not missing as well.
+    for uri in ["cursor=%ff&cursor_parameter=a", "cursor=/a&cursor_header=${x}", "cursor_start=%ff&cursor=/a"]
+    {
+        let found = errors(Box::leak(format!("http-poll:http://h/?{uri}").into_boxed_str()));
+        assert_eq!(found.matches("error:").count(), 1, "{uri}: {found}");
+    }
     for uri in [
         "http-poll:http://h/?cursor=/next&cursor_header=x-after&cursor_start=a%0Ab",
         "http-poll:http://h/?cursor=/next&cursor_header=x-after&cursor_start=%20a",

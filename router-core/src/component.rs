@@ -251,6 +251,10 @@ impl BuildContext<'_> {
         let uri = uri.with_path_beside(description.path.key)?;
         let mut errors = check_uses(description, &uri, side, self);
         let endpoint = errors.collect(component.endpoint(&uri, self));
+        // Components that take the path as it is written, such as `http:`, do not decode it.
+        if endpoint.is_some() {
+            errors.collect(uri.decoded_path().map(drop));
+        }
         let warnings = errors.into_warnings()?;
         self.findings.borrow_mut().warnings.extend(warnings);
         Ok(endpoint.unwrap_or_else(|| unreachable!("what is missing is an error")))

@@ -2,7 +2,7 @@
 
 #[cfg(target_os = "linux")]
 use std::io;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::Access;
 
@@ -13,6 +13,7 @@ use rustix::fs::Access;
 /// A sentence that names the directory, or the one above it in which it would be made.
 pub fn check(directory: &Path, writes: bool) -> Result<(), String> {
     // Itself, or the nearest folder above it, in which it will be made.
+    let directory = &as_made(directory);
     let Some(nearest) = upwards(directory).find(|path| path.symlink_metadata().is_ok()) else {
         return Ok(());
     };
@@ -30,6 +31,20 @@ pub fn check(directory: &Path, writes: bool) -> Result<(), String> {
     rustix::fs::access(nearest, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
         format!("the directory `{shown}` cannot be written: {}", std::io::Error::from(error))
     })
+}
+
+/// A path without the directories that will be made only for a `..` behind them: `/new/../old` is `/old` then.
+fn as_made(directory: &Path) -> PathBuf {
+    let mut made = PathBuf::new();
+    for part in directory.components() {
+        let is_new = !made.as_os_str().is_empty() && made.symlink_metadata().is_err();
+        if part == Component::ParentDir && is_new {
+            made.pop();
+        } else {
+            made.push(part);
+        }
+    }
+    made
 }
 
 /// A directory and those above it, the nearest first; a relative path ends with the current directory.

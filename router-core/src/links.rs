@@ -181,7 +181,7 @@ fn circles<'a>(links: impl Iterator<Item = &'a Links> + Clone) -> ConfigErrors {
     let mut search = Circles {
         by_address,
         endless,
-        finished: HashSet::new(),
+        places: HashMap::new(),
         way: Vec::new(),
         errors: ConfigErrors::default(),
     };
@@ -239,41 +239,68 @@ impl Links {
     }
 }
 
-/// A search along the calls that happen for certain, from route to route.
+/// A search along the calls that happen for certain, from route to route. It visits each route once, and without
+/// recursion: thousands of routes may call one another.
 struct Circles<'a> {
     by_address: HashMap<&'a str, &'a Links>,
     endless: HashSet<&'a str>,
-    finished: HashSet<&'a str>,
-    /// The routes on the way to the present one, and the call by which each was left.
-    way: Vec<(&'a str, &'a LocalCall)>,
+    /// Where on the way each route is that was visited; `None`: it is finished.
+    places: HashMap<&'a str, Option<usize>>,
+    /// The routes on the way to the present one.
+    way: Vec<Visit<'a>>,
     errors: ConfigErrors,
+}
+
+struct Visit<'a> {
+    links: &'a Links,
+    /// The call by which it was left.
+    call: Option<&'a LocalCall>,
+    /// Those by which it is to be left.
+    calls: std::vec::IntoIter<&'a LocalCall>,
 }
 
 impl<'a> Circles<'a> {
     fn visit(&mut self, links: &'a Links) {
-        /// Calls that are deeper fail when they happen.
-        const DEEPEST: usize = 1_000;
-        if self.finished.contains(&*links.route) || self.way.len() > DEEPEST {
-            return;
+        if !self.places.contains_key(&*links.route) {
+            self.enter(links);
         }
-        // Of a route that an exchange can leave, a branch that calls back is one of several.
-        for call in links.calls_on(&links.certain, self.endless.contains(&*links.route)) {
+        while let Some(visit) = self.way.last_mut() {
+            let Some(call) = visit.calls.next() else {
+                self.places.insert(&visit.links.route, None);
+                self.way.pop();
+                continue;
+            };
+            visit.call = Some(call);
             let Some(called) = self.by_address.get(&*call.address).copied() else { continue };
-            self.way.push((&links.route, call));
-            match self.way.iter().position(|(route, _)| *route == called.route) {
-                Some(first) => self.report(first, call, links),
-                None => self.visit(called),
+            match self.places.get(&*called.route) {
+                Some(Some(first)) => self.report(*first, call),
+                Some(None) => {}
+                None => self.enter(called),
             }
-            self.way.pop();
         }
-        self.finished.insert(&links.route);
     }
 
-    fn report(&mut self, first: usize, call: &LocalCall, links: &Links) {
+    fn enter(&mut self, links: &'a Links) {
+        // Of a route that an exchange can leave, a branch that calls back is one of several.
+        let calls = links.calls_on(&links.certain, self.endless.contains(&*links.route));
+        self.places.insert(&links.route, Some(self.way.len()));
+        self.way.push(Visit { links, call: None, calls: calls.into_iter() });
+    }
+
+    /// Reports the circle from a route on the way to the last one, whose call closes it.
+    fn report(&mut self, first: usize, call: &LocalCall) {
+        /// Of a longer circle, so many routes are named.
+        const NAMED: usize = 20;
         let circle = &self.way[first..];
-        let routes = circle.iter().chain(&circle[..1]).map(|(route, _)| format!("`{route}`"));
-        let routes = routes.collect::<Vec<_>>().join(" -> ");
-        let (message, help) = if circle.iter().any(|(_, call)| call.is_dead_letter) {
+        let mut routes =
+            circle.iter().take(NAMED).map(|visit| format!("`{}`", visit.links.route)).collect::<Vec<_>>();
+        if circle.len() > NAMED {
+            routes.push(format!("{} more", circle.len() - NAMED));
+        }
+        routes.push(routes[0].clone());
+        let routes = routes.join(" -> ");
+        let dead_letters = circle.iter().any(|visit| visit.call.is_some_and(|call| call.is_dead_letter));
+        let (message, help) = if dead_letters {
             (
                 "what fails here would come back to the route in which it failed",
                 "end the way of dead letters in a route without one of its own",
@@ -286,6 +313,9 @@ impl<'a> Circles<'a> {
             )
         };
         let error = ConfigError::in_text(&call.uri, format!("{message}: {routes}")).help(help);
-        self.errors.push(error.in_route(&links.route));
+        self.errors.push(match circle.last() {
+            Some(last) => error.in_route(&last.links.route),
+            None => error,
+        });
     }
 }

@@ -352,6 +352,12 @@ impl EndpointUri {
         &self.options
     }
 
+    /// Whether an option is written, also with a value that it does not take.
+    #[must_use]
+    pub fn has_option(&self, name: &str) -> bool {
+        self.option(name).is_some()
+    }
+
     fn option(&self, name: &str) -> Option<&UriOption> {
         self.options.iter().find(|option| option.name.as_str() == name)
     }

@@ -66,13 +66,17 @@ impl Environment {
     /// What is said of variables that begin as those of settings do, and are none. They may well be those of another
     /// program: Kubernetes itself sets some in every pod, for each service of its namespace.
     fn notes(&self, list: &[SettingDescription]) -> Vec<String> {
-        let unknown = self.variables.keys().filter(|name| {
-            let key = name.strip_prefix(VARIABLE_PREFIX);
-            key.is_some_and(|key| !key.contains("__")) && !is_service_link(name)
-        });
+        let unknown = self
+            .variables
+            .keys()
+            .filter(|name| name.starts_with(VARIABLE_PREFIX) && !is_ours(name) && !is_service_link(name));
         let note = |name: &String| {
             let meant = list.iter().map(SettingDescription::variable);
-            let meant = meant.into_iter().find(|variable| variable.replace("__", "_") == *name);
+            // Or the name of a whole table.
+            let table = format!("{name}__");
+            let meant = meant
+                .into_iter()
+                .find(|variable| variable.replace("__", "_") == *name || variable.starts_with(&table));
             let meant = meant.map(|variable| format!(": did you mean `{variable}`?")).unwrap_or_default();
             format!("the environment variable `{name}` is not a setting{meant}")
         };
@@ -113,9 +117,7 @@ impl Layers {
         {
             let Some(setting) = list.iter().find(|setting| setting.variable() == *name) else {
                 // Two underscores are ours, unless a service has two hyphens in its name.
-                if !name[VARIABLE_PREFIX.len()..].contains("__")
-                    || (environment.is_pod() && is_service_link(name))
-                {
+                if !is_ours(name) || (environment.is_pod() && is_service_link(name)) {
                     continue;
                 }
                 // Without its value, which may be a secret under a misspelt name.
@@ -207,6 +209,11 @@ fn not_text() -> VarError {
     VarError::NotUnicode(OsString::new())
 }
 
+/// Whether a variable that begins as those of settings do has two underscores, and so is meant to be one.
+fn is_ours(name: &str) -> bool {
+    name[VARIABLE_PREFIX.len() - 1..].contains("__")
+}
+
 /// Whether Kubernetes has put the variable there: every pod gets some for each service of its namespace,
 /// and a service may well be called `bactrian`.
 fn is_service_link(name: &str) -> bool {
@@ -236,13 +243,22 @@ mod tests {
 
     #[test]
     fn what_may_be_of_another_program_is_a_note() {
-        let names =
-            ["BACTRIAN_SERVICE_HOST", "BACTRIAN_CLUSTER_MEMBER", "BACTRIAN_HOME", "OTHER", "BACTRIAN_A__B"];
+        let names = [
+            "BACTRIAN_SERVICE_HOST",
+            "BACTRIAN_CLUSTER_MEMBER",
+            "BACTRIAN_HOME",
+            "OTHER",
+            "BACTRIAN_A__B",
+            "BACTRIAN_CLUSTER",
+            "BACTRIAN__CLUSTER",
+        ];
         let environment =
             names.into_iter().map(|name| (name.to_owned(), String::new())).collect::<Environment>();
         assert_eq!(
             environment.notes(&settings(&crate::registry())),
             [
+                "the environment variable `BACTRIAN_CLUSTER` is not a setting: did you mean \
+                 `BACTRIAN_CLUSTER__SERVICE`?",
                 "the environment variable `BACTRIAN_CLUSTER_MEMBER` is not a setting: did you mean \
                  `BACTRIAN_CLUSTER__MEMBER`?",
                 "the environment variable `BACTRIAN_HOME` is not a setting",

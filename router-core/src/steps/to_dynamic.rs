@@ -97,7 +97,8 @@ fn allowed(text: &SourceText, compiler: &mut Compiler<'_>) -> Option<AllowedEndp
 }
 
 /// The endpoint of a step, as far as it is the same for all exchanges, and the processors that were made for
-/// the values of the others so far.
+/// the values of the others so far. So processors are kept by the constant part of the target, which is this step's alone,
+/// and in it by the values: no value leads to a processor of another constant part.
 struct DynamicTarget {
     route_id: SmolStr,
     target: Target,

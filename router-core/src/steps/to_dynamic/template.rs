@@ -26,6 +26,8 @@ pub(super) struct Template {
     variables: Vec<(Variable, SmolStr)>,
     /// Where the URI stands, for an error that concerns all of it.
     source: SourceText,
+    /// The path, if it stands beside the URI.
+    path_beside: Option<Part>,
 }
 
 /// The path or the value of an option.
@@ -81,11 +83,16 @@ impl Template {
         let path = compiler.path(uri.path_part());
         let options = compiler.options(uri.options());
         compiler.errors.extend(check_uses(description, &uri, Side::To, context));
+        if description.path.kind == PathKind::Url {
+            compiler.errors.collect(uri.decoded_path().map(drop));
+        }
         let warnings = compiler.errors.into_warnings()?;
         context.findings.borrow_mut().warnings.extend(warnings);
         let variables = compiler.variables;
         let source = text.clone();
-        Ok(Self { scheme: uri.scheme().to_owned(), description, path, options, variables, source })
+        let path_beside = Some(uri.path_part().clone()).filter(|part| part.encoding() == Encoding::None);
+        let scheme = uri.scheme().to_owned();
+        Ok(Self { scheme, description, path, options, variables, source, path_beside })
     }
 
     pub(super) fn kind(&self) -> PathKind {
@@ -125,13 +132,20 @@ impl Template {
             _ => ("route", format!("{}:a", self.scheme)),
         };
         let uri = self.source.as_str();
+        let beside = self.path_beside.as_ref().map(|path| (path, self.description.path.key));
+        let written =
+            beside.map_or_else(String::new, |(path, key)| format!("{key} = \"{}\", ", path.as_str()));
         let mut help =
-            format!("say which ones it may choose: `{{ uri = \"{uri}\", allow = [\"{first}\"] }}`");
+            format!("say which ones it may choose: `{{ uri = \"{uri}\", {written}allow = [\"{first}\"] }}`");
         if self.kind() == PathKind::Route {
             help.push_str(&format!(", or begin the name yourself: `{}:order-${{...}}`", self.scheme));
         }
         let message = format!("a message would choose any {what}");
-        Err(ConfigError::at(&self.source, 0..uri.len(), message).help(help).into())
+        let error = match beside {
+            Some((path, _)) => path.error(message),
+            None => ConfigError::at(&self.source, 0..uri.len(), message),
+        };
+        Err(error.help(help).into())
     }
 
     /// What it needs of the body.
