@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cluster_lease::Settings;
+use router_core::backoff;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -132,9 +133,7 @@ impl Gate {
 
     /// Half of it is random, so that members that lost the server together do not return together.
     fn pause(&self, state: &State) -> Duration {
-        let doublings = state.failures.saturating_sub(2).min(16);
-        let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(self.longest_pause(state));
-        pause.mul_f64(0.5 + fastrand::f64() / 2.0)
+        backoff::pause(FIRST_PAUSE, self.longest_pause(state), state.failures.saturating_sub(2))
     }
 
     fn longest_pause(&self, state: &State) -> Duration {

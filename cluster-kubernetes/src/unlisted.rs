@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use cluster_lease::StoreRecord;
 use k8s_openapi::api::coordination::v1::Lease;
+use router_core::backoff::Backoff;
 use tokio::time::Instant;
 
 use crate::codec::{Codec, Decoded, holder};
@@ -77,7 +78,7 @@ pub(crate) struct ForeignLeases(Mutex<HashMap<String, Met>>);
 
 struct Met {
     text: String,
-    pause: Duration,
+    backoff: Backoff,
     until: Instant,
 }
 
@@ -90,9 +91,10 @@ impl ForeignLeases {
 
     pub(crate) fn note(&self, name: &str, text: &str) {
         let mut met = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let pause = met.get(name).map_or(FIRST_PAUSE, |met| (met.pause * 2).min(LONGEST_PAUSE));
-        let until = Instant::now() + pause;
-        met.insert(name.to_owned(), Met { text: text.to_owned(), pause, until });
+        let known = met.remove(name).map(|met| met.backoff);
+        let mut backoff = known.unwrap_or_else(|| Backoff::new(FIRST_PAUSE, LONGEST_PAUSE));
+        let until = Instant::now() + backoff.next(None);
+        met.insert(name.to_owned(), Met { text: text.to_owned(), backoff, until });
     }
 
     pub(crate) fn forget(&self, name: &str) {

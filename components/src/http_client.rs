@@ -1,11 +1,10 @@
-//! What the components share that speak HTTP: [`HttpClients`], back-off, headers and credentials.
+//! What the components share that speak HTTP: [`HttpClients`], headers and credentials.
 
-mod backoff;
 mod clients;
 pub(crate) mod credentials;
 pub(crate) mod headers;
+mod retry_after;
 
-pub(crate) use backoff::Backoff;
 pub use clients::HttpClients;
 pub(crate) use clients::{ClientSettings, failed, kind_of_status, read_body, refused, spool_body};
 

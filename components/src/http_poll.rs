@@ -57,6 +57,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use reqwest::{Method, Request, StatusCode, Url};
+use router_core::backoff::Backoff;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, RouteHandle};
 use router_core::error::{BoxError, Chain, ConfigError, ConfigErrors};
 use router_core::exchange::Body;
@@ -66,7 +67,7 @@ use router_core::uri::EndpointUri;
 use tracing::warn;
 
 use crate::http_client::credentials::{Authentication, authentication, refuse_credentials};
-use crate::http_client::{Backoff, ClientSettings, HttpClients, USER_AGENT, headers, refused, spool_body};
+use crate::http_client::{ClientSettings, HttpClients, USER_AGENT, headers, refused, spool_body};
 use crate::missed_ticks::{self, STATE_OPTION};
 use batch::Batch;
 use position::{Position, Version};

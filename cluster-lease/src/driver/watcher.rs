@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use router_core::backoff::Backoff;
 use router_core::error::Chain;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
@@ -42,19 +43,18 @@ pub(crate) struct Watcher {
 impl Watcher {
     /// Runs until nobody listens any more.
     pub(crate) async fn run(self) {
-        let mut pause = self.pause;
+        let mut backoff = Backoff::new(self.pause, self.patience);
         while self.seen.send(Seen::Lost).await.is_ok() {
             let before = tokio::time::Instant::now();
-            match self.list_and_watch(pause > self.pause).await {
+            match self.list_and_watch(backoff.failures() > 0).await {
                 Ok(()) => return,
                 Err(error) => debug!("the watch of the election failed: {}", Chain(&error)),
             }
             // A watch that held for a while was sound: the next failure is a first one.
             if before.elapsed() > self.patience * 4 {
-                pause = self.pause;
+                backoff.reset();
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(self.patience);
+            sleep(backoff.next(None)).await;
         }
     }
 

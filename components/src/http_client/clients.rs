@@ -13,7 +13,7 @@ use router_core::failure::{ErrorKind, Failure};
 use router_core::spool::{SpoolWriter, Written};
 use smol_str::ToSmolStr;
 
-use super::backoff::{retry_after, wall_clock};
+use super::retry_after::{retry_after, wall_clock};
 
 /// What makes one client different from another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

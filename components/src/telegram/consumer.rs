@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use router_core::backoff::Backoff;
 use router_core::component::{Consumer, RouteHandle};
 use router_core::error::BoxError;
 use router_core::exchange::Exchange;
@@ -19,7 +20,6 @@ use tracing::{debug, info, warn};
 
 use super::bot::{Bot, CallError};
 use super::position::Position;
-use crate::http_client::Backoff;
 use crate::metrics::POLL_CONFLICTS;
 
 /// How much longer than the server we wait for the response to a poll.

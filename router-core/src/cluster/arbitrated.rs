@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use backon::BackoffBuilder;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -16,6 +15,7 @@ use super::backend::{
     LeadershipPublisher, Look, Participants, Participation, TermControl, time_of_day_after,
 };
 use super::{ClusterError, ClusterService, ClusterView, Leader, Leadership, LockName, Member};
+use crate::backoff::Backoff;
 use crate::error::Chain;
 use crate::panic::{Panicked, contain_panic};
 use crate::state::{NoStates, StateKeeper};
@@ -390,17 +390,12 @@ impl<A: Arbiter> Candidate<A> {
     }
 
     async fn acquire(&self) -> Granted<A::Grant> {
-        let backoff = backon::ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(100))
-            .with_max_delay(Duration::from_secs(10))
-            .without_max_times();
-        let mut pauses = backoff.build();
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         loop {
             match self.arbiter.acquire(&self.lock).await {
                 Ok(granted) => return granted,
                 Err(error) => {
-                    let (pause, why) =
-                        (pauses.next().unwrap_or(Duration::from_secs(10)), Chain(&error).to_string());
+                    let (pause, why) = (backoff.next(None), Chain(&error).to_string());
                     warn!(lock = %self.lock, "cannot stand for `{}`, trying again in {pause:.1?}: {why}", self.lock);
                     self.hinder(Some(why));
                     tokio::time::sleep(pause).await;

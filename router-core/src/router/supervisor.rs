@@ -4,16 +4,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::BackoffBuilder;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use crate::backoff::Backoff;
 use crate::component::RouteHandle;
 use crate::error::{BoxError, Chain};
 use crate::panic::contain_panic;
 use crate::readiness::Readiness;
 use crate::route::Route;
 use crate::stop::Stop;
+
+/// The pauses between consumers that fail.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The task of one route.
 pub(super) struct Supervisor {
@@ -90,8 +94,7 @@ async fn supervise(route: Arc<Route>, stop: Stop, readiness: Readiness) {
 
 async fn consume(route: &Route, stop: &Stop, readiness: &Readiness) {
     let id = route.id();
-    // Boxed, as what is done with them: most consumers never fail, and each route keeps the room.
-    let mut pauses = None;
+    let mut backoff = Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE);
     while !stop.is_requested() {
         route.pipeline.clear_status_message();
         let Err(error) = contain_panic(run_once(route, stop, readiness)).await else {
@@ -101,24 +104,12 @@ async fn consume(route: &Route, stop: &Stop, readiness: &Readiness) {
             return;
         };
         if readiness.is_ready() {
-            pauses = None;
+            backoff.reset();
             readiness.unset();
         }
-        let pause = pauses.get_or_insert_with(|| Box::new(back_off())).next();
-        Box::pin(pause_after(route, stop, error, pause.unwrap_or(LONGEST_PAUSE))).await;
+        // Boxed: most consumers never fail, and each route would keep the room.
+        Box::pin(pause_after(route, stop, error, backoff.next(None))).await;
     }
-}
-
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// The pauses between consumers that fail.
-fn back_off() -> impl Iterator<Item = Duration> {
-    backon::ExponentialBuilder::default()
-        .with_jitter()
-        .with_min_delay(Duration::from_millis(500))
-        .with_max_delay(LONGEST_PAUSE)
-        .without_max_times()
-        .build()
 }
 
 /// Says why a consumer failed, and waits before the next one.
