@@ -363,10 +363,7 @@ fn a_circle_of_thousands_of_routes_is_found() {
     };
     let circle = errors(routes(5_000, "direct:r5"));
     assert_eq!(circle.matches("error:").count(), 1, "{circle}");
-    assert!(
-        circle.contains("for ever: `r5` -> `r6`") && circle.contains("-> 4975 more -> `r5`"),
-        "{circle}"
-    );
+    assert!(circle.contains("for ever: `r5` -> `r6`") && circle.contains("-> 4975 more -> `r5`"), "{circle}");
     assert_eq!(errors(routes(5_000, "mock:end")), "");
 }
 

@@ -10,7 +10,7 @@ const LONGEST_ASKED_FOR: Duration = Duration::from_secs(24 * 3600);
 ///
 /// ```
 /// use std::time::Duration;
-/// use bactrian_router_core::backoff::Backoff;
+/// use router_core::backoff::Backoff;
 ///
 /// let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// let first = backoff.next(None);
@@ -23,13 +23,21 @@ pub struct Backoff {
     shortest: Duration,
     longest: Duration,
     failures: u32,
+    steady: bool,
 }
 
 impl Backoff {
     /// Pauses from about `shortest` to `longest`.
     #[must_use]
     pub fn new(shortest: Duration, longest: Duration) -> Self {
-        Self { shortest, longest, failures: 0 }
+        Self { shortest, longest, failures: 0, steady: false }
+    }
+
+    /// The same without jitter, for what is spread elsewhere.
+    #[must_use]
+    pub fn steady(mut self) -> Self {
+        self.steady = true;
+        self
     }
 
     /// All is well: the next pause is a short one.
@@ -46,20 +54,23 @@ impl Backoff {
     /// The pause after one more failure, between half and all of what has doubled. It is not shorter than what was
     /// `asked_for`, as by the header `Retry-After`, up to a day.
     pub fn next(&mut self, asked_for: Option<Duration>) -> Duration {
-        let jittered = pause(self.shortest, self.longest, self.failures);
+        let pause = if self.steady { doubled } else { pause }(self.shortest, self.longest, self.failures);
         self.failures = self.failures.saturating_add(1);
         // A little more than was asked for: all clients were asked for the same.
         let asked_for = asked_for.unwrap_or_default().min(LONGEST_ASKED_FOR);
-        let asked_for = asked_for + jittered.min(asked_for / 10);
-        jittered.max(asked_for)
+        let asked_for = asked_for + pause.min(asked_for / 10);
+        pause.max(asked_for)
     }
 }
 
 /// A pause after so many `failures` before this one. Never shorter than half, or the jitter would defeat the purpose.
 #[must_use]
 pub fn pause(shortest: Duration, longest: Duration, failures: u32) -> Duration {
-    let doubled = shortest.saturating_mul(2_u32.saturating_pow(failures.min(16)));
-    doubled.min(longest).mul_f64(0.5 + fastrand::f64() / 2.0)
+    doubled(shortest, longest, failures).mul_f64(0.5 + fastrand::f64() / 2.0)
+}
+
+fn doubled(shortest: Duration, longest: Duration, failures: u32) -> Duration {
+    shortest.saturating_mul(2_u32.saturating_pow(failures.min(16))).min(longest)
 }
 
 #[cfg(test)]
@@ -74,6 +85,8 @@ mod tests {
             let pause = backoff.next(None);
             assert!(pause >= seconds(expected) / 2 && pause <= seconds(expected), "{expected}: {pause:?}");
         }
+        let mut steady = Backoff::new(seconds(1), seconds(60)).steady();
+        assert_eq!([1; 3].map(|_| steady.next(None).as_secs()), [1, 2, 4]);
         backoff.reset();
         let pause = backoff.next(Some(seconds(100)));
         assert!(pause >= seconds(100) && pause <= seconds(110), "{pause:?}");

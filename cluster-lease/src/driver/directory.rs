@@ -399,9 +399,9 @@ impl Directory {
         let (known, peer) = self.holder(lock).filter(|(_, peer)| peer.record.dead.is_none())?;
         let Peer { member, former, .. } = peer;
         if *former {
+            // Its number may be one that a member has raised since.
             return Some(format!(
-                "the store was restored from a backup, so that {member} led it in term {} says nothing about now",
-                known.term
+                "the store was restored from a backup, so that {member} led it says nothing about now"
             ));
         }
         let greatest = self.former_terms.get(&lock).filter(|_| self.is_below_former(lock, known.term))?;

@@ -43,7 +43,7 @@ pub(crate) struct Watcher {
 impl Watcher {
     /// Runs until nobody listens any more.
     pub(crate) async fn run(self) {
-        let mut backoff = Backoff::new(self.pause, self.patience);
+        let mut backoff = Backoff::new(self.pause, self.patience).steady();
         while self.seen.send(Seen::Lost).await.is_ok() {
             let before = tokio::time::Instant::now();
             match self.list_and_watch(backoff.failures() > 0).await {
