@@ -13,7 +13,6 @@
 //! | `split` | text |  | a JSON pointer to an array in the response, `/` for the response itself: one exchange for each item |
 //! | `dedupe` | text |  | a JSON pointer to the id in an item (or in the response, without `split`): what was done is not done again |
 //! | `dedupe_max` | integer | `200` | how many ids are remembered beside those that the server still shows |
-//! | `duplicate_keys` | last, error | `last` | which value of a key counts that stands twice in an object of JSON, or that the response is refused then |
 //! | `max_backoff` | duration | `5m` | the longest pause after failures, unless the server asks for a longer one |
 //! | `max_response_size` | integer | `10485760` | how many bytes the body of a response may have |
 //! | `auth_username` | text |  | the name for basic authentication |
@@ -136,12 +135,6 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
             "how many ids are remembered beside those that the server still shows",
         ),
         option(
-            "duplicate_keys",
-            OptionKind::Choice(&["last", "error"]),
-            Some("last"),
-            "which value of a key counts that stands twice in an object of JSON, or that the response is refused then",
-        ),
-        option(
             "max_backoff",
             OptionKind::Duration,
             Some("5m"),
@@ -200,7 +193,6 @@ impl Component for HttpPollComponent {
             // `/` is the whole response here; in a JSON pointer that would be the empty text.
             split: split.map(|pointer| if pointer == "/" { String::new() } else { pointer }),
             dedupe,
-            unique_keys: options.text("duplicate_keys").as_deref() == Some("error"),
             dedupe_max: dedupe_max.unwrap_or(usize::MAX),
             period: options.duration("period"),
             timeout: options.duration("timeout"),
@@ -323,8 +315,6 @@ struct Poller {
     cursor: Option<Cursor>,
     split: Option<String>,
     dedupe: Option<String>,
-    /// Whether a key that stands twice in an object makes the response an error.
-    unique_keys: bool,
     dedupe_max: usize,
     period: Duration,
     timeout: Duration,

@@ -125,6 +125,7 @@ use std::time::Duration;
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
 use router_core::error::{ConfigError, ConfigErrors};
 use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, Side, option, path};
+use router_core::spool::SpoolSettings;
 use router_core::uri::EndpointUri;
 
 use consumer::SqlConsumer;
@@ -212,8 +213,7 @@ impl Component for SqlComponent {
     ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         let mut errors = ConfigErrors::default();
         let options = DESCRIPTION.read_into(uri, &mut errors);
-        let memory_limit = context.spool.settings().memory_limit;
-        let settings = Arc::new(Settings::read(&options, uri, memory_limit, errors)?);
+        let settings = Arc::new(Settings::read(&options, uri, context.spool.settings(), errors)?);
         Ok(Box::new(SqlEndpoint { databases: self.databases.clone(), settings }))
     }
 }
@@ -226,7 +226,8 @@ struct Settings {
     initial_delay: Duration,
     delay: Duration,
     max_messages_per_poll: usize,
-    memory_limit: u64,
+    /// What bodies may be.
+    bodies: SpoolSettings,
     on_consume: Option<Statement>,
     on_consume_failed: Option<Statement>,
 }
@@ -235,7 +236,7 @@ impl Settings {
     fn read(
         options: &Options,
         uri: &EndpointUri,
-        memory_limit: u64,
+        bodies: &SpoolSettings,
         mut errors: ConfigErrors,
     ) -> Result<Self, ConfigErrors> {
         let Some(data_source) = options.text("data_source") else {
@@ -283,7 +284,7 @@ impl Settings {
                 0 => usize::MAX,
                 count => usize::try_from(count).unwrap_or(usize::MAX),
             },
-            memory_limit,
+            bodies: bodies.clone(),
             on_consume,
             on_consume_failed,
         })

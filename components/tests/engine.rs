@@ -20,6 +20,7 @@ use router_core::error::{BoxError, ConfigError};
 use router_core::exchange::Exchange;
 use router_core::failure::ErrorKind;
 use router_core::router::{RouteStatus, Router, RouterBuilder, RouterError, ShutdownOutcome};
+use router_core::spool::SpoolSettings;
 use router_core::value::Value;
 use tokio::time::{Instant, sleep};
 
@@ -542,4 +543,50 @@ async fn a_call_that_was_dropped_leaves_its_exchange_as_it_was() {
     };
     let _ = router.run_until(work).await;
     assert_eq!(bodies(&mock.endpoint("out").received()), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_stands_twice_is_an_error_wherever_a_body_is_read_as_json() {
+    const TWICE: &str = r#"{"a": 1, "a": 2}"#;
+    fn read(exchange: &mut Exchange) -> Result<(), BoxError> {
+        let json = exchange.message.body.to_json()?;
+        exchange.message.headers.set("a", &json["a"]);
+        Ok(())
+    }
+    let routes = || {
+        [
+            from(ONCE).set_body(TWICE).set_header("a", "${body.a}").to("mock:out"),
+            from(ONCE).set_body(TWICE).process(read).to("mock:out"),
+            from(ONCE)
+                .set_body(TWICE)
+                .filter_block("${body.a} == 2", |block| block.process(read))
+                .to("mock:out"),
+            // It was parsed in another route, and waits in a queue.
+            from(ONCE).set_body(TWICE).to("direct:next"),
+        ]
+    };
+    let next =
+        || from("direct:next").id("next").process_async(|exchange| Box::pin(async move { read(exchange) }));
+    for route in routes() {
+        for unique_keys in [false, true] {
+            let mock = MockComponent::default();
+            let dead = dead_letter("mock:out");
+            let router = builder(&mock)
+                .spool(SpoolSettings { unique_keys, ..SpoolSettings::default() })
+                .route(route.clone().error_handler(dead))
+                .route(next().to("mock:out"))
+                .build()
+                .unwrap();
+            let received = run(&mock, &router, 1).await;
+            let exception = received[0].exception();
+            if unique_keys {
+                let exception = exception.unwrap();
+                assert_eq!(exception.kind, ErrorKind::Data, "{}", exception.message);
+                assert!(exception.message.contains("the key `a` stands twice"), "{}", exception.message);
+            } else {
+                assert!(exception.is_none());
+                assert_eq!(received[0].message.headers.get("a"), Some(&Value::from(2)));
+            }
+        }
+    }
 }

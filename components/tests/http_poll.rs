@@ -19,6 +19,7 @@ use components::{HttpComponent, HttpPollComponent, MasterComponent, MockComponen
 use router_core::builder::{RouteBuilder, Steps, dynamic, from};
 use router_core::cluster::{ClusterService, MemoryCluster};
 use router_core::router::RouterBuilder;
+use router_core::spool::SpoolSettings;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -89,14 +90,15 @@ fn poll(server: &Server, options: &str) -> RouteBuilder {
     from(format!("http-poll:http://{}/items?period=5ms&{options}", server.address)).id("poll")
 }
 
-fn build(route: RouteBuilder, mock: &MockComponent) -> router_core::router::Router {
+fn builder(mock: &MockComponent) -> RouterBuilder {
     RouterBuilder::new()
         .component(HttpPollComponent::default())
         .component(HttpComponent::default())
         .component(mock.clone())
-        .route(route.to("mock:out"))
-        .build()
-        .unwrap()
+}
+
+fn build(route: RouteBuilder, mock: &MockComponent) -> router_core::router::Router {
+    builder(mock).route(route.to("mock:out")).build().unwrap()
 }
 
 async fn run(route: RouteBuilder, mock: &MockComponent, until: impl Future<Output = ()>) {
@@ -252,16 +254,21 @@ async fn numbers_of_any_length_go_on_as_they_were_written() {
 
 #[tokio::test]
 async fn a_key_that_stands_twice_is_refused_where_that_is_asked_for() {
-    let server = Server::start(|number, _| {
-        Response::new(Body::from(if number == 0 { r#"[{"a": 1, "a": 2}]"# } else { r#"[{"a": 3}]"# }))
-    });
-    let (server, mock) = (server.await, MockComponent::default());
-    run(poll(&server, "split=/&duplicate_keys=error"), &mock, mock.endpoint("out").wait_for(1)).await;
-    assert_eq!(bodies(&mock)[0], r#"{"a":3}"#);
-    let server = Server::start(|_, _| Response::new(Body::from(r#"[{"a": 1, "a": 2}]"#))).await;
-    let mock = MockComponent::default();
-    run(poll(&server, "split=/"), &mock, mock.endpoint("out").wait_for(1)).await;
-    assert_eq!(bodies(&mock)[0], r#"{"a":2}"#);
+    for (unique_keys, expected) in [(true, r#"{"a":3}"#), (false, r#"{"a":2}"#)] {
+        let server = Server::start(|number, _| {
+            Response::new(Body::from(if number == 0 { r#"[{"a": 1, "a": 2}]"# } else { r#"[{"a": 3}]"# }))
+        });
+        let (server, mock) = (server.await, MockComponent::default());
+        let router = builder(&mock)
+            .spool(SpoolSettings { unique_keys, ..SpoolSettings::default() })
+            .route(poll(&server, "split=/").to("mock:out"))
+            .build()
+            .unwrap();
+        let out = mock.endpoint("out");
+        let end = router.run_until(out.wait_for(1));
+        let _ = tokio::time::timeout(Duration::from_secs(20), end).await.unwrap();
+        assert_eq!(bodies(&mock)[0], expected);
+    }
 }
 
 #[tokio::test]

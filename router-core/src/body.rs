@@ -23,7 +23,11 @@ pub use region::Region;
 /// assert!(Body::empty().is_empty());
 /// ```
 #[derive(Clone, Default)]
-pub struct Body(Repr);
+pub struct Body {
+    repr: Repr,
+    /// Whether text or bytes in which an object has a key twice are no JSON.
+    unique_keys: bool,
+}
 
 /// What a body is made of.
 #[derive(Clone, Default)]
@@ -82,19 +86,36 @@ impl Body {
     /// UTF-8 text.
     #[must_use]
     pub fn text(text: impl Into<SmolStr>) -> Self {
-        Self(Repr::Text(text.into()))
+        Self::of(Repr::Text(text.into()))
     }
 
     /// Bytes that are not known to be text.
     #[must_use]
     pub fn bytes(bytes: impl Into<Bytes>) -> Self {
-        Self(Repr::Bytes(bytes.into()))
+        Self::of(Repr::Bytes(bytes.into()))
     }
 
     /// The content of a file, which is not read before a step needs it.
     #[must_use]
     pub fn file(region: Region) -> Self {
-        Self(Repr::File(region))
+        Self::of(Repr::File(region))
+    }
+
+    fn of(repr: Repr) -> Self {
+        Self { repr, unique_keys: false }
+    }
+
+    /// From now on, text or bytes in which an object has a key twice are an error where they are parsed; otherwise the last
+    /// value of the key counts. Clones, and the content of a file that is read, have it too. Routes do this with the bodies
+    /// of all their exchanges if [`SpoolSettings::unique_keys`](crate::spool::SpoolSettings::unique_keys) is set.
+    pub fn refuse_duplicate_keys(&mut self) {
+        // What was parsed before was parsed as it was then.
+        if !self.unique_keys {
+            self.unique_keys = true;
+            if let Repr::Parsed(parsed) = &self.repr {
+                self.repr = parsed.written.clone();
+            }
+        }
     }
 
     /// Which of its kinds this body is.
@@ -143,7 +164,7 @@ impl Body {
     /// The file that this body is the content of, where it is not in memory.
     #[must_use]
     pub fn as_file(&self) -> Option<&Region> {
-        match &self.0 {
+        match &self.repr {
             Repr::File(region) => Some(region),
             _ => None,
         }
@@ -168,7 +189,7 @@ impl Body {
     /// The JSON value of this body, where it is one, or text or bytes that were parsed already.
     #[must_use]
     pub fn as_json(&self) -> Option<&Json> {
-        match &self.0 {
+        match &self.repr {
             Repr::Json(json) => Some(json),
             Repr::Parsed(parsed) => parsed.json.as_ref().ok(),
             Repr::Empty | Repr::Text(_) | Repr::Bytes(_) | Repr::File(_) => None,
@@ -196,11 +217,11 @@ impl Body {
     /// # Errors
     /// When it cannot be read, was changed, or is too large for the memory.
     pub async fn load(&mut self) -> io::Result<()> {
-        if let Repr::File(region) = &self.0 {
+        if let Repr::File(region) = &self.repr {
             let region = region.clone();
             let read = tokio::task::spawn_blocking(move || region.read_all());
             let content = read.await.map_err(io::Error::other)??;
-            *self = Self::read(content);
+            self.repr = Self::read(content).repr;
         }
         Ok(())
     }
@@ -216,16 +237,21 @@ impl Body {
     /// The JSON value of this body: itself, or what its text or bytes parse to.
     ///
     /// # Errors
-    /// When text or bytes are not JSON. An empty body is JSON `null`.
+    /// When text or bytes are not JSON, or have a key twice and that [is refused](Self::refuse_duplicate_keys). An empty body
+    /// is JSON `null`.
     pub fn to_json(&self) -> Result<Json, JsonError> {
-        match &self.0 {
+        match &self.repr {
             Repr::Empty => Ok(Json::Null),
-            Repr::Text(text) => Json::parse(text),
-            Repr::Bytes(bytes) => Json::parse(bytes),
+            Repr::Text(text) => self.parse(text.as_bytes()),
+            Repr::Bytes(bytes) => self.parse(bytes),
             Repr::Json(json) => Ok(json.clone()),
             Repr::Parsed(parsed) => parsed.json.clone(),
-            Repr::File(region) => Json::parse(region.read_all().map_err(JsonError::new)?),
+            Repr::File(region) => self.parse(&region.read_all().map_err(JsonError::new)?),
         }
+    }
+
+    fn parse(&self, text: &[u8]) -> Result<Json, JsonError> {
+        if self.unique_keys { Json::parse_unique(text) } else { Json::parse(text) }
     }
 
     /// The JSON value of this body as a type of Rust; see [`Json::deserialize`].
@@ -265,7 +291,7 @@ impl Body {
     /// Whether a step that needs this must wait until it is ready: the content of a file is in no memory, and a large text
     /// takes too long to parse for the threads on which all routes run.
     pub(crate) fn must_wait(&self, needs: Needs) -> bool {
-        match &self.0 {
+        match &self.repr {
             Repr::File(_) => needs > Needs::Nothing,
             Repr::Text(text) => needs == Needs::Json && text.len() > Json::LARGE_TEXT,
             Repr::Bytes(bytes) => needs == Needs::Json && bytes.len() > Json::LARGE_TEXT,
@@ -293,10 +319,10 @@ impl Body {
     /// Makes ready what expressions need, and keeps it with the body: its text is parsed once, whatever number of steps
     /// asks for its fields. That it is no JSON is an error where a field is asked for.
     pub(crate) fn prepare(&mut self, needs: Needs) {
-        if needs == Needs::Json && matches!(self.0, Repr::Text(_) | Repr::Bytes(_)) {
+        if needs == Needs::Json && matches!(self.repr, Repr::Text(_) | Repr::Bytes(_)) {
             let json = self.to_json();
-            let written = std::mem::take(&mut self.0);
-            self.0 = Repr::Parsed(Arc::new(Parsed { written, json }));
+            let written = std::mem::take(&mut self.repr);
+            self.repr = Repr::Parsed(Arc::new(Parsed { written, json }));
         }
     }
 
@@ -314,7 +340,7 @@ impl Body {
 
     /// Without what it was parsed to.
     fn written(&self) -> &Repr {
-        match &self.0 {
+        match &self.repr {
             Repr::Parsed(parsed) => &parsed.written,
             written => written,
         }
@@ -392,7 +418,7 @@ impl From<Vec<u8>> for Body {
 
 impl From<Json> for Body {
     fn from(json: Json) -> Self {
-        Self(Repr::Json(json))
+        Self::of(Repr::Json(json))
     }
 }
 
@@ -460,6 +486,24 @@ mod tests {
         let error = field(&body).unwrap_err();
         body.prepare(Needs::Json);
         assert_eq!(field(&body), Err(error));
+    }
+
+    #[test]
+    fn a_body_that_refuses_duplicate_keys_does_so_also_where_it_was_parsed_before() {
+        for body in [Body::text(r#"{"a": 1, "a": 2}"#), Body::bytes(&br#"{"a": 1, "a": 2}"#[..])] {
+            for is_parsed in [false, true] {
+                let mut body = body.clone();
+                if is_parsed {
+                    body.prepare(Needs::Json);
+                }
+                assert_eq!(body.field(&["a".into()]), Ok(Value::from(2)));
+                body.refuse_duplicate_keys();
+                let clone = body.clone();
+                assert!(clone.field(&["a".into()]).unwrap_err().is_refused());
+                body.prepare(Needs::Json);
+                assert!(body.field(&["a".into()]).unwrap_err().is_refused() && body.to_json().is_err());
+            }
+        }
     }
 
     #[test]

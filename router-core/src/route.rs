@@ -86,8 +86,8 @@ pub(crate) fn compile(
         return Err(Box::new(FailedRoute { errors, links }));
     };
     let (node, dropped) = (environment.node.clone(), environment.dropped.clone());
-    let memory_limit = environment.spool.settings().memory_limit;
-    let program = Program::new(id, node, memory_limit, dropped, (steps, blocks), error_handler);
+    let bodies = environment.spool.settings();
+    let program = Program::new(id, node, bodies, dropped, (steps, blocks), error_handler);
     let route = Route { endpoint, pipeline: Pipeline::new(Arc::new(program)), links };
     Ok((route, Findings { warnings: errors, effects }))
 }

@@ -34,6 +34,8 @@ pub struct SpoolSettings {
     pub max_wait: Duration,
     /// How many bytes a body has that is read from a file, put together by an expression, or made of rows.
     pub memory_limit: u64,
+    /// Whether JSON is refused in which an object has a key twice. Otherwise the last value of the key counts.
+    pub unique_keys: bool,
 }
 
 impl Default for SpoolSettings {
@@ -45,6 +47,7 @@ impl Default for SpoolSettings {
             max_files: 256,
             max_wait: Duration::from_secs(30),
             memory_limit: Region::DEFAULT_MEMORY_LIMIT,
+            unique_keys: false,
         }
     }
 }

@@ -106,6 +106,15 @@ const COMMON: &[(&str, OptionDescription)] = &[
         ),
     ),
     (
+        "body",
+        option(
+            "duplicate_keys",
+            OptionKind::Choice(&["last", "error"]),
+            Some("last"),
+            "what is done with JSON in which an object has a key twice: its last value counts, or it is an error",
+        ),
+    ),
+    (
         "log",
         option(
             "format",

@@ -90,7 +90,7 @@ pub struct MasterSettings {
     pub backoff: Duration,
 }
 
-/// What bodies may take in memory, and in files beyond that.
+/// What bodies may take in memory, and in files beyond that; what is JSON in them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -108,6 +108,19 @@ pub struct BodySettings {
     pub max_spool_wait: Duration,
     /// How many bytes of them are read into memory for a step that needs all.
     pub memory_limit: u64,
+    /// What is done with JSON in which an object has a key twice.
+    pub duplicate_keys: DuplicateKeys,
+}
+
+/// What is done with JSON in which an object has a key twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum DuplicateKeys {
+    /// The last value counts.
+    Last,
+    /// It is an error.
+    Error,
 }
 
 impl BodySettings {
@@ -121,6 +134,7 @@ impl BodySettings {
             max_files: usize::try_from(self.max_spooled_files).unwrap_or(usize::MAX),
             max_wait: self.max_spool_wait,
             memory_limit: self.memory_limit,
+            unique_keys: self.duplicate_keys == DuplicateKeys::Error,
         }
     }
 }

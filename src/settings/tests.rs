@@ -95,6 +95,8 @@ fn every_setting_of_the_list_has_a_field_and_a_default_that_it_takes() {
     assert_eq!(settings.router.shutdown_timeout, Duration::from_secs(45));
     assert_eq!((settings.master.attempts, settings.master.backoff), (10, Duration::from_secs(5)));
     assert_eq!(settings.body.spool(), SpoolSettings::default());
+    let (strict, _) = resolve(&["[body]\nduplicate_keys = 'error'\n"], &[], &[]);
+    assert!(strict.body.spool().unique_keys);
     assert_eq!(settings.log.format, LogFormat::Auto);
     assert_eq!(settings.admin.listen, None);
     assert!(settings.member().ends_with(&format!("-{}", std::process::id())));
@@ -310,7 +312,7 @@ error: unknown setting `cluster.file.rot`
 1 | cluster.file.rot=/x
   | ^^^^^^^^^^^^^^^^ did you mean `cluster.file.root`?
   |
-  = help: the settings are cluster.service, cluster.member, cluster.file.root, cluster.file.allow_network_file_system, cluster.other.patience, router.shutdown_timeout, master.attempts, master.backoff, body.spool_threshold, body.spool_dir, body.max_spooled_bytes, body.max_spooled_files, body.max_spool_wait, body.memory_limit, log.format, admin.listen
+  = help: the settings are cluster.service, cluster.member, cluster.file.root, cluster.file.allow_network_file_system, cluster.other.patience, router.shutdown_timeout, master.attempts, master.backoff, body.spool_threshold, body.spool_dir, body.max_spooled_bytes, body.max_spooled_files, body.max_spool_wait, body.memory_limit, body.duplicate_keys, log.format, admin.listen
 
 error: unknown setting `cluster.root`
  --> --set:1:1

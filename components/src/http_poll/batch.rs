@@ -148,12 +148,13 @@ impl Poller {
             return Ok(None);
         }
         body.load().await?;
-        let (body, unique_keys) = (body.clone(), self.unique_keys);
+        if self.spool.settings().unique_keys {
+            body.refuse_duplicate_keys();
+        }
+        let body = body.clone();
         let is_large = body.len() > Json::LARGE_TEXT;
-        let parse = move || {
-            let text = body.as_bytes().unwrap_or_default();
-            if unique_keys { Json::parse_unique(text) } else { Json::parse(text) }
-        };
+        // A response without content is no JSON, though a body without content is `null`.
+        let parse = move || if body.is_empty() { Json::parse("") } else { body.to_json() };
         let parsed = if is_large { tokio::task::spawn_blocking(parse).await? } else { parse() };
         Ok(Some(parsed?))
     }

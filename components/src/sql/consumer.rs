@@ -76,7 +76,7 @@ impl SqlConsumer {
         let parameters = Parameters { term: pipeline.term(), source: Source::Nothing };
         let values = parameters.of(&settings.statement)?;
         let mut transaction = self.databases.begin(&settings.data_source).await?;
-        let limit = Limit::of_bodies(settings.max_messages_per_poll, settings.memory_limit);
+        let limit = Limit::of_bodies(settings.max_messages_per_poll, &settings.bodies);
         let mut cursor = Cursor::open(&mut transaction, &settings.statement, &values, limit).await?;
         let rows = cursor.page(&mut transaction).await?;
         Ok((transaction, cursor, rows))
@@ -226,7 +226,7 @@ impl SqlConsumer {
     ) -> Result<(), BoxError> {
         let parameters = Parameters { term: pipeline.term(), source: Source::Row(row) };
         // What it yields is of no use, and an error if it is too large.
-        let limit = Limit::of_one_body(usize::MAX, self.settings.memory_limit);
+        let limit = Limit::of_one_body(usize::MAX, &self.settings.bodies);
         transaction.run(statement, &parameters.of(statement)?, limit).await.map(drop)
     }
 }

@@ -98,9 +98,15 @@ impl Cursor {
 
 #[cfg(test)]
 mod tests {
+    use router_core::spool::SpoolSettings;
+
     use super::super::database::{DataSource, Databases};
     use super::super::lexer::Dialect;
     use super::*;
+
+    fn unlimited() -> SpoolSettings {
+        SpoolSettings { memory_limit: u64::MAX, ..SpoolSettings::default() }
+    }
 
     #[tokio::test]
     async fn a_page_of_rows_is_in_memory_at_a_time() {
@@ -110,7 +116,7 @@ mod tests {
         let statement = Statement::parse(text, Dialect::Sqlite).unwrap();
         for _ in 0..2 {
             let mut cursor =
-                Cursor::open(&mut transaction, &statement, &[], Limit::of_bodies(usize::MAX, u64::MAX))
+                Cursor::open(&mut transaction, &statement, &[], Limit::of_bodies(usize::MAX, &unlimited()))
                     .await
                     .unwrap();
             for length in [100, 100, 50, 0, 0] {
@@ -132,7 +138,7 @@ mod tests {
         let mut printed = Vec::new();
         for limit in [5, usize::MAX] {
             let mut cursor =
-                Cursor::open(&mut transaction, &statement, &[], Limit::of_bodies(limit, u64::MAX))
+                Cursor::open(&mut transaction, &statement, &[], Limit::of_bodies(limit, &unlimited()))
                     .await
                     .unwrap();
             let rows = cursor.page(&mut transaction).await.unwrap();

@@ -50,17 +50,15 @@ impl Parameters<'_> {
             Source::Message(message) if name == "body" => Some(match message.body.to_value()? {
                 // As the fields of a text are those of the JSON in it.
                 text @ (Value::Text(_) | Value::Bytes(_)) if parameter.place == Place::InList => {
-                    let json = parsed.get_or_insert_with(|| message.body.to_json().unwrap_or_default());
-                    if json.as_list().is_some() { Value::from(&*json) } else { text }
+                    let json = fields(message, parsed)?;
+                    if json.as_list().is_some() { Value::from(json) } else { text }
                 }
                 Value::Json(json) => json.into(),
                 other => other,
             }),
-            Source::Message(message) => {
-                // Text that is no JSON has no fields.
-                let json = parsed.get_or_insert_with(|| message.body.to_json().unwrap_or_default());
-                field(json, name).map(Value::from).or_else(|| message.headers.get(name).cloned())
-            }
+            Source::Message(message) => field(fields(message, parsed)?, name)
+                .map(Value::from)
+                .or_else(|| message.headers.get(name).cloned()),
         };
         found.ok_or_else(|| match self.source {
             Source::Nothing => {
@@ -73,6 +71,17 @@ impl Parameters<'_> {
             }
         })
     }
+}
+
+/// What has the fields of a body. Text that is no JSON has none; JSON that is refused is an error.
+fn fields<'a>(message: &Message, parsed: &'a mut Option<Json>) -> Result<&'a Json, BoxError> {
+    Ok(match parsed {
+        Some(json) => json,
+        None => parsed.insert(match message.body.to_json() {
+            Err(refused) if refused.is_refused() => return Err(refused.into()),
+            json => json.unwrap_or_default(),
+        }),
+    })
 }
 
 /// The field of this name, or of a field: `address.city`.

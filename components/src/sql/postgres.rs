@@ -73,7 +73,10 @@ pub(super) async fn run(
     if !yields_rows {
         return Ok(Outcome::Changed(bound(text, values).execute(connection).await?.rows_affected()));
     }
-    Ok(Outcome::Rows(collect(bound(text, values).fetch(connection), limit, row).await?))
+    Ok(Outcome::Rows(
+        collect(bound(text, values).fetch(connection), limit, |row| self::row(row, limit.unique_keys))
+            .await?,
+    ))
 }
 
 /// Makes a query in a transaction. The server sends no rows before they are fetched.
@@ -94,7 +97,8 @@ pub(super) async fn fetch(connection: &mut PgConnection, limit: Limit) -> Result
     let next = sqlx::query(AssertSqlSafe(format!("fetch forward {} from bactrian_rows", limit.rows)))
         .persistent(false);
     // All of them: what is not taken now is lost.
-    collect(next.fetch(connection), Limit { rows: usize::MAX, ..limit }, row).await
+    let all = Limit { rows: usize::MAX, ..limit };
+    collect(next.fetch(connection), all, |row| self::row(row, limit.unique_keys)).await
 }
 
 /// A statement with the types of its parameters.
@@ -179,11 +183,11 @@ pub(super) async fn forget(connection: &mut PgConnection, error: &BoxError) -> b
     connection.clear_cached_statements().await.is_ok() && prepared
 }
 
-fn row(row: &PgRow) -> Row {
+fn row(row: &PgRow, unique_keys: bool) -> Row {
     Row::new(row.columns().iter().map(|column| {
         let value = row.try_get_raw(column.ordinal()).map_err(BoxError::from);
         let bytes = value.and_then(|value| postgres_values::bytes(&value));
-        let json = bytes.and_then(|bytes| postgres_values::read(bytes, column.type_info()));
+        let json = bytes.and_then(|bytes| postgres_values::read(bytes, column.type_info(), unique_keys));
         (column.name(), json)
     }))
 }

@@ -21,12 +21,12 @@ pub(super) fn bytes<'a>(value: &PgValueRef<'a>) -> Result<Option<&'a [u8]>, BoxE
 }
 
 /// The value as JSON. What has no exact form in JSON becomes the text that the server would print.
-pub(super) fn read(bytes: Option<&[u8]>, kind: &PgTypeInfo) -> Result<Json, BoxError> {
+pub(super) fn read(bytes: Option<&[u8]>, kind: &PgTypeInfo, unique_keys: bool) -> Result<Json, BoxError> {
     let Some(bytes) = bytes else { return Ok(Json::Null) };
     match kind.kind() {
         PgTypeKind::Enum(_) => return Ok(Json::from(std::str::from_utf8(bytes)?)),
-        PgTypeKind::Domain(base) => return read(Some(bytes), base),
-        PgTypeKind::Array(element) => return array(bytes, element),
+        PgTypeKind::Domain(base) => return read(Some(bytes), base, unique_keys),
+        PgTypeKind::Array(element) => return array(bytes, element, unique_keys),
         _ => {}
     }
     Ok(match kind.name() {
@@ -39,8 +39,9 @@ pub(super) fn read(bytes: Option<&[u8]>, kind: &PgTypeInfo) -> Result<Json, BoxE
         "FLOAT4" => float(f32::from_be_bytes(bytes.try_into()?).to_string().parse()?),
         "FLOAT8" => float(f64::from_be_bytes(bytes.try_into()?)),
         "NUMERIC" => numeric(bytes)?.into(),
+        "JSON" if unique_keys => Json::parse_unique(bytes)?,
         "JSON" => Json::parse(bytes)?,
-        // Behind the number of the version.
+        // Behind the number of the version. The server keeps no key twice.
         "JSONB" => Json::parse(bytes.get(1..).unwrap_or_default())?,
         "BYTEA" => hexadecimal(bytes).into(),
         "UUID" => uuid(bytes).into(),
@@ -73,7 +74,7 @@ fn float(number: f64) -> Json {
 
 /// An array: how many dimensions, whether there are nulls, the type of the elements, length and first index
 /// of each dimension, and the elements with their lengths.
-fn array(bytes: &[u8], element: &PgTypeInfo) -> Result<Json, BoxError> {
+fn array(bytes: &[u8], element: &PgTypeInfo, unique_keys: bool) -> Result<Json, BoxError> {
     const CUT_OFF: &str = "an array was cut off";
     let word = |index: usize| -> Result<i32, BoxError> {
         let bytes = bytes.get(index * 4..index * 4 + 4).ok_or(CUT_OFF)?;
@@ -99,7 +100,7 @@ fn array(bytes: &[u8], element: &PgTypeInfo) -> Result<Json, BoxError> {
             }
             Err(_) => (None, behind),
         };
-        items.push(read(item, element)?);
+        items.push(read(item, element, unique_keys)?);
         rest = behind;
     }
     for length in lengths.into_iter().skip(1).rev() {

@@ -23,6 +23,10 @@ pub(super) struct SqlProducer {
 #[async_trait]
 impl Processor for SqlProducer {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
+        // Routes have done so; a program can have this processor without one.
+        if self.settings.bodies.unique_keys {
+            exchange.message.body.refuse_duplicate_keys();
+        }
         match self.run(exchange).await? {
             Done::Changed(count) => exchange.message.headers.set("sql.update_count", count),
             Done::Yielded { body, count } => {
@@ -50,7 +54,7 @@ impl SqlProducer {
         let check = || exchange.term.as_ref().map_or(Ok(()), router_core::cluster::Term::check);
         // More than one row is an error for `output_type=one`, whatever their number.
         let rows = if self.settings.one { 2 } else { usize::MAX };
-        let limit = Limit::of_one_body(rows, self.settings.memory_limit);
+        let limit = Limit::of_one_body(rows, &self.settings.bodies);
         let work = async |transaction: &mut Transaction| {
             self.done(transaction.run(statement, &values, limit).await?)
         };

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use futures_util::{Stream, TryStreamExt};
 use router_core::error::BoxError;
+use router_core::spool::SpoolSettings;
 use router_core::value::{Json, Object};
 
 /// What is read of rows at most.
@@ -16,17 +17,21 @@ pub(super) struct Limit {
     pub(super) row_bytes: u64,
     /// How many bytes all of them have.
     pub(super) bytes: u64,
+    /// Whether JSON in which an object has a key twice cannot be read.
+    pub(super) unique_keys: bool,
 }
 
 impl Limit {
     /// Each row becomes a body.
-    pub(super) fn of_bodies(rows: usize, memory_limit: u64) -> Self {
-        Self { rows, row_bytes: memory_limit, bytes: u64::MAX }
+    pub(super) fn of_bodies(rows: usize, bodies: &SpoolSettings) -> Self {
+        let SpoolSettings { memory_limit, unique_keys, .. } = *bodies;
+        Self { rows, row_bytes: memory_limit, bytes: u64::MAX, unique_keys }
     }
 
     /// All of them become one body.
-    pub(super) fn of_one_body(rows: usize, memory_limit: u64) -> Self {
-        Self { rows, row_bytes: u64::MAX, bytes: memory_limit }
+    pub(super) fn of_one_body(rows: usize, bodies: &SpoolSettings) -> Self {
+        let SpoolSettings { memory_limit, unique_keys, .. } = *bodies;
+        Self { rows, row_bytes: u64::MAX, bytes: memory_limit, unique_keys }
     }
 }
 

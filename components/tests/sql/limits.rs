@@ -2,6 +2,7 @@
 
 use components::SqlComponent;
 use router_core::builder::Steps;
+use router_core::error::BoxError;
 use router_core::exchange::Exchange;
 use router_core::failure::ErrorKind;
 use router_core::router::{Router, RouterBuilder};
@@ -12,6 +13,7 @@ use crate::support::Database;
 for_both! {
     rows_that_become_one_body_are_an_error_where_they_are_too_large
     a_row_that_is_too_large_fails_alone
+    json_that_is_refused_is_no_text_without_fields
 }
 
 fn small() -> SpoolSettings {
@@ -43,6 +45,44 @@ async fn rows_that_become_one_body_are_an_error_where_they_are_too_large(databas
     let (body, done) = run(&router, &format!("select id, state from {table} where id < 20")).await;
     assert!(done.is_ok() && body.len() < 2_000);
     assert_eq!(database.rows(&format!("select id, state from {table}")).await.as_array().unwrap().len(), 250);
+}
+
+async fn json_that_is_refused_is_no_text_without_fields(database: Database, table: &str) {
+    database.tasks(table, 2).await;
+    let strict = SpoolSettings { unique_keys: true, ..SpoolSettings::default() };
+    let strict = RouterBuilder::new().component(SqlComponent::default()).spool(strict).build().unwrap();
+    let lenient = RouterBuilder::new().component(SqlComponent::default()).build().unwrap();
+    let run = async |router: &Router, statement: &str, body: &str| {
+        let mut exchange = Exchange::new(body);
+        // What counts where the body has no fields.
+        exchange.message.headers.set("id", 1);
+        let done = router.producer(database.uri(statement)).unwrap().process(&mut exchange).await;
+        let text =
+            |error: &BoxError| (ErrorKind::of(&**error), router_core::error::Chain(&**error).to_string());
+        done.map(|()| exchange.message.body.to_string()).map_err(|error| text(&error))
+    };
+    let select = format!("select id from {table} where id = :id");
+    let deep = format!("{{\"id\": 2, \"x\": {}{}}}", "[".repeat(200), "]".repeat(200));
+    let twice = r#"{"id": 3, "id": 2}"#;
+    for statement in [select.clone(), format!("select id from {table} where id in (:body)")] {
+        let list = statement.contains(":body");
+        let body = if list { r#"[{"a": 1, "a": 2}]"# } else { twice };
+        let (kind, text) = run(&strict, &statement, body).await.unwrap_err();
+        let key = if list { "a" } else { "id" };
+        assert!(text.contains(&format!("the key `{key}` stands twice in an object")), "{text}");
+        assert_eq!(kind, ErrorKind::Data);
+    }
+    let (kind, text) = run(&lenient, &select, &deep).await.unwrap_err();
+    assert!(kind == ErrorKind::Data && text.contains("nested too deep"), "{text}");
+    assert_eq!(run(&lenient, &select, twice).await.unwrap(), r#"[{"id":2}]"#);
+    assert_eq!(run(&strict, &select, "no json").await.unwrap(), r#"[{"id":1}]"#);
+    if database.source.contains("postgres") {
+        let column =
+            r#"select cast('{"a": 1, "a": 2}' as json) as c, cast('[{"b": 1, "b": 2}]' as jsonb) as d"#;
+        assert_eq!(run(&lenient, column, "").await.unwrap(), r#"[{"c":{"a":2},"d":[{"b":2}]}]"#);
+        let (_, text) = run(&strict, column, "").await.unwrap_err();
+        assert!(text.contains("column `c` cannot be read: the key `a` stands twice"), "{text}");
+    }
 }
 
 async fn a_row_that_is_too_large_fails_alone(database: Database, table: &str) {

@@ -23,6 +23,7 @@ use crate::metrics::{self, RouteMetrics};
 use crate::outcome::{Cause, Outcome, RouteError, StepError, failure, replaced};
 use crate::panic::{Panicked, contain_panic, panic_message};
 use crate::processor::process;
+use crate::spool::SpoolSettings;
 use crate::state::MemoryState;
 
 /// What a route does, compiled. Frozen: nothing changes it while it runs.
@@ -30,6 +31,7 @@ pub(crate) struct Program {
     pub(crate) route_id: SmolStr,
     pub(crate) node: SmolStr,
     memory_limit: u64,
+    unique_keys: bool,
     pub(crate) dropped: Dropped,
     /// That of the route itself, and those inside of it.
     block: Block,
@@ -110,7 +112,7 @@ impl Program {
     pub(crate) fn new(
         route_id: SmolStr,
         node: SmolStr,
-        memory_limit: u64,
+        bodies: &SpoolSettings,
         dropped: Dropped,
         (block, blocks): (Block, Blocks),
         error_handler: ErrorHandler,
@@ -118,7 +120,8 @@ impl Program {
         Self {
             route_id,
             node,
-            memory_limit,
+            memory_limit: bodies.memory_limit,
+            unique_keys: bodies.unique_keys,
             dropped,
             block,
             blocks,
@@ -140,6 +143,14 @@ impl Program {
 
     pub(super) fn scope(&self) -> Scope<'_> {
         Scope { route_id: &self.route_id, node: &self.node, memory_limit: self.memory_limit }
+    }
+
+    /// Before anything looks at the body: a step may have put a new one in its place.
+    #[inline]
+    fn apply_settings(&self, exchange: &mut Exchange) {
+        if self.unique_keys {
+            exchange.message.body.refuse_duplicate_keys();
+        }
     }
 
     /// Interprets the steps of the route.
@@ -198,6 +209,7 @@ impl Program {
             while let Some(step) = position.next() {
                 let Action::Inline(inline) = &step.action else { return Reached::Waiting(step) };
                 present = Some(step);
+                self.apply_settings(exchange);
                 if step.needs > Needs::Nothing {
                     if exchange.message.body.must_wait(step.needs) {
                         return Reached::Waiting(step);
@@ -275,6 +287,7 @@ impl Program {
             return Err(error);
         }
         self.log_error(&mut error, exchange);
+        self.apply_settings(exchange);
         let dead_letter = contain_panic(self.error_handler.send_dead_letter(&error, exchange));
         match dead_letter.await {
             Ok(true) => Ok(Outcome::DeadLettered),
@@ -311,6 +324,7 @@ impl Program {
     }
 
     async fn execute(&self, step: &Step, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow, Cause> {
+        self.apply_settings(exchange);
         if step.needs > Needs::Nothing {
             if exchange.message.body.must_wait(step.needs) {
                 // Boxed, because it is rare.

@@ -20,6 +20,7 @@ fn spool() -> (TempDir, Spool) {
         max_files: 3,
         max_wait: Duration::from_secs(60),
         memory_limit: 2048 * KIB,
+        ..SpoolSettings::default()
     });
     (directory, spool)
 }

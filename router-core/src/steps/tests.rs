@@ -45,8 +45,8 @@ pub(crate) fn compile_with(
     let Compiled { blocks, errors, .. } = compiler.finish();
     errors.into_result()?;
     let Environment { node, dropped, spool, .. } = environment;
-    let memory_limit = spool.settings().memory_limit;
-    let program = Program::new("a".into(), node, memory_limit, dropped, (block, blocks), error_handler);
+    let bodies = spool.settings();
+    let program = Program::new("a".into(), node, bodies, dropped, (block, blocks), error_handler);
     Ok(Pipeline::new(Arc::new(program)))
 }
 

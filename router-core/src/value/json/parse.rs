@@ -17,11 +17,19 @@ pub struct JsonError {
     message: String,
     /// Line and column, from 1, in characters.
     place: Option<(usize, usize)>,
+    is_refused: bool,
 }
 
 impl JsonError {
     pub(crate) fn new(message: impl ToString) -> Self {
-        Self { message: message.to_string(), place: None }
+        Self { message: message.to_string(), place: None, is_refused: false }
+    }
+
+    /// Whether the text may well be JSON, but not one that is taken: a key stands twice in it where that is an error, or it is
+    /// nested too deep. So it must not count as a text that is no JSON.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.is_refused
     }
 }
 
@@ -49,18 +57,34 @@ struct Parser {
 }
 
 /// An error whose place is where the lexer stands.
-struct Found(String);
+struct Found {
+    message: String,
+    is_refused: bool,
+}
+
+impl Found {
+    fn refused(message: String) -> Self {
+        Self { message, is_refused: true }
+    }
+}
+
+impl From<String> for Found {
+    fn from(message: String) -> Self {
+        Self { message, is_refused: false }
+    }
+}
 
 impl From<Expect> for Found {
     fn from(expected: Expect) -> Self {
-        Self(match expected {
-            Expect::Value => "expected a value".into(),
-            Expect::ValueOrEnd => "expected a value, or the end of the list or object".into(),
-            Expect::CommaOrEnd => "expected a comma, or the end of the list or object".into(),
-            Expect::String => "expected a key in quotes".into(),
-            Expect::Colon => "expected a colon".into(),
-            Expect::Eof => "expected the end of the text".into(),
-        })
+        let message = match expected {
+            Expect::Value => "expected a value",
+            Expect::ValueOrEnd => "expected a value, or the end of the list or object",
+            Expect::CommaOrEnd => "expected a comma, or the end of the list or object",
+            Expect::String => "expected a key in quotes",
+            Expect::Colon => "expected a colon",
+            Expect::Eof => "expected the end of the text",
+        };
+        message.to_owned().into()
     }
 }
 
@@ -70,11 +94,11 @@ impl Parser {
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let mut lexer = SliceLexer::new(text);
         let parsed = lexer.exactly_one(SliceLexer::ws_peek, |next, lexer| self.value(next, lexer, 0));
-        parsed.map_err(|Found(message)| {
+        parsed.map_err(|Found { message, is_refused }| {
             let before = String::from_utf8_lossy(&text[..text.len() - lexer.as_slice().len()]);
             let line = before.rsplit('\n').next().unwrap_or_default();
             let place = Some((before.matches('\n').count() + 1, line.chars().count() + 1));
-            JsonError { message, place }
+            JsonError { message, place, is_refused }
         })
     }
 
@@ -82,16 +106,14 @@ impl Parser {
         /// Each level uses the stack, here and when the value is written or dropped.
         const MAX_DEPTH: u32 = 128;
         if depth == MAX_DEPTH {
-            return Err(Found("this JSON is nested too deep".into()));
+            return Err(Found::refused("this JSON is nested too deep".into()));
         }
         match next {
             b'n' | b't' | b'f' => {
                 let literal = lexer.null_or_bool().ok_or(Expect::Value)?;
                 Ok(literal.map_or(Json::Null, Json::Boolean))
             }
-            b'0'..=b'9' | b'-' => {
-                Ok(Json::Number(Number::lex(lexer).map_err(|error| Found(error.to_string()))?))
-            }
+            b'0'..=b'9' | b'-' => Ok(Json::Number(Number::lex(lexer).map_err(|error| error.to_string())?)),
             b'"' => Ok(Json::Text(string(lexer.discarded())?.into())),
             b'[' => {
                 let mut items = Vec::new();
@@ -116,7 +138,7 @@ impl Parser {
             let value = self.value(next, lexer, depth + 1)?;
             match object.entry(key.into()) {
                 Entry::Occupied(first) if self.unique_keys => {
-                    return Err(Found(format!(
+                    return Err(Found::refused(format!(
                         "the key `{}` stands twice in an object",
                         first.key().escape_debug()
                     )));
@@ -131,7 +153,7 @@ impl Parser {
 }
 
 fn string<'a>(lexer: &mut SliceLexer<'a>) -> Result<std::borrow::Cow<'a, str>, Found> {
-    lexer.str_string().map_err(|error| Found(error.to_string()))
+    lexer.str_string().map_err(|error| error.to_string().into())
 }
 
 #[cfg(test)]
