@@ -150,6 +150,12 @@ pub enum RouterError {
     /// The new definitions have errors; what ran before runs on.
     #[error("the routes have errors")]
     Config(#[source] ConfigErrors),
+    /// The lock of a route, or the place where others call it, could not be kept for its next version within the time in
+    /// which routes must become ready; what ran before runs on.
+    #[error(
+        "the place of the route `{0}` could not be kept for its next version within {1:?}; nothing was changed"
+    )]
+    NotHeld(String, Duration),
 }
 
 impl Router {
@@ -360,8 +366,8 @@ impl Router {
     /// ```
     ///
     /// # Errors
-    /// [`RouterError::Config`]: every error of every route, and nothing is changed; [`RouterError::NotRunning`] when the
-    /// router has ended.
+    /// [`RouterError::Config`]: every error of every route; [`RouterError::NotHeld`]: the lock or address of a route; nothing
+    /// is changed in both cases. [`RouterError::NotRunning`] when the router has ended.
     ///
     /// # Cancellation
     /// Once the definitions are checked, the change goes on to its end, also when the future is dropped.
@@ -374,9 +380,8 @@ impl Router {
         if self.shared.is_closed() {
             return Err(RouterError::NotRunning);
         }
-        let mut plan =
+        let plan =
             Plan::new(&self.shared.environment, &self.entries(), definitions, ConfigErrors::default(), true)?;
-        std::mem::take(&mut plan.findings).take();
         let router = self.clone();
         #[expect(
             clippy::disallowed_methods,
@@ -391,7 +396,7 @@ impl Router {
             Ok(panic) => std::panic::resume_unwind(panic),
             // The runtime ends.
             Err(_) => RouterError::NotRunning,
-        })
+        })?
     }
 
     /// The definitions of all routes, in their order.

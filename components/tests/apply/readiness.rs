@@ -65,3 +65,25 @@ async fn an_old_version_that_fits_no_more_is_not_brought_back() {
     assert_eq!((changes.removed.as_slice(), changes.unready[0].0.as_str()), (&["b".into()][..], "a"));
     assert!(changes.reverted.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_cannot_be_held_is_an_error_of_its_route_and_changes_nothing() {
+    let old = [from("case:unheld").id("a").to("mock:out?expected_count=0"), from("timer:t?delay=1h").id("b")];
+    let setup = setup(old.clone()).start();
+    sleep(Duration::from_millis(1)).await;
+    let (before, asked) = (setup.router.definitions(), Instant::now());
+    let next = [from("case:ready").id("a").to("mock:out?expected_count=1"), from("timer:t?delay=2h").id("b")];
+    let error = setup.apply(next).await.unwrap_err();
+    let text =
+        "the place of the route `a` could not be kept for its next version within 10s; nothing was changed";
+    assert_eq!((error.to_string().as_str(), asked.elapsed().as_secs()), (text, 10));
+    assert_eq!(setup.router.definitions(), before);
+    setup.mock.endpoint("out").assert_satisfied().await;
+    assert!(setup.router.routes().iter().all(|route| route.status == RouteStatus::Started));
+    // The next change does not wait for that one.
+    let changes = setup.apply([old[0].clone()]).await.unwrap();
+    assert_eq!(
+        (changes.removed.as_slice(), changes.unchanged.as_slice()),
+        (&["b".into()][..], &["a".into()][..])
+    );
+}

@@ -64,12 +64,12 @@ impl Setup {
     }
 }
 
-/// `case:NAME`: a consumer that never is ready, that ends before it is, or that counts its runs in its state.
+/// `case:NAME`: a consumer that never is ready, whose place cannot be held, that ends before it is, or that counts its runs in its state.
 struct Case(&'static str);
 
 impl Case {
     fn of_name(name: &str) -> Self {
-        let names = ["ready", "never", "ends", "fails", "counts"];
+        let names = ["ready", "unheld", "never", "ends", "fails", "counts"];
         Self(names.into_iter().find(|known| *known == name).unwrap())
     }
 }
@@ -78,7 +78,7 @@ impl Case {
 impl Consumer for Case {
     async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
         match self.0 {
-            "ready" => route.ready(),
+            "ready" | "unheld" => route.ready(),
             "ends" => return Ok(()),
             "fails" => return Err("the port is taken".into()),
             "counts" => {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use router_core::component::{BuildContext, Component, Consumer, Endpoint};
+use async_trait::async_trait;
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, Hold};
 use router_core::error::ConfigErrors;
 use router_core::options::{ComponentDescription, PathKind, path};
 use router_core::uri::EndpointUri;
@@ -49,8 +50,14 @@ impl Component for Source {
     }
 }
 
+#[async_trait]
 impl Endpoint for At {
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
         Some((self.consumer)(&self.path))
+    }
+
+    /// At `unheld` it hangs, as that of a cluster can.
+    async fn hold(&self) -> Option<Hold> {
+        if self.path == "unheld" { std::future::pending().await } else { None }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use smol_str::SmolStr;
@@ -10,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::plan::{Plan, Planned, are_linked};
-use super::{Entry, Phase, Router};
+use super::{Entry, Phase, Router, RouterError};
 use crate::component::Hold;
 
 /// What [`Router::apply`] did: the ids of the routes.
@@ -63,8 +64,10 @@ impl fmt::Display for Changes {
 impl Router {
     /// Stops what is gone or replaced, starts what is new, and sees whether it becomes ready. Routes start when all
     /// that stop have stopped: what one of them has given up, as an address or a port, another one may take.
-    pub(super) async fn carry_out(&self, plan: Plan) -> Changes {
-        let holds = hold(&plan).await;
+    pub(super) async fn carry_out(&self, mut plan: Plan) -> Result<Changes, RouterError> {
+        let holds = hold(&plan, self.shared.ready_timeout).await?;
+        // Not before the change is certain.
+        std::mem::take(&mut plan.findings).take();
         let replaced = plan.replaced().map(|(old, _)| old);
         let stopping = replaced.chain(&plan.gone).map(id).collect::<HashSet<_>>();
         let in_order = self.startup_order();
@@ -83,7 +86,7 @@ impl Router {
         plan.unchanged().for_each(|entry| entry.clear_reverted());
         let changes = self.start_and_watch(&plan, &ran).await;
         drop(holds);
-        changes
+        Ok(changes)
     }
 
     /// Stops routes, callers before those that they call; returns which of them ran. Those that no other route calls
@@ -186,8 +189,10 @@ impl Router {
 }
 
 /// Keeps the places of routes that another version, or another route with the same address, is about to take: their
-/// callers wait meanwhile, and their locks are kept.
-async fn hold(plan: &Plan) -> Vec<Hold> {
+/// callers wait meanwhile, and their locks are kept. An error if one cannot be kept in time, as by a cluster that does not
+/// respond; nothing was changed yet.
+async fn hold(plan: &Plan, timeout: Duration) -> Result<Vec<Hold>, RouterError> {
+    let deadline = Instant::now() + timeout;
     let addresses = addresses(plan);
     let replaced = plan.replaced().map(|(old, _)| old);
     let moved = plan.gone.iter();
@@ -196,9 +201,10 @@ async fn hold(plan: &Plan) -> Vec<Hold> {
     let mut holds = Vec::new();
     // One that was stopped keeps no place, and takes no lock for this.
     for entry in replaced.chain(moved).filter(|entry| entry.readiness().is_some()) {
-        holds.extend(entry.route.endpoint.hold().await);
+        let hold = timeout_at(deadline, entry.route.endpoint.hold()).await;
+        holds.extend(hold.map_err(|_| RouterError::NotHeld(entry.route.id().to_string(), timeout))?);
     }
-    holds
+    Ok(holds)
 }
 
 /// What the routes of the set consume that others call.
