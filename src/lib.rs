@@ -113,7 +113,7 @@ pub fn build_with(feature: &str) -> String {
 pub mod prelude {
     pub use crate::backends::prelude::*;
     pub use components::{MasterComponent, MockComponent};
-    pub use router_core::builder::{Branch, Choice, Loop, RouteBuilder, Steps, dynamic, endpoint, from};
+    pub use router_core::builder::*;
     pub use router_core::cluster::{
         ClusterService, ClusterView, LeaderScope, Leadership, LockName, Member, Term,
     };
