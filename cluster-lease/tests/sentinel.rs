@@ -5,16 +5,16 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cluster_lease::{
     Clock, Clocks, Faults, LeaseCluster, LeaseClusterSettings, MemoryStore, Settings, Span, SystemClock,
 };
-use router_core::cluster::{ClusterService, LockName, Member, TermEnd};
+use router_core::cluster::{ClusterService, LockName, Member, Term, TermEnd};
 use tokio::runtime::Builder;
 
 const X: Duration = Duration::from_millis(1_500);
@@ -108,41 +108,96 @@ fn child_that_works_under_a_term_until_it_is_dropped() {
     }
     let store = MemoryStore::new();
     store.create_free(&lock());
+    let clock = Arc::new(StandingClock::default());
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
-        let cluster = LeaseCluster::start(store.handle(1), settings("a")).unwrap();
+        let cluster = LeaseCluster::start(store.handle(1), settings("a").clock(clock.clone())).unwrap();
         let view = cluster.view(&lock()).await.unwrap();
         let scope = view.lead().await.unwrap();
+        clock.term.set((SystemClock.leader(), scope.term().clone())).unwrap();
+        if !scope.term().is_valid() {
+            // It had so little of the processor that its term was over before its clock stood.
+            return;
+        }
+        let resumed = clock.clone();
+        thread::spawn(move || {
+            std::io::stdin().read_line(&mut String::new()).unwrap();
+            resumed.resumed.set(SystemClock.leader()).unwrap();
+        });
         eprintln!("leading");
         scope.term().expired().await;
+        while !clock.has_seen_work.load(Ordering::Acquire) {
+            thread::sleep(Duration::from_millis(1));
+        }
         eprintln!("the work was dropped");
         drop(scope);
         tokio::time::sleep(X * 20).await;
     });
 }
 
-#[test]
-fn a_process_that_was_suspended_past_its_time_says_so_and_what_it_dropped_before_it_ends() {
+/// A child that leads, and what it says after that.
+fn child_that_leads() -> Option<(Child, impl Iterator<Item = String>)> {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "child_that_works_under_a_term_until_it_is_dropped", "--nocapture"])
         .env("SUSPENDED_CHILD", "1");
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    assert!(lines.any(|line| line.contains("leading")));
+    if lines.any(|line| line.contains("leading")) {
+        return Some((child, lines));
+    }
+    child.wait().unwrap();
+    None
+}
+
+#[test]
+fn a_process_that_was_suspended_past_its_time_says_so_and_what_it_dropped_before_it_ends() {
+    let (mut child, lines) = (0..10).find_map(|_| child_that_leads()).unwrap();
     let signal = |name: &str| {
         let status = Command::new("kill").args([name, &child.id().to_string()]).status();
         assert!(status.unwrap().success());
     };
     signal("-STOP");
-    thread::sleep(X * 2);
+    thread::sleep(X);
     signal("-CONT");
+    // Its clock goes on.
+    drop(child.stdin.take());
     let said = lines.collect::<Vec<_>>();
     assert_eq!(child.wait().unwrap().signal(), Some(6), "{said:?}");
     let [dropped, last] = &said[..] else { panic!("{said:?}") };
     assert_eq!(dropped, "the work was dropped");
     assert!(last.contains("this process did not run from before the end of term "), "{last}");
     assert!(last.ends_with("work under `lock1` may not be finished: this process ends now"), "{last}");
+}
+
+/// The clock of this machine, which stands from when there is a term, and then shows the sentinel at once how long the
+/// process was suspended. So it does not matter how little of the processor the process gets: no term ends before it
+/// is suspended, nobody but the sentinel ends it after that, and the last words have all the time that they need.
+#[derive(Default)]
+struct StandingClock {
+    /// The term, and when it was granted.
+    term: OnceLock<(Duration, Term)>,
+    resumed: OnceLock<Duration>,
+    /// The sentinel has ended the term, has seen that there is work, and waits for its end.
+    has_seen_work: AtomicBool,
+}
+
+impl Clock for StandingClock {
+    fn now(&self) -> Clocks {
+        Clocks::both(self.leader())
+    }
+
+    fn leader(&self) -> Duration {
+        let Some((granted, term)) = self.term.get() else { return SystemClock.leader() };
+        if thread::current().name() != Some("lease-sentinel") {
+            return *granted;
+        }
+        if term.ended().is_some() {
+            self.has_seen_work.store(true, Ordering::Release);
+        }
+        *self.resumed.get().unwrap_or(granted)
+    }
 }
 
 /// The clock of this machine, which panics three times in the sentinel, early in a term.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -173,16 +173,30 @@ impl Holds {
             return;
         }
         let mut patience = self.timing.slack().min(LAST_WORDS);
-        if suspended && self.strict {
+        // A task that follows tokio's time may keep the work from ending.
+        if suspended && self.strict && !self.clock.follows_tokio() {
             // The work has heard only now that its time is over, and says what it was.
-            await_end_of_work(hold, patience / 2);
             patience /= 2;
+            self.wait(patience, || !hold.control.has_work());
         }
         let said = report(overrun(hold, suspended, self.strict), hold, self.strict);
         if self.strict {
             // Whether it could be said or not: this process has no time left.
-            let _ = said.recv_timeout(patience);
+            self.wait(patience, || said.try_recv() != Err(TryRecvError::Empty));
             std::process::abort();
+        }
+    }
+
+    /// Waits right before the end of the process until something is `done`, but no longer than `patience` by the
+    /// leader's clock, which is the one that others wait by.
+    fn wait(&self, patience: Duration, done: impl Fn() -> bool) {
+        let began = self.clock.leader();
+        while !done() && self.clock.leader().saturating_sub(began) < patience {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the sentinel's, right before the end of the process"
+            )]
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -199,18 +213,6 @@ impl Holds {
 
 /// How long the end of the process waits for the words that explain it.
 const LAST_WORDS: Duration = Duration::from_millis(20);
-
-/// Gives the work of a term that has ended so much time to be dropped.
-fn await_end_of_work(hold: &Hold, patience: Duration) {
-    let began = std::time::Instant::now();
-    while hold.control.has_work() && began.elapsed() < patience {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the sentinel's thread, right before the end of the process"
-        )]
-        thread::sleep(Duration::from_millis(1));
-    }
-}
 
 /// What is to be said of work under a term that is over.
 fn overrun(hold: &Hold, suspended: bool, aborting: bool) -> String {
