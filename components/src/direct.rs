@@ -5,7 +5,9 @@
 //! | `block` | `to` | boolean | `true` | whether a caller waits for the called route while that is stopped |
 //! | `timeout` | `to` | duration | `30s` | how long it waits |
 //!
-//! While the called route is replaced by a new version, callers wait in any case, and longer.
+//! While the called route is replaced by a new version, callers wait in any case, and longer. A call that the called
+//! route does not end within its time to stop is dropped there, and fails: as `unavailable`, or below `master:` as one
+//! whose term has ended.
 //!
 //! The caller's exchange travels through the called route and comes back changed; so does a failure. A
 //! `direct:` name that no route consumes is a configuration error.
@@ -26,6 +28,7 @@ use router_core::pipeline::Pipeline;
 use router_core::uri::EndpointUri;
 use smol_str::{SmolStr, format_smolstr};
 use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::patience::Places;
 
@@ -95,6 +98,8 @@ struct Slot {
 /// the consumer.
 struct Open {
     pipeline: Pipeline,
+    /// Cancelled when the consumer is gone, also before the last call is done.
+    over: CancellationToken,
     _drained: oneshot::Sender<()>,
 }
 
@@ -133,10 +138,11 @@ impl Endpoint for Direct {
 impl Consumer for Direct {
     async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
         let (drained_sender, drained) = oneshot::channel();
+        let over = CancellationToken::new();
+        let _over = over.clone().drop_guard();
         let closing = CloseOnDrop(&self.slot);
-        self.slot
-            .open
-            .store(Some(Arc::new(Open { pipeline: route.pipeline.clone(), _drained: drained_sender })));
+        let open = Open { pipeline: route.pipeline.clone(), over, _drained: drained_sender };
+        self.slot.open.store(Some(Arc::new(open)));
         self.slot.opened.notify_waiters();
         route.ready();
         route.stop.requested().await;
@@ -161,8 +167,7 @@ impl Processor for Direct {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
         let open = self.slot.open.load();
         if let Some(open) = &*open {
-            open.pipeline.process(exchange).await?;
-            return Ok(());
+            return self.call(open, exchange).await;
         }
         drop(open);
         // Boxed, because it is rare, and each call has the room for it.
@@ -178,8 +183,21 @@ impl Direct {
     async fn process_when_open(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
         let open = self.wait().await;
         let open = open.ok_or_else(|| Failure::unavailable(format!("`{}` is not running", self.address)))?;
-        open.pipeline.process(exchange).await?;
-        Ok(())
+        self.call(&open, exchange).await
+    }
+
+    /// A call ends with the consumer, although it runs in the task of the caller.
+    async fn call(&self, open: &Open, exchange: &mut Exchange) -> Result<(), BoxError> {
+        tokio::select! {
+            biased;
+            // First, because a call that waits for nothing need not share the other one with those on other cores.
+            result = open.pipeline.process(exchange) => result.map(|_| ()).map_err(Into::into),
+            // Under a term, the pipeline ends it by itself, and says why.
+            () = open.over.cancelled(), if open.pipeline.term().is_none() => {
+                let error = format!("`{}` was stopped before it was done", self.address);
+                Err(Failure::unavailable(error).into())
+            }
+        }
     }
 
     async fn wait(&self) -> Option<Arc<Open>> {

@@ -11,7 +11,9 @@
 //!
 //! The queue is in memory and belongs to the component: exchanges stay in it while the consuming route is
 //! stopped. When that route stops, it first works off what was accepted. When a new version replaces it, what
-//! is queued is for that, and senders wait meanwhile, also for room. When it consumes
+//! is queued is for that, and senders wait meanwhile, also for room; what is in hand ends in the old version, or is
+//! dropped when the time to stop is over: it does not begin again, and a sender that waits for it fails with
+//! `unavailable`. When it consumes
 //! `master:lock:seda:name` and the term ends, what is still queued stays for the next term, and an
 //! exchange in hand whose work was aborted is put back in front, as it was when it was sent: it may be
 //! worked on twice, it is not lost. What is in the queue when the process ends is dropped: each exchange with a
@@ -284,7 +286,7 @@ impl Consumer for Seda {
 async fn work(queue: Arc<Queue>, pipeline: Pipeline, stop: Stop) {
     while let Some(entry) = queue.next(&pipeline, &stop).await {
         let mut exchange = entry.exchange.clone();
-        let in_hand = InHand { queue: &queue, entry: Some(entry) };
+        let in_hand = InHand { queue: &queue, pipeline: &pipeline, entry: Some(entry) };
         let result = pipeline.process(&mut exchange).await;
         // The work was refused or aborted because the term of this consumer has ended: it is still to
         // be done. A failure for any other reason is final.
@@ -439,10 +441,11 @@ impl Queue {
     }
 }
 
-/// An entry that is worked on. It goes back to the queue unless it is finished, also when the work is
-/// dropped.
+/// An entry that is worked on. It goes back to the queue when the work is dropped because the term of its consumer has
+/// ended. Otherwise it is dropped with the work: it does not begin again in another version of the route.
 struct InHand<'a> {
     queue: &'a Queue,
+    pipeline: &'a Pipeline,
     entry: Option<Entry>,
 }
 
@@ -470,7 +473,9 @@ impl InHand<'_> {
 
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
-        if let Some(entry) = self.entry.take() {
+        if let Some(entry) = self.entry.take()
+            && has_ended(self.pipeline.term())
+        {
             self.queue.put_back(Entry { told: true, ..entry });
         }
     }

@@ -77,6 +77,51 @@ async fn what_is_queued_is_for_the_next_version() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_in_hand_too_long_is_dropped_and_does_not_begin_again_in_the_next_version() {
+    for uri in ["seda:a", "master:lock1:seda:a"] {
+        let version = |delay| from(uri).id("called").to("mock:begun").delay(delay).to("mock:out");
+        let setup = setup([version("1h")]).start();
+        sleep(Duration::from_millis(1)).await;
+        let sending = async {
+            let sent = tokio::join!(
+                setup.send("seda:a?wait_for_task_to_complete=always", "in hand"),
+                setup.send("seda:a?wait_for_task_to_complete=always", "queued"),
+            );
+            (sent.0.unwrap_err(), sent.1)
+        };
+        let applying = async {
+            sleep(Duration::from_secs(1)).await;
+            setup.apply([version("0")]).await.unwrap();
+        };
+        let ((error, queued), ()) = tokio::join!(sending, applying);
+        assert!(error.contains("`seda:a` has dropped it"), "{error}");
+        assert_eq!(queued, Ok(()));
+        assert_eq!(
+            (setup.bodies("begun"), setup.bodies("out")),
+            (vec!["in hand".into(), "queued".into()], vec!["queued".into()])
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_takes_too_long_is_dropped_in_its_own_version() {
+    let version = |delay| from("direct:a").id("called").delay(delay).to("mock:out");
+    let setup = setup([version("1h")]);
+    let outcome = setup.router.run_until(async {
+        sleep(Duration::from_millis(1)).await;
+        let (sent, ()) = tokio::join!(setup.send("direct:a", "old"), async {
+            sleep(Duration::from_secs(1)).await;
+            setup.apply([version("0")]).await.unwrap();
+        });
+        let error = sent.unwrap_err();
+        assert!(error.contains("`direct:a` was stopped before it was done"), "{error}");
+        setup.send("direct:a", "new").await.unwrap();
+        assert_eq!(setup.bodies("out"), ["new"]);
+    });
+    assert_eq!(outcome.await, router_core::router::ShutdownOutcome::Aborted, "it counts as dropped");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sender_waits_for_room_in_the_queue_of_a_route_that_is_replaced() {
     let setup = setup([version("seda:a?size=1", "old", "5s")]).start();
     sleep(Duration::from_millis(1)).await;
