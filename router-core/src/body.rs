@@ -25,6 +25,8 @@ pub use region::Region;
 #[derive(Clone, Default)]
 pub struct Body {
     repr: Repr,
+    /// The file that it was read from, if it was.
+    file: Option<Region>,
     /// Whether text or bytes in which an object has a key twice are no JSON.
     unique_keys: bool,
 }
@@ -102,7 +104,7 @@ impl Body {
     }
 
     fn of(repr: Repr) -> Self {
-        Self { repr, unique_keys: false }
+        Self { repr, file: None, unique_keys: false }
     }
 
     /// From now on, text or bytes in which an object has a key twice are an error where they are parsed; otherwise the last
@@ -219,11 +221,22 @@ impl Body {
     pub async fn load(&mut self) -> io::Result<()> {
         if let Repr::File(region) = &self.repr {
             let region = region.clone();
-            let read = tokio::task::spawn_blocking(move || region.read_all());
-            let content = read.await.map_err(io::Error::other)??;
+            let read =
+                tokio::task::spawn_blocking(move || region.read_all().map(|content| (content, region)));
+            let (content, region) = read.await.map_err(io::Error::other)??;
             self.repr = Self::read(content).repr;
+            self.file = Some(region);
         }
         Ok(())
+    }
+
+    /// This body for another exchange, which may wait for long: the content of a file without what was read of it.
+    pub(crate) fn fork(&self) -> Self {
+        let repr = match &self.file {
+            Some(file) => Repr::File(file.clone()),
+            None => self.repr.clone(),
+        };
+        Self { repr, file: None, unique_keys: self.unique_keys }
     }
 
     /// What was read from somewhere.
@@ -504,6 +517,23 @@ mod tests {
                 assert!(body.field(&["a".into()]).unwrap_err().is_refused() && body.to_json().is_err());
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_fork_has_the_file_and_not_what_was_read_of_it() {
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, br#"{"a": 1, "a": 2}"#).unwrap();
+        let mut body = Body::file(Region::of(file).unwrap());
+        for needs in [Needs::Nothing, Needs::Whole, Needs::Json] {
+            body.make_ready(needs).await.unwrap();
+            assert_eq!(body.as_json().is_some(), needs == Needs::Json);
+            assert_eq!(body.fork().kind(), BodyKind::File);
+            assert_eq!(body.fork().to_bytes().unwrap(), body.to_bytes().unwrap());
+        }
+        body.refuse_duplicate_keys();
+        assert!(body.fork().to_json().unwrap_err().is_refused());
+        // Another body in its place is not of the file.
+        assert_eq!(Body::from(body.to_value().unwrap()).fork().kind(), BodyKind::Text);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use call::CallContext;
 /// | | fork | clone | moved |
 /// |---|---|---|---|
 /// | `id` | a new one; `parent_id` is that of the original | the same | the same |
-/// | `message`, `properties` | shared | shared | the same |
+/// | `message`, `properties` | shared; of a file that was read, the file alone | shared | the same |
 /// | every term | kept | kept | kept |
 /// | the [error](Self::exception) that is handled | kept | kept | until it is handled |
 /// | what was [lent](Self::lend), a transaction for example | no | no | until the lender takes it back |
@@ -90,7 +90,9 @@ impl Exchange {
     /// term of this one.
     #[must_use]
     pub fn fork(&self) -> Self {
-        Self { id: ExchangeId::next(), parent_id: Some(self.id), ..self.clone() }
+        let mut fork = Self { id: ExchangeId::next(), parent_id: Some(self.id), ..self.clone() };
+        fork.message.body = self.message.body.fork();
+        fork
     }
 
     /// Every term under which this exchange runs. A side effect needs all of them.
