@@ -70,7 +70,8 @@
 //! the rows of a statement that changes them (`update ... returning`), and those of a statement in `to`: limit them in the
 //! statement. Where the server fails to read on, what was done is committed. A row of which a column cannot be read
 //! makes no exchange: `on_consume_failed` is run with its other columns, an error is logged, and the rows behind
-//! it are worked on.
+//! it are worked on. So it is with a row for which `on_consume` fails, after what its exchange wrote in the transaction
+//! is undone, and with one for which `on_consume_failed` fails, which the next poll reads again.
 //!
 //! When a stop is asked for, what is done is committed, and the rest left. When the member does not lead any
 //! more, or crashes, all rows of the poll are rolled back, and read again by the next leader: at least once,

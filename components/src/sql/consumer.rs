@@ -137,8 +137,8 @@ impl SqlConsumer {
             }
             let row = match row {
                 Row { columns, unreadable: None } => Json::Object(columns),
-                unreadable => {
-                    self.fail(unreadable, shared, pipeline).await?;
+                Row { columns, unreadable: Some(cause) } => {
+                    self.fail(&Json::Object(columns), &cause, shared, pipeline).await;
                     continue;
                 }
             };
@@ -149,31 +149,29 @@ impl SqlConsumer {
         Ok(Progress::GoesOn)
     }
 
-    /// Settles a row that cannot be read, by the columns that can. It makes no exchange, and keeps no other
-    /// row from being worked on.
-    async fn fail(&self, row: Row, shared: &SharedTransaction, pipeline: &Pipeline) -> Result<(), BoxError> {
-        let (route, cause) = (pipeline.route_id(), row.unreadable.unwrap_or_default());
-        let row = Json::Object(row.columns);
+    /// Settles a row that makes no exchange, or whose exchange is undone, by the columns that could be read. It keeps no
+    /// other row from being worked on.
+    async fn fail(&self, row: &Json, cause: &str, shared: &SharedTransaction, pipeline: &Pipeline) {
+        let route = pipeline.route_id();
         // Enough to find it.
-        let others = row.to_string().chars().take(200).collect::<String>();
-        let cause = format!("a row failed: {cause}; its other columns are {others}");
+        let columns = row.to_string().chars().take(200).collect::<String>();
+        let cause = format!("a row failed: {cause}; the columns that can be read are {columns}");
         let Some(statement) = &self.settings.on_consume_failed else {
             error!(
                 route,
                 "route `{route}`: {cause}; without `on_consume_failed`, the next poll reads it again"
             );
-            return Ok(());
+            return;
         };
         let settled = in_transaction(shared, async |transaction| {
             transaction
-                .or_undo(async |transaction| self.settle(transaction, statement, &row, pipeline).await)
+                .or_undo(async |transaction| self.settle(transaction, statement, row, pipeline).await)
                 .await
         });
         match settled.await {
             Ok(()) => error!(route, "route `{route}`: {cause}; `on_consume_failed` was run"),
             Err(error) => error!(route, "route `{route}`: {cause}; the next poll reads it again: {error}"),
         }
-        Ok(())
     }
 
     async fn consume(
@@ -184,8 +182,13 @@ impl SqlConsumer {
     ) -> Result<Progress, BoxError> {
         let settings = &self.settings;
         // Before the work: a row that cannot be settled would be worked on by every poll.
-        for statement in [&settings.on_consume, &settings.on_consume_failed].into_iter().flatten() {
-            Parameters { term: pipeline.term(), source: Source::Row(&row) }.of(statement)?;
+        let parameters = Parameters { term: pipeline.term(), source: Source::Row(&row) };
+        let statements = [&settings.on_consume, &settings.on_consume_failed];
+        if let Err(error) =
+            statements.into_iter().flatten().try_for_each(|next| parameters.of(next).map(drop))
+        {
+            self.fail(&row, &format!("it cannot be settled: {error}"), shared, pipeline).await;
+            return Ok(Progress::GoesOn);
         }
         in_transaction(shared, async |transaction| transaction.command("savepoint bactrian_row").await)
             .await?;
@@ -200,19 +203,30 @@ impl SqlConsumer {
             Err(error) if error.is_leadership_lost() => return Ok(Progress::LeadershipLost),
             Err(_) => true,
         };
-        in_transaction(shared, async |transaction| {
-            if failed {
+        let cause = in_transaction(shared, async |transaction| {
+            let settled = match &settings.on_consume {
+                Some(statement) if !failed => self.settle(transaction, statement, &row, pipeline).await,
+                _ => Ok(()),
+            };
+            if failed || settled.is_err() {
                 // What the exchange has written in this transaction is not to stay.
                 transaction.command("rollback to savepoint bactrian_row").await?;
             }
             transaction.command("release savepoint bactrian_row").await?;
-            let after = if failed { &settings.on_consume_failed } else { &settings.on_consume };
-            match after {
-                Some(statement) => self.settle(transaction, statement, &row, pipeline).await,
-                None => Ok(()),
-            }
+            Ok(match settled {
+                Err(error) => {
+                    Some(format!("its exchange is done, but undone in the database: `on_consume`: {error}"))
+                }
+                Ok(()) => failed.then(|| "its exchange failed".to_owned()),
+            })
         })
         .await?;
+        match cause {
+            // Its route has said so.
+            Some(_) if failed && settings.on_consume_failed.is_none() => {}
+            Some(cause) => self.fail(&row, &cause, shared, pipeline).await,
+            None => {}
+        }
         Ok(Progress::GoesOn)
     }
 

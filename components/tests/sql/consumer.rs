@@ -19,6 +19,7 @@ for_both! {
     a_stop_commits_what_is_done_and_leaves_the_rest
     a_leader_that_loses_the_lock_settles_nothing
     a_row_that_cannot_be_read_fails_alone
+    a_row_that_cannot_be_settled_fails_alone
     no_more_rows_are_read_than_become_exchanges
     a_poll_without_a_limit_is_what_it_was_when_it_began
     what_goes_through_a_queue_is_no_part_of_the_transaction
@@ -266,6 +267,37 @@ async fn a_row_that_cannot_be_read_fails_alone(database: Database, table: &str) 
     let error = database.run(&delete, ()).await.unwrap_err().to_string();
     assert!(error.contains("column `bad` cannot be read"), "{error}");
     assert_eq!(database.states(table).await.len(), 3);
+}
+
+/// `on_consume` breaks a constraint for row 3.
+async fn a_row_that_cannot_be_settled_fails_alone(database: Database, table: &str) {
+    database.tasks(table, 4).await;
+    let poll = |options: &str| {
+        from(format!(
+            "sql:select id from {table} where state = 'new' order by id?{}&initial_delay=0&delay=5\
+             &on_consume=update {table} set state = case when id = 3 then null else 'done' end where id = :id{options}",
+            database.source
+        ))
+        .to(database.uri(&format!("insert into {table} values (:id %2B 100, 'written')")))
+        .to("mock:out")
+    };
+    let out = database.mock.endpoint("out");
+    // The last of them is row 3 for the second time.
+    database.run_route(poll(""), out.wait_for(5)).await;
+    assert_eq!(database.received_ids()[..5], [1, 2, 3, 4, 3]);
+    let written = ["written"; 3];
+    let states = database.states(table).await;
+    assert_eq!(
+        (&states[..4], &states[4..]),
+        (&["done", "done", "new", "done"].map(String::from)[..], &written.map(String::from)[..])
+    );
+    let mark = format!("&on_consume_failed=update {table} set state = 'failed' where id = :id");
+    database.run_route(poll(&mark), database.all_settled(table)).await;
+    let states = database.states(table).await;
+    assert_eq!(
+        (&states[..4], &states[4..]),
+        (&["done", "done", "failed", "done"].map(String::from)[..], &written.map(String::from)[..])
+    );
 }
 
 async fn no_more_rows_are_read_than_become_exchanges(database: Database, table: &str) {
