@@ -6,8 +6,7 @@
 //! question mark or a percent sign as `%XX`.
 //!
 //! When this member becomes the leader, a new consumer of the delegate is made and run until the term
-//! ends. Each exchange carries the term; it is asked before each exchange, and before each step with a
-//! side effect. When the member gives its leadership up (the route stops, or it resigns), exchanges in
+//! ends. Each exchange carries the term; it is asked before each exchange, and before each step. When the member gives its leadership up (the route stops, or it resigns), exchanges in
 //! flight are finished before the lock is released. When the leadership is lost, they are aborted before
 //! the next leader may start.
 //!

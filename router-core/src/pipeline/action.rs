@@ -12,11 +12,12 @@ use crate::expression::Scope;
 use crate::outcome::{Cause, Outcome};
 use crate::processor::Processor;
 
-/// What a compiled step does. Closed for good: steps are added in `steps/`, not here.
+/// What a compiled step does. Closed for good: steps are added in `steps/`, not here. Every term of the exchange is asked
+/// before each of them, by the interpreter.
 pub(crate) enum Action {
     /// Works on the exchange at once.
     Inline(Box<dyn InlineStep>),
-    /// Hands the exchange to a processor. Every term is asked before.
+    /// Hands the exchange to a processor.
     Send(Arc<dyn Processor>),
     /// Runs blocks of its own.
     Scope(Box<dyn ScopeStep>),
@@ -41,8 +42,7 @@ impl Action {
 
 /// A step that neither awaits nor allocates, for example `set_header`, `filter` and `choice`.
 pub(crate) trait InlineStep: Send + Sync {
-    /// Works on the exchange. One that has side effects outside of it asks
-    /// [`check_terms`](Exchange::check_terms) before.
+    /// Works on the exchange.
     fn run(&self, exchange: &mut Exchange, scope: Scope<'_>) -> Result<Flow, Cause>;
 }
 

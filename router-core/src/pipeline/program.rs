@@ -145,6 +145,21 @@ impl Program {
         Scope { route_id: &self.route_id, node: &self.node, memory_limit: self.memory_limit }
     }
 
+    /// What comes before each step, whatever it does: every term must still stand, and the body be as the step needs
+    /// it; `false`: that takes waiting, and the terms must be asked again.
+    #[inline]
+    fn may_begin(&self, step: &Step, exchange: &mut Exchange) -> Result<bool, Cause> {
+        exchange.check_terms()?;
+        self.apply_settings(exchange);
+        if step.needs > Needs::Nothing {
+            if exchange.message.body.must_wait(step.needs) {
+                return Ok(false);
+            }
+            exchange.message.body.prepare(step.needs);
+        }
+        Ok(true)
+    }
+
     /// Before anything looks at the body: a step may have put a new one in its place.
     #[inline]
     fn apply_settings(&self, exchange: &mut Exchange) {
@@ -209,14 +224,12 @@ impl Program {
             while let Some(step) = position.next() {
                 let Action::Inline(inline) = &step.action else { return Reached::Waiting(step) };
                 present = Some(step);
-                self.apply_settings(exchange);
-                if step.needs > Needs::Nothing {
-                    if exchange.message.body.must_wait(step.needs) {
-                        return Reached::Waiting(step);
-                    }
-                    exchange.message.body.prepare(step.needs);
-                }
-                match inline.run(exchange, scope) {
+                let result = match self.may_begin(step, exchange) {
+                    Ok(true) => inline.run(exchange, scope),
+                    Ok(false) => return Reached::Waiting(step),
+                    Err(lost) => Err(lost),
+                };
+                match result {
                     Ok(flow) => {
                         if let Some(end) = position.follow(flow) {
                             return Reached::End(end);
@@ -324,18 +337,13 @@ impl Program {
     }
 
     async fn execute(&self, step: &Step, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow, Cause> {
-        self.apply_settings(exchange);
-        if step.needs > Needs::Nothing {
-            if exchange.message.body.must_wait(step.needs) {
-                // Boxed, because it is rare.
-                return Box::pin(self.prepare_and_execute(step, exchange, runner)).await;
-            }
-            exchange.message.body.prepare(step.needs);
+        if !self.may_begin(step, exchange)? {
+            // Boxed, because it is rare.
+            return Box::pin(self.prepare_and_execute(step, exchange, runner)).await;
         }
         match &step.action {
             Action::Inline(inline) => inline.run(exchange, self.scope()),
             Action::Send(processor) => {
-                exchange.check_terms()?;
                 process(&**processor, exchange).await.map_err(failure)?;
                 Ok(Flow::Next)
             }

@@ -1,5 +1,6 @@
 //! What a step can do with its blocks.
 
+mod boundaries;
 mod handling;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
