@@ -365,7 +365,7 @@ impl Http {
 
     /// Makes the response the message of the exchange; nothing is changed before all of it is there.
     async fn receive(&self, mut response: Response, exchange: &mut Exchange) -> Result<(), BoxError> {
-        let body = self.spool.writer(exchange.message.body.as_file());
+        let body = self.spool.writer(exchange.message.body.held_file());
         let body = spool_body(&mut response, self.max_response_size, body).await?;
         let received = &mut exchange.message.headers;
         // The old one described the old body.

@@ -230,6 +230,12 @@ impl Body {
         Ok(())
     }
 
+    /// The file that it has room for, also while its content is in memory: give it to [`Spool::writer`](crate::spool::Spool::writer).
+    #[must_use]
+    pub fn held_file(&self) -> Option<&Region> {
+        self.as_file().or(self.file.as_ref())
+    }
+
     /// This body for another exchange, which may wait for long: the content of a file without what was read of it.
     pub(crate) fn fork(&self) -> Self {
         let repr = match &self.file {
