@@ -136,6 +136,14 @@ fn wrong() -> Vec<(String, &'static str)> {
         source(schedule) + "[[route]]\nid = 's'\nfrom = 'cron:c?schedule=0+0+*+*+*&state=./position'\n",
         "another route keeps its position in this file",
     ));
+    for (first, second) in [("file:in", "file:./in/"), ("file:in?include=a.*", "master:l:file:in")] {
+        let text = leading(first) + &format!("[[route]]\nid = 's'\nfrom = '{second}'\n");
+        all.push((text, "/in` too"));
+    }
+    all.push((source("direct:a") + &itself("direct:b?block=false&timeout=2s"), "goes with `block=true`"));
+    for uri in ["cron:c?schedule=0+0+*+*+*&missed_max=5", "timer:t?missed_max=5"] {
+        all.push((source(uri), "goes with `missed=all`"));
+    }
     // Under a term, a sender waits unless it says otherwise.
     all.push((leading("master:l:seda:a") + &itself("seda:a"), "come back to this route for ever"));
     all

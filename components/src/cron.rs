@@ -147,6 +147,7 @@ impl Component for CronComponent {
         let options = DESCRIPTION.read_into(uri, &mut errors);
         let name = errors.collect(uri.required_path("a cron endpoint needs a name: `cron:nightly`"));
         let schedule = errors.collect(schedule(uri, &options, self.clock.now()));
+        let missed = errors.collect(Missed::read(uri, &options)).flatten();
         errors.into_result()?;
         let (Some(name), Some(schedule)) = (name, schedule) else {
             unreachable!("what is missing is an error");
@@ -154,7 +155,7 @@ impl Component for CronComponent {
         Ok(Box::new(Cron {
             name,
             schedule: Arc::new(schedule),
-            missed: Missed::read(&options).unwrap_or(Missed::Skip),
+            missed: missed.unwrap_or(Missed::Skip),
             state: options.text("state").map(PathBuf::from),
             clock: Arc::clone(&self.clock),
         }))

@@ -72,6 +72,9 @@ impl Component for DirectComponent {
         let mut errors = ConfigErrors::default();
         let options = DESCRIPTION.read_into(uri, &mut errors);
         let name = errors.collect(uri.required_path("a direct endpoint needs a name: `direct:audit`"));
+        if !options.boolean("block") && options.are_right(&["block"]) {
+            errors.collect(uri.refuse_without("timeout", "block=true"));
+        }
         errors.into_result()?;
         let name = name.unwrap_or_default();
         let address = format_smolstr!("direct:{name}");

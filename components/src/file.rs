@@ -61,6 +61,10 @@
 //! the step is done, `force_writes` has seen file and directory on the disk, and the header
 //! `file.name_produced` holds the path.
 //!
+//! *Each file goes to one route.* Two routes of a process that consume one directory, however it is written, are a
+//! configuration error, unless each has an `include`, an `exclude` or a `file_name`, by which its files are other ones than
+//! those of the other route, or leaves the files where they are (`noop=true`).
+//!
 //! **Nothing outside.** Names that are absolute or contain `..` are refused, and symbolic links below the
 //! directory are neither read nor followed. The directory itself may be one, and is made where it does
 //! not exist.
@@ -71,13 +75,14 @@ mod memory;
 mod producer;
 mod settle;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use regex::{Regex, RegexBuilder};
 use router_core::cluster::Term;
-use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
+use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor, Taken};
+use router_core::directory;
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
 use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, Side, flag, option, path};
 use router_core::spool::Spool;
@@ -211,6 +216,16 @@ impl Component for FileComponent {
         let options = DESCRIPTION.read_into(uri, &mut errors);
         let directory = errors.collect(uri.required_path("a file endpoint needs a directory: `file:inbox`"));
         let settings = Settings::read(&options, uri, &mut errors);
+        if context.side == Side::From {
+            errors.extend(unread(uri, &options));
+        }
+        if let Some(directory) = &directory
+            && !options.boolean("noop")
+            && directory::belongs_to_kernel(Path::new(directory.as_str()))
+        {
+            let message = format!("`{directory}` belongs to the kernel, which makes no files there");
+            errors.push(uri.error_in_path(0..uri.path().len(), message));
+        }
         // One that is not there is made when it is needed.
         if let Some(directory) = &directory
             && std::fs::metadata(directory.as_str()).is_ok_and(|found| !found.is_dir())
@@ -228,6 +243,25 @@ impl Component for FileComponent {
             spool: context.spool.clone(),
         }))
     }
+}
+
+/// Options by which no file is ever read.
+fn unread(uri: &EndpointUri, options: &Options) -> ConfigErrors {
+    let mut errors = ConfigErrors::default();
+    if let Some(name) = options.text("file_name") {
+        if name.split('/').any(|part| part.starts_with('.') && part != "." && part != "..") {
+            let message = "option `file_name` begins with a dot: such files and directories are not read";
+            errors.push(uri.error_at_option("file_name", message));
+        } else if name.contains('/') && !options.boolean("recursive") && options.are_right(&["recursive"]) {
+            let message = "option `file_name` is in a directory below, which is read with `recursive=true`";
+            errors.push(uri.error_at_option("file_name", message));
+        }
+    }
+    if options.text("include").is_some_and(|pattern| pattern.contains('/')) {
+        let message = "option `include` is matched with names alone, and none has a slash in it";
+        errors.push(uri.error_at_option("include", message));
+    }
+    errors
 }
 
 /// The checked options.
@@ -377,14 +411,17 @@ impl Settings {
             errors.collect(parsed.map_err(|message| uri.error_at_option("done_file_name", message)))
         });
         let exist = errors.collect(Exist::read(options, uri, move_existing));
+        let waits_for_changes = options.text("read_lock").as_deref() == Some("changed");
+        if !waits_for_changes && options.are_right(&["read_lock"]) {
+            errors.collect(uri.refuse_without("read_lock_check_interval", "read_lock=changed"));
+        }
         Some(Self {
             include,
             exclude,
             recursive: options.boolean("recursive"),
             after: after?,
             move_failed,
-            unchanged_for: (options.text("read_lock").as_deref() == Some("changed"))
-                .then(|| options.duration("read_lock_check_interval")),
+            unchanged_for: waits_for_changes.then(|| options.duration("read_lock_check_interval")),
             initial_delay: options.duration("initial_delay"),
             delay: options.duration("delay"),
             max_messages_per_poll: match options.integer("max_messages_per_poll") {
@@ -433,6 +470,14 @@ impl Endpoint for FileEndpoint {
             memory: Arc::clone(&self.memory),
             spool: self.spool.clone(),
         }))
+    }
+
+    /// Those that leave the files take none.
+    fn takes(&self) -> Option<Taken> {
+        let Settings { include, exclude, file_name, after, .. } = &*self.settings;
+        let is_part = include.is_some() || exclude.is_some() || file_name.is_some();
+        let directory = directory::canonical(&self.jail.place(Path::new("")));
+        (!matches!(after, After::Remember)).then_some(Taken { directory, is_part })
     }
 
     fn processor(&self) -> Option<Arc<dyn Processor>> {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use router_core::cluster::{ClusterService, ClusterView, LeaderScope, LockName};
 use router_core::component::{
-    BuildContext, Component, Consumer, Endpoint, Hold, RouteHandle, Waiting, run_contained,
+    BuildContext, Component, Consumer, Endpoint, Hold, RouteHandle, Taken, Waiting, run_contained,
 };
 use router_core::definition::EndpointDefinition;
 use router_core::error::{BoxError, Chain, ConfigError, ConfigErrors};
@@ -165,6 +165,10 @@ impl Endpoint for Master {
 
     fn shared_option(&self) -> Option<(&'static str, SmolStr)> {
         self.delegate.shared_option()
+    }
+
+    fn takes(&self) -> Option<Taken> {
+        self.delegate.takes()
     }
 
     fn keeps_state(&self, _: bool) -> bool {

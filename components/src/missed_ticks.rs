@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use router_core::error::ConfigError;
 use router_core::options::{OptionDescription, OptionKind, Options, option};
 #[cfg(any(feature = "cron", feature = "http"))]
 use router_core::state::RouteState;
+use router_core::uri::EndpointUri;
 use tracing::{info, warn};
 
 use crate::metrics::MISSED_TICKS;
@@ -36,12 +38,16 @@ pub(crate) const STATE_OPTION: OptionDescription = option(
 
 impl Missed {
     /// The policy in the options `missed` and `missed_max`, if there is one.
-    pub(crate) fn read(options: &Options) -> Option<Self> {
-        Some(match options.text("missed")?.as_str() {
+    pub(crate) fn read(uri: &EndpointUri, options: &Options) -> Result<Option<Self>, ConfigError> {
+        let policy = options.text("missed");
+        if policy.as_deref() != Some("all") && options.are_right(&["missed"]) {
+            uri.refuse_without("missed_max", "missed=all")?;
+        }
+        Ok(policy.map(|policy| match policy.as_str() {
             "once" => Self::Once,
             "all" => Self::All { max: options.integer("missed_max").unwrap_or(0) },
             _ => Self::Skip,
-        })
+        }))
     }
 
     /// How many of so many missed times fire. They are the latest ones, in their order.

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use smol_str::SmolStr;
 
 use crate::cluster::ClusterService;
+pub use crate::directory::Taken;
 use crate::error::{BoxError, ConfigError, ConfigErrors, Severity};
 use crate::options::{ComponentDescription, Side};
 use crate::panic::contain_panic;
@@ -85,6 +86,12 @@ pub trait Endpoint: Send + Sync {
     fn keeps_state(&self, below_lock: bool) -> bool {
         let _ = below_lock;
         false
+    }
+
+    /// What its consumer takes from the file system, if others that consume the same would get only a part of it: two
+    /// routes that do, and of which one does not say which part is for it, are a configuration error.
+    fn takes(&self) -> Option<Taken> {
+        None
     }
 
     /// Keeps the place of its consumer while one version of a route takes over from another: until the returned value is
@@ -191,6 +198,8 @@ pub struct BuildContext<'a> {
     pub cluster: Option<&'a Arc<dyn ClusterService>>,
     /// Where bodies are kept that are too large for the memory.
     pub spool: &'a Spool,
+    /// Whether the endpoint is to be consumed or sent to.
+    pub side: Side,
     /// Whether a lock carries the position of the endpoint: it is the delegate of `master:`.
     pub(crate) below_lock: bool,
     /// What a secret is that is not there.
@@ -250,7 +259,7 @@ impl BuildContext<'_> {
         let description = component.description();
         let uri = uri.with_path_beside(description.path.key)?;
         let mut errors = check_uses(description, &uri, side, self);
-        let endpoint = errors.collect(component.endpoint(&uri, self));
+        let endpoint = errors.collect(component.endpoint(&uri, &BuildContext { side, ..*self }));
         // Components that take the path as it is written, such as `http:`, do not decode it.
         if endpoint.is_some() {
             errors.collect(uri.decoded_path().map(drop));

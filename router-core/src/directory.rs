@@ -33,6 +33,31 @@ pub fn check(directory: &Path, writes: bool) -> Result<(), String> {
     })
 }
 
+/// What a consumer takes away; see [`Endpoint::takes`](crate::component::Endpoint::takes).
+#[derive(Debug)]
+pub struct Taken {
+    /// The directory, by its one name.
+    pub directory: PathBuf,
+    /// Whether it says which part of it is for it.
+    pub is_part: bool,
+}
+
+/// The one name of a directory, however it is written and whether it is there already or will be made.
+#[must_use]
+pub fn canonical(directory: &Path) -> PathBuf {
+    let directory = as_made(directory);
+    let known = upwards(&directory).find_map(|known| Some((known, known.canonicalize().ok()?)));
+    let Some((above, known)) = known else { return directory };
+    directory.strip_prefix(above).map_or_else(|_| known.join(&directory), |rest| known.join(rest))
+}
+
+/// Whether a directory is one in which the kernel makes the files, and no program does: `/proc`, `/sys` and the like.
+#[must_use]
+pub fn belongs_to_kernel(directory: &Path) -> bool {
+    let directory = as_made(directory);
+    upwards(&directory).find(|path| path.symlink_metadata().is_ok()).is_some_and(is_of_the_kernel)
+}
+
 /// A path without the directories that will be made only for a `..` behind them: `/new/../old` is `/old` then.
 fn as_made(directory: &Path) -> PathBuf {
     let mut made = PathBuf::new();

@@ -10,6 +10,7 @@ use crate::cluster::ClusterService;
 use crate::component::{BuildContext, Findings, Registry};
 use crate::error::Severity;
 use crate::flight::Dropped;
+use crate::options::Side;
 use crate::spool::Spool;
 
 /// What all routes of a router are compiled with.
@@ -37,6 +38,7 @@ impl Environment {
         BuildContext {
             registry: &self.registry,
             cluster: self.cluster.as_ref(),
+            side: Side::Both,
             below_lock: false,
             missing_secrets: self.missing_secrets,
             spool: &self.spool,

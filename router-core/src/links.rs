@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use smol_str::SmolStr;
 
+use crate::directory::Taken;
 use crate::error::{ConfigError, ConfigErrors};
 use crate::source::SourceText;
 use crate::uri::{EndpointUri, Part};
@@ -26,6 +27,8 @@ pub(crate) struct Links {
     /// What others with the same address must agree on.
     pub(crate) shared: Vec<SharedOption>,
     pub(crate) state_file: Option<Box<StateFile>>,
+    /// What its consumer takes away.
+    pub(crate) taken: Option<Box<Taken>>,
 }
 
 /// A file in which a route keeps its position, and where that is written.
@@ -100,6 +103,7 @@ pub(crate) fn check<'a>(links: impl Iterator<Item = &'a Links> + Clone, complete
     }
     errors.extend(disagreements(links.clone()));
     errors.extend(shared_files(links.clone()));
+    errors.extend(shared_directories(links.clone()));
     if !complete {
         return errors;
     }
@@ -135,6 +139,23 @@ fn shared_files<'a>(links: impl Iterator<Item = &'a Links>) -> ConfigErrors {
         if !files.insert(&file.path) {
             let error = file.place.error("another route keeps its position in this file");
             errors.push(error.help("give each a file of its own").in_route(route));
+        }
+    }
+    errors
+}
+
+/// Routes that would take files of one directory away from each other.
+fn shared_directories<'a>(links: impl Iterator<Item = &'a Links>) -> ConfigErrors {
+    let (mut errors, mut parts) = (ConfigErrors::default(), HashMap::new());
+    for Links { route, source, taken, .. } in links {
+        let Some(taken) = taken else { continue };
+        let Some(all_are_parts) = parts.insert(&taken.directory, taken.is_part) else { continue };
+        if !(all_are_parts && taken.is_part) {
+            parts.insert(&taken.directory, false);
+            let message = format!("another route consumes `{}` too", taken.directory.display());
+            let help =
+                "each file would go to one of them: give each an `include`, an `exclude` or a `file_name`";
+            errors.push(ConfigError::in_text(source, message).help(help).in_route(route));
         }
     }
     errors

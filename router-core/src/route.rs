@@ -81,6 +81,7 @@ pub(crate) fn compile(
         certain,
         shared,
         state_file,
+        taken: source.as_ref().and_then(|(_, endpoint)| endpoint.takes()).map(Box::new),
     };
     let (false, Some((_, endpoint))) = (errors.has_errors(), source) else {
         return Err(Box::new(FailedRoute { errors, links }));

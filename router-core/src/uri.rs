@@ -321,6 +321,17 @@ impl EndpointUri {
         }
     }
 
+    /// Refuses an option that has an effect only with another one, which is not given.
+    ///
+    /// # Errors
+    /// When it is in the URI.
+    pub fn refuse_without(&self, name: &str, other: &str) -> Result<(), ConfigError> {
+        match self.has_option(name) {
+            true => Err(self.error_at_option(name, format!("option `{name}` goes with `{other}`"))),
+            false => Ok(()),
+        }
+    }
+
     /// An error in the scheme.
     #[must_use]
     pub fn error_in_scheme(&self, message: impl Into<String>) -> ConfigError {

@@ -74,9 +74,16 @@ impl Value {
             Self::Json(json) => !json.is_null() && *json != Json::Boolean(false),
         }
     }
+
+    /// Whether the text form holds the whole value: bytes that are not UTF-8 have none that does.
+    #[must_use]
+    pub fn has_exact_text(&self) -> bool {
+        !matches!(self, Self::Bytes(bytes) if std::str::from_utf8(bytes).is_err())
+    }
 }
 
-/// The text form: what `log` prints and `${...}` inserts. Null is the empty text.
+/// The text form: what `log` prints and `${...}` inserts. Null is the empty text. In bytes, what is not UTF-8 is replaced:
+/// good enough to be looked at, not to be sent on, see [`Value::has_exact_text`].
 impl fmt::Display for Value {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

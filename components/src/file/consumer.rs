@@ -278,7 +278,17 @@ impl FileConsumer {
             Settled::Stays => self.postpone(&file, Some(file.identity), None),
             Settled::Changed => {
                 let place = self.jail.place(&file.path);
-                warn!("`{}` has changed while it was worked on, and stays to be read again", place.display());
+                match fs::symlink_metadata(&place) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        warn!("`{}` was moved or deleted while it was worked on", place.display());
+                    }
+                    _ => {
+                        warn!(
+                            "`{}` has changed while it was worked on, and stays to be read again",
+                            place.display()
+                        );
+                    }
+                }
                 self.postpone(&file, None, None);
             }
             Settled::Failed(error, identity) => {

@@ -33,8 +33,16 @@ pub(super) struct FileProducer {
 #[async_trait]
 impl Processor for FileProducer {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
-        let header = || exchange.message.headers.get("file.name").map(ToString::to_string);
-        let name = self.settings.file_name.clone().or_else(header).unwrap_or_else(|| exchange.id.to_string());
+        let name = match (&self.settings.file_name, exchange.message.headers.get("file.name")) {
+            (Some(name), _) => name.clone(),
+            (None, Some(name)) if !name.has_exact_text() => {
+                return Err(
+                    Failure::data("the header `file.name` is no text: its bytes are not UTF-8").into()
+                );
+            }
+            (None, Some(name)) => name.to_string(),
+            (None, None) => exchange.id.to_string(),
+        };
         let relative = jail::relative(&name)?;
         if exchange.message.body.is_empty() && !self.settings.allow_null_body {
             let error = "an empty body makes no file, unless `allow_null_body=true`";

@@ -62,7 +62,7 @@ impl Grid {
 impl CatchUp {
     /// The options, where `missed` is given.
     pub(super) fn read(uri: &EndpointUri, options: &Options) -> Result<Option<Self>, ConfigError> {
-        let Some(policy) = Missed::read(options) else { return Ok(None) };
+        let Some(policy) = Missed::read(uri, options)? else { return Ok(None) };
         if !options.are_right(&["fixed_rate", "period", "missed"]) {
             return Ok(None);
         }

@@ -499,6 +499,11 @@ fn errors_are_found_before_anything_runs() {
         ("file:in?file_exist=move", "needs the option `move_existing`"),
         ("file:in?move_existing=old", "goes with `file_exist=move`"),
         ("file:in?file_exist=move&move_existing=../old", "option `move_existing`"),
+        ("file:in?file_name=.a", "such files and directories are not read"),
+        ("file:in?file_name=sub/a", "read with `recursive=true`"),
+        ("file:in?include=sub/.*", "matched with names alone"),
+        ("file:in?read_lock_check_interval=2s", "goes with `read_lock=changed`"),
+        ("file:/proc/x", "belongs to the kernel"),
     ] {
         assert!(errors(uri).contains(expected), "{uri}: {}", errors(uri));
     }

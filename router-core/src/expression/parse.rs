@@ -77,13 +77,16 @@ fn template(source: &SourceText, range: Range<usize>, errors: &mut ConfigErrors)
     let mut parts = pieces
         .filter_map(|piece| match piece {
             Piece::Text(text) => Some(Part::Text(text.into())),
-            Piece::Placeholder(range) => errors.collect(variable(source, range)).map(Part::Variable),
+            Piece::Placeholder(range) => {
+                let written = SmolStr::from(&source.as_str()[range.clone()]);
+                errors.collect(variable(source, range)).map(|variable| Part::Variable(variable, written))
+            }
         })
         .collect::<Vec<_>>();
     match (parts.pop(), parts.is_empty()) {
         (None, _) => Expression::Constant("".into()),
         (Some(Part::Text(text)), true) => Expression::Constant(text.into()),
-        (Some(Part::Variable(variable)), true) => Expression::Variable(variable),
+        (Some(Part::Variable(variable, _)), true) => Expression::Variable(variable),
         (Some(last), false) => {
             parts.push(last);
             Expression::Template(parts)

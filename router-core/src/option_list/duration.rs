@@ -13,6 +13,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
     let text = text.trim();
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // Months: those who write other units in upper case mean minutes.
+    if text.contains('M') {
+        return Err("a duration like `5m` for minutes: `M` would be months".into());
+    }
     let read = match is_number {
         true => Ok(text.parse().map_or(Duration::MAX, Duration::from_millis)),
         false => humantime::parse_duration(text),
@@ -52,6 +56,9 @@ mod tests {
             ["99999999999999999999s", "99999999999999999999", "18446744073709551615", "300y", "300years"]
         {
             assert!(parse_duration(text).unwrap_err().contains("at most 100 years"), "{text}");
+        }
+        for text in ["5M", "1h 5M"] {
+            assert!(parse_duration(text).unwrap_err().contains("like `5m`"), "{text}");
         }
         for text in ["", "-1", "1.5", "1e3", "s", "1 fortnight"] {
             assert!(parse_duration(text).unwrap_err().contains("like `1s`"), "{text}");

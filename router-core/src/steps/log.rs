@@ -49,7 +49,7 @@ fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action>
 impl InlineStep for Log {
     /// The route is the logger's name, as in Camel; a `tracing` target must be static, so it is a field.
     fn run(&self, exchange: &mut Exchange, scope: Scope<'_>) -> Result<Flow, Cause> {
-        let message = self.message.evaluate(exchange, scope).map_err(failure)?;
+        let message = self.message.show(exchange, scope).map_err(failure)?;
         log_line(scope.route_id, &message.to_smolstr(), self.level);
         Ok(Flow::Next)
     }

@@ -176,7 +176,13 @@ impl DynamicTarget {
         let scope = Scope { route_id: &self.route_id, node, memory_limit };
         let values = match &self.target {
             Target::Template(template) => template.values(exchange, scope)?,
-            Target::Whole(uri) => [uri.evaluate(exchange, scope)?.to_smolstr()].into(),
+            Target::Whole(uri) => {
+                let uri = uri.evaluate(exchange, scope)?;
+                if !uri.has_exact_text() {
+                    return Err(Failure::data("the URI is no text: its bytes are not UTF-8").into());
+                }
+                [uri.to_smolstr()].into()
+            }
         };
         let mut processors = self.processors.lock().unwrap_or_else(PoisonError::into_inner);
         let made = match processors.get(&values) {
