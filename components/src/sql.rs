@@ -42,7 +42,7 @@
 //! **Lists.** `in (:ids)` and `not in (:ids)` take a JSON list as its elements: with an empty one, `in` finds
 //! no row, and `not in` finds all. A null in it is an error for `not in`, which would hold for no row. With
 //! `PostgreSQL`, a list is also an array where one is expected, as in `any(:ids)`; with `SQLite`, it is the JSON of
-//! `json_each(:ids)` and its like. `cast(:ids as text)` is the JSON as text. Anywhere else, a list is an error.
+//! `json_each(:ids)` and its like, whose values are compared as texts alone: `cast(value as text)`. `cast(:ids as text)` is the JSON as text. Anywhere else, a list is an error.
 //!
 //! **Types.** `PostgreSQL` knows the type of a parameter from its place. `SQLite` converts between texts and numbers
 //! for columns with a declared type and for casts, and for nothing else: `length(name) > '5'` holds for no row. So
@@ -93,7 +93,7 @@
 //! statement. Two columns of one name are an error.
 //!
 //! A number of JSON comes into a parameter with all its digits. `SQLite` has integers of 64 bits and floats: one that is
-//! neither is an error, unless it is stored as a text, `cast(:amount as text)`.
+//! neither is an error, unless it is stored as a text, `cast(:amount as text)`, in a column of the type text.
 //!
 //! **Refusing older leaders.** A statement can compare the term, so that a leader that was held up
 //! somewhere writes nothing any more once the next one has written:

@@ -53,6 +53,11 @@ impl Class {
         }
     }
 
+    /// Whether numbers or truth values are meant.
+    fn is_number(&self) -> bool {
+        matches!(self, Self::Integer | Self::Number | Self::Boolean)
+    }
+
     /// What is wrong with a value beside this type, if it is not compared as what it is.
     fn refuses(self, value: Kind<'_>) -> Option<&'static str> {
         match (self, value) {
@@ -183,15 +188,22 @@ impl Columns {
         parameter: &Parameter,
         value: &'v Value,
     ) -> Result<Cow<'v, Value>, BoxError> {
+        let text = match &parameter.position {
+            Position::StoredText(_) => converted(value, Class::Text),
+            _ => None,
+        };
+        if let Some(text) = text {
+            return Ok(Cow::Owned(self.checked(parameter, &text)?.into_owned()));
+        }
         self.check(parameter, value)?;
         let classes = match &parameter.position {
             Position::Text(_) => HashSet::from([Class::Text]),
             Position::Cast(kind) => HashSet::from([Class::of(kind, false)]),
-            Position::Stored(target) => self.stored(target),
+            Position::Stored(target) | Position::StoredText(target) => self.stored(target),
             Position::Compared(operands) => {
                 operands.iter().flat_map(|operand| self.operand(operand)).collect()
             }
-            Position::Any | Position::Number => HashSet::new(),
+            Position::Any | Position::Number | Position::Made(_) => HashSet::new(),
         };
         let (Some(class), 1) = (classes.iter().next(), classes.len()) else {
             return Ok(Cow::Borrowed(value));
@@ -235,7 +247,8 @@ impl Columns {
             Position::Text(operands) => {
                 operands.iter().try_for_each(|operand| self.compare_text(name, operand))
             }
-            Position::Stored(target) => self.store(name, value, target),
+            Position::Stored(target) | Position::StoredText(target) => self.store(name, value, target),
+            Position::Made(target) => self.store_made(name, target),
             Position::Cast(kind) => check_cast(name, value, kind),
         }
     }
@@ -283,13 +296,24 @@ impl Columns {
     /// What a function makes of a text is not looked at before. Beside numbers, one that is none is greater than all.
     fn compare_text(&self, name: &str, operand: &Operand) -> Result<(), BoxError> {
         let Operand::Column(column) = operand else { return Ok(()) };
-        let is_number = |class: &Class| matches!(class, Class::Integer | Class::Number | Class::Boolean);
-        if self.0.named.get(column).is_none_or(|classes| !classes.iter().any(is_number)) {
+        if self.0.named.get(column).is_none_or(|classes| !classes.iter().any(Class::is_number)) {
             return Ok(());
         }
         Err(format!(
             "a text that is made of `:{name}` cannot be compared with the column `{column}`, which is declared to have \
              numbers: write `cast({column} as text)`"
+        )
+        .into())
+    }
+
+    /// What a function makes is not looked at before it is stored.
+    fn store_made(&self, name: &str, target: &Target) -> Result<(), BoxError> {
+        if !self.stored(target).iter().any(Class::is_number) {
+            return Ok(());
+        }
+        Err(format!(
+            "what is made of `:{name}` cannot be stored in its column, which is declared to have numbers, and might be \
+             none: write `:{name}`, `cast(trim(:{name}) as integer)`, or for a field of JSON `:{name}.field`"
         )
         .into())
     }
@@ -305,13 +329,12 @@ impl Columns {
             && loses_digits(text)
         {
             return Err(format!(
-                "`:{name}` is a number with more digits than SQLite keeps, unless the column has the type text: write \
-                 `cast(:{name} as text)`"
+                "`:{name}` is a number with more digits than SQLite keeps: they can be stored in a column of the type text"
             )
             .into());
         }
         let refuses = |class: &Class| {
-            let typed = matches!(class, Class::Integer | Class::Number | Class::Boolean);
+            let typed = class.is_number();
             let kind = kind(value);
             class
                 .refuses(kind)
@@ -340,7 +363,9 @@ fn needs_columns(parameter: &Parameter, value: &Value) -> bool {
         Position::Compared(operands) | Position::Text(operands) => {
             !value.is_null() && operands.iter().any(|operand| matches!(operand, Operand::Column(_)))
         }
-        Position::Stored(target) => !value.is_null() && *target != Target::Unknown,
+        Position::Stored(target) | Position::StoredText(target) | Position::Made(target) => {
+            !value.is_null() && *target != Target::Unknown
+        }
         _ => false,
     }
 }
@@ -464,6 +489,11 @@ impl Affinity {
 /// Whether a cast to this type makes a number.
 pub(super) fn is_number_type(kind: &str) -> bool {
     Affinity::of(kind).is_number()
+}
+
+/// Whether a cast to this type makes a text.
+pub(super) fn is_text_type(kind: &str) -> bool {
+    Affinity::of(kind) == Affinity::Text
 }
 
 /// `SQLite` makes 0 of a text that is no number, the beginning of one that begins with a number, and the greatest

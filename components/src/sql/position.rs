@@ -5,11 +5,13 @@
 //! is known or does not matter; everywhere else, also where this module does not understand the statement, it
 //! needs a cast.
 
+mod targets;
 mod texts;
 
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::affinity::{is_number_type, is_text_type};
 use super::lexer::Token;
 
 /// What gives a parameter its type.
@@ -25,6 +27,10 @@ pub(super) enum Position {
     Text(Vec<Operand>),
     /// The column that it is written to.
     Stored(Target),
+    /// The same, as `cast(:name as text)`.
+    StoredText(Target),
+    /// What is made of it is written to this column, and is not known before.
+    Made(Target),
     /// `cast(:name as type)`.
     Cast(String),
 }
@@ -138,7 +144,18 @@ impl<'a> Positions<'a> {
         if let Some(close) =
             open.filter(|_| self.is_word(index + 1, "as")).and_then(|open| self.partners[open])
         {
-            return Ok(Position::Cast(self.cast_type(index + 1, close)));
+            let kind = self.cast_type(index + 1, close);
+            let stored = || self.position(index - 2, close + 1).filter(|_| is_text_type(&kind));
+            return Ok(match stored() {
+                Some(Position::Stored(target)) if target != Target::Unknown => Position::StoredText(target),
+                _ => Position::Cast(kind),
+            });
+        }
+        if self.is_list_compared(index) {
+            return Err(format!(
+                "SQLite compares what is in JSON as what it is there, a text or a number: write `in (:{name})`, which \
+                 takes a list, or `cast(value as text)`"
+            ));
         }
         // Of which the author knows the types: no message gives them another one.
         if matches!(name, "term" | "lock") {
@@ -194,7 +211,7 @@ impl<'a> Positions<'a> {
         let symbol_next = |symbols: &[&str]| symbols.iter().any(|symbol| self.is_symbol(end, symbol));
         if symbol_next(&["->", "->>"]) {
             // Of the type that the JSON has there.
-            return self.position(start, end + 2).map(|_| Position::Any);
+            return self.position(start, end + 2).and_then(made_of_it);
         }
         if symbol_before(&["->", "->>"]) {
             return Some(Position::Any);
@@ -277,9 +294,7 @@ impl<'a> Positions<'a> {
         if self.is_word(parent + 1, "select with values") {
             return None;
         }
-        let item = (parent + 1..start)
-            .filter(|index| self.parents[*index] == Some(parent) && self.is_symbol(*index, ","))
-            .count();
+        let item = self.item(parent, start);
         let alone = item == 0 && end == close;
         let Some(before) = parent.checked_sub(1) else {
             return self.position(parent, close + 1).filter(|_| alone);
@@ -295,9 +310,8 @@ impl<'a> Positions<'a> {
         if let Some(name) = self.word(before).filter(|name| !is_in(name, KEYWORDS)) {
             return self.argument(&name.to_ascii_lowercase(), item, before, close);
         }
-        // `set (a, b) = (:a, :b)`
-        if self.operator_before(parent).is_some_and(|operator| self.assigned(operator).is_some()) && !alone {
-            return Some(Position::Stored(Target::Unknown));
+        if let Some(target) = self.assigned_item(parent, item).filter(|_| !alone) {
+            return Some(Position::Stored(target));
         }
         alone.then(|| self.position(parent, close + 1)).flatten()
     }
@@ -328,7 +342,7 @@ impl<'a> Positions<'a> {
             return call().filter(|_| item >= *first);
         }
         if matches!(function, "json_extract" | "jsonb_extract") && item == 0 {
-            return call().map(|_| Position::Any);
+            return call().and_then(made_of_it);
         }
         (function.starts_with("json")).then_some(Position::Any)
     }
@@ -344,7 +358,7 @@ impl<'a> Positions<'a> {
             "returning" => Some(Position::Any),
             "select" if (0..self.tokens.len()).any(compares) => None,
             "select" if (0..start).any(|index| self.is_word(index, "into")) => {
-                Some(Position::Stored(Target::Unknown))
+                Some(Position::Stored(self.inserted_by_select(start)))
             }
             "select" => Some(Position::Any),
             _ => None,
@@ -359,40 +373,10 @@ impl<'a> Positions<'a> {
         })
     }
 
-    /// The column of an item of `insert into x (a, b) values (...)`, or of `insert into x values (...)`.
-    fn inserted(&self, item: usize) -> Target {
-        let of_table = || {
-            let into = (0..self.tokens.len()).find(|index| self.is_word(*index, "into"))?;
-            let table = if self.is_symbol(into + 2, ".") { into + 3 } else { into + 1 };
-            let open = (table + 1..self.tokens.len())
-                .find(|index| self.is_symbol(*index, "(") || self.is_word(*index, "values select"))?;
-            if !self.is_symbol(open, "(") {
-                return self.table(table).map(|table| Target::Nth(table, item));
-            }
-            let close = self.partners[open]?;
-            let mut names = (open + 1..close).filter_map(|index| self.name(index));
-            names.nth(item).map(Target::Column)
-        };
-        of_table().unwrap_or(Target::Unknown)
-    }
-
-    /// The name of a table at a token. One that stands before a parenthesis is no function.
-    fn table(&self, index: usize) -> Option<String> {
-        self.name(index).or_else(|| self.word(index).map(str::to_ascii_lowercase))
-    }
-
-    /// What is assigned by the `=` at this place, if it does assign: the column, if it is one.
-    fn assigned(&self, operator: usize) -> Option<Target> {
-        let equals = matches!(self.tokens[operator].1, Token::Comparison("="));
-        let target = operator.checked_sub(1)?;
-        let start = match self.partners[target] {
-            Some(open) if self.is_symbol(target, ")") => open,
-            _ => target,
-        };
-        let before = start.checked_sub(1)?;
-        let begins = self.is_word(before, "set") || self.is_symbol(before, ",");
-        (equals && begins && self.clause(operator) == Some("set"))
-            .then(|| self.name(target).map_or(Target::Unknown, Target::Column))
+    /// How many items stand before this one, in this parenthesis.
+    fn item(&self, parent: usize, start: usize) -> usize {
+        let commas = |index: &usize| self.parents[*index] == Some(parent) && self.is_symbol(*index, ",");
+        (parent + 1..start).filter(commas).count()
     }
 
     /// Where the operator of a comparison begins that ends before a token.
@@ -418,8 +402,12 @@ impl<'a> Positions<'a> {
         if !self.is_word(index, "is") {
             return None;
         }
-        let index = if self.is_word(index + 1, "not") { index + 2 } else { index + 1 };
+        let index = self.skip_not(index + 1);
         Some(if self.is_word(index, "distinct") { index + 2 } else { index })
+    }
+
+    fn skip_not(&self, index: usize) -> usize {
+        if self.is_word(index, "not") { index + 1 } else { index }
     }
 
     /// The `between` to which the `and` at a token belongs.
@@ -573,6 +561,18 @@ impl<'a> Positions<'a> {
 
     fn is_symbol(&self, index: usize, symbol: &str) -> bool {
         matches!(self.tokens.get(index), Some((_, Token::Symbol(found))) if *found == symbol)
+    }
+}
+
+/// The position of what gets this one, if it is made of a value and is not known before.
+fn made_of_it(position: Position) -> Option<Position> {
+    let is_number = |operand: &Operand| matches!(operand, Operand::Cast(kind) if is_number_type(kind));
+    match position {
+        Position::Number => None,
+        Position::Compared(operands) if operands.iter().any(is_number) => None,
+        Position::Compared(operands) => Some(Position::Text(operands)),
+        Position::Stored(target) => Some(Position::Made(target)),
+        other => Some(other),
     }
 }
 

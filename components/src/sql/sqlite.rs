@@ -178,8 +178,7 @@ fn bind<'q>(query: BoundQuery<'q>, parameter: &Parameter, value: &Value) -> Resu
             (Json::Number(number), _) => query.bind(float(name, number)?),
             (Json::List(_), place) if place != Place::TakesJson => {
                 return Err(format!(
-                    "`:{name}` is a list: write `in (:{name})` or `json_each(:{name})`, or \
-                     `cast(:{name} as text)` to store it"
+                    "`:{name}` is a list: write `in (:{name})`, or `cast(:{name} as text)` to store it"
                 )
                 .into());
             }
@@ -193,7 +192,7 @@ fn float(name: &str, number: &Number) -> Result<f64, BoxError> {
     number.as_f64().ok_or_else(|| {
         format!(
             "`:{name}` is or contains the number {number}, which has more digits than SQLite can keep: write \
-             `cast(:{name} as text)` to store them"
+             `cast(:{name} as text)` to store them in a column of the type text"
         )
         .into()
     })

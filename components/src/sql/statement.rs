@@ -440,7 +440,7 @@ mod tests {
             ("x not in (1, :a)", Place::AmongOthers, true),
             ("x in (select y from z where w in (:a))", Place::InList, false),
             ("x in (select y from z where w = :a)", Place::Other, false),
-            ("x in (select value from json_each(:a))", Place::TakesJson, false),
+            ("x in (select cast(value as text) from json_each(:a))", Place::TakesJson, false),
             ("x = json_array(:a)", Place::Other, false),
             ("x = cast(:a as text)", Place::TakesJson, false),
             (":a is not null", Place::NullCheck, false),

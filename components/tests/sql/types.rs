@@ -456,3 +456,103 @@ async fn a_text_that_is_made_of_a_parameter_is_compared_with_no_number() {
         assert_eq!(found(&database, condition, &value).await, Ok(expected), "{condition} {value}");
     }
 }
+
+#[tokio::test]
+async fn what_is_stored_in_a_number_column_is_one() {
+    let database = Database::sqlite();
+    database.run("create table s (n integer, f real, d numeric, b boolean, t text)", ()).await.unwrap();
+    database.run("insert into s values (1, 1, 1, 1, 'a')", ()).await.unwrap();
+    let long = json!("12345678901234567890.50");
+    for (statement, value, expected) in [
+        ("insert into s (d) values (cast(:x as text))", &long, "in a column of the type text"),
+        ("update s set d = cast(:x as text)", &long, "in a column of the type text"),
+        ("insert into s (d) select cast(:x as text)", &long, "in a column of the type text"),
+        ("insert into s (d) values (:x)", &long, "in a column of the type text"),
+        ("update s set n = cast(:x as text)", &json!("abc"), "whole numbers"),
+        ("update s set (t, n) = ('a', :x)", &json!("abc"), "whole numbers"),
+        ("update s set (n, t) = (:x, 'a')", &json!("1.5"), "whole numbers"),
+        ("update s set (n) = (:x)", &json!("1.5"), "whole numbers"),
+        ("insert into s (t, n) select 'a', :x", &json!("abc"), "whole numbers"),
+        ("insert into s select :x, 1, 1, 1, 'a'", &json!("abc"), "whole numbers"),
+        ("insert into s as u (t, n) select distinct 'a', :x from s", &json!("abc"), "whole numbers"),
+        ("with w as (select 1) insert into s (n) select :x from w", &json!("abc"), "whole numbers"),
+        ("update s set n = trim(:x)", &json!("abc"), "is made of `:x`"),
+        ("update s set n = lower(trim(:x))", &json!("abc"), "is made of `:x`"),
+        ("update s set n = :x || ''", &json!("abc"), "is made of `:x`"),
+        ("update s set (t, f) = ('a', replace(:x, 'a', 'b'))", &json!("abc"), "is made of `:x`"),
+        ("update s set f = coalesce(lower(:x), 1)", &json!("abc"), "is made of `:x`"),
+        ("update s set d = json_extract(:x, '$.a')", &json!({ "a": "abc" }), "is made of `:x`"),
+        ("update s set b = :x ->> 'a'", &json!({ "a": "abc" }), "is made of `:x`"),
+        ("insert into s (n) values (lower(:x))", &json!("abc"), "is made of `:x`"),
+        (
+            "insert into s values (1, 1, 1, 1, 'a'), (lower(:x), 1, 1, 1, 'a')",
+            &json!("abc"),
+            "is made of `:x`",
+        ),
+        ("insert into s (t, n) select 'a', lower(:x)", &json!("abc"), "is made of `:x`"),
+    ] {
+        let done = database.run(statement, json!({ "x": value })).await.map(drop);
+        let error = done.expect_err(statement).to_string();
+        assert!(error.contains(expected), "{statement}: {error}");
+    }
+    assert_eq!(
+        database.rows("select count(*) as c, typeof(n) as n from s").await,
+        json!([{ "c": 1, "n": "integer" }])
+    );
+    for (statement, value) in [
+        ("update s set t = cast(:x as text), n = 2", &long),
+        ("update s set n = cast(:x as text)", &json!("3")),
+        ("update s set (n, t) = (:x, lower(:x))", &json!("4")),
+        ("update s set b = cast(:x as text)", &json!("true")),
+        ("update s set n = cast(trim(:x) as integer)", &json!(" 5 ")),
+        ("update s set t = json_extract(:x, '$.a')", &json!({ "a": "abc" })),
+        ("insert into s (t, n) select lower(:x), :x", &json!("6")),
+        ("insert into s select *  from (select 7, 1, 1, 1, 'a') where :x is null", &json!(null)),
+    ] {
+        let done = database.run(statement, json!({ "x": value })).await.map(drop);
+        assert!(done.is_ok(), "{statement}: {done:?}");
+    }
+    assert_eq!(
+        database.rows("select n, b, t from s order by n").await,
+        json!([{ "n": 5, "b": true, "t": "abc" }, { "n": 6, "b": null, "t": "6" }, { "n": 7, "b": true, "t": "a" }])
+    );
+}
+
+#[tokio::test]
+async fn what_json_has_is_compared_with_no_number() {
+    for statement in [
+        "delete from p where id not in (select value from json_each(:x))",
+        "delete from p where id not in (select j.value from json_each(:x) as j)",
+        "delete from p where id not in (select atom from json_tree(:x))",
+        "delete from p where id not in (select * from json_each(:x))",
+        "delete from p where id not in (select cast(value as integer) from json_each(:x))",
+        "delete from p where length(name) not in (select value from json_each(:x))",
+        "delete from p where exists (select 1 from json_each(:x) where value <> p.id)",
+        "select p.id from p join json_each(:x) j on p.id < j.value",
+        "select p.id from p join json_each(:x) j on p.id < j.value -> 'a'",
+        "select p.id from p, json_each(:x) where p.id between value and 5",
+        "delete from p where cast(id as integer) < json_extract(:x, '$.a')",
+        "update p set id = id %2B json_extract(:x, '$.a')",
+    ] {
+        let found = refused(statement);
+        assert!(found.contains("write `") && found.contains('^'), "{statement}: {found}");
+    }
+    for statement in [
+        "select value as id from json_each(:x)",
+        "delete from p where name not in (select cast(value as text) from json_each(:x))",
+        "delete from p where cast(id as text) not in (select cast(value as text) from json_each(:x) where value is not null)",
+        "delete from p where id in (:x)",
+        "select value, key from json_each(:x) where key > 1",
+    ] {
+        assert_eq!(refused(statement), "");
+    }
+    let database = Database::sqlite();
+    people(&database, "p").await;
+    for condition in
+        ["id < json_extract(:x, '$.a')", "id <> :x ->> '$.a'", "height < json_extract(:x, '$.a')"]
+    {
+        let error = count(&database, "p", condition, json!({ "x": { "a": "abc" } })).await.unwrap_err();
+        assert!(error.contains("is made of `:x`"), "{condition}: {error}");
+    }
+    assert_eq!(count(&database, "p", "name = :x ->> '$.a'", json!({ "x": { "a": "Ada" } })).await, Ok(1));
+}

@@ -3,8 +3,8 @@
 
 use super::super::affinity::is_number_type;
 use super::{
-    ARITHMETIC, BEGINS, CHOICES, ENDS, KEYWORDS, NUMBER_FUNCTIONS, Operand, PATTERNS, Position, Positions,
-    TEXT_RESULTS, is_in,
+    ARITHMETIC, BEGINS, CHOICES, ENDS, KEYWORDS, NUMBER_FUNCTIONS, PATTERNS, Position, Positions,
+    TEXT_RESULTS, is_in, made_of_it,
 };
 use crate::sql::lexer::Token;
 
@@ -17,16 +17,19 @@ impl Positions<'_> {
     /// The position of a parameter that is in the text which these tokens make: a call, or a part of a concatenation.
     pub(super) fn position_of_text(&self, start: usize, end: usize) -> Option<Position> {
         let (start, end) = self.concatenation(start, end);
-        let is_number = |operand: &Operand| matches!(operand, Operand::Cast(kind) if is_number_type(kind));
         match self.compared(start, end) {
-            Some(Some(Position::Compared(operands))) if operands.iter().any(is_number) => return None,
-            Some(Some(Position::Compared(operands))) => return Some(Position::Text(operands)),
+            Some(Some(position @ (Position::Compared(_) | Position::Stored(_)))) => {
+                return made_of_it(position);
+            }
             // With what has no type of its own, which only the form of a text makes one.
             Some(None) if !self.is_compared_with_text(start, end) => return None,
             _ if self.is_beside_number(start, end) => return None,
             _ => {}
         }
-        let Some(open) = self.parents[start] else { return Some(Position::Any) };
+        let Some(open) = self.parents[start] else {
+            let stored = self.selected(start).filter(|position| matches!(position, Position::Stored(_)));
+            return stored.map_or(Some(Position::Any), made_of_it);
+        };
         let close = self.partners[open]?;
         if self.is_word(open, "case") {
             let chosen = self.is_behind(start, "then else");
@@ -38,10 +41,16 @@ impl Positions<'_> {
             let not = before.and_then(|before| before.checked_sub(1)).filter(|not| self.is_word(*not, "not"));
             let left = not.or(before)?;
             return match self.operand_before(left) {
-                Some(operand) if is_number(&operand) => None,
-                Some(operand) => Some(Position::Text(vec![operand])),
+                Some(operand) => made_of_it(Position::Compared(vec![operand])),
                 None => self.is_text_before(left).then_some(Position::Any),
             };
+        }
+        let item = self.item(open, start);
+        if self.parents[open].is_none() && self.clause(open) == Some("values") {
+            return Some(Position::Made(self.inserted(item)));
+        }
+        if let Some(target) = self.assigned_item(open, item) {
+            return Some(Position::Made(target));
         }
         if is_before(TEXT_RESULTS) || is_before("max min") || CHOICES.iter().any(|(name, _)| is_before(name))
         {
@@ -133,6 +142,45 @@ impl Positions<'_> {
         let before = (0..start).rev().filter(same).take_while(inside(BEGINS));
         let behind = (end..self.tokens.len()).filter(same).take_while(inside(ENDS));
         before.chain(behind).any(is_number)
+    }
+
+    /// Whether what is in the list at this parameter, as in `json_each(:name)`, is compared as what it is there, or made
+    /// a number.
+    pub(super) fn is_list_compared(&self, index: usize) -> bool {
+        let call =
+            self.parents[index].filter(|open| *open > 0 && self.is_word(open - 1, "json_each json_tree"));
+        call.is_some()
+            && (0..self.tokens.len()).any(|index| {
+                let is_all = self.is_symbol(index, "*") && self.is_word(index - 1, "select distinct");
+                let is_value = is_all || self.is_word(index, "value atom");
+                is_value && !self.is_symbol(index + 1, "(") && self.is_element_compared(index)
+            })
+    }
+
+    /// Whether this element of a list is compared as what it is, or made a number.
+    fn is_element_compared(&self, index: usize) -> bool {
+        let (mut start, mut end) = (self.start_of_primary(index), index + 1);
+        while self.is_symbol(end, "->") || self.is_symbol(end, "->>") {
+            end = self.end_of_primary(end + 1);
+        }
+        while self.parents[start].is_some_and(|open| open + 1 == start && self.partners[open] == Some(end)) {
+            (start, end) = (start - 1, end + 1);
+        }
+        let is_null = self.is_word(end, "isnull notnull not")
+            || self.is_word(end, "is") && self.is_word(self.skip_not(end + 1), "null");
+        let compares = self.operator_before(start).is_some()
+            || self.operator_behind(end).is_some()
+            || self.is_word(start.saturating_sub(1), "between")
+            || self.is_word(self.skip_not(end), "between in")
+            || start.checked_sub(1).and_then(|and| self.between_of(and)).is_some();
+        let Some(open) = self.parents[start] else { return compares && !is_null };
+        let is_before = |words: &str| open > 0 && self.is_word(open - 1, words);
+        if is_before("cast") && self.is_word(end, "as") {
+            return self.partners[open].is_some_and(|close| is_number_type(&self.cast_type(end, close)));
+        }
+        // The rows of an inner `select`, other than those of `exists`.
+        let selected = self.is_word(open + 1, "select with") && self.clause(start) == Some("select");
+        compares && !is_null || selected && !is_before("exists")
     }
 
     /// The type of number that a cast makes of an expression whose text a parameter is a part of.
