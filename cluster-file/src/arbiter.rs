@@ -145,8 +145,9 @@ impl FileArbiter {
         state.look_anew();
         let Some(mut held) = Held::try_new(&state.path).map_err(failed)? else { return Ok(Attempt::Busy) };
         if let Some(left) = seat.left_behind() {
-            let why =
-                format!("the root is another directory than before, and the former one has members: {left}");
+            let why = format!(
+                "the root is another directory than before, and processes have the lock on the former one: {left}"
+            );
             return Ok(Attempt::LeftBehind(why));
         }
         let (last, why) = match self.history(seat, state, &held)? {

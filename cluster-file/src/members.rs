@@ -114,9 +114,16 @@ impl Drop for Membership {
 fn why_taken(path: &Path, id: &str) -> String {
     let other = open(path).ok().and_then(|file| read(&file).ok()).map(MemberRecord::member);
     let pid = other.as_ref().and_then(|other| other.pid);
-    let holders = fs::metadata(path).map(|file| kernel_locks::snapshot().of(&file)).unwrap_or_default();
-    let wrote_it = |holder: &u32| pid.is_none_or(|pid| kernel_locks::calls_itself(*holder, pid));
-    if !holders.is_empty() && !holders.iter().any(wrote_it) {
+    let locks = kernel_locks::snapshot();
+    let of = |path: &Path| fs::metadata(path).map(|file| locks.of(&file)).unwrap_or_default();
+    let holders = of(path);
+    // Who has not written yet what it is has the lock on the root, if it is a member.
+    let in_root = path.ancestors().nth(2).map(of).unwrap_or_default();
+    let is_member = |holder: &u32| match pid {
+        Some(pid) => kernel_locks::calls_itself(*holder, pid),
+        None => in_root.contains(holder),
+    };
+    if !holders.is_empty() && !holders.iter().any(is_member) {
         let (path, who) = (path.display(), kernel_locks::named(&holders));
         return format!(
             "`{path}` is locked by {who}, which is no member: it must end before a member with the id `{id}` can \
@@ -294,16 +301,18 @@ mod tests {
 
     #[tokio::test]
     async fn an_id_in_use_is_refused_and_says_by_whom() {
-        let directory = tempfile::tempdir().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("members");
+        fs::create_dir(&directory).unwrap();
         let own = std::process::id();
         let first = |pid| Member { id: "a".into(), host: Some("host1".into()), pid: Some(pid) };
         let why = async || {
-            let Err(error) = Membership::join(directory.path(), &Member::new("a"), ENDS).await else {
+            let Err(error) = Membership::join(&directory, &Member::new("a"), ENDS).await else {
                 panic!("joined")
             };
             error.to_string()
         };
-        let member = Membership::join(directory.path(), &first(own), ENDS).await.unwrap();
+        let member = Membership::join(&directory, &first(own), ENDS).await.unwrap();
         let text = why().await;
         assert!(
             text.starts_with("the member id `a` is in use by another live member, a process with"),
@@ -312,8 +321,17 @@ mod tests {
         assert!(text.contains(&own.to_string()) && text.contains("host1"), "{text}");
         drop(member);
         // What a member leaves that was killed, and another process has locked.
-        let _left = Membership::join(directory.path(), &first(1), ENDS).await.unwrap();
+        let _left = Membership::join(&directory, &first(1), ENDS).await.unwrap();
         let text = why().await;
-        assert!(text.contains(&format!("is locked by process {own}, which is no member")), "{text}");
+        let stranger = format!("is locked by process {own}, which is no member");
+        assert!(text.contains(&stranger), "{text}");
+        // A file in which nothing is written yet, by a stranger and by a member, which has the lock on the root.
+        fs::write(directory.join("a"), "").unwrap();
+        let text = why().await;
+        assert!(text.contains(&stranger), "{text}");
+        let member = File::open(root.path()).unwrap();
+        member.lock_shared().unwrap();
+        let text = why().await;
+        assert!(text.starts_with("the member id `a` is in use by another live member;"), "{text}");
     }
 }

@@ -71,7 +71,7 @@ pub enum Action {
         /// The session that is named.
         session: Option<SessionId>,
     },
-    /// The lock is claimed now, and may be led only after a wait. Worth a line in the log.
+    /// The lock is being claimed, and may be led only after a wait. Worth a line in the log.
     Wait {
         /// Which lock.
         lock: LockId,

@@ -151,7 +151,7 @@ impl Election<'_> {
         };
         self.directory.note_wait(lock, &why);
         let until = time_of_day_after(wait);
-        info!(lock = %name, why, "`{name}` is claimed now and led in {wait:.1?}, at {until}: {why}");
+        info!(lock = %name, why, "`{name}` is being claimed; if that succeeds, it is led in {wait:.1?}, at {until}: {why}");
     }
 
     /// Only a new watch can follow the new history, because the present one may have passed over some of it.
