@@ -70,6 +70,15 @@ fn wrong() -> Vec<(String, &'static str)> {
         ("quartz:x", "write `cron:name?schedule=...`"),
         ("master:l:timer:t", "needs a cluster service"),
         ("tmer:t", "did you mean `timer`?"),
+        (
+            "sql:select * from t where a > :x?data_source=sqlite:a.db",
+            "knows `:term` and `:lock`, but not `:x`",
+        ),
+        ("sql:delete from t?data_source=sqlite:a.db", "the statement of `from` yields no rows"),
+        (
+            "sql:select 1?data_source=postgres://me@host/db?sslMode=require",
+            "no parameter `sslMode`: write `sslmode`",
+        ),
         ("file:in?file_exist=append", "option `file_exist` is one of `to`, and has no effect in `from`"),
         ("seda:a?block_when_full=true", "`block_when_full` is one of `to`"),
         ("direct:a?timeout=1s", "`timeout` is one of `to`"),

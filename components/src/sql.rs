@@ -214,7 +214,7 @@ impl Component for SqlComponent {
     ) -> Result<Box<dyn Endpoint>, ConfigErrors> {
         let mut errors = ConfigErrors::default();
         let options = DESCRIPTION.read_into(uri, &mut errors);
-        let settings = Arc::new(Settings::read(&options, uri, context.spool.settings(), errors)?);
+        let settings = Arc::new(Settings::read(&options, uri, context, errors)?);
         Ok(Box::new(SqlEndpoint { databases: self.databases.clone(), settings }))
     }
 }
@@ -237,7 +237,7 @@ impl Settings {
     fn read(
         options: &Options,
         uri: &EndpointUri,
-        bodies: &SpoolSettings,
+        context: &BuildContext<'_>,
         mut errors: ConfigErrors,
     ) -> Result<Self, ConfigErrors> {
         let Some(data_source) = options.text("data_source") else {
@@ -274,6 +274,9 @@ impl Settings {
             ));
         }
         let Some(statement) = statement else { return Err(errors) };
+        if context.side == Side::From {
+            errors.extend(source_errors(&statement, uri));
+        }
         errors.into_result()?;
         Ok(Self {
             statement,
@@ -285,7 +288,7 @@ impl Settings {
                 0 => usize::MAX,
                 count => usize::try_from(count).unwrap_or(usize::MAX),
             },
-            bodies: bodies.clone(),
+            bodies: context.spool.settings().clone(),
             on_consume,
             on_consume_failed,
         })
@@ -330,6 +333,26 @@ impl Statements {
         in_both.for_each(|error| errors.push(error));
         errors
     }
+}
+
+/// What a statement cannot be that a consumer polls with.
+fn source_errors(statement: &Statement, uri: &EndpointUri) -> ConfigErrors {
+    let mut errors = ConfigErrors::default();
+    if matches!(statement.kind, Kind::Change { yields: false }) {
+        let error =
+            uri.error_in_whole("the statement of `from` yields no rows, of which each would be an exchange");
+        errors.push(error.help("`select`, or `insert`, `update` or `delete` with `returning`"));
+    }
+    let known = |name: &str| matches!(name, "term" | "lock");
+    for parameter in statement.parameters.iter().filter(|parameter| !known(&parameter.name)) {
+        let name = &parameter.name;
+        errors.push(
+            uri.error_in_whole(format!(
+                "the statement of `from` knows `:term` and `:lock`, but not `:{name}`"
+            )),
+        );
+    }
+    errors
 }
 
 fn statement_of(uri: &EndpointUri, dialect: Dialect) -> Result<Statement, ConfigErrors> {

@@ -32,7 +32,7 @@ pub(super) struct DataSource {
 
 impl DataSource {
     /// Checks a URL. The messages contain nothing of it: it may hold a password.
-    pub(super) fn parse(url: &str, password: Option<Secret>) -> Result<Self, &'static str> {
+    pub(super) fn parse(url: &str, password: Option<Secret>) -> Result<Self, String> {
         let (dialect, parses) = match url.split_once(':') {
             Some(("sqlite", path)) if !path.is_empty() => (Dialect::Sqlite, sqlite::options(url).is_ok()),
             Some(("postgres" | "postgresql", rest)) => {
@@ -40,18 +40,22 @@ impl DataSource {
                     rest.trim_start_matches('/').split(['/', '?', '#']).next().unwrap_or_default();
                 let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
                 if user.contains(':') || rest.contains("password=") {
-                    return Err("option `data_source` cannot contain a password: use `password=env:NAME`");
+                    return Err(
+                        "option `data_source` cannot contain a password: use `password=env:NAME`".into()
+                    );
                 }
+                postgres::check_parameters(rest)?;
                 (Dialect::Postgres, postgres::options(url).is_ok())
             }
             _ => (Dialect::Sqlite, false),
         };
         if !parses {
             return Err("option `data_source` takes `sqlite:path`, `sqlite::memory:` or \
-                        `postgres://user@host/database`");
+                        `postgres://user@host/database`"
+                .into());
         }
         if dialect == Dialect::Sqlite && password.is_some() {
-            return Err("a SQLite database has no password");
+            return Err("a SQLite database has no password".into());
         }
         Ok(Self { url: url.into(), password, dialect })
     }
@@ -306,6 +310,23 @@ mod tests {
             assert!(DataSource::parse(url, None).is_ok(), "{url}");
         }
         assert!(DataSource::parse("sqlite:", None).is_err());
+        for (parameters, error) in [
+            ("sslmode=verify-full&sslrootcert=a.pem&options[search_path]=x#y", None),
+            ("sslMode=verify-full", Some("no parameter `sslMode`: write `sslmode`")),
+            ("sslmode=require&ssl_root_cert=a", Some("no parameter `ssl_root_cert`: write `sslrootcert`")),
+            ("connect_timeout=3", Some("no parameter `connect_timeout`; it knows")),
+            (
+                "sslmode=verify_full",
+                Some("`disable`, `allow`, `prefer`, `require`, `verify-ca` or `verify-full`"),
+            ),
+        ] {
+            let parsed = DataSource::parse(&format!("postgres://me@host/db?{parameters}"), None);
+            match (parsed, error) {
+                (Ok(_), None) => {}
+                (Err(message), Some(error)) => assert!(message.contains(error), "{message}"),
+                (parsed, _) => panic!("{parameters}: {}", parsed.is_ok()),
+            }
+        }
         assert!(DataSource::parse("sqlite:a", Secret::parse("env:X")).is_err());
     }
 

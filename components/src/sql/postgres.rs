@@ -5,7 +5,7 @@ use std::str::FromStr;
 use router_core::error::BoxError;
 use router_core::value::Value;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPoolOptions, PgRow, PgSslMode};
 use sqlx::query::Query;
 use sqlx::{
     AssertSqlSafe, Column, Connection as _, Either, Executor, PgPool, Postgres, Row as _, SqlSafeStr,
@@ -21,6 +21,58 @@ use super::{postgres_parameters, postgres_values};
 /// The connection options of a URL.
 pub(super) fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
     Ok(PgConnectOptions::from_str(url)?.application_name("bactrian"))
+}
+
+/// The parameters of a URL that the driver knows; it passes over all others. Those of `options[...]` are settings of the
+/// server.
+const PARAMETERS: &[&str] = &[
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+    // Other names of the same.
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+];
+
+/// Whether what follows the `?` of a URL is all known: a connection must not be less safe than it was written.
+pub(super) fn check_parameters(url: &str) -> Result<(), String> {
+    let query = url.split_once('?').map_or("", |(_, query)| query).split('#').next().unwrap_or_default();
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let known = PARAMETERS.contains(&name) || (name.starts_with("options[") && name.ends_with(']'));
+        if !known {
+            let same = |known: &&&str| plain(known) == plain(name);
+            let meant =
+                PARAMETERS.iter().find(same).map_or(String::new(), |known| format!(": write `{known}`"));
+            return Err(format!(
+                "the driver of PostgreSQL has no parameter `{name}`{meant}; it knows {}",
+                PARAMETERS.join(", ")
+            ));
+        }
+        if matches!(name, "sslmode" | "ssl-mode") && PgSslMode::from_str(value).is_err() {
+            return Err(format!(
+                "`{name}={value}`: it is `disable`, `allow`, `prefer`, `require`, `verify-ca` or `verify-full`"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A name without what people write in different ways.
+fn plain(name: &str) -> String {
+    name.to_ascii_lowercase().replace(['-', '_'], "")
 }
 
 /// The pool for these options; nothing is connected yet.

@@ -205,7 +205,7 @@ fn errors_point_at_the_characters() {
         let carets = "^".repeat("sqlite:".len() + place.len());
         assert!(found.contains(expected) && found.contains(&format!(" {carets}")), "{found}");
     }
-    assert_eq!(errors(format!("sql:select * from x where a like 'a%25' and b = :b?{source}")), "");
+    assert_eq!(errors_in_to(format!("sql:select * from x where a like 'a%25' and b = :b?{source}")), "");
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn an_escape_in_a_quoted_text_is_one_that_is_meant() {
         assert_eq!(marked.matches('^').count(), 3, "{found}");
         // In a table, it is what it is.
         let table = endpoint("sql:").option("data_source", "sqlite:x.db").option("statement", statement);
-        assert_eq!(errors(table), "", "{statement}");
+        assert_eq!(errors_in_to(table), "", "{statement}");
     }
     for (option, meant) in [("a = '1+1'", "`%2B` or `%20`"), ("a = '%41'", "`%2541`")] {
         let found = errors(format!("sql:select 1?{source}&on_consume=update x set {option}"));
@@ -265,7 +265,7 @@ fn every_example_of_the_docs_is_accepted() {
             if let (Some(statement), Some(_)) = (value("statement"), value("data_source")) {
                 let table =
                     endpoint("sql:").option("data_source", "sqlite:x.db").option("statement", statement);
-                assert_eq!(errors(table), "", "{}: {statement}", file.display());
+                assert_eq!(errors_in_to(table), "", "{}: {statement}", file.display());
                 examples += 1;
             }
         }
