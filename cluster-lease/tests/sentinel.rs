@@ -173,7 +173,7 @@ fn a_process_that_was_suspended_past_its_time_says_so_and_what_it_dropped_before
 
 /// The clock of this machine, which stands from when there is a term, and then shows the sentinel at once how long the
 /// process was suspended. So it does not matter how little of the processor the process gets: no term ends before it
-/// is suspended, nobody but the sentinel ends it after that, and the last words have all the time that they need.
+/// is suspended, only the sentinel ends it after that, and the last words have all the time that they need.
 #[derive(Default)]
 struct StandingClock {
     /// The term, and when it was granted.

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use cluster_lease::{Action, Key, LockRecord, Record, WaitCause};
 use support::{Group, LOCK};
 
@@ -105,6 +107,16 @@ fn a_record_that_is_set_back_gives_the_leader_its_time() {
     assert!(group.terms(next).last() > group.terms(leader).last());
 }
 
+/// The next member does not lead before the work of the leader, which is cut off, has had its time to end.
+fn leads_only_after(group: &mut Group, next: usize, leader: usize, deadline: Duration) {
+    while group.now < deadline + support::seconds(2.0) {
+        group.pass(0.05);
+        assert!(!group.leads(next), "the leader may still be working");
+    }
+    group.join_work(leader);
+    group.until_led(next);
+}
+
 /// A member that starts now cannot know it. But one that stands by claims the lock at once, and says what is owed.
 #[test]
 fn a_member_that_starts_when_one_that_remembers_has_claimed_a_record_that_was_set_back_waits() {
@@ -120,12 +132,7 @@ fn a_member_that_starts_when_one_that_remembers_has_claimed_a_record_that_was_se
     group.members[standby].running = false;
     group.cut(standby);
     let next = group.join();
-    while group.now < deadline + support::seconds(2.0) {
-        group.pass(0.05);
-        assert!(!group.leads(next), "the leader may still be working");
-    }
-    group.join_work(leader);
-    group.until_led(next);
+    leads_only_after(&mut group, next, leader, deadline);
 }
 
 /// The same of one that names a holder: a member that has ended long ago, or one that lives and does not hold it.
@@ -176,10 +183,5 @@ fn the_earlier_holder_of_a_record_that_was_set_back_does_not_give_it_up_as_if_no
     group.pass(0.5);
     assert_eq!((group.lock().holder, group.lock().settled), (None, false));
     let next = group.join();
-    while group.now < deadline + support::seconds(2.0) {
-        group.pass(0.05);
-        assert!(!group.leads(next), "the leader may still be working");
-    }
-    group.join_work(leader);
-    group.until_led(next);
+    leads_only_after(&mut group, next, leader, deadline);
 }

@@ -6,9 +6,9 @@
 //! question mark or a percent sign as `%XX`.
 //!
 //! When this member becomes the leader, a new consumer of the delegate is made and run until the term
-//! ends. Each exchange carries the term; it is asked before each exchange, and before each step. When the member gives its leadership up (the route stops, or it resigns), exchanges in
-//! flight are finished before the lock is released. When the leadership is lost, they are aborted before
-//! the next leader may start.
+//! ends. Each exchange carries the term; it is asked before each exchange, and before each step. When the
+//! member gives its leadership up (the route stops, or it resigns), exchanges in flight are finished before
+//! the lock is released. When the leadership is lost, they are aborted before the next leader may start.
 //!
 //! A delegate that ends by itself (`repeat_count=1`) has done its work for that term. One that cannot
 //! start is tried again [`attempts`](MasterComponent::attempts) times; then this member resigns, so that

@@ -42,7 +42,8 @@
 //! **Lists.** `in (:ids)` and `not in (:ids)` take a JSON list as its elements: with an empty one, `in` finds
 //! no row, and `not in` finds all. A null in it is an error for `not in`, which would hold for no row. With
 //! `PostgreSQL`, a list is also an array where one is expected, as in `any(:ids)`; with `SQLite`, it is the JSON of
-//! `json_each(:ids)` and its like, whose values are compared as texts alone: `cast(value as text)`. `cast(:ids as text)` is the JSON as text. Anywhere else, a list is an error.
+//! `json_each(:ids)` and its like, whose values are compared as texts alone: `cast(value as text)`. `cast(:ids as text)` is
+//! the JSON as text. Anywhere else, a list is an error.
 //!
 //! **Types.** `PostgreSQL` knows the type of a parameter from its place. `SQLite` converts between texts and numbers
 //! for columns with a declared type and for casts, and for nothing else: `length(name) > '5'` holds for no row. So
@@ -132,6 +133,7 @@ use router_core::uri::EndpointUri;
 use consumer::SqlConsumer;
 use database::{DataSource, Databases};
 use lexer::Dialect;
+use parameters::{is_of_term, unknown_in_source};
 use producer::SqlProducer;
 use statement::{Kind, Statement};
 
@@ -343,14 +345,8 @@ fn source_errors(statement: &Statement, uri: &EndpointUri) -> ConfigErrors {
             uri.error_in_whole("the statement of `from` yields no rows, of which each would be an exchange");
         errors.push(error.help("`select`, or `insert`, `update` or `delete` with `returning`"));
     }
-    let known = |name: &str| matches!(name, "term" | "lock");
-    for parameter in statement.parameters.iter().filter(|parameter| !known(&parameter.name)) {
-        let name = &parameter.name;
-        errors.push(
-            uri.error_in_whole(format!(
-                "the statement of `from` knows `:term` and `:lock`, but not `:{name}`"
-            )),
-        );
+    for parameter in statement.parameters.iter().filter(|parameter| !is_of_term(&parameter.name)) {
+        errors.push(uri.error_in_whole(unknown_in_source(&parameter.name)));
     }
     errors
 }

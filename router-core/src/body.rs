@@ -230,7 +230,8 @@ impl Body {
         Ok(())
     }
 
-    /// The file that it has room for, also while its content is in memory: give it to [`Spool::writer`](crate::spool::Spool::writer).
+    /// The file that it has room for, also while its content is in memory: give it to
+    /// [`Spool::writer`](crate::spool::Spool::writer).
     #[must_use]
     pub fn held_file(&self) -> Option<&Region> {
         self.as_file().or(self.file.as_ref())

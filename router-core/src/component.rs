@@ -222,6 +222,11 @@ impl Findings {
     /// Ends the building of what is taken.
     pub(crate) fn take(self) {
         self.warnings.log_warnings();
+        self.run_effects();
+    }
+
+    /// The same where what there is to warn of was said before.
+    pub(crate) fn run_effects(self) {
         self.effects.into_iter().for_each(|effect| effect());
     }
 }

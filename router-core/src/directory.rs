@@ -14,9 +14,7 @@ use rustix::fs::Access;
 pub fn check(directory: &Path, writes: bool) -> Result<(), String> {
     // Itself, or the nearest folder above it, in which it will be made.
     let directory = &as_made(directory);
-    let Some(nearest) = upwards(directory).find(|path| path.symlink_metadata().is_ok()) else {
-        return Ok(());
-    };
+    let Some(nearest) = nearest(directory) else { return Ok(()) };
     let shown = nearest.display();
     if !nearest.is_dir() {
         return Err(format!("`{shown}` is not a directory"));
@@ -55,7 +53,12 @@ pub fn canonical(directory: &Path) -> PathBuf {
 #[must_use]
 pub fn belongs_to_kernel(directory: &Path) -> bool {
     let directory = as_made(directory);
-    upwards(&directory).find(|path| path.symlink_metadata().is_ok()).is_some_and(is_of_the_kernel)
+    nearest(&directory).is_some_and(is_of_the_kernel)
+}
+
+/// A directory, or the nearest one above it, that is there.
+fn nearest(directory: &Path) -> Option<&Path> {
+    upwards(directory).find(|path| path.symlink_metadata().is_ok())
 }
 
 /// A path without the directories that will be made only for a `..` behind them: `/new/../old` is `/old` then.

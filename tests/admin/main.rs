@@ -15,7 +15,7 @@ use http::StatusCode;
 use process::{Process, ask, get, get_with, send, status};
 use rustix::process::Signal;
 
-/// Whoever reaches the listener learns what it tells, and changes nothing.
+/// A client of the listener learns what it tells, and changes nothing.
 #[tokio::test]
 async fn the_admin_listener_only_reads() {
     let folder = tempfile::tempdir().unwrap();

@@ -22,6 +22,16 @@ pub(super) enum Source<'a> {
     Row(&'a Json),
 }
 
+/// Whether the term gives this parameter, and not a message, a row or a body.
+pub(super) fn is_of_term(name: &str) -> bool {
+    matches!(name, "term" | "lock")
+}
+
+/// Why a statement that a consumer polls with cannot have this parameter.
+pub(super) fn unknown_in_source(name: &str) -> String {
+    format!("the statement of `from` knows `:term` and `:lock`, but not `:{name}`")
+}
+
 impl Parameters<'_> {
     /// The values of the parameters of `statement`, in their order.
     pub(super) fn of(&self, statement: &Statement) -> Result<Vec<Value>, BoxError> {
@@ -39,7 +49,7 @@ impl Parameters<'_> {
         match (name, self.term) {
             ("term", Some(term)) => return Ok(Value::from(term.number())),
             ("lock", Some(term)) => return Ok(Value::from(term.lock().to_string())),
-            ("term" | "lock", None) => {
+            (name, None) if is_of_term(name) => {
                 return Err(format!("there is no `:{name}` outside of routes with `master:`").into());
             }
             _ => {}
@@ -61,9 +71,7 @@ impl Parameters<'_> {
                 .or_else(|| message.headers.get(name).cloned()),
         };
         found.ok_or_else(|| match self.source {
-            Source::Nothing => {
-                format!("the statement of a consumer knows `:term` and `:lock`, but not `:{name}`").into()
-            }
+            Source::Nothing => unknown_in_source(name).into(),
             Source::Row(_) => format!("no column has the name of the parameter `:{name}`").into(),
             Source::Message(_) => {
                 format!("neither a field of the body nor a header has the name of the parameter `:{name}`")

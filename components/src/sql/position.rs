@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use super::affinity::{is_number_type, is_text_type};
 use super::lexer::Token;
+use super::parameters::is_of_term;
 
 /// What gives a parameter its type.
 #[derive(Clone, Debug, PartialEq)]
@@ -158,7 +159,7 @@ impl<'a> Positions<'a> {
             ));
         }
         // Of which the author knows the types: no message gives them another one.
-        if matches!(name, "term" | "lock") {
+        if is_of_term(name) {
             return Ok(Position::Any);
         }
         let is_cast = |position: &Option<Position>| matches!(position, Some(Position::Cast(_)));

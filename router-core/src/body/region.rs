@@ -217,7 +217,7 @@ impl Region {
     ///
     /// A write sets the time of modification and the time of change of the inode. Where only the second one differs, the
     /// file is the same if its place, its links or its rights differ as well, because they set it too. If they do not,
-    /// somebody has written to the file and set the first one back.
+    /// the file was written to, and the first one set back.
     ///
     /// # Errors
     /// When it is not.

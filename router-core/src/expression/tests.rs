@@ -83,7 +83,7 @@ fn bytes_that_are_no_text_are_put_into_none() {
         let error = template.evaluate(&exchange, scope).unwrap_err();
         assert_eq!(error.to_string(), format!("`{placeholder}` is no text: its bytes are not UTF-8"));
         assert_eq!(crate::failure::ErrorKind::of(&*error).name(), "data");
-        // Whoever looks at a log sees that there is something.
+        // A reader of the log sees that there is something.
         assert_eq!(template.show(&exchange, scope).unwrap(), "<a>\u{fffd}</a>".into());
         // Alone it is what it is.
         assert!(matches!(compile(placeholder).evaluate(&exchange, scope).unwrap(), Value::Bytes(_)));

@@ -234,7 +234,7 @@ impl DynamicTarget {
         // What the author wrote was checked when it was compiled, and warned of.
         let findings = RefCell::<Findings>::default();
         let (_, processor) = self.environment.context(&findings).sink(&uri)?;
-        findings.into_inner().effects.into_iter().for_each(|effect| effect());
+        findings.into_inner().run_effects();
         Ok(Made { processor, address })
     }
 
