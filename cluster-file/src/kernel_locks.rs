@@ -4,7 +4,8 @@
 //! It shows the locks of the processes that this one can see: not those in other containers.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 
 /// All locks of the kind `flock` at one time, by inode.
@@ -21,12 +22,38 @@ struct Lock {
 
 /// Reads them; where there is no such file there are none.
 pub(crate) fn snapshot() -> Snapshot {
-    parse(&std::fs::read_to_string("/proc/locks").unwrap_or_default())
+    let mut locks = Snapshot::default();
+    // A part is of one time. Of several, each begins at a place
+    // in the list as it is then: a lock that was given back in front of it lets one that is held be passed over.
+    for _ in 0..MORE_THAN_ONE_PART {
+        let (text, parts) = read();
+        parse(&text, &mut locks);
+        if parts < 2 {
+            break;
+        }
+    }
+    locks
+}
+
+/// How often a list of several parts is read: what is passed over each time is unlikely to have been held.
+const MORE_THAN_ONE_PART: usize = 3;
+
+/// The kernel's list, and in how many parts it came.
+fn read() -> (String, usize) {
+    let (mut text, mut parts) = (Vec::new(), 0);
+    if let Ok(mut file) = File::open("/proc/locks") {
+        // The kernel gives as many lines as fit into a page. Smaller reads, as of `read_to_string`, would cut it.
+        let mut part = [0; 1 << 16];
+        while let Ok(length @ 1..) = file.read(&mut part) {
+            text.extend_from_slice(part.get(..length).unwrap_or_default());
+            parts += 1;
+        }
+    }
+    (String::from_utf8_lossy(&text).into_owned(), parts)
 }
 
 /// A line is `1: FLOCK  ADVISORY  WRITE 4242 fe:00:131076 0 EOF`; who only waits has `->` in the second place.
-fn parse(text: &str) -> Snapshot {
-    let mut locks = HashMap::<_, Vec<_>>::new();
+fn parse(text: &str, locks: &mut Snapshot) {
     for line in text.lines() {
         let fields = line.split_whitespace().collect::<Vec<_>>();
         let [_, "FLOCK", _, _, process, file, ..] = fields[..] else { continue };
@@ -35,10 +62,9 @@ fn parse(text: &str) -> Snapshot {
         let (Some(major), Some(minor)) = (hexadecimal(), hexadecimal()) else { continue };
         let inode = file.next().and_then(|inode| inode.parse().ok());
         if let (Some(inode), Ok(process)) = (inode, process.parse()) {
-            locks.entry(inode).or_default().push(Lock { device: (major, minor), process });
+            locks.0.entry(inode).or_default().push(Lock { device: (major, minor), process });
         }
     }
-    Snapshot(locks)
 }
 
 impl Snapshot {
@@ -132,10 +158,35 @@ mod tests {
         assert_eq!((both.of(&metadata), both.exactly_of(&metadata)), (vec![43], vec![43]));
     }
 
+    /// Of 20,000 readings in two parts this found the lock missing in 144.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn no_lock_is_passed_over_while_others_come_and_go() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let held = tempfile::tempfile().unwrap();
+        held.lock().unwrap();
+        let metadata = held.metadata().unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let others = [(); 4].map(|()| tempfile::tempfile().unwrap());
+                while !done.load(Ordering::Relaxed) {
+                    others.iter().for_each(|other| other.lock().unwrap());
+                    others.iter().for_each(|other| other.unlock().unwrap());
+                }
+            });
+            let missing = (0..2000).filter(|_| snapshot().of(&metadata).is_empty()).count();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(missing, 0);
+        });
+    }
+
     #[test]
     fn lines_of_other_kinds_and_of_waiting_processes_are_passed_over() {
         let text = "1: FLOCK  ADVISORY  WRITE 42 fe:00:7 0 EOF\n1: -> FLOCK  ADVISORY  WRITE 43 fe:00:7 0 EOF\n\
                     2: POSIX  ADVISORY  WRITE 44 fe:00:7 0 EOF\n3: OFDLCK ADVISORY  READ -1 00:1a:9 0 EOF\nx\n";
-        assert_eq!(parse(text).0, HashMap::from([(7, vec![Lock { device: (0xfe, 0), process: 42 }])]));
+        let mut locks = Snapshot::default();
+        parse(text, &mut locks);
+        assert_eq!(locks.0, HashMap::from([(7, vec![Lock { device: (0xfe, 0), process: 42 }])]));
     }
 }

@@ -1,10 +1,11 @@
 //! [`Held`]: the lock of the kernel on the file of one lock.
 
-use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use router_core::state::FileLock;
 use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, futimens};
 
 use crate::record::{Found, LeaderRecord, modified_ms};
@@ -14,8 +15,8 @@ use crate::record::{Found, LeaderRecord, modified_ms};
 /// The lock belongs to a handle that cannot write. So standbys can try, and close their handles, without
 /// causing the event "closed after writing", which is what they sleep on. See [`Held::signal`].
 pub(crate) struct Held {
-    /// First in the struct, so that it is closed first: whoever is woken by `signal` finds the lock free.
-    lock: File,
+    /// First in the struct, so that it is given back first: whoever is woken by `signal` finds the lock free.
+    lock: FileLock,
     /// Open for writing from when we lead until we end, however we end: the kernel itself closes it
     /// after `kill -9`, and so wakes the standbys.
     signal: Option<File>,
@@ -53,11 +54,7 @@ impl Held {
                 }
                 Err(error) => return Err(error),
             };
-            match lock.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
+            let Some(lock) = FileLock::try_new(lock)? else { return Ok(None) };
             let metadata = lock.metadata()?;
             let held = Self { lock, signal: None, identity: identity(&metadata) };
             if present(path)?.is_some_and(|present| present.identity == held.identity) {

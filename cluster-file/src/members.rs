@@ -1,12 +1,13 @@
 //! [`Membership`]: the file that shows that a member lives.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use router_core::cluster::{ClusterError, Member};
+use router_core::state::FileLock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::warn;
@@ -49,7 +50,7 @@ pub(crate) struct Membership {
 
 /// The file, with the lock; a `Drop` of a [`Membership`] removes it while it is held.
 struct Claimed {
-    file: File,
+    file: FileLock,
     /// As it was when the member had written to it.
     version: FileVersion,
 }
@@ -146,11 +147,7 @@ fn claim(path: &Path, text: &[u8]) -> io::Result<Option<Claimed>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(None),
-        Err(TryLockError::Error(error)) => return Err(error),
-    }
+    let Some(file) = FileLock::try_new(file)? else { return Ok(None) };
     if !is_at(&file, path) {
         return Ok(None);
     }
@@ -214,7 +211,8 @@ fn look_at(path: &Path) -> Option<MemberRecord> {
     }
     // Only who has the file locked may remove it, and who locks it afterwards looks whether it is still
     // there: so a member that just joins cannot lose its file.
-    if file.try_lock().is_ok() && is_at(&file, path) {
+    let lock = FileLock::try_new(file).ok()??;
+    if is_at(&lock, path) {
         remove(path);
     }
     None

@@ -133,6 +133,14 @@ impl Root {
     }
 }
 
+impl Drop for Root {
+    /// Leaves also where no one asked it to. What closes the directory alone may leave it locked for a moment: see
+    /// [`FileLock`](router_core::state::FileLock).
+    fn drop(&mut self) {
+        let _ = self.leave();
+    }
+}
+
 impl Place {
     /// Why the directory at the path is not the one that was opened, if so. Members that come now would look
     /// into another one.

@@ -16,7 +16,7 @@
 //! store wakes nobody.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use router_core::cluster::{ClusterError, LeadershipLost, LockName};
-use router_core::state::{StateError, StateKeeper, replace_file};
+use router_core::state::{FileLock, StateError, StateKeeper, replace_file};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::task::spawn_blocking;
@@ -184,7 +184,7 @@ impl Places {
     }
 
     /// The lock on the states; `None`: somebody has it.
-    fn try_lock(&self) -> io::Result<Option<File>> {
+    fn try_lock(&self) -> io::Result<Option<FileLock>> {
         let open = || create(&self.states_lock).and_then(|()| open(&self.states_lock));
         let file = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -195,13 +195,9 @@ impl Places {
             }
             other => other?,
         };
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
+        let lock = FileLock::try_new(file)?;
         // A lock on a file that was deleted meanwhile keeps no other process away.
-        Ok(is_at(&file, &self.states_lock).then_some(file))
+        Ok(lock.filter(|lock| is_at(lock, &self.states_lock)))
     }
 
     fn store(&self, route: &str, value: &Value) -> Result<(), StateError> {

@@ -1,11 +1,12 @@
 //! [`TermNumbers`]: numbers for terms that only ever grow.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use router_core::cluster::{ClusterError, HIGHEST_TERM};
+use router_core::state::FileLock;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
@@ -274,13 +275,9 @@ fn try_reserve(root: &Path, floor: u64, size: u64) -> Result<Option<u64>, Cluste
     let prepared = prepared.map_err(|error| cannot_use(&mark_file, error))?;
     let lock = || {
         create(&path)?;
-        let lock = open(&path)?;
-        match lock.try_lock() {
-            // A lock on a file that was deleted meanwhile keeps no other process away.
-            Ok(()) => Ok(is_at(&lock, &path).then_some(lock)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        let lock = FileLock::try_new(open(&path)?)?;
+        // A lock on a file that was deleted meanwhile keeps no other process away.
+        Ok(lock.filter(|lock| is_at(lock, &path)))
     };
     let Some(lock) = lock().map_err(|error| cannot_use(&path, error))? else { return Ok(None) };
     if read_mark(root)? != before {

@@ -1,7 +1,7 @@
 //! [`FileState`]: the state of one route in a file of its own, for routes without a lock.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
-use super::{StateError, StateKeeper};
+use super::{FileLock, StateError, StateKeeper};
 use crate::bounded_file;
 use crate::directory;
 use crate::error::BoxError;
@@ -40,7 +40,7 @@ impl fmt::Debug for FileState {
 struct Place {
     path: PathBuf,
     /// What is locked, once there is something. Whoever works on the file has the mutex.
-    lock: Mutex<Option<File>>,
+    lock: Mutex<Option<FileLock>>,
 }
 
 impl FileState {
@@ -95,19 +95,17 @@ impl FileState {
 }
 
 impl Place {
-    fn try_lock(&self) -> Result<File, BoxError> {
+    fn try_lock(&self) -> Result<FileLock, BoxError> {
         let path = beside(&self.path, ".lock")?;
         let file = open_or_create(&path);
         let file = file.map_err(|error| format!("opening `{}` failed: {error}", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(
+        match FileLock::try_new(file) {
+            Ok(Some(lock)) => Ok(lock),
+            Ok(None) => Err(
                 "another process or route uses it: give each a file of its own, or share a lock by `master:`"
                     .into(),
             ),
-            Err(TryLockError::Error(error)) => {
-                Err(format!("locking `{}` failed: {error}", path.display()).into())
-            }
+            Err(error) => Err(format!("locking `{}` failed: {error}", path.display()).into()),
         }
     }
 }

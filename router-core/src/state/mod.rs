@@ -11,6 +11,7 @@
 //! recognise repetitions by, and the term to refuse leaders of the past by.
 
 mod file;
+mod file_lock;
 mod step;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use serde_json::Value;
 use smol_str::SmolStr;
 
 pub use file::{FileState, replace_file};
+pub use file_lock::FileLock;
 pub(crate) use step::{StateSlot, StepState};
 
 use crate::error::BoxError;
