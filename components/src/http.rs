@@ -15,6 +15,7 @@
 //! | `auth_username` | text |  | the name for basic authentication |
 //! | `auth_password` | secret |  | the password for basic authentication |
 //! | `auth_bearer_token` | secret |  | the token for bearer authentication |
+//! | `delete_with_body` | boolean | `false` | whether the method DELETE carries the body too |
 //! | `skip_request_headers` | boolean | `false` | whether the headers of the exchange are kept out of the request |
 //! | `skip_response_headers` | boolean | `false` | whether the headers of the response are kept out of the exchange |
 //!
@@ -25,15 +26,18 @@
 //! **Request.** Headers of the exchange become request headers, except hop-by-hop ones, those that HTTP
 //! writes itself, those that only a response has, and names with a dot, which belong to components. Three
 //! of these steer the request: `http.method`, `http.query`, and `http.path`, which is appended to the
-//! path and cannot leave it. POST, PUT and PATCH carry the body; its `content-type` is the header, or
+//! path, as it is and without `.` and `..`. POST, PUT and PATCH carry the body; its `content-type` is the header, or
 //! follows from the kind of the body. An exchange with a term carries the headers `bactrian-lock` (the
 //! name, percent-encoded) and `bactrian-term` (a number that only grows): a receiver that refuses a
 //! smaller term than it has seen is safe from a leader that does not know yet that it was replaced.
 //!
-//! **Response.** The body becomes text where its content type says so, bytes otherwise; a large one goes to a file
-//! (`body.spool_threshold`). One that is cut off is an error, and never a short body. The header
+//! **Response.** The body becomes text where its content type says so, in the charset of that type, and bytes otherwise;
+//! what was compressed with gzip is decompressed. A large one goes to a file (`body.spool_threshold`), and is not text of
+//! another charset then. One that is cut off is an error, and never a short body. The header
 //! `http.response_code` is the status. Headers of the response become headers of the exchange, with the
-//! exceptions above and without cookies. When the status is a failure, the body stays what it was.
+//! exceptions above and without cookies. When the status is a failure, the body stays what it was; the error shows
+//! the beginning of what the server says, and for error handlers the properties `http.response_body` (64 KiB at most)
+//! and `http.response_headers` have the rest.
 //!
 //! Requests over HTTP/1.1 share one pool of connections per distinct set of connection options. The CA
 //! certificates of the system are loaded when the first request needs them: a plain `http:` endpoint
@@ -47,7 +51,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use percent_encoding::percent_decode_str;
-use reqwest::header::HeaderValue;
+use reqwest::header::{CONTENT_LENGTH, HeaderValue};
 use reqwest::{Method, Request, Response, Url};
 use router_core::component::{BuildContext, Component, Endpoint, Processor};
 use router_core::error::{BoxError, ConfigError, ConfigErrors};
@@ -58,9 +62,12 @@ use router_core::options::{
 };
 use router_core::spool::Spool;
 use router_core::uri::EndpointUri;
+use router_core::value::{Json, Object};
 
 use crate::http_client::credentials::{Authentication, authentication, refuse_credentials};
-use crate::http_client::{ClientSettings, HttpClients, USER_AGENT, failed, headers, refused, spool_body};
+use crate::http_client::{
+    ClientSettings, HttpClients, Refusal, USER_AGENT, content, failed, headers, spool_body,
+};
 use upload::Upload;
 
 /// The component `http:`, or `https:`.
@@ -162,6 +169,12 @@ const OPTIONS: &[OptionDescription] = &[
     option("auth_password", OptionKind::Secret, None, "the password for basic authentication"),
     option("auth_bearer_token", OptionKind::Secret, None, "the token for bearer authentication"),
     option(
+        "delete_with_body",
+        OptionKind::Boolean,
+        Some("false"),
+        "whether the method DELETE carries the body too",
+    ),
+    option(
         "skip_request_headers",
         OptionKind::Boolean,
         Some("false"),
@@ -220,6 +233,7 @@ impl Component for HttpComponent {
             success: options.boolean("throw_exception_on_failure").then_some(success),
             response_timeout: options.duration("response_timeout"),
             max_response_size: options.integer("max_response_size").unwrap_or(u64::MAX),
+            delete_with_body: options.boolean("delete_with_body"),
             skip_request_headers: options.boolean("skip_request_headers"),
             skip_response_headers: options.boolean("skip_response_headers"),
             clients: self.clients.clone(),
@@ -287,6 +301,7 @@ struct Http {
     success: Option<StatusRange>,
     response_timeout: Duration,
     max_response_size: u64,
+    delete_with_body: bool,
     skip_request_headers: bool,
     skip_response_headers: bool,
     clients: HttpClients,
@@ -304,8 +319,13 @@ impl Processor for Http {
             let response = client.execute(request).await.map_err(failed)?;
             let status = response.status().as_u16();
             if self.success.as_ref().is_some_and(|success| !success.contains(status)) {
+                let Refusal { failure, body, headers } = Refusal::read(response).await;
                 exchange.message.headers.set("http.response_code", i64::from(status));
-                return Err(BoxError::from(refused(&response)));
+                let headers =
+                    headers.iter().map(|(name, value)| (name, value.to_string())).collect::<Object>();
+                exchange.properties.set("http.response_headers", Json::from(headers));
+                exchange.properties.set("http.response_body", body);
+                return Err(BoxError::from(failure));
             }
             self.receive(response, exchange).await
         };
@@ -346,18 +366,23 @@ impl Http {
             (None, None) => Method::POST,
         };
         url.set_query(query.as_deref());
-        let carries_body = matches!(method, Method::POST | Method::PUT | Method::PATCH);
+        let has_content = matches!(method, Method::POST | Method::PUT | Method::PATCH);
+        let carries_body = has_content || (self.delete_with_body && method == Method::DELETE);
         let mut request = Request::new(method, url);
         if !self.skip_request_headers {
-            headers::copy_to_request(&message.headers, request.headers_mut());
+            headers::copy_to_request(&message.headers, request.headers_mut())?;
         }
         if carries_body && !message.body.is_empty() {
-            headers::set_content_type(&message.headers, &message.body, request.headers_mut());
+            headers::set_content_type(&message.headers, &message.body, request.headers_mut())?;
             *request.body_mut() = Some(match message.body.as_file() {
                 Some(region) => reqwest::Body::wrap(Upload::new(region.clone())),
                 None => message.body.to_bytes()?.into(),
             });
+        } else if has_content {
+            // Without it, some servers respond with 411 Length Required (RFC 9110, section 8.6).
+            request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
+        content::accept(request.headers_mut());
         self.authentication.apply(request.headers_mut())?;
         headers::set_term(exchange.term.as_ref(), request.headers_mut());
         Ok(request)
@@ -374,7 +399,8 @@ impl Http {
             headers::copy_from_response(response.headers(), received);
         }
         received.set("http.response_code", i64::from(response.status().as_u16()));
-        exchange.message.body = headers::body(body, response.headers());
+        let body = headers::body(body, response.headers(), &mut exchange.message.headers);
+        exchange.message.body = body;
         Ok(())
     }
 }
@@ -382,14 +408,17 @@ impl Http {
 /// Appends `path` to the path of `url`.
 fn append_path(url: &mut Url, path: &str) -> Result<(), Failure> {
     let base = format!("{}/", url.path().trim_end_matches('/'));
-    url.set_path(&format!("{base}{}", path.trim_start_matches('/')));
-    // Some servers take an encoded slash for a slash.
-    let decoded = percent_decode_str(url.path()).decode_utf8_lossy();
-    let climbs = decoded.split(['/', '\\']).any(|part| part == "..");
-    match url.path().starts_with(&base) && !climbs {
-        true => Ok(()),
-        false => Err(Failure::data("the header `http.path` leads out of the path of the endpoint")),
+    let path = path.trim_start_matches('/');
+    // These are no names: clients and servers resolve them. Some servers take a backslash, or what is encoded, for a slash.
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    if decoded.split(['/', '\\']).any(|part| matches!(part, "." | "..")) {
+        let message =
+            format!("the header `http.path` is {path:?}: a part that is `.` or `..` leads to another path");
+        return Err(Failure::data(message));
     }
+    // A percent sign is one of the text. The other letters that have a meaning are encoded by the URL itself.
+    url.set_path(&format!("{base}{}", path.replace('%', "%25").replace('\\', "%5C")));
+    Ok(())
 }
 
 #[cfg(test)]
@@ -413,8 +442,11 @@ mod tests {
         };
         assert_eq!(append("/orders/7").unwrap(), "http://host/api/orders/7");
         assert_eq!(append("a?b#c").unwrap(), "http://host/api/a%3Fb%23c");
-        assert_eq!(append("a/../b").unwrap(), "http://host/api/b");
-        assert_eq!(append("a%2fb/..c").unwrap(), "http://host/api/a%2fb/..c");
+        assert_eq!(append("a%2fb/..c").unwrap(), "http://host/api/a%252fb/..c");
+        assert_eq!(append("100%\\x").unwrap(), "http://host/api/100%25%5Cx");
+        for path in ["a/../b", "./a", "a/."] {
+            assert!(append(path).unwrap_err().to_string().contains(path), "{path}");
+        }
         for path in ["../admin", "a/../../admin", "%2e%2e/admin", "..\\admin", "..%2fadmin", "a%2f..%5c%2E."]
         {
             assert!(append(path).is_err(), "{path}");

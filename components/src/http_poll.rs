@@ -10,6 +10,8 @@
 //! | `cursor_parameter` | text |  | the parameter of the query in which the cursor is sent |
 //! | `cursor_header` | text |  | the header in which the cursor is sent |
 //! | `cursor_start` | text |  | the cursor of the first poll |
+//! | `cursor_end` | stay, restart | `stay` | what comes after the last page, which has no cursor: `stay`: this page, once it has changed; `restart`: the first one |
+//! | `max_pages_per_poll` | integer | `100` | how many pages with items are read without a pause, while each has another cursor |
 //! | `split` | text |  | a JSON pointer to an array in the response, `/` for the response itself: one exchange for each item |
 //! | `dedupe` | text |  | a JSON pointer to the id in an item (or in the response, without `split`): what was done is not done again |
 //! | `dedupe_max` | integer | `200` | how many ids are remembered beside those that the server still shows |
@@ -23,8 +25,10 @@
 //! For example `http-poll:https://api.example.com/orders?period=10s&split=/orders&cursor=/next&cursor_parameter=after`.
 //!
 //! **What is new.** A server that names a version of its response (`ETag`, `Last-Modified`) is asked for a
-//! newer one; the response 304 makes no exchange, and neither does 204. With `cursor`, a value of each response
-//! is sent with the next poll; a response without one, or with an empty one, leaves the cursor as it is. With
+//! newer one; the response 304 makes no exchange, and neither does one without content. With `cursor`, a value of each
+//! response is sent with the next poll. Pages that are there already are read one after another; between two polls of the
+//! last one there is the `period`. A response without a cursor, or with an empty one or `null`, is the last page: it is asked
+//! for again and worked on once it is another one, or with `cursor_end=restart` all begins anew. With
 //! `dedupe`, items whose id was seen are left out. Without any of them, every response is new. Cursors and ids are
 //! texts, or numbers of any length, as they are written.
 //!
@@ -63,10 +67,11 @@ use router_core::exchange::Body;
 use router_core::options::{ComponentDescription, OptionKind, Options, PathKind, option, path};
 use router_core::spool::Spool;
 use router_core::uri::EndpointUri;
+use router_core::value::ValueMap;
 use tracing::warn;
 
 use crate::http_client::credentials::{Authentication, authentication, refuse_credentials};
-use crate::http_client::{ClientSettings, HttpClients, USER_AGENT, headers, refused, spool_body};
+use crate::http_client::{ClientSettings, HttpClients, Refusal, USER_AGENT, content, headers, spool_body};
 use crate::missed_ticks::{self, STATE_OPTION};
 use batch::Batch;
 use position::{Position, Version};
@@ -116,6 +121,18 @@ static DESCRIPTION: ComponentDescription = ComponentDescription {
         ),
         option("cursor_header", OptionKind::Text, None, "the header in which the cursor is sent"),
         option("cursor_start", OptionKind::Text, None, "the cursor of the first poll"),
+        option(
+            "cursor_end",
+            OptionKind::Choice(&[STAY, RESTART]),
+            Some(STAY),
+            "what comes after the last page, which has no cursor: `stay`: this page, once it has changed; `restart`: the first one",
+        ),
+        option(
+            "max_pages_per_poll",
+            OptionKind::Integer,
+            Some("100"),
+            "how many pages with items are read without a pause, while each has another cursor",
+        ),
         option(
             "split",
             OptionKind::Text,
@@ -177,6 +194,12 @@ impl Component for HttpPollComponent {
         else {
             unreachable!("what is missing is an error");
         };
+        if cursor.is_some() && dedupe.is_none() {
+            let message =
+                "without `dedupe`, all items of a response are worked on again when one of them fails";
+            let warning = uri.error_at_option("cursor", message);
+            context.warn(warning.help("set `dedupe` to a JSON pointer to the id in an item, such as `/id`"));
+        }
         let spool = context.spool.clone();
         context.when_taken(move || spool.expect_use());
         let dedupe_max = options.integer("dedupe_max").and_then(|count| count.try_into().ok());
@@ -194,6 +217,7 @@ impl Component for HttpPollComponent {
             split: split.map(|pointer| if pointer == "/" { String::new() } else { pointer }),
             dedupe,
             dedupe_max: dedupe_max.unwrap_or(usize::MAX),
+            max_pages_per_poll: options.integer("max_pages_per_poll").unwrap_or(1),
             period: options.duration("period"),
             timeout: options.duration("timeout"),
             max_backoff: options.duration("max_backoff"),
@@ -236,6 +260,8 @@ struct Cursor {
     pointer: String,
     start: Option<String>,
     place: CursorPlace,
+    /// Whether all pages are read again after the last one.
+    restarts: bool,
 }
 
 /// A cursor as the value of a header; `None`: it cannot be one. White space at its ends is no part of a header, so the
@@ -252,7 +278,7 @@ enum CursorPlace {
 
 fn cursor(uri: &EndpointUri, options: &Options) -> Result<Option<Cursor>, ConfigError> {
     // What is written and has no value is an error that was reported: what it goes with is not missing as well.
-    let names = ["cursor", "cursor_parameter", "cursor_header", "cursor_start"];
+    let names = ["cursor", "cursor_parameter", "cursor_header", "cursor_start", "cursor_end"];
     if names.iter().any(|name| uri.has_option(name) && options.text(name).is_none()) {
         return Ok(None);
     }
@@ -281,21 +307,27 @@ fn cursor(uri: &EndpointUri, options: &Options) -> Result<Option<Cursor>, Config
                     uri.error_at_option("cursor_start", message)
                 })?;
             }
-            Ok(Some(Cursor { pointer, start, place }))
+            let restarts = options.text("cursor_end").as_deref() == Some(RESTART);
+            Ok(Some(Cursor { pointer, start, place, restarts }))
         }
-        (None, None) if options.text("cursor_start").is_none() => Ok(None),
+        (None, None) if !uri.has_option("cursor_start") && !uri.has_option("cursor_end") => Ok(None),
         (pointer, place) => {
             let given = match (pointer, place) {
                 (Some(_), _) => "cursor",
                 (_, Some(CursorPlace::Parameter(_))) => "cursor_parameter",
                 (_, Some(CursorPlace::Header(_))) => "cursor_header",
-                (None, None) => "cursor_start",
+                (None, None) if uri.has_option("cursor_start") => "cursor_start",
+                (None, None) => "cursor_end",
             };
             let message = "option `cursor` goes with `cursor_parameter` or `cursor_header`";
             Err(uri.error_at_option(given, message))
         }
     }
 }
+
+/// The values of `cursor_end`.
+const STAY: &str = "stay";
+const RESTART: &str = "restart";
 
 struct HttpPoll(Arc<Poller>);
 
@@ -316,6 +348,7 @@ struct Poller {
     split: Option<String>,
     dedupe: Option<String>,
     dedupe_max: usize,
+    max_pages_per_poll: u64,
     period: Duration,
     timeout: Duration,
     max_backoff: Duration,
@@ -329,8 +362,9 @@ struct Poller {
 
 /// A response that is new.
 struct NewResponse {
-    status: StatusCode,
     headers: HeaderMap,
+    /// What exchanges have of these.
+    received: ValueMap,
     body: Body,
 }
 
@@ -364,6 +398,8 @@ impl Consumer for HttpPoll {
         route.ready();
         let mut batch = Batch { poller, pipeline, state, position: Position::read(&stored) };
         let mut backoff = Backoff::new(SHORTEST_BACKOFF, poller.max_backoff);
+        // How many were read without a pause.
+        let mut pages = 0;
         loop {
             // A poll that is dropped has changed nothing: the position moves below.
             let response = tokio::select! {
@@ -373,18 +409,23 @@ impl Consumer for HttpPoll {
             };
             let done = match response {
                 Ok(Some(response)) => batch.process(response, stop).await?,
-                Ok(None) => Ok(()),
+                Ok(None) => Ok(false),
                 Err(failure) => Err(failure),
             };
             let pause = match done {
-                Ok(()) => {
+                Ok(more) => {
                     backoff.reset();
+                    pages = if more { pages + 1 } else { 0 };
+                    if pages > 0 && pages < poller.max_pages_per_poll {
+                        continue;
+                    }
+                    pages = 0;
                     poller.period
                 }
                 Err(Failure { why, retry_after }) => {
                     let pause = backoff.next(retry_after);
-                    let route = pipeline.route_id();
-                    warn!(route, "route `{route}` polls again in {pause:.1?}: {}", Chain(&*why));
+                    let (route, url) = (pipeline.route_id(), poller.shown_url());
+                    warn!(route, "route `{route}` polls `{url}` again in {pause:.1?}: {}", Chain(&*why));
                     pause
                 }
             };
@@ -398,6 +439,13 @@ impl Consumer for HttpPoll {
 }
 
 impl Poller {
+    /// The URL without its query, in which there may be a secret or anything else.
+    fn shown_url(&self) -> String {
+        let mut url = self.url.clone();
+        url.set_query(None);
+        url.into()
+    }
+
     /// Asks once; `None`: there is nothing new.
     async fn poll(&self, position: &Position) -> Result<Option<NewResponse>, Failure> {
         let request = self.request(position)?;
@@ -409,12 +457,17 @@ impl Poller {
                 return Ok(None);
             }
             if !status.is_success() {
-                let refused = refused(&response);
+                let refused = Refusal::read(response).await.failure;
                 return Err(Failure { retry_after: refused.retry_after, why: refused.into() });
             }
             let body = spool_body(&mut response, self.max_response_size, self.spool.writer(None)).await?;
             let headers = std::mem::take(response.headers_mut());
-            Ok(Some(NewResponse { status, body: headers::body(body, &headers), headers }))
+            let mut received = ValueMap::default();
+            headers::copy_from_response(&headers, &mut received);
+            received.set("http.response_code", i64::from(status.as_u16()));
+            let body = headers::body(body, &headers, &mut received);
+            // No content is no item, whatever the status says.
+            Ok((!body.is_empty()).then_some(NewResponse { received, body, headers }))
         };
         // Around everything: a timeout between reads would let a response drip for ever.
         match tokio::time::timeout(self.timeout, conversation).await {
@@ -464,6 +517,7 @@ impl Poller {
                 request.headers_mut().insert(name, version);
             }
         }
+        content::accept(request.headers_mut());
         self.authentication.apply(request.headers_mut())?;
         Ok(request)
     }

@@ -159,7 +159,7 @@ async fn a_status_out_of_range_is_a_failure_that_keeps_the_body() {
     let server = serve().await;
     let mut exchange = Exchange::new("order 7");
     let error = call(format!("http:{server}/missing"), &mut exchange).await.unwrap_err();
-    assert_eq!(error.to_string(), "the response was 404 Not Found");
+    assert_eq!(error.to_string(), "the response was 404 Not Found: no such order");
     assert_eq!(Failure::of(error).code.as_deref(), Some("404"));
     assert_eq!(exchange.message.body.to_string(), "order 7");
     assert_eq!(exchange.message.headers.get("http.response_code"), Some(&404.into()));

@@ -448,3 +448,92 @@ fn errors_are_found_before_anything_runs() {
     }
     assert_eq!(errors("http-poll:https://h/x?cursor=/a/0/b&cursor_header=X-After&split=/"), "");
 }
+
+#[tokio::test]
+async fn null_is_an_empty_list_and_what_has_no_content_is_no_item() {
+    let server = Server::start(|number, _| match number {
+        0 => json(&json!({ "items": null })),
+        1 => status(200),
+        2 => status(204),
+        _ => json(&json!({ "items": [number] })),
+    });
+    let (server, mock) = (server.await, MockComponent::default());
+    run(poll(&server, "split=/items"), &mock, mock.endpoint("out").wait_for(1)).await;
+    assert_eq!(bodies(&mock), ["3"]);
+    // None of these was a failure.
+    assert!(server.first_pause() < Duration::from_millis(500), "{:?}", server.first_pause());
+    let server = Server::start(|number, _| if number == 0 { status(200) } else { json(&json!(1)) }).await;
+    let mock = MockComponent::default();
+    run(poll(&server, ""), &mock, mock.endpoint("out").wait_for(1)).await;
+    assert_eq!(bodies(&mock), ["1"]);
+}
+
+#[tokio::test]
+async fn the_last_page_is_worked_on_once_until_it_changes() {
+    let server = Server::start(|number, request| {
+        json(&match (request.uri().query(), number) {
+            (None, _) => json!({ "items": [1], "next": 2 }),
+            (_, 0..5) => json!({ "items": [2], "next": null }),
+            (_, 5..8) => json!({ "items": [2, 3] }),
+            (Some("after=2"), _) => json!({ "items": [2, 3], "next": 3 }),
+            _ => json!({ "items": [] }),
+        })
+    });
+    let (server, mock) = (server.await, MockComponent::default());
+    run(poll(&server, "split=/items&cursor=/next&cursor_parameter=after"), &mock, server.wait_for(11)).await;
+    assert_eq!(bodies(&mock), ["1", "2", "2", "3", "2", "3"], "each form of the page once");
+    let requests = server.requests();
+    assert_eq!(
+        (&*requests[0], &*requests[1], &*requests[10]),
+        ("/items", "/items?after=2", "/items?after=3")
+    );
+}
+
+#[tokio::test]
+async fn all_pages_are_read_again_after_the_last_one_where_that_is_asked_for() {
+    let server = Server::start(|_, request| {
+        json(&match request.uri().query() {
+            Some("after=2") => json!({ "items": [2], "next": null }),
+            _ => json!({ "items": [1], "next": 2 }),
+        })
+    });
+    let (server, mock) = (server.await, MockComponent::default());
+    let options = "split=/items&cursor=/next&cursor_parameter=after&cursor_start=0&cursor_end=restart";
+    run(poll(&server, options), &mock, server.wait_for(4)).await;
+    assert_eq!(
+        server.requests()[..4],
+        ["/items?after=0", "/items?after=2", "/items?after=0", "/items?after=2"]
+    );
+    assert_eq!(bodies(&mock)[..4], ["1", "2", "1", "2"]);
+}
+
+#[tokio::test]
+async fn pages_that_are_there_are_read_without_the_pause_of_a_period() {
+    let response = |number: usize, _: &Request| match number {
+        0..9 => json(&json!({ "items": [number], "next": number })),
+        _ => json(&json!({ "items": [], "next": number })),
+    };
+    for (most, asked_at_once) in [(100, 10), (4, 4)] {
+        let (server, mock) = (Server::start(response).await, MockComponent::default());
+        let options = format!("split=/items&cursor=/next&cursor_parameter=after&max_pages_per_poll={most}");
+        let route = from(format!("http-poll:http://{}/items?period=1h&{options}", server.address)).id("poll");
+        run(route, &mock, server.wait_for(asked_at_once)).await;
+        assert_eq!(server.requests().len(), asked_at_once, "a page without items is followed by a pause");
+    }
+}
+
+#[test]
+fn a_cursor_without_ids_is_a_warning_and_without_an_end_an_error() {
+    let mock = MockComponent::default();
+    let built = |options: &str| {
+        builder(&mock)
+            .route(from(format!("http-poll:http://localhost/?{options}")).id("poll").to("mock:out"))
+            .build_with_warnings()
+    };
+    let warned = |options: &str| {
+        built(options).unwrap().1.warnings().any(|warning| warning.to_string().contains("dedupe"))
+    };
+    assert!(warned("cursor=/next&cursor_parameter=after"));
+    assert!(!warned("cursor=/next&cursor_parameter=after&dedupe=/id"));
+    assert!(built("cursor_end=restart").err().unwrap().to_string().contains("cursor_end"));
+}

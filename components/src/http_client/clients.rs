@@ -9,10 +9,14 @@ use bytes::{Bytes, BytesMut};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use router_core::error::BoxError;
+use router_core::exchange::{Body, BodyKind};
 use router_core::failure::{ErrorKind, Failure};
 use router_core::spool::{SpoolWriter, Written};
+use router_core::value::{Value, ValueMap};
 use smol_str::ToSmolStr;
 
+use super::content::Content;
+use super::headers;
 use super::retry_after::{retry_after, wall_clock};
 
 /// What makes one client different from another.
@@ -100,11 +104,74 @@ pub(crate) fn kind_of_status(status: u16) -> ErrorKind {
     }
 }
 
-/// The failure that a status is which is no success.
-pub(crate) fn refused(response: &Response) -> Failure {
-    let status = response.status();
-    let failure = Failure::new(kind_of_status(status.as_u16()), format!("the response was {status}"));
-    failure.code(status.as_u16().to_smolstr()).retry_after(retry_after(response.headers(), wall_clock()))
+/// A response that is no success.
+pub(crate) struct Refusal {
+    /// The failure that it is, with the beginning of what the server says.
+    pub(crate) failure: Failure,
+    /// The body, or as much of it as is kept.
+    pub(crate) body: Value,
+    /// Its headers, without those that never travel.
+    pub(crate) headers: ValueMap,
+}
+
+impl Refusal {
+    /// More of a body is not kept.
+    pub(crate) const BODY_BYTES: usize = 64 << 10;
+    /// More of a text is not shown in an error.
+    const SHOWN: usize = 200;
+
+    /// Reads it. That the body is cut off, or does not come, changes nothing about the refusal.
+    pub(crate) async fn read(mut response: Response) -> Self {
+        let mut bytes = BytesMut::new();
+        let mut content = Content::of(response.headers());
+        'reading: while let Ok(Some(chunk)) = response.chunk().await {
+            for part in content.parts(&chunk).collect::<Vec<_>>() {
+                let Ok(part) = content.read(part) else { break 'reading };
+                bytes.extend_from_slice(&part);
+                if bytes.len() >= Self::BODY_BYTES {
+                    break 'reading;
+                }
+            }
+        }
+        if let Ok(rest) = content.finish() {
+            bytes.extend_from_slice(&rest);
+        }
+        bytes.truncate(Self::BODY_BYTES);
+        // A letter of which only a part is kept would make bytes of the text.
+        if let Err(error) = str::from_utf8(&bytes)
+            && error.error_len().is_none()
+        {
+            bytes.truncate(error.valid_up_to());
+        }
+        let bytes = bytes.freeze();
+        let mut headers = ValueMap::default();
+        headers::copy_from_response(response.headers(), &mut headers);
+        let body = headers::body(Written::Memory(bytes.clone()), response.headers(), &mut headers);
+        let status = response.status();
+        let said = Self::shown(&body, &headers);
+        let failure =
+            Failure::new(kind_of_status(status.as_u16()), format!("the response was {status}{said}"))
+                .code(status.as_u16().to_smolstr())
+                .retry_after(retry_after(response.headers(), wall_clock()));
+        let body = match body.kind() {
+            BodyKind::Text => Value::from(body.to_string()),
+            _ => Value::from(bytes),
+        };
+        Self { failure, body, headers }
+    }
+
+    /// The beginning of a text, on one line, behind a colon. A page for a browser says little in its first lines.
+    fn shown(body: &Body, headers: &ValueMap) -> String {
+        let label = headers.get("content-type").map(ToString::to_string).unwrap_or_default();
+        if body.kind() != BodyKind::Text || label.contains("html") {
+            return String::new();
+        }
+        let text = body.to_string();
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let shown = line.chars().take(Self::SHOWN).collect::<String>();
+        let more = if shown.len() < line.len() { "..." } else { "" };
+        if shown.is_empty() { shown } else { format!(": {shown}{more}") }
+    }
 }
 
 /// The whole body of a response in memory, if it is not larger than `limit`.
@@ -126,14 +193,27 @@ pub(crate) async fn spool_body(
     limit: u64,
     mut body: SpoolWriter,
 ) -> Result<Written, BoxError> {
-    let (mut read, length) = (0, response.content_length());
-    check_length(length, limit)?;
-    body.expect(length.unwrap_or(0)).await?;
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        read += chunk.len() as u64;
-        check_length(Some(read), limit)?;
-        body.write(&chunk).await?;
+    let mut content = Content::of(response.headers());
+    if matches!(content, Content::Plain) {
+        let length = response.content_length();
+        check_length(length, limit)?;
+        body.expect(length.unwrap_or(0)).await?;
     }
+    let mut read = 0;
+    let mut check = |part: &Bytes| {
+        read += part.len() as u64;
+        check_length(Some(read), limit)
+    };
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        for part in content.parts(&chunk).collect::<Vec<_>>() {
+            let part = content.read(part)?;
+            check(&part)?;
+            body.write(&part).await?;
+        }
+    }
+    let rest = content.finish()?;
+    check(&rest)?;
+    body.write(&rest).await?;
     Ok(body.finish().await?)
 }
 

@@ -2,15 +2,14 @@
 
 use reqwest::header::{ETAG, HeaderName, LAST_MODIFIED};
 use router_core::error::BoxError;
-use router_core::exchange::{Body, Exchange};
+use router_core::exchange::Exchange;
 use router_core::pipeline::Pipeline;
 use router_core::state::{RouteState, StateError};
 use router_core::stop::Stop;
 use router_core::value::{Json, Value};
 
-use super::position::{Position, Version};
+use super::position::{Position, Version, fingerprint};
 use super::{Failure, NewResponse, Poller};
-use crate::http_client::headers;
 
 /// Longer names of versions are not sent back: they would take the room of ids.
 const MAX_VERSION_BYTES: usize = 1_024;
@@ -30,15 +29,15 @@ pub(super) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Works through a response, and moves the position. The outer error ends the consumer, the inner one
-    /// only this batch.
+    /// Works through a response, and moves the position; says whether another page may be there already. The outer error
+    /// ends the consumer, the inner one only this batch.
     pub(super) async fn process(
         &mut self,
         mut response: NewResponse,
         stop: &Stop,
-    ) -> Result<Result<(), Failure>, BoxError> {
+    ) -> Result<Result<bool, Failure>, BoxError> {
         let poller = self.poller;
-        let json = poller.parse(&mut response.body).await;
+        let json = poller.parse(&mut response).await;
         let (end, items) = match json.and_then(|json| {
             let items = poller.items(&response, json.as_ref())?;
             Ok((self.end_of(&response, json.as_ref())?, items))
@@ -46,6 +45,9 @@ impl Batch<'_> {
             Ok(read) => read,
             Err(error) => return Ok(Err(error.into())),
         };
+        let is_known_page = end.last_page.is_some() && end.last_page == self.position.last_page;
+        let items = if is_known_page { Vec::new() } else { items };
+        let may_have_more = !items.is_empty() && poller.split.is_some() && end.cursor != self.position.cursor;
         let present = items.iter().filter_map(|item| item.id.clone()).collect::<Vec<_>>();
         // Both: the one until all is done, and the one then.
         if let Err(error) = self.position.check_room(&present).and_then(|()| end.check_room(&present)) {
@@ -58,7 +60,7 @@ impl Batch<'_> {
             if stop.is_requested() && id.is_some() {
                 // The next poll brings the rest. Without ids, that would be the whole response again:
                 // then this one is finished.
-                return Ok(Ok(()));
+                return Ok(Ok(false));
             }
             if let Some(id) = &id {
                 exchange.message.headers.set("http_poll.id", Value::from(&**id));
@@ -77,26 +79,32 @@ impl Batch<'_> {
         let before = self.position.clone();
         self.position.cursor = end.cursor;
         self.position.version = end.version;
+        self.position.last_page = end.last_page;
         self.position.forget(&present, poller.dedupe_max);
         if self.position != before {
             self.store().await?;
         }
-        Ok(Ok(()))
+        Ok(Ok(may_have_more))
     }
 
     /// Where the position is, apart from ids, when everything in the response is done.
     fn end_of(&self, response: &NewResponse, json: Option<&Json>) -> Result<Position, BoxError> {
         let cursor = self.poller.cursor.as_ref().zip(json);
         let next = cursor.and_then(|(cursor, json)| json.pointer(&cursor.pointer));
-        // An empty one says that there is no more, and would begin anew.
-        let next = next.and_then(scalar).filter(|next| !next.is_empty());
-        let moved = next.is_some() && next != self.position.cursor;
+        let next = next.and_then(cursor_text).transpose()?;
+        let is_last = cursor.is_some() && next.is_none();
+        let restarts = is_last && self.poller.cursor.as_ref().is_some_and(|cursor| cursor.restarts);
+        let moved = restarts || next.is_some() && next != self.position.cursor;
         let text = |name: &HeaderName| {
             let text = response.headers.get(name)?.to_str().ok()?;
             (text.len() <= MAX_VERSION_BYTES).then(|| text.to_owned())
         };
         let end = Position {
             cursor: if moved { next } else { self.position.cursor.clone() },
+            last_page: match is_last && !restarts {
+                true => Some(fingerprint(&response.body.to_bytes()?)),
+                false => None,
+            },
             // With another cursor, the next response is another thing: this version would hide it.
             version: match moved {
                 true => Version::default(),
@@ -121,9 +129,7 @@ impl Poller {
     fn items(&self, response: &NewResponse, json: Option<&Json>) -> Result<Vec<Item>, BoxError> {
         let exchange = |body| {
             let mut exchange = Exchange::new(());
-            let received = &mut exchange.message.headers;
-            headers::copy_from_response(&response.headers, received);
-            received.set("http.response_code", i64::from(response.status.as_u16()));
+            exchange.message.headers = response.received.clone();
             exchange.message.body = body;
             exchange
         };
@@ -131,8 +137,14 @@ impl Poller {
             let id = json.map(|json| self.id(json)).transpose()?.flatten();
             return Ok(vec![Item { exchange: exchange(response.body.clone()), id }]);
         };
-        let array = json.pointer(pointer).and_then(Json::as_list);
-        let array = array.ok_or_else(|| format!("there is no array at `{pointer}` in the response"))?;
+        let array = match json.pointer(pointer) {
+            // What some servers write for an empty one.
+            Some(Json::Null) => &[],
+            found => found.and_then(Json::as_list).ok_or_else(|| {
+                let shown = if pointer.is_empty() { "/" } else { pointer };
+                format!("there is no array at `{shown}` in the response{}", response.labelled())
+            })?,
+        };
         let item = |(index, json): (usize, &Json)| {
             let mut exchange = exchange(json.clone().into());
             exchange.message.headers.remove("content-type");
@@ -143,20 +155,21 @@ impl Poller {
     }
 
     /// What the response says, where it is read.
-    async fn parse(&self, body: &mut Body) -> Result<Option<Json>, BoxError> {
+    async fn parse(&self, response: &mut NewResponse) -> Result<Option<Json>, BoxError> {
         if self.cursor.is_none() && self.split.is_none() && self.dedupe.is_none() {
             return Ok(None);
         }
+        let label = response.labelled();
+        let body = &mut response.body;
         body.load().await?;
         if self.spool.settings().unique_keys {
             body.refuse_duplicate_keys();
         }
         let body = body.clone();
         let is_large = body.len() > Json::LARGE_TEXT;
-        // A response without content is no JSON, though a body without content is `null`.
-        let parse = move || if body.is_empty() { Json::parse("") } else { body.to_json() };
+        let parse = move || body.to_json();
         let parsed = if is_large { tokio::task::spawn_blocking(parse).await? } else { parse() };
-        Ok(Some(parsed?))
+        Ok(Some(parsed.map_err(|error| format!("the response{label} is no JSON: {error}"))?))
     }
 
     /// The id of an item, where there are ids.
@@ -166,6 +179,24 @@ impl Poller {
         Ok(Some(id.ok_or_else(|| {
             format!("there is no text or number at `{pointer}` in an item of the response")
         })?))
+    }
+}
+
+/// What a response says about the next one; `None`: there is none. An empty text says so too, and would begin anew.
+fn cursor_text(json: &Json) -> Option<Result<String, BoxError>> {
+    match scalar(json) {
+        Some(text) if text.is_empty() => None,
+        Some(text) => Some(Ok(text)),
+        None if json.is_null() => None,
+        None => Some(Err("the cursor in the response is neither a text nor a number nor null".into())),
+    }
+}
+
+impl NewResponse {
+    /// What the server calls it, for errors.
+    fn labelled(&self) -> String {
+        let label = self.received.get("content-type");
+        label.map_or_else(|| " (without a content type)".to_owned(), |label| format!(" ({label})"))
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Position {
     pub(super) cursor: Option<String>,
     /// The version of the last response, for this very cursor.
     pub(super) version: Version,
+    /// What the last page was, if this is the position behind it.
+    pub(super) last_page: Option<String>,
     /// The ids of items that are done, oldest first.
     pub(super) done: Vec<String>,
 }
@@ -35,13 +37,20 @@ impl Position {
         Self {
             cursor: text("cursor"),
             version: Version { etag: text("etag"), last_modified: text("last_modified") },
+            last_page: text("last_page"),
             done: done.filter_map(Value::as_str).map(str::to_owned).collect(),
         }
     }
 
     pub(super) fn to_json(&self) -> Value {
         let Version { etag, last_modified } = &self.version;
-        json!({ "cursor": self.cursor, "etag": etag, "last_modified": last_modified, "done": self.done })
+        json!({
+            "cursor": self.cursor,
+            "etag": etag,
+            "last_modified": last_modified,
+            "last_page": self.last_page,
+            "done": self.done,
+        })
     }
 
     /// Whether the item with this id is done.
@@ -100,13 +109,15 @@ impl Position {
     }
 }
 
-/// The id, or its hash (FNV-1a, 64 bits, which is the same in every build) where it is long.
+/// The id, or its hash where it is long.
 fn shorten(id: &str) -> String {
-    if id.len() <= MAX_ID_BYTES {
-        return id.to_owned();
-    }
-    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    if id.len() <= MAX_ID_BYTES { id.to_owned() } else { fingerprint(id.as_bytes()) }
+}
+
+/// A hash (FNV-1a, 64 bits, which is the same in every build).
+pub(super) fn fingerprint(content: &[u8]) -> String {
+    let hash = content.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     format!("#{hash:016x}")
 }
@@ -119,6 +130,7 @@ mod tests {
     fn a_position_is_read_as_it_was_written() {
         let mut position = Position { cursor: Some("7".into()), ..Position::default() };
         position.version.etag = Some("\"a\"".into());
+        position.last_page = Some(fingerprint(b"[]"));
         position.note("1");
         position.note(&"x".repeat(100));
         assert_eq!(Position::read(&position.to_json()), position);
