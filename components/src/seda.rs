@@ -26,9 +26,10 @@
 //! time to stop is over.
 //!
 //! An exchange of a `master:` route keeps its term on its way through the queue, and after the end of
-//! that term nothing of it runs any more. Its sender therefore waits by default: the lock is held until
-//! the work is done. With `never` the sender goes on at once, as Camel's does; what is then still queued
-//! when the term ends is not run, and a line in the log says so.
+//! that term nothing of it runs any more: work that has begun holds the lock as any other work of the term, also when
+//! its sender has not waited for it or has given up. By default the sender waits, so that this is so from the beginning.
+//! With `never` the sender goes on at once, as Camel's does; what is then still queued when the term ends is not run,
+//! and a line in the log says so.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -287,7 +288,7 @@ async fn work(queue: Arc<Queue>, pipeline: Pipeline, stop: Stop) {
     while let Some(entry) = queue.next(&pipeline, &stop).await {
         let mut exchange = entry.exchange.clone();
         let in_hand = InHand { queue: &queue, pipeline: &pipeline, entry: Some(entry) };
-        let result = pipeline.process(&mut exchange).await;
+        let result = pipeline.process_apart(&mut exchange).await;
         // The work was refused or aborted because the term of this consumer has ended: it is still to
         // be done. A failure for any other reason is final.
         if result.is_err() && has_ended(pipeline.term()) {

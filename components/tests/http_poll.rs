@@ -499,7 +499,7 @@ async fn all_pages_are_read_again_after_the_last_one_where_that_is_asked_for() {
     });
     let (server, mock) = (server.await, MockComponent::default());
     let options = "split=/items&cursor=/next&cursor_parameter=after&cursor_start=0&cursor_end=restart";
-    run(poll(&server, options), &mock, server.wait_for(4)).await;
+    run(poll(&server, options), &mock, mock.endpoint("out").wait_for(4)).await;
     assert_eq!(
         server.requests()[..4],
         ["/items?after=0", "/items?after=2", "/items?after=0", "/items?after=2"]

@@ -7,9 +7,10 @@
 )]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use components::{DirectComponent, MasterComponent, MockComponent};
+use components::{DirectComponent, MasterComponent, MockComponent, SedaComponent, TimerComponent};
 use router_core::builder::{RouteBuilder, Steps, from};
 use router_core::cluster::{ClusterService, LockName, MemoryCluster};
 use router_core::exchange::Exchange;
@@ -28,6 +29,8 @@ fn build(
     RouterBuilder::new()
         .component(DirectComponent::default())
         .component(MasterComponent::default())
+        .component(SedaComponent::default())
+        .component(TimerComponent)
         .component(mock.clone())
         .cluster(Arc::clone(cluster) as Arc<dyn ClusterService>)
         .routes(routes)
@@ -120,4 +123,57 @@ async fn a_blocking_call_that_outlives_its_exchange_keeps_the_next_leader_waitin
     assert!(early.is_err(), "the next leader started while the call was running");
     drop(held);
     waiting.lead().await.unwrap();
+}
+
+/// A leader that sends one exchange into a queue and, if `wait` says so, waits for it no longer than a second. The work
+/// behind the queue takes ten seconds that nothing in it would cut short.
+fn leader_with_work_behind_a_queue(wait: &str, done: &Arc<AtomicBool>) -> [RouteBuilder; 2] {
+    let done = Arc::clone(done);
+    let queue = format!("seda:work?wait_for_task_to_complete={wait}&timeout=1s");
+    let work = from("seda:work").to("mock:begun").process_async(move |_| {
+        let done = Arc::clone(&done);
+        Box::pin(async move {
+            sleep(Duration::from_secs(10)).await;
+            done.store(true, Ordering::SeqCst);
+            Ok(())
+        })
+    });
+    [from("master:outer:timer:t?delay=0&repeat_count=1").to(queue), work]
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_behind_a_queue_ends_with_the_term_of_its_sender() {
+    for wait in ["never", "always"] {
+        let (cluster, mock) = (MemoryCluster::new("a"), MockComponent::default());
+        let done = Arc::default();
+        let router = build(&cluster, &mock, leader_with_work_behind_a_queue(wait, &done));
+        let test = async {
+            mock.endpoint("begun").wait_for(1).await;
+            sleep(Duration::from_secs(5)).await;
+            let waiting = cluster.join("b").view(&lock("outer")).await.unwrap();
+            cluster.revoke(&lock("outer"), Duration::from_secs(1));
+            let _scope = waiting.lead().await.unwrap();
+            sleep(Duration::from_secs(60)).await;
+        };
+        let _ = router.run_until(test).await;
+        assert!(!done.load(Ordering::SeqCst), "{wait}: it went on beside the next leader");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_is_not_given_up_before_the_work_behind_a_queue_has_ended() {
+    for wait in ["never", "always"] {
+        let (cluster, mock) = (MemoryCluster::new("a"), MockComponent::default());
+        let done = Arc::default();
+        let router = build(&cluster, &mock, leader_with_work_behind_a_queue(wait, &done));
+        let test = async {
+            mock.endpoint("begun").wait_for(1).await;
+            sleep(Duration::from_secs(5)).await;
+            let waiting = cluster.join("b").view(&lock("outer")).await.unwrap();
+            cluster.view(&lock("outer")).await.unwrap().resign(Duration::from_secs(60));
+            let _scope = waiting.lead().await.unwrap();
+            assert!(done.load(Ordering::SeqCst), "{wait}: the next leader began beside it");
+        };
+        let _ = router.run_until(test).await;
+    }
 }

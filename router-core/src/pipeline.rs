@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::cluster::{LeaderScope, LeadershipLost, Term};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, any_expired};
 use crate::failure::Failure;
 use crate::flight::{self, Waiting};
 use crate::metrics::RouteMetrics;
@@ -177,6 +177,33 @@ impl Pipeline {
             journey.end(&result);
         }
         result
+    }
+
+    /// The same for an exchange that is worked on apart from the one that it was made from, and may outlive it, as behind
+    /// a queue: the work counts for each term of the exchange, so that no lock is given away before it has ended, and it
+    /// ends with the first of them.
+    ///
+    /// # Errors
+    /// As those of [`process`](Self::process), and when a term of the exchange has ended.
+    ///
+    /// # Cancellation
+    /// As that of [`process`](Self::process).
+    pub async fn process_apart(&self, exchange: &mut Exchange) -> Result<Outcome, RouteError> {
+        let terms = exchange.terms().cloned().collect::<Vec<_>>();
+        let Some(first) = terms.first() else { return self.process(exchange).await };
+        let work = terms.iter().map(Term::hold).collect::<Result<Vec<_>, _>>();
+        let _work = work.map_err(|lost| self.not_started(lost))?;
+        let result = tokio::select! {
+            biased;
+            () = any_expired(terms.iter()) => None,
+            result = self.process(exchange) => Some(result),
+        };
+        // What ends too late is not acknowledged.
+        let over = terms.iter().find(|term| !term.is_valid());
+        match result {
+            Some(result) if over.is_none() => result,
+            _ => Err(self.aborted(over.unwrap_or(first))),
+        }
     }
 
     async fn process_guarded(&self, guard: &Guard, exchange: &mut Exchange) -> Result<Outcome, RouteError> {
