@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use router_core::builder::{RouteBuilder, Steps, from};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::support::setup;
 
@@ -204,4 +204,23 @@ async fn what_waits_for_a_route_that_is_gone_is_dropped_and_counted() {
     });
     assert_eq!(outcome.await, router_core::router::ShutdownOutcome::Aborted);
     assert!(setup.bodies("out").is_empty());
+}
+
+/// Nothing would ever take them, and their senders would wait for ever.
+#[tokio::test(start_paused = true)]
+async fn what_waits_in_a_queue_is_dropped_when_its_route_consumes_another_one() {
+    let setup = setup([version("seda:a", "old", "1h")]).start();
+    sleep(Duration::from_secs(1)).await;
+    let waits = "seda:a?wait_for_task_to_complete=always&timeout=0";
+    let change = async {
+        sleep(Duration::from_secs(1)).await;
+        setup.apply([version("seda:b", "new", "0")]).await.unwrap();
+    };
+    let all = async { tokio::join!(setup.send(waits, "in hand"), setup.send(waits, "queued"), change) };
+    let (in_hand, queued, ()) = timeout(Duration::from_secs(600), all).await.unwrap();
+    for error in [in_hand.unwrap_err(), queued.unwrap_err()] {
+        assert!(error.contains("`seda:a` has dropped it"), "{error}");
+    }
+    setup.send("seda:b", "goes on").await.unwrap();
+    setup.mock.endpoint("out").wait_for(1).await;
 }

@@ -77,14 +77,18 @@ impl Router {
             new.route.pipeline.adopt_state(&old.route.pipeline);
         }
         self.change_entries(|entries| *entries = plan.entries().cloned().collect());
-        let addresses = addresses(&plan);
-        let consumed =
-            |entry: &Entry| entry.route.links.address.as_deref().is_some_and(|it| addresses.contains(it));
-        for gone in plan.gone.iter().filter(|gone| !consumed(gone)) {
-            gone.abandon_waiting();
-        }
         plan.unchanged().for_each(|entry| entry.clear_reverted());
         let changes = self.start_and_watch(&plan, &ran).await;
+        // Not before it is certain which versions stay.
+        let entries = self.entries();
+        let consumed =
+            entries.iter().filter_map(|entry| entry.route.links.address.as_ref()).collect::<HashSet<_>>();
+        let earlier = plan.replaced().map(|(old, _)| old).chain(&plan.gone);
+        for earlier in
+            earlier.filter(|it| !it.route.links.address.as_ref().is_some_and(|it| consumed.contains(it)))
+        {
+            earlier.abandon_waiting();
+        }
         drop(holds);
         Ok(changes)
     }
