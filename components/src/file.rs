@@ -31,8 +31,8 @@
 //! exchange is done, the file is moved (to `.done` beside it; Camel: `.camel`), deleted or
 //! remembered. When the exchange fails, it goes to `move_failed`, or stays and is read again. When it ends
 //! because the member no longer leads, the file is left as it is, for the next leader. Files and
-//! directories whose names begin with a dot are not read. What `noop` remembers is in memory: another leader,
-//! or this process after a restart, reads those files again.
+//! directories whose names begin with a dot are not read. What `noop` remembers is in memory, also for a new version of
+//! the route (SIGHUP): another leader, or this process after a restart, reads those files again.
 //!
 //! *Nothing that was not read is moved, deleted or replaced.* A file that was written to or replaced while it was
 //! worked on stays where it is, and is read again. A file that is moved replaces none: the second `a.txt` in
@@ -76,7 +76,7 @@ mod producer;
 mod settle;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use regex::{Regex, RegexBuilder};
@@ -90,7 +90,6 @@ use router_core::uri::EndpointUri;
 
 use consumer::FileConsumer;
 use jail::Jail;
-use memory::Memory;
 use producer::FileProducer;
 
 /// The component.
@@ -239,7 +238,6 @@ impl Component for FileComponent {
         Ok(Box::new(FileEndpoint {
             jail: Jail::new(PathBuf::from(directory.as_str())),
             settings: Arc::new(settings),
-            memory: Arc::default(),
             spool: context.spool.clone(),
         }))
     }
@@ -457,7 +455,6 @@ fn pattern(options: &Options, uri: &EndpointUri, name: &str) -> Result<Option<Re
 struct FileEndpoint {
     jail: Jail,
     settings: Arc<Settings>,
-    memory: Arc<Mutex<Memory>>,
     /// It says which files are read into memory. None is spooled.
     spool: Spool,
 }
@@ -467,7 +464,7 @@ impl Endpoint for FileEndpoint {
         Some(Box::new(FileConsumer {
             jail: self.jail.clone(),
             settings: Arc::clone(&self.settings),
-            memory: Arc::clone(&self.memory),
+            memory: Arc::default(),
             spool: self.spool.clone(),
         }))
     }

@@ -7,6 +7,7 @@ mod runner;
 #[cfg(test)]
 mod tests;
 
+use std::any::Any;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
@@ -109,6 +110,13 @@ impl Pipeline {
                 RouteState::new(key, Arc::clone(self.program.state.get_or_init(Arc::default)) as _)
             }
         }
+    }
+
+    /// What the consumers of this route remember of `about`, such as a directory, for as long as the process runs: the same
+    /// each time, also in the next version of the route, and under each term.
+    #[must_use]
+    pub fn memory<T: Any + Default + Send + Sync>(&self, about: &str) -> Arc<T> {
+        self.program.state.get_or_init(Arc::default).memory(about)
     }
 
     /// Leaves a note about this route for whoever looks at it: something that keeps it from its work and

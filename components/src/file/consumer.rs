@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use router_core::component::{Consumer, RouteHandle};
+use router_core::directory;
 use router_core::error::BoxError;
 use router_core::exchange::{Body, Exchange, Region};
 use router_core::pipeline::Pipeline;
@@ -55,8 +56,10 @@ enum Settled {
 
 #[async_trait]
 impl Consumer for FileConsumer {
-    async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
+    async fn run(mut self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
         let (pipeline, stop) = (&route.pipeline, &route.stop);
+        let directory = directory::canonical(&self.jail.place(Path::new("")));
+        self.memory = pipeline.memory(&directory.to_string_lossy());
         let consumer = self.clone();
         blocking(move || consumer.check_root()).await?;
         route.ready();

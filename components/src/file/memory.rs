@@ -12,7 +12,7 @@ use super::settle::Identity;
 /// The longest time for which a file waits, unless polls are further apart.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Kept by the endpoint, so that a consumer that is made anew knows it.
+/// Kept by the route, so that a consumer that is made anew knows it, also that of another version of the route.
 #[derive(Default)]
 pub(super) struct Memory {
     /// The files that `noop` has read.

@@ -524,3 +524,25 @@ fn errors_are_found_before_anything_runs() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_new_version_of_a_route_does_not_read_again_what_noop_has_read() {
+    let (inbox, mock) = (folder(&["a", "b"]), MockComponent::default());
+    let version = |body: &str| {
+        source(&inbox, "noop=true")
+            .id("read")
+            .set_body(format!("{body} ${{header.file.name}}"))
+            .to("mock:out")
+    };
+    let router = builder(&mock).route(version("old")).build().unwrap();
+    let work = async {
+        mock.endpoint("out").wait_for(2).await;
+        router.apply([version("new")]).await.unwrap();
+        fs::write(inbox.path().join("c"), "c").unwrap();
+        mock.endpoint("out").wait_for(3).await;
+    };
+    let _ = router.run_until(work).await;
+    let bodies =
+        mock.endpoint("out").received().iter().map(|it| it.message.body.to_string()).collect::<Vec<_>>();
+    assert_eq!(bodies, ["old a", "old b", "new c"]);
+}

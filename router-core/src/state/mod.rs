@@ -14,7 +14,8 @@ mod file;
 mod file_lock;
 mod step;
 
-use std::collections::BTreeMap;
+use std::any::{Any, TypeId};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -128,6 +129,16 @@ impl RouteState {
 #[derive(Default)]
 pub(crate) struct MemoryState {
     values: Mutex<BTreeMap<SmolStr, Value>>,
+    memories: Mutex<HashMap<(TypeId, SmolStr), Arc<dyn Any + Send + Sync>>>,
+}
+
+impl MemoryState {
+    /// What is remembered of `about`, the same each time.
+    pub(crate) fn memory<T: Any + Default + Send + Sync>(&self, about: &str) -> Arc<T> {
+        let mut memories = self.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = memories.entry((TypeId::of::<T>(), about.into())).or_insert_with(|| Arc::<T>::default());
+        Arc::clone(memory).downcast().unwrap_or_default()
+    }
 }
 
 #[async_trait]
