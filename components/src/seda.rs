@@ -52,7 +52,6 @@ use router_core::uri::EndpointUri;
 use smol_str::{SmolStr, ToSmolStr, format_smolstr};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
-use tracing::warn;
 
 use crate::patience::Places;
 
@@ -295,7 +294,7 @@ async fn work(queue: Arc<Queue>, pipeline: Pipeline, stop: Stop) {
             in_hand.put_back();
             continue;
         }
-        in_hand.finish(result.map(|_| exchange), pipeline.route_id());
+        in_hand.finish(result.map(|_| exchange));
     }
 }
 
@@ -457,17 +456,10 @@ impl InHand<'_> {
         }
     }
 
-    fn finish(mut self, result: Result<Exchange, RouteError>, route: &str) {
-        let Some(Entry { exchange, reply, .. }) = self.entry.take() else { return };
-        match (reply, result) {
-            // The sender may have gone meanwhile: then nobody wants to know.
-            (Some(reply), result) => drop(reply.send(result)),
-            (None, Err(error)) if error.is_leadership_lost() => {
-                let exchange = exchange.id;
-                warn!(route, %exchange, "an exchange was not run to its end: the term it came with has ended");
-            }
-            // A failure is logged already.
-            (None, _) => {}
+    fn finish(mut self, result: Result<Exchange, RouteError>) {
+        // A failure is logged already. The sender may have gone meanwhile.
+        if let Some(Entry { reply: Some(reply), .. }) = self.entry.take() {
+            let _ = reply.send(result);
         }
     }
 }

@@ -6,8 +6,8 @@
     reason = "a test may panic, and ends with its tasks"
 )]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use components::{DirectComponent, MasterComponent, MockComponent, SedaComponent, TimerComponent};
@@ -175,5 +175,89 @@ async fn a_lock_is_not_given_up_before_the_work_behind_a_queue_has_ended() {
             assert!(done.load(Ordering::SeqCst), "{wait}: the next leader began beside it");
         };
         let _ = router.run_until(test).await;
+    }
+}
+
+/// The lines about exchanges that were dropped.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+        (log, tracing::subscriber::set_default(subscriber.finish()))
+    }
+
+    fn dropped(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().filter(|line| line.contains("dropped the exchange")).map(str::to_owned).collect()
+    }
+}
+
+/// Runs the routes, sends one exchange to `direct:in`, and takes the lock away after half a second.
+async fn dropped_lines(routes: Vec<RouteBuilder>) -> Vec<String> {
+    let (log, _guard) = Log::start();
+    let (cluster, mock) = (MemoryCluster::new("a"), MockComponent::default());
+    let router = build(&cluster, &mock, routes);
+    let test = async {
+        let (_, ()) = tokio::join!(call(&router), async {
+            sleep(Duration::from_millis(500)).await;
+            let _stays_away = cluster.join("b").view(&lock("outer")).await.unwrap();
+            cluster.revoke(&lock("outer"), Duration::from_secs(30));
+            sleep(Duration::from_secs(100)).await;
+        });
+    };
+    let _ = router.run_until(test).await;
+    log.dropped()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exchange_whose_term_is_over_has_one_line_that_says_so() {
+    let slow = |route: RouteBuilder| {
+        route.process_async(|_| {
+            Box::pin(async {
+                sleep(Duration::from_secs(1)).await;
+                Ok(())
+            })
+        })
+    };
+    let lost = "this member no longer leads `outer`";
+    for (routes, step) in [
+        (vec![slow(from("master:outer:direct:in").id("a")).log("next")], "step 2 (log) was not run"),
+        (vec![from("master:outer:direct:in").id("a").delay("90s")], "in step 1 (delay)"),
+        (
+            vec![from("master:outer:direct:in").to("direct:b"), slow(from("direct:b").id("a")).log("next")],
+            "step 2 (log) was not run",
+        ),
+        (
+            vec![
+                from("master:outer:direct:in").to("direct:b"),
+                from("master:inner:direct:b").id("a").delay("90s"),
+            ],
+            "in step 1 (delay)",
+        ),
+        (
+            vec![
+                from("master:outer:direct:in").to("seda:b?wait_for_task_to_complete=never"),
+                from("seda:b").id("a").delay("90s"),
+            ],
+            "in step 1 (delay)",
+        ),
+    ] {
+        let lines = dropped_lines(routes).await;
+        let [line] = &*lines else { panic!("{step}: {lines:#?}") };
+        assert!(line.contains("route `a` dropped") && line.contains(step) && line.contains(lost), "{line}");
     }
 }

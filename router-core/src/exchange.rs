@@ -100,6 +100,11 @@ impl Exchange {
         self.outer_terms.iter().chain(&self.term)
     }
 
+    /// The same, for one that outlives the use of the exchange. It allocates only where there are several.
+    pub(crate) fn kept_terms(&self) -> Terms {
+        Terms { outer: self.outer_terms.clone(), own: self.term.clone() }
+    }
+
     /// Whether each of them is valid.
     pub(crate) fn check_terms(&self) -> Result<(), LeadershipLost> {
         self.terms().try_for_each(Term::check)
@@ -120,6 +125,19 @@ impl Exchange {
         let nested = before.is_some();
         self.outer_terms.extend(before);
         Stamped { exchange: self, nested }
+    }
+}
+
+/// The terms of an exchange.
+pub(crate) struct Terms {
+    outer: Vec<Term>,
+    own: Option<Term>,
+}
+
+impl Terms {
+    /// Outermost first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Term> {
+        self.outer.iter().chain(&self.own)
     }
 }
 

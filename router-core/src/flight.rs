@@ -1,5 +1,6 @@
 //! [`Flight`]: an exchange on its way through a route. One that is dropped there is told, and counted.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,8 +11,7 @@ use pin_project_lite::pin_project;
 use smol_str::SmolStr;
 use tracing::warn;
 
-use crate::cluster::Term;
-use crate::exchange::ExchangeId;
+use crate::exchange::{ExchangeId, Terms};
 
 /// How many exchanges were dropped on their way, by all routes of a router.
 #[derive(Clone, Default)]
@@ -20,6 +20,11 @@ pub(crate) struct Dropped(Arc<AtomicU64>);
 impl Dropped {
     pub(crate) fn count(&self) -> u64 {
         self.0.load(Ordering::Acquire)
+    }
+
+    /// Counts one.
+    pub(crate) fn note(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
     }
 }
 
@@ -62,12 +67,18 @@ pub(crate) fn abandon(route: &SmolStr, queue: &str, waiting: &[Waiting], dropped
     }
 }
 
+thread_local! {
+    /// The exchange that was told last, if no other work was done here since: where routes have called each other, all of
+    /// them are dropped at once, and the innermost one tells of it.
+    static TOLD: Cell<Option<ExchangeId>> = const { Cell::new(None) };
+}
+
 /// An exchange that is on its way through a route.
 pub(crate) struct Flight<'a> {
     route: &'a SmolStr,
     exchange: ExchangeId,
-    /// The term that the route runs under.
-    term: Option<&'a Term>,
+    /// The terms that the exchange runs under.
+    terms: Terms,
     dropped: &'a Dropped,
     /// Whether it is in a block of the step, whose own flight tells of it.
     inside: &'a AtomicBool,
@@ -83,10 +94,10 @@ impl<'a> Flight<'a> {
         route: &'a SmolStr,
         dropped: &'a Dropped,
         exchange: ExchangeId,
-        term: Option<&'a Term>,
+        terms: Terms,
         inside: &'a AtomicBool,
     ) -> Self {
-        Self { route, exchange, term, dropped, inside, step: None, since: None }
+        Self { route, exchange, terms, dropped, inside, step: None, since: None }
     }
 
     /// What it does in `step`.
@@ -110,6 +121,7 @@ impl<F: Future> Future for Through<'_, '_, F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
+        TOLD.set(None);
         let poll = this.work.poll(context);
         match &poll {
             Poll::Ready(_) => this.flight.step = None,
@@ -123,14 +135,15 @@ impl<F: Future> Future for Through<'_, '_, F> {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         let (Some(step), Some(since)) = (self.step, self.since) else { return };
-        if self.inside.load(Ordering::Relaxed) {
+        if self.inside.load(Ordering::Relaxed) || TOLD.get() == Some(self.exchange) {
             return;
         }
-        self.dropped.0.fetch_add(1, Ordering::AcqRel);
+        TOLD.set(Some(self.exchange));
+        self.dropped.note();
         let (route, exchange, ran) = (self.route, self.exchange, since.elapsed());
-        let why = match self.term.map(Term::check) {
-            Some(Err(lost)) => lost.to_string(),
-            _ => "its time to stop was over, or its consumer ended".into(),
+        let why = match self.terms.iter().find_map(|term| term.check().err()) {
+            Some(lost) => lost.to_string(),
+            None => "its time to stop was over, or its consumer ended".into(),
         };
         warn!(
             %route,

@@ -200,7 +200,11 @@ impl Pipeline {
         let terms = exchange.terms().cloned().collect::<Vec<_>>();
         let Some(first) = terms.first() else { return self.process(exchange).await };
         let work = terms.iter().map(Term::hold).collect::<Result<Vec<_>, _>>();
-        let _work = work.map_err(|lost| self.not_started(lost))?;
+        let _work = work.map_err(|lost| {
+            let mut error = self.not_started(lost);
+            self.program.log_error(&mut error, exchange);
+            error
+        })?;
         let result = tokio::select! {
             biased;
             () = any_expired(terms.iter()) => None,
@@ -257,9 +261,12 @@ impl Pipeline {
         self.program.run_all(entered.exchange, self).await
     }
 
+    /// The exchange was dropped at a step, which has told of it.
     fn aborted(&self, term: &Term) -> RouteError {
         let error = StepError::new("an exchange in flight", term.leadership_lost());
-        RouteError::of(&self.program.route_id, error)
+        let mut error = RouteError::of(&self.program.route_id, error);
+        error.set_logged();
+        error
     }
 
     fn not_started(&self, lost: LeadershipLost) -> RouteError {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use smol_str::SmolStr;
 use tokio_util::task::TaskTracker;
-use tracing::error;
 use tracing::field::display;
+use tracing::{error, warn};
 
 use super::action::Blocks;
 use super::detached::Detached;
@@ -188,7 +188,8 @@ impl Program {
     ) -> Result<Outcome, RouteError> {
         // Set while a block of the present step is on its way with this exchange, and tells of it if it is dropped.
         let inside = AtomicBool::new(false);
-        let mut flight = Flight::new(&self.route_id, &self.dropped, exchange.id, pipeline.term(), &inside);
+        let mut flight =
+            Flight::new(&self.route_id, &self.dropped, exchange.id, exchange.kept_terms(), &inside);
         let (mut position, identity) = (Position::before(block, &self.blocks), exchange.identity());
         loop {
             let runner = Runner { pipeline, exchange: &identity, inside: &inside, handling };
@@ -314,13 +315,19 @@ impl Program {
         }
     }
 
-    /// Logs an error, if that was not done: a route that was called through `direct:` has done it. The loss of
-    /// leadership is told by others.
+    /// Logs an error, if that was not done: a route that was called through `direct:` has done it. An exchange whose term
+    /// is over is one that was dropped.
     pub(super) fn log_error(&self, error: &mut RouteError, exchange: &Exchange) {
-        if error.set_logged() || error.is_leadership_lost() {
+        if error.set_logged() {
             return;
         }
         let (route, kind) = (&self.route_id, error.kind());
+        if error.is_leadership_lost() {
+            self.dropped.note();
+            let (id, why) = (exchange.id, Chain(error.step()));
+            warn!(%route, exchange = %id, "route `{route}` dropped the exchange {id}: {why}");
+            return;
+        }
         let parent = exchange.parent_id.map(display);
         error!(%route, exchange = %exchange.id, parent, %kind, "{}", Chain(error));
     }
