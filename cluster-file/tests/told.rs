@@ -101,7 +101,7 @@ async fn a_leader_that_was_killed_is_not_told_as_the_leader_while_the_next_one_w
         for member in &members {
             assert!(member.unable().unwrap().contains(".terms-lock"));
         }
-        drop(numbers);
+        numbers.unlock().unwrap();
         let led = async {
             while !leaders(&stage.root).unwrap().iter().any(|record| record.term > killed) {
                 sleep(Duration::from_millis(10)).await;

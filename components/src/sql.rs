@@ -72,7 +72,12 @@
 //! statement. Where the server fails to read on, what was done is committed. A row of which a column cannot be read
 //! makes no exchange: `on_consume_failed` is run with its other columns, an error is logged, and the rows behind
 //! it are worked on. So it is with a row for which `on_consume` fails, after what its exchange wrote in the transaction
-//! is undone, and with one for which `on_consume_failed` fails, which the next poll reads again.
+//! is undone, and with one for which `on_consume_failed` fails.
+//!
+//! A row that has failed and is still there is left alone for twice the `delay`, then for twice as long each time, up to a
+//! minute; other rows are worked on meanwhile, also with `max_messages_per_poll`. It is known by all of its columns: one that was
+//! changed is tried at once. What the statement itself leaves out (`limit 1`) nothing can bring back: mark such rows with
+//! `on_consume_failed`.
 //!
 //! When a stop is asked for, what is done is committed, and the rest left. When the member does not lead any
 //! more, or crashes, all rows of the poll are rolled back, and read again by the next leader: at least once,
@@ -119,9 +124,10 @@ mod producer;
 mod rows;
 mod sqlite;
 mod statement;
+mod waiting;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use router_core::component::{BuildContext, Component, Consumer, Endpoint, Processor};
@@ -136,6 +142,7 @@ use lexer::Dialect;
 use parameters::{is_of_term, unknown_in_source};
 use producer::SqlProducer;
 use statement::{Kind, Statement};
+use waiting::Waiting;
 
 /// The component. Its routes share the connections to each database.
 #[derive(Default)]
@@ -383,7 +390,8 @@ struct SqlEndpoint {
 impl Endpoint for SqlEndpoint {
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
         let (databases, settings) = (self.databases.clone(), Arc::clone(&self.settings));
-        Some(Box::new(SqlConsumer { databases, settings }))
+        let waiting = Mutex::new(Waiting::new(settings.delay));
+        Some(Box::new(SqlConsumer { databases, settings, waiting }))
     }
 
     fn processor(&self) -> Option<Arc<dyn Processor>> {

@@ -1,6 +1,6 @@
 //! [`SqlConsumer`]: polls a database, and settles what was read in the transaction that read it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use router_core::component::{Consumer, RouteHandle};
@@ -18,10 +18,12 @@ use super::database::{Databases, LentTransaction, SharedTransaction, Transaction
 use super::parameters::{Parameters, Source};
 use super::rows::{Limit, Row};
 use super::statement::Statement;
+use super::waiting::Waiting;
 
 pub(super) struct SqlConsumer {
     pub(super) databases: Databases,
     pub(super) settings: Arc<Settings>,
+    pub(super) waiting: Mutex<Waiting>,
 }
 
 /// Whether the next row of a poll is worked on.
@@ -76,7 +78,9 @@ impl SqlConsumer {
         let parameters = Parameters { term: pipeline.term(), source: Source::Nothing };
         let values = parameters.of(&settings.statement)?;
         let mut transaction = self.databases.begin(&settings.data_source).await?;
-        let limit = Limit::of_bodies(settings.max_messages_per_poll, &settings.bodies);
+        // Those that wait take no place from the others.
+        let rows = settings.max_messages_per_poll.saturating_add(self.waiting().len());
+        let limit = Limit::of_bodies(rows, &settings.bodies);
         let mut cursor = Cursor::open(&mut transaction, &settings.statement, &values, limit).await?;
         let rows = cursor.page(&mut transaction).await?;
         Ok((transaction, cursor, rows))
@@ -93,9 +97,10 @@ impl SqlConsumer {
     ) -> Result<(), BoxError> {
         let shared = SharedTransaction::new(tokio::sync::Mutex::new(Some(transaction)));
         let (mut count, mut unread) = (0, None);
+        let mut left = self.settings.max_messages_per_poll;
         let lost = loop {
             count += rows.len();
-            match self.work_on(rows, &shared, pipeline, stop).await? {
+            match self.work_on(rows, &mut left, &shared, pipeline, stop).await? {
                 Progress::GoesOn => {}
                 Progress::Stops => break false,
                 Progress::LeadershipLost => break true,
@@ -123,25 +128,29 @@ impl SqlConsumer {
         unread.map_or(Ok(()), Err)
     }
 
-    /// Sends some of the rows of a poll through the route, one after the other.
+    /// Sends some of the rows of a poll through the route, one after the other, as long as there are some `left`.
     async fn work_on(
         &self,
         rows: Vec<Row>,
+        left: &mut usize,
         shared: &SharedTransaction,
         pipeline: &Pipeline,
         stop: &Stop,
     ) -> Result<Progress, BoxError> {
         for row in rows {
-            if stop.is_requested() {
+            if stop.is_requested() || *left == 0 {
                 return Ok(Progress::Stops);
             }
-            let row = match row {
-                Row { columns, unreadable: None } => Json::Object(columns),
-                Row { columns, unreadable: Some(cause) } => {
-                    self.fail(&Json::Object(columns), &cause, shared, pipeline).await;
-                    continue;
-                }
-            };
+            let Row { columns, unreadable } = row;
+            let row = Json::Object(columns);
+            if self.waiting().excludes(&row) {
+                continue;
+            }
+            if let Some(cause) = unreadable {
+                self.fail(&row, &cause, shared, pipeline).await;
+                continue;
+            }
+            *left -= 1;
             if let Progress::LeadershipLost = self.consume(row, shared, pipeline).await? {
                 return Ok(Progress::LeadershipLost);
             }
@@ -157,9 +166,10 @@ impl SqlConsumer {
         let columns = row.to_string().chars().take(200).collect::<String>();
         let cause = format!("a row failed: {cause}; the columns that can be read are {columns}");
         let Some(statement) = &self.settings.on_consume_failed else {
+            let pause = self.waiting().postpone(row);
             error!(
                 route,
-                "route `{route}`: {cause}; without `on_consume_failed`, the next poll reads it again"
+                "route `{route}`: {cause}; without `on_consume_failed`, it is read again in {pause:.1?}"
             );
             return;
         };
@@ -169,8 +179,14 @@ impl SqlConsumer {
                 .await
         });
         match settled.await {
-            Ok(()) => error!(route, "route `{route}`: {cause}; `on_consume_failed` was run"),
-            Err(error) => error!(route, "route `{route}`: {cause}; the next poll reads it again: {error}"),
+            Ok(()) => {
+                self.waiting().forgive(row);
+                error!(route, "route `{route}`: {cause}; `on_consume_failed` was run");
+            }
+            Err(error) => {
+                let pause = self.waiting().postpone(row);
+                error!(route, "route `{route}`: {cause}; it is read again in {pause:.1?}: {error}");
+            }
         }
     }
 
@@ -223,11 +239,17 @@ impl SqlConsumer {
         .await?;
         match cause {
             // Its route has said so.
-            Some(_) if failed && settings.on_consume_failed.is_none() => {}
+            Some(_) if failed && settings.on_consume_failed.is_none() => {
+                self.waiting().postpone(&row);
+            }
             Some(cause) => self.fail(&row, &cause, shared, pipeline).await,
-            None => {}
+            None => self.waiting().forgive(&row),
         }
         Ok(Progress::GoesOn)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs the statement that settles a row.

@@ -15,6 +15,7 @@ for_both! {
     rows_come_in_order_and_are_settled_one_by_one
     what_a_failed_exchange_wrote_is_undone_and_the_row_is_marked
     a_failed_row_without_a_statement_comes_again
+    a_row_that_fails_starves_no_other_and_comes_again_after_longer_and_longer_pauses
     steps_take_part_in_the_transaction_of_their_row
     a_stop_commits_what_is_done_and_leaves_the_rest
     a_leader_that_loses_the_lock_settles_nothing
@@ -101,6 +102,34 @@ async fn a_failed_row_without_a_statement_comes_again(database: Database, table:
     database.run_route(route, database.all_settled(table)).await;
     assert_eq!(database.received_ids(), [2, 1]);
     assert_eq!(tries.load(Ordering::Relaxed), 3);
+}
+
+async fn a_row_that_fails_starves_no_other_and_comes_again_after_longer_and_longer_pauses(
+    database: Database,
+    table: &str,
+) {
+    database.tasks(table, 4).await;
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tries);
+    let route = database
+        .poll(table, "&max_messages_per_poll=1")
+        .process(move |exchange| match id(exchange) {
+            Some(1) => {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Err("never".into())
+            }
+            _ => Ok(()),
+        })
+        .to("mock:out");
+    let done = async {
+        database.mock.endpoint("out").wait_for(3).await;
+        // After 10, 20, 40, ... milliseconds: in a second there are seven tries, where polls are 5 ms apart.
+        sleep(Duration::from_secs(1)).await;
+    };
+    database.run_route(route, done).await;
+    assert_eq!(database.received_ids(), [2, 3, 4]);
+    let tries = tries.load(Ordering::Relaxed);
+    assert!((2..=9).contains(&tries), "{tries} tries");
 }
 
 async fn steps_take_part_in_the_transaction_of_their_row(database: Database, table: &str) {
