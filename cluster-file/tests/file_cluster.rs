@@ -185,6 +185,7 @@ async fn a_view_tells_of_members_that_come_and_go() {
         fs::write(&path, r#"{"id":"killed"}"#).unwrap();
         assert!(told(&["a", "killed"]).await < soon);
         file.unlock().unwrap();
+        drop(file);
         assert!(told(&["a"]).await < soon);
         // Without the folder nothing is told of, until members have made it anew.
         fs::remove_dir_all(root.path().join("members")).unwrap();
