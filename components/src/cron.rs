@@ -28,7 +28,7 @@
 //! more than a minute late, or after the time that follows it (but at least 100 ms late). Then it is missed, and so are all
 //! others that have passed by then, the latest one too. What becomes of missed times is the same for all of these: with
 //! `skip` none of them fires, with `once` the latest one, with `all` each of them, or the latest `missed_max`. A line in the
-//! log has the numbers.
+//! log has their number, at once; while more are missed, the next lines come after pauses of up to an hour, in sum.
 //!
 //! The position, up to which all times are fired or skipped, is stored *before* an exchange starts. Below
 //! `master:` it travels with the lock, so the next leader knows which times were missed, and **no time
@@ -75,8 +75,7 @@ pub use clock::{Clock, SystemClock};
 pub use schedule::Schedule;
 
 use crate::lateness::is_too_late;
-use crate::metrics::MISSED_TICKS;
-use crate::missed_ticks::{self, Missed};
+use crate::missed_ticks::{self, Missed, Missing};
 
 /// The component.
 #[derive(Clone)]
@@ -213,16 +212,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 impl Consumer for Cron {
     async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
         let (pipeline, stop) = (&route.pipeline, &route.stop);
-        // Counted where they are reported; from now on, none is counted.
-        let _ = MISSED_TICKS.counter(&[pipeline.route_id()]);
+        let mut missing = Missing::new(pipeline.route_id(), self.missed);
         let mut position = self.position(pipeline).await?;
         route.ready();
-        let mut why = "at which nobody led or no process ran";
+        let mut why = "when no member led, no process ran, or the last one still worked before it stopped";
         loop {
             let overdue = self.schedule.overdue(position.settled, self.clock.now(), self.missed);
-            if overdue.count > 0 {
-                self.missed.report(pipeline.route_id(), overdue.count, why);
-            }
+            missing.note(overdue.count, why);
             for due in overdue.fires {
                 if stop.is_requested() {
                     return Ok(());

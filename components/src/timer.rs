@@ -19,7 +19,7 @@
 //! more than a minute late, or after the time that follows it (but at least 100 ms late). Then it is missed, and so are all
 //! others that have passed by then, the latest one too. What becomes of missed times is the same for all of these: with
 //! `skip` none of them fires, with `once` the latest one, with `all` each of them, or the latest `missed_max`. A line in the
-//! log has the numbers.
+//! log has their number, at once; while more are missed, the next lines come after pauses of up to an hour, in sum.
 //!
 //! With `missed`, the times are those of the wall clock: the position, the time that fired last, is stored
 //! before its exchange starts, and below `master:` it travels with the lock. Whoever leads next goes on at
@@ -46,8 +46,7 @@ use smol_str::SmolStr;
 use tokio::time::{Instant, sleep_until};
 
 use crate::lateness::is_too_late;
-use crate::metrics::MISSED_TICKS;
-use crate::missed_ticks;
+use crate::missed_ticks::{self, Missed, Missing};
 
 /// The component.
 #[derive(Debug)]
@@ -140,12 +139,12 @@ impl Endpoint for Timer {
 impl Consumer for Timer {
     async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
         let (pipeline, stop) = (&route.pipeline, &route.stop);
-        let missed_ticks = MISSED_TICKS.counter(&[pipeline.route_id()]);
         if let Some(catch_up) = &self.catch_up {
             // Boxed: each timer would keep the place for it.
             return Box::pin(catch_up.run(&self, &route)).await;
         }
         route.ready();
+        let mut missing = Box::new(Missing::new(pipeline.route_id(), Missed::Skip));
         let (mut due, mut counter) = (Instant::now() + self.delay, 1);
         loop {
             tokio::select! {
@@ -156,7 +155,7 @@ impl Consumer for Timer {
             if self.fixed_rate && !self.period.is_zero() {
                 let later = self.missed_since(due);
                 if is_too_late(due.elapsed(), later > 0) {
-                    missed_ticks.increment(u64::from(later) + 1);
+                    missing.note(u64::from(later) + 1, "which were noticed too late");
                     due += self.period * (later + 1);
                     continue;
                 }
@@ -170,7 +169,7 @@ impl Consumer for Timer {
             counter += 1;
             due = if self.fixed_rate {
                 let missed = self.missed_since(due);
-                missed_ticks.increment(missed.into());
+                missing.note(missed.into(), "which passed while it worked");
                 due + self.period * (missed + 1)
             } else {
                 fired + self.period

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Timer, milliseconds, now};
 use crate::lateness::is_too_late;
-use crate::missed_ticks::{self, Missed};
+use crate::missed_ticks::{self, Missed, Missing};
 
 /// The options `missed`, `missed_max` and `state`.
 #[derive(Clone)]
@@ -84,18 +84,15 @@ impl CatchUp {
         let policy = self.policy;
         let (mut grid, mut is_new) = self.grid(timer, pipeline).await?;
         route.ready();
-        // Missed, reported, and about to fire one after the other.
+        let mut missing = Missing::new(pipeline.route_id(), policy);
+        // Missed, noted, and about to fire one after the other.
         let mut pending = 0;
         let mut counter = 1;
         loop {
             // A first start misses nothing, however long it took to store its position.
             let passed = if std::mem::take(&mut is_new) { 0 } else { grid.passed() };
+            missing.note(passed.saturating_sub(pending), "when no member led, or it was busy or suspended");
             if passed > pending {
-                policy.report(
-                    pipeline.route_id(),
-                    passed - pending,
-                    "when no member led, or it was busy or suspended",
-                );
                 pending = policy.fires(passed);
                 grid.settle(passed - pending).await?;
             }
