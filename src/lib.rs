@@ -130,6 +130,8 @@ pub mod prelude {
 /// The Rust of the guide, as tests of the documentation: `cargo test --doc guide`.
 #[cfg(all(doctest, feature = "component-sql", feature = "cluster-kubernetes"))]
 mod guide {
+    #[doc = include_str!("../docs/src/patterns.md")]
+    mod patterns {}
     #[doc = include_str!("../docs/src/errors.md")]
     mod errors {}
     #[doc = include_str!("../docs/src/fencing.md")]

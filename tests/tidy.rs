@@ -249,6 +249,7 @@ fn each_cell_of_the_table_of_handlers_has_its_test() {
     const OUTCOMES: &str = "the_outcome_names_how_an_exchange_was_done";
     const ROUNDS: &str = "a_stop_ends_the_exchange_and_a_filter_the_round";
     const FORKS: &str = "a_block_on_a_fork_ends_the_fork_alone";
+    const SPLIT: &str = "a_stop_and_a_filter_in_the_block_end_the_fork_alone";
     const GUARDED: &str = "a_stop_in_a_guarded_block_ends_the_exchange_and_a_filter_the_block";
     const CALLER: &str = "the_caller_of_a_route_goes_on_with_each_outcome_and_handles_its_failure";
     const QUEUE: &str = "what_is_filtered_or_stopped_behind_a_queue_is_done_and_ends_nothing_of_its_sender";
@@ -264,12 +265,13 @@ fn each_cell_of_the_table_of_handlers_has_its_test() {
         ),
         ("in a block of `loop`", ROUNDS, ROUNDS, &["a_failure_in_a_round_is_handled_at_its_step"]),
         (
-            "in a block on a fork",
+            "in a block on a fork: of `split`",
             FORKS,
-            FORKS,
+            SPLIT,
             &[
                 "a_dead_letter_of_a_fork_ends_the_fork_alone",
                 "a_failure_of_a_fork_is_one_of_the_parent_and_was_handled_at_its_step",
+                "all_forks_are_run_before_the_step_fails_unless_the_first_failure_stops_them",
             ],
         ),
         (

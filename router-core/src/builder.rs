@@ -1,24 +1,19 @@
 //! Front end one: routes in Rust, `from("timer:clock").log("Hello World!")`.
 
-use std::sync::Arc;
+mod steps;
 
 use smol_str::SmolStr;
 
 use crate::definition::{ErrorHandlerDefinition, RouteDefinition};
-use crate::error::BoxError;
-use crate::exchange::Exchange;
-use crate::log::LogLevel;
-use crate::processor::{AsyncFunction, ProcessFuture, Processor};
 use crate::source::SourceText;
 use crate::step::{Argument, Arguments, StepDefinition};
-use crate::steps::{
-    choice, delay, filter, log, process, remove_header, set_body, set_header, set_property, stop, to,
-    to_dynamic,
-};
-use crate::written::{DynamicDefinition, EndpointDefinition, ProcessDefinition};
+use crate::written::{DynamicDefinition, EndpointDefinition};
 
+pub use crate::steps::forks::Join;
 pub use crate::steps::loop_::Loop;
+pub use crate::steps::split::Split;
 pub use crate::written::{IntoDynamic, IntoEndpoint, IntoExpression, IntoPredicate};
+pub use steps::Steps;
 
 /// Starts a route at an endpoint: its URI, or [`endpoint`].
 #[track_caller]
@@ -100,7 +95,7 @@ pub struct Branch {
 #[must_use = "a choice does nothing outside of a route"]
 pub struct Choice {
     when: Vec<Arguments>,
-    otherwise: Vec<StepDefinition>,
+    otherwise: Option<Vec<StepDefinition>>,
 }
 
 impl Choice {
@@ -117,276 +112,13 @@ impl Choice {
 
     /// What happens when no predicate holds.
     pub fn otherwise(mut self, steps: impl FnOnce(Branch) -> Branch) -> Self {
-        self.otherwise = steps(Branch::default()).steps;
+        self.otherwise = Some(steps(Branch::default()).steps);
         self
     }
 }
 
-/// The steps that a route, and each block in it, can consist of.
-pub trait Steps: Sized {
-    /// Adds a step.
-    #[must_use]
-    fn step(self, step: StepDefinition) -> Self;
-
-    /// Sends the exchange to an endpoint: its URI, or [`endpoint`].
-    ///
-    /// ```
-    /// # use router_core::builder::{Steps, from};
-    /// from("timer:clock").to("log:audit?level=WARN");
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn to(self, endpoint: impl IntoEndpoint) -> Self {
-        let endpoint = Argument::Endpoint(endpoint.into_endpoint());
-        self.step(StepDefinition::in_code(&to::DESCRIPTION).with("uri", endpoint))
-    }
-
-    /// Sends the exchange to an endpoint that depends on it: a URI with placeholders, whose values are
-    /// data and bring no options. Where a message chooses the endpoint, say which ones it may choose with
-    /// [`dynamic`].
-    ///
-    /// ```
-    /// # use router_core::builder::{Steps, dynamic, from};
-    /// from("timer:clock").to_dynamic("http:localhost/orders/${header.id}");
-    /// from("timer:clock").to_dynamic(dynamic("direct:${header.kind}").allow(["direct:order", "direct:invoice"]));
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn to_dynamic(self, target: impl IntoDynamic) -> Self {
-        let mut target = target.into_dynamic();
-        let allow = Argument::Texts(std::mem::take(&mut target.allow));
-        let step = StepDefinition::in_code(&to_dynamic::DESCRIPTION);
-        self.step(step.with("uri", Argument::Dynamic(Box::new(target))).with("allow", allow))
-    }
-
-    /// Writes a line to the log, at level INFO.
-    ///
-    /// ```
-    /// # use router_core::builder::{Steps, from};
-    /// from("timer:clock").log("tick ${header.timer.counter}");
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn log(self, message: impl IntoExpression) -> Self {
-        self.log_at(LogLevel::Info, message)
-    }
-
-    /// Writes a line to the log.
-    ///
-    /// ```
-    /// # use router_core::builder::{Steps, from};
-    /// # use router_core::log::LogLevel;
-    /// from("timer:clock").log_at(LogLevel::Warn, "late");
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn log_at(self, level: LogLevel, message: impl IntoExpression) -> Self {
-        let step = StepDefinition::in_code(&log::DESCRIPTION);
-        let message = Argument::Expression(message.into_expression());
-        self.step(step.with("message", message).with("level", Argument::Word(level.name())))
-    }
-
-    /// Calls a function that does not await.
-    ///
-    /// ```
-    /// # use router_core::builder::{Steps, from};
-    /// from("timer:clock").process(|exchange| {
-    ///     exchange.message.headers.set("seen", true);
-    ///     Ok(())
-    /// });
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn process(
-        self,
-        function: impl Fn(&mut Exchange) -> Result<(), BoxError> + Send + Sync + 'static,
-    ) -> Self {
-        self.step(process::in_code(ProcessDefinition::Function(Arc::new(function))))
-    }
-
-    /// Calls a processor, which may await. A closure that returns a boxed future is one.
-    ///
-    /// ```
-    /// # use router_core::builder::{Steps, from};
-    /// from("timer:clock").process_async(|exchange| {
-    ///     Box::pin(async move {
-    ///         exchange.message.body = "done".into();
-    ///         Ok(())
-    ///     })
-    /// });
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn process_async<F>(self, function: F) -> Self
-    where
-        F: for<'a> Fn(&'a mut Exchange) -> ProcessFuture<'a> + Send + Sync + 'static,
-    {
-        self.process_with(AsyncFunction(function))
-    }
-
-    /// Calls a processor of your own type.
-    ///
-    /// ```
-    /// # use router_core::builder::{Steps, from};
-    /// # use router_core::component::Processor;
-    /// # use router_core::error::BoxError;
-    /// # use router_core::exchange::Exchange;
-    /// struct Stamp(&'static str);
-    ///
-    /// #[async_trait::async_trait]
-    /// impl Processor for Stamp {
-    ///     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
-    ///         exchange.message.headers.set("stamp", self.0);
-    ///         Ok(())
-    ///     }
-    /// }
-    ///
-    /// from("timer:clock").process_with(Stamp("ours"));
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn process_with(self, processor: impl Processor + 'static) -> Self {
-        self.step(process::in_code(ProcessDefinition::Processor(Arc::new(processor))))
-    }
-
-    /// Replaces the body.
-    ///
-    /// ```
-    /// # use router_core::builder::{Steps, from};
-    /// from("timer:clock").set_body("tick ${header.timer.counter}");
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn set_body(self, value: impl IntoExpression) -> Self {
-        let value = Argument::Expression(value.into_expression());
-        self.step(StepDefinition::in_code(&set_body::DESCRIPTION).with("value", value))
-    }
-
-    /// Sets a header.
-    ///
-    /// ```
-    /// # use router_core::builder::{Steps, from};
-    /// from("timer:clock").set_header("kind", "order");
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn set_header(self, name: impl Into<SmolStr>, value: impl IntoExpression) -> Self {
-        let value = Argument::Expression(value.into_expression());
-        let name = Argument::Text(SourceText::from_code(name));
-        self.step(StepDefinition::in_code(&set_header::DESCRIPTION).with("name", name).with("value", value))
-    }
-
-    /// Removes a header.
-    ///
-    /// ```
-    /// # use router_core::builder::{Steps, from};
-    /// from("timer:clock").remove_header("timer.counter");
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn remove_header(self, name: impl Into<SmolStr>) -> Self {
-        let name = Argument::Text(SourceText::from_code(name));
-        self.step(StepDefinition::in_code(&remove_header::DESCRIPTION).with("name", name))
-    }
-
-    /// Sets a property.
-    ///
-    /// ```
-    /// # use router_core::builder::{Steps, from};
-    /// from("timer:clock").set_property("kind", "${header.kind}");
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn set_property(self, name: impl Into<SmolStr>, value: impl IntoExpression) -> Self {
-        let value = Argument::Expression(value.into_expression());
-        let name = Argument::Text(SourceText::from_code(name));
-        self.step(StepDefinition::in_code(&set_property::DESCRIPTION).with("name", name).with("value", value))
-    }
-
-    /// Goes on with the steps after this one, in this route or block, only when `predicate` holds.
-    ///
-    /// ```
-    /// # use router_core::builder::{Steps, from};
-    /// from("timer:clock").filter("${header.timer.counter} > 5").log("after the fifth tick");
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn filter(self, predicate: impl IntoPredicate) -> Self {
-        let predicate = Argument::Predicate(predicate.into_predicate());
-        self.step(StepDefinition::in_code(&filter::DESCRIPTION).with("predicate", predicate))
-    }
-
-    /// Runs the steps of a block only when `predicate` holds, and goes on behind the block either way.
-    ///
-    /// ```
-    /// # use router_core::builder::{Steps, from};
-    /// from("timer:clock").filter_block("${header.timer.counter} > 5", |steps| steps.log("late")).log("each tick");
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn filter_block(self, predicate: impl IntoPredicate, steps: impl FnOnce(Branch) -> Branch) -> Self {
-        let predicate = Argument::Predicate(predicate.into_predicate());
-        let step = StepDefinition::in_code(&filter::DESCRIPTION).with("predicate", predicate);
-        self.step(step.with("steps", block(steps)))
-    }
-
-    /// Takes the first branch whose predicate holds, then goes on.
-    ///
-    /// ```
-    /// # use router_core::builder::{Steps, from};
-    /// from("timer:clock").choice(|choice| {
-    ///     choice.when("${header.timer.counter} == 1", |then| then.log("first")).otherwise(|then| then.log("later"))
-    /// });
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn choice(self, branches: impl FnOnce(Choice) -> Choice) -> Self {
-        let step = StepDefinition::in_code(&choice::DESCRIPTION);
-        let Choice { when, otherwise } = branches(Choice::default());
-        self.step(step.with("when", Argument::Tables(when)).with("otherwise", Argument::Steps(otherwise)))
-    }
-
-    /// Runs a block several times, or for as long as a predicate holds.
-    ///
-    /// ```
-    /// # use router_core::builder::{Loop, Steps, from};
-    /// from("timer:clock").loop_(Loop::times(3), |steps| steps.log("round ${property.loop.index}"));
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn loop_(self, rounds: Loop, steps: impl FnOnce(Branch) -> Branch) -> Self {
-        self.step(rounds.step(block(steps)))
-    }
-
-    /// Waits: a `Duration`, or text like `1s`, `500ms` or bare milliseconds.
-    ///
-    /// ```
-    /// # use router_core::builder::{Steps, from};
-    /// # use std::time::Duration;
-    /// from("timer:clock").delay(Duration::from_secs(1)).delay("${header.pause}");
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn delay(self, duration: impl IntoExpression) -> Self {
-        let duration = Argument::Expression(duration.into_expression());
-        self.step(StepDefinition::in_code(&delay::DESCRIPTION).with("duration", duration))
-    }
-
-    /// Ends the exchange successfully, whatever steps would follow.
-    ///
-    /// ```
-    /// # use router_core::builder::{Steps, from};
-    /// from("timer:clock").choice(|choice| choice.when("${body} == null", |then| then.stop())).to("log:audit");
-    /// ```
-    #[must_use]
-    #[track_caller]
-    fn stop(self) -> Self {
-        self.step(StepDefinition::in_code(&stop::DESCRIPTION))
-    }
-}
-
 /// The steps of a block.
-fn block(steps: impl FnOnce(Branch) -> Branch) -> Argument {
+pub(crate) fn block(steps: impl FnOnce(Branch) -> Branch) -> Argument {
     Argument::Steps(steps(Branch::default()).steps)
 }
 
@@ -426,6 +158,7 @@ mod tests {
             .filter("true")
             .choice(|choice| choice.otherwise(|then| then))
             .loop_(Loop::times(2), |steps| steps)
+            .split(Split::lines(), |steps| steps)
             .delay(Duration::from_secs(1))
             .stop()
             .into();

@@ -16,6 +16,7 @@ use crate::cluster::{LeadershipLost, Term};
 use crate::outcome::Exception;
 use crate::value::ValueMap;
 use call::CallContext;
+pub(crate) use call::GivenUp;
 
 /// One message on its way through a route, with what the route notes about it.
 ///

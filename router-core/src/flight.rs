@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use smol_str::SmolStr;
 use tracing::warn;
 
-use crate::exchange::{ExchangeId, Terms};
+use crate::exchange::{ExchangeId, GivenUp, Terms};
 
 /// How many exchanges were dropped on their way, by all routes of a router.
 #[derive(Clone, Default)]
@@ -82,6 +82,8 @@ pub(crate) struct Flight<'a> {
     dropped: &'a Dropped,
     /// Whether it is in a block of the step, whose own flight tells of it.
     inside: &'a AtomicBool,
+    /// Whether a step has given it up, which is no loss.
+    given_up: Option<Arc<GivenUp>>,
     /// The step that it is in.
     step: Option<&'a str>,
     /// Read when it first waits for something: an exchange that never does cannot be dropped, and need not pay for
@@ -97,7 +99,12 @@ impl<'a> Flight<'a> {
         terms: Terms,
         inside: &'a AtomicBool,
     ) -> Self {
-        Self { route, exchange, terms, dropped, inside, step: None, since: None }
+        Self { route, exchange, terms, dropped, inside, given_up: None, step: None, since: None }
+    }
+
+    /// A step that owns the exchange may set this, and drop it then.
+    pub(crate) fn may_be_given_up(&mut self, given_up: Option<Arc<GivenUp>>) {
+        self.given_up = given_up;
     }
 
     /// What it does in `step`.
@@ -135,7 +142,8 @@ impl<F: Future> Future for Through<'_, '_, F> {
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
         let (Some(step), Some(since)) = (self.step, self.since) else { return };
-        if self.inside.load(Ordering::Relaxed) || TOLD.get() == Some(self.exchange) {
+        let given_up = self.given_up.as_ref().is_some_and(|given_up| given_up.is_set());
+        if given_up || self.inside.load(Ordering::Relaxed) || TOLD.get() == Some(self.exchange) {
             return;
         }
         TOLD.set(Some(self.exchange));

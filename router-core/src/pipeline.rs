@@ -261,6 +261,12 @@ impl Pipeline {
         self.program.run_all(entered.exchange, self).await
     }
 
+    /// How many exchanges of it were dropped on their way.
+    #[cfg(test)]
+    pub(crate) fn dropped_count(&self) -> u64 {
+        self.program.dropped.count()
+    }
+
     /// The exchange was dropped at a step, which has told of it.
     fn aborted(&self, term: &Term) -> RouteError {
         let error = StepError::new("an exchange in flight", term.leadership_lost());

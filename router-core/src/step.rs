@@ -137,8 +137,8 @@ pub enum Argument {
     Tables(Vec<Arguments>),
 }
 
-/// What was written for the keys of a step, or of a table in one.
-#[derive(Clone, Default, PartialEq)]
+/// What was written for the keys of a step, or of a table in one. The order in which they were written says nothing.
+#[derive(Clone, Default)]
 pub struct Arguments(Vec<(&'static str, Argument)>);
 
 /// One step as it was written.
@@ -288,6 +288,12 @@ getters! {
     dynamic(Dynamic) -> &DynamicDefinition, Box::as_ref;
     steps(Steps) -> &[StepDefinition], Vec::as_slice;
     tables(Tables) -> &[Arguments], Vec::as_slice;
+}
+
+impl PartialEq for Arguments {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len() && self.0.iter().all(|(key, argument)| other.get(key) == Some(argument))
+    }
 }
 
 impl fmt::Debug for Arguments {

@@ -3,6 +3,7 @@
 pub(crate) mod choice;
 pub(crate) mod delay;
 pub(crate) mod filter;
+pub(crate) mod forks;
 pub(crate) mod log;
 pub(crate) mod loop_;
 pub(crate) mod process;
@@ -10,6 +11,7 @@ pub(crate) mod remove_header;
 pub(crate) mod set_body;
 pub(crate) mod set_header;
 pub(crate) mod set_property;
+pub(crate) mod split;
 pub(crate) mod stop;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -33,6 +35,7 @@ pub static ALL: &[&StepDescription] = &[
     &filter::DESCRIPTION,
     &choice::DESCRIPTION,
     &loop_::DESCRIPTION,
+    &split::DESCRIPTION,
     &delay::DESCRIPTION,
     &stop::DESCRIPTION,
 ];

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::{Exchange, ExchangeId};
@@ -11,8 +12,33 @@ use super::{Exchange, ExchangeId};
 pub(super) struct CallContext {
     /// How many routes the exchange is in, one calling the other.
     depth: u16,
+    /// Whether the step that made this exchange has given it up.
+    given_up: Option<Arc<GivenUp>>,
     /// What was lent. Held by the lender: when it lets go, there is nothing here any more.
     lent: Vec<Weak<dyn Any + Send + Sync>>,
+}
+
+/// Set when a step gives up its forks, as after a timeout: that they are dropped then is no loss to be told of.
+#[derive(Default)]
+pub(crate) struct GivenUp {
+    is_set: AtomicBool,
+    /// That of the exchange which was forked.
+    outer: Option<Arc<Self>>,
+}
+
+impl GivenUp {
+    /// For the forks of an exchange.
+    pub(crate) fn within(outer: Option<Arc<Self>>) -> Arc<Self> {
+        Arc::new(Self { is_set: AtomicBool::new(false), outer })
+    }
+
+    pub(crate) fn set(&self) {
+        self.is_set.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Relaxed) || self.outer.as_ref().is_some_and(|outer| outer.is_set())
+    }
 }
 
 impl Clone for CallContext {
@@ -50,6 +76,24 @@ impl Exchange {
     /// How many routes this exchange is in, one calling the other.
     pub(crate) fn depth(&self) -> u16 {
         self.call.depth
+    }
+
+    /// A fork that this exchange waits for: it is as deep in calls of routes, so that a circle through forks ends too.
+    pub(crate) fn fork_inside(&self) -> Self {
+        let mut fork = self.fork();
+        fork.call.depth = self.call.depth;
+        fork.call.given_up.clone_from(&self.call.given_up);
+        fork
+    }
+
+    /// Has this exchange be no loss when it is dropped after it was given up.
+    pub(crate) fn may_be_given_up(&mut self, given_up: &Arc<GivenUp>) {
+        self.call.given_up = Some(Arc::clone(given_up));
+    }
+
+    /// Whether it, or an exchange that it was forked from, is given up.
+    pub(crate) fn given_up(&self) -> Option<Arc<GivenUp>> {
+        self.call.given_up.clone()
     }
 
     /// Counts a call, until the returned value is dropped: also when the call is.

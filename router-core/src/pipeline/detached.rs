@@ -28,7 +28,12 @@ impl Default for Detached {
 
 impl Pipeline {
     /// See [`Runner::detach`](super::Runner::detach).
-    pub(super) fn detach(&self, block: Block, mut exchange: Exchange) -> Result<(), LeadershipLost> {
+    pub(super) fn detach(
+        &self,
+        block: Block,
+        mut exchange: Exchange,
+        held: impl Send + 'static,
+    ) -> Result<(), LeadershipLost> {
         // Counted before the exchange that begins it can end.
         let work = exchange.terms().map(Term::hold).collect::<Result<Vec<_>, _>>()?;
         let terms = exchange.terms().cloned().collect::<Vec<_>>();
@@ -51,7 +56,7 @@ impl Pipeline {
                 // How it ended is logged, as for any exchange. It was no part of the one that began it.
                 _ = pipeline.program.run(block, &mut exchange, &pipeline, Handling::ByRoute) => {}
             }
-            drop(work);
+            drop((work, held));
         });
         Ok(())
     }

@@ -190,6 +190,7 @@ impl Program {
         let inside = AtomicBool::new(false);
         let mut flight =
             Flight::new(&self.route_id, &self.dropped, exchange.id, exchange.kept_terms(), &inside);
+        flight.may_be_given_up(exchange.given_up());
         let (mut position, identity) = (Position::before(block, &self.blocks), exchange.identity());
         loop {
             let runner = Runner { pipeline, exchange: &identity, inside: &inside, handling };

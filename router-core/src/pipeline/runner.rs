@@ -74,13 +74,18 @@ impl<'a> Runner<'a> {
         result
     }
 
-    /// Runs a block on an exchange of its own, without the step waiting for it. The route and each term of the
-    /// exchange count it, and it is waited for when the route stops.
+    /// Runs a block on an exchange of its own, without the step waiting for it, and holds something until it has ended. The
+    /// route and each term of the exchange count it, and it is waited for when the route stops.
     ///
     /// # Errors
     /// When a term of the exchange has ended. Nothing was started then.
-    pub(crate) fn detach(&self, block: Block, exchange: Exchange) -> Result<(), LeadershipLost> {
-        self.pipeline.detach(block, exchange)
+    pub(crate) fn detach(
+        &self,
+        block: Block,
+        exchange: Exchange,
+        held: impl Send + 'static,
+    ) -> Result<(), LeadershipLost> {
+        self.pipeline.detach(block, exchange, held)
     }
 
     /// The state of the step to which `slot` belongs, kept as that of the route is: see [`Pipeline::state`]. A later

@@ -72,7 +72,7 @@ impl ScopeStep for Fork {
 #[async_trait]
 impl ScopeStep for Detach {
     async fn run(&self, exchange: &mut Exchange, runner: Runner<'_>) -> Result<Flow, Cause> {
-        runner.detach(self.0, exchange.fork())?;
+        runner.detach(self.0, exchange.fork(), ())?;
         Ok(Flow::Next)
     }
 }

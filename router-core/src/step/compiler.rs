@@ -170,6 +170,11 @@ impl<'a> Compiler<'a> {
         self.ends += 1;
     }
 
+    /// How the present step is named in errors: `step 2 (split)`.
+    pub(crate) fn place(&self, step: &StepDefinition) -> SmolStr {
+        format_smolstr!("{} ({})", self.place, step.name())
+    }
+
     /// Reports an error.
     pub(crate) fn error(&mut self, error: ConfigError) {
         self.errors.push(error);

@@ -89,7 +89,8 @@ impl Loop {
     #[track_caller]
     pub(crate) fn step(self, block: Argument) -> StepDefinition {
         let step = StepDefinition::in_code(&DESCRIPTION).with(self.key, self.rounds);
-        step.with("copy", Argument::Flag(self.copy)).with("steps", block)
+        let step = if self.copy { step.with("copy", Argument::Flag(true)) } else { step };
+        step.with("steps", block)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a file of routes means.
 
+mod equal;
 mod errors;
 mod examples;
 mod fuzz;

@@ -1,0 +1,77 @@
+//! Both front ends make the same definition.
+
+use super::read;
+use crate::builder::{Join, Loop, RouteBuilder, Split, Steps, dynamic, from};
+use crate::definition::RouteDefinition;
+use crate::log::LogLevel;
+use crate::step::StepDefinition;
+use crate::steps::ALL;
+
+type Written = (fn(RouteBuilder) -> RouteBuilder, &'static str);
+
+/// Each step in Rust and in TOML.
+const WRITTEN: &[Written] = &[
+    (|route| route.to("log:a?level=WARN"), r#"{ to = "log:a?level=WARN" }"#),
+    (|route| route.to_dynamic("log:${header.a}"), r#"{ to_dynamic = "log:${header.a}" }"#),
+    (
+        |route| route.to_dynamic(dynamic("${header.a}").allow(["direct:a"])),
+        r#"{ to_dynamic = { allow = ["direct:a"], uri = "${header.a}" } }"#,
+    ),
+    (|route| route.log("a ${body}"), r#"{ log = "a ${body}" }"#),
+    (|route| route.log_at(LogLevel::Warn, "a"), r#"{ log = { message = "a", level = "warn" } }"#),
+    (|route| route.set_body(1), "{ set_body = 1 }"),
+    (|route| route.set_header("a", "b"), r#"{ set_header = { value = "b", name = "a" } }"#),
+    (|route| route.remove_header("a"), r#"{ remove_header = "a" }"#),
+    (|route| route.set_property("a", true), r#"{ set_property = { name = "a", value = true } }"#),
+    (|route| route.filter("${header.a} > 1"), r#"{ filter = "${header.a} > 1" }"#),
+    (
+        |route| route.filter_block("true", |steps| steps.stop()),
+        r#"{ filter = { predicate = "true", steps = ["stop"] } }"#,
+    ),
+    (
+        |route| route.choice(|choice| choice.when("true", |then| then.stop())),
+        r#"{ choice = { when = [{ predicate = "true", steps = ["stop"] }] } }"#,
+    ),
+    (
+        |route| route.choice(|choice| choice.when("true", |then| then).otherwise(|then| then.stop())),
+        r#"{ choice = { otherwise = ["stop"], when = [{ predicate = "true", steps = [] }] } }"#,
+    ),
+    (
+        |route| route.loop_(Loop::times(3), |steps| steps.stop()),
+        r#"{ loop = { count = 3, steps = ["stop"] } }"#,
+    ),
+    (
+        |route| route.loop_(Loop::while_("${header.a}").copy(), |steps| steps),
+        r#"{ loop = { while = "${header.a}", copy = true, steps = [] } }"#,
+    ),
+    (|route| route.split(Split::lines(), |steps| steps), "{ split = { lines = true, steps = [] } }"),
+    (
+        |route| {
+            let how = Split::tokenize(";").parallel(4).stop_on_exception().timeout("1s");
+            route.split(how.join(Join::concatenate("-")), |steps| steps.stop())
+        },
+        r#"{ split = { tokenize = ";", join = "concatenate", join_delimiter = "-", parallel = 4, timeout = "1s",
+           stop_on_exception = true, steps = ["stop"] } }"#,
+    ),
+    (
+        |route| route.split(Split::list("${body.a}").join(Join::object("${body.id}")), |steps| steps),
+        r#"{ split = { list = "${body.a}", join = "object", join_key = "${body.id}", steps = [] } }"#,
+    ),
+    (|route| route.delay("1s"), r#"{ delay = "1s" }"#),
+    (|route| route.stop(), r#""stop""#),
+];
+
+#[test]
+fn the_builder_and_toml_give_equal_definitions_of_each_step() {
+    let mut seen = Vec::new();
+    for (steps, written) in WRITTEN {
+        let built: RouteDefinition = steps(from("timer:a")).into();
+        let file = read(&format!("[[route]]\nfrom = 'timer:a'\nsteps = [{written}]"));
+        assert_eq!(built, file.routes[0], "{written}");
+        seen.extend(built.steps.iter().map(StepDefinition::name));
+    }
+    // What stands in Rust for `process` is code.
+    let all = ALL.iter().map(|step| step.name).filter(|name| *name != "process");
+    let missing = all.filter(|name| !seen.contains(name)).collect::<Vec<_>>();
+    assert!(missing.is_empty(), "{missing:?}");
+}
