@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use router_core::cluster::{ClusterError, HIGHEST_TERM};
@@ -61,6 +62,8 @@ const NO_TERM: &str = "no term can begin until that one unlocks it or ends";
 pub(crate) struct TermNumbers {
     root: PathBuf,
     block: Mutex<Block>,
+    /// Since when the lock on the mark could not be had, over all that have waited for it since.
+    locked_since: std::sync::Mutex<Option<Instant>>,
     /// The present time, in microseconds.
     clock: fn() -> u64,
 }
@@ -119,7 +122,12 @@ impl TermNumbers {
 
     fn with_clock(root: &Path, clock: fn() -> u64) -> Self {
         let block = Block { next: 1, end: 0, size: 0, at: Instant::now() };
-        Self { root: root.to_owned(), block: Mutex::new(block), clock }
+        Self {
+            root: root.to_owned(),
+            block: Mutex::new(block),
+            locked_since: std::sync::Mutex::default(),
+            clock,
+        }
     }
 
     /// A number greater than `last`, for a process that wants `locks` locks. It may wait for the disk, and for a
@@ -210,6 +218,7 @@ impl TermNumbers {
     async fn reserve(&self, floor: u64, size: u64) -> Result<u64, ClusterError> {
         let path = self.root.join(MARK_LOCK);
         let begun = Instant::now();
+        let locked_since = || self.locked_since.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let root = self.root.clone();
             // In a thread, because it syncs.
@@ -218,13 +227,15 @@ impl TermNumbers {
                 ClusterError::Unusable("no number for a new term is available".into(), Some(error.into()))
             })??;
             if let Some(mark) = reserved {
+                *locked_since() = None;
                 return Ok(mark);
             }
+            let waited = locked_since().get_or_insert(begun).elapsed();
             if begun.elapsed() >= PATIENCE {
                 let holders = fs::metadata(&path).map(|file| kernel_locks::snapshot().of(&file));
                 let who = kernel_locks::named(&holders.unwrap_or_default());
                 let text =
-                    format!("`{}` has been locked for {PATIENCE:?} by {who}: {NO_TERM}", path.display());
+                    format!("`{}` has been locked for {waited:.0?} by {who}: {NO_TERM}", path.display());
                 return Err(ClusterError::Unusable(text, None));
             }
             tokio::time::sleep(RETRY).await;
@@ -423,6 +434,26 @@ mod tests {
         assert_eq!(changed(), before);
         lock.unlock().unwrap();
         assert_eq!(try_reserve(root.path(), 0, 1).unwrap(), Some(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn how_long_the_mark_is_locked_is_told_as_the_whole_time() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join(MARK_LOCK);
+        fs::write(&path, "").unwrap();
+        let lock = open(&path).unwrap();
+        lock.lock().unwrap();
+        let numbers = counted(root.path());
+        for told in ["for 2s", "for 34s"] {
+            let error = numbers.take(Last::Known(0), 1).await.unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+            tokio::time::sleep(Duration::from_secs(30)).await;
+        }
+        lock.unlock().unwrap();
+        numbers.take(Last::Known(0), 1).await.unwrap();
+        lock.lock().unwrap();
+        let error = numbers.take(Last::Known(u64::from(u32::MAX)), 1).await.unwrap_err().to_string();
+        assert!(error.contains("for 2s"), "{error}");
     }
 
     #[tokio::test]
