@@ -89,6 +89,11 @@ impl Clients {
         self.get(&self.0.heartbeat)
     }
 
+    /// Why no request is sent now, where the server has asked for that.
+    pub(crate) fn why_unsent(&self) -> Option<String> {
+        self.0.ordinary.gate.why_unsent()
+    }
+
     pub(crate) fn ordinary(&self) -> Result<Client, kube::Error> {
         self.get(&self.0.ordinary)
     }

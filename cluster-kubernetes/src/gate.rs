@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use cluster_lease::Settings;
 use router_core::backoff;
+use router_core::cluster::backend::time_of_day;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
@@ -109,6 +110,13 @@ impl Gate {
         Sent { gate: self, at: Instant::now(), answered: false }
     }
 
+    /// Why no request is sent now, where the server has asked for that.
+    pub(crate) fn why_unsent(&self) -> Option<String> {
+        let state = self.state();
+        let next = state.next.filter(|next| state.asked_to_wait && Instant::now() < *next)?;
+        Some(format!("no request is sent until {}, because the API server asks for that", time_of_day(next)))
+    }
+
     /// Until when a request waits at most.
     fn limit(&self) -> Option<Instant> {
         let now = Instant::now();
@@ -169,6 +177,7 @@ impl Gate {
         let now = Instant::now();
         let mut state = self.state();
         let outage = state.outage.take();
+        let last = state.last_failure.unwrap_or(now);
         *state = State { last_response: Some(now), ..State::default() };
         drop(state);
         self.opened.notify_waiters();
@@ -176,7 +185,11 @@ impl Gate {
             heartbeats.end_silence();
         }
         if let Some(Outage { since, reported: true, .. }) = outage {
-            info!("the API server serves this member again, after {:.0?}", now.duration_since(since));
+            info!(
+                "the API server serves this member again: requests failed for {:.0?}, the last one {:.0?} ago",
+                last.saturating_duration_since(since),
+                now.duration_since(last)
+            );
         }
     }
 
@@ -389,7 +402,9 @@ mod tests {
             if holds {
                 gate.turn().await.responded();
             }
+            assert_eq!(gate.why_unsent(), None);
             gate.turn().await.failed(asked, &"429");
+            assert!(gate.why_unsent().unwrap().contains("asks for that"));
             let began = Instant::now();
             drop(gate.turn().await);
             assert_eq!(began.elapsed(), waits, "{kind:?}, holds: {holds}");

@@ -61,6 +61,10 @@ impl KubernetesStore {
 
 #[async_trait]
 impl LeaseStore for KubernetesStore {
+    fn why_unsent(&self) -> Option<String> {
+        self.shared.clients.why_unsent()
+    }
+
     async fn list(&self) -> Result<Listing, StoreError> {
         let shared = &self.shared;
         let _turn = self.turn().await?;

@@ -100,6 +100,11 @@ pub trait LeaseStore: Send + Sync + 'static {
         None
     }
 
+    /// Why no request is sent now, if the store asked for a pause, for people.
+    fn why_unsent(&self) -> Option<String> {
+        None
+    }
+
     /// Forgets what is remembered of the records: the history of the store has gone back, and what it says from
     /// now on is older than what was seen.
     fn forget(&self) {}

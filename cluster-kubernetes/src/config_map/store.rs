@@ -417,6 +417,10 @@ impl State {
 
 #[async_trait]
 impl LeaseStore for ConfigMapStore {
+    fn why_unsent(&self) -> Option<String> {
+        self.clients.why_unsent()
+    }
+
     async fn list(&self) -> Result<Listing, StoreError> {
         let fresh = self.state().fresh.take();
         let listing = match fresh {

@@ -97,7 +97,10 @@ impl Election<'_> {
             );
         }
         if let Some(trouble) = self.around.warnings.trouble(lock) {
-            return trouble;
+            return match self.around.store.why_unsent() {
+                Some(why) => format!("{why}: {trouble}"),
+                None => trouble,
+            };
         }
         if !self.core.has_view() {
             return "this member has heard of none yet: the first list of the election's records is on its way".into();
