@@ -265,12 +265,14 @@ fn each_cell_of_the_table_of_handlers_has_its_test() {
         ),
         ("in a block of `loop`", ROUNDS, ROUNDS, &["a_failure_in_a_round_is_handled_at_its_step"]),
         (
-            "in a block on a fork: of `split`",
+            "in a block on a fork: of `split`, `multicast` and `recipient_list`",
             FORKS,
             SPLIT,
             &[
                 "a_dead_letter_of_a_fork_ends_the_fork_alone",
                 "a_failure_of_a_fork_is_one_of_the_parent_and_was_handled_at_its_step",
+                "a_uri_that_is_not_allowed_is_an_error_that_no_redelivery_repeats",
+                "a_stop_and_a_filter_in_a_branch_end_that_fork_alone",
                 "all_forks_are_run_before_the_step_fails_unless_the_first_failure_stops_them",
             ],
         ),

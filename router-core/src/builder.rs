@@ -7,10 +7,14 @@ use smol_str::SmolStr;
 use crate::definition::{ErrorHandlerDefinition, RouteDefinition};
 use crate::source::SourceText;
 use crate::step::{Argument, Arguments, StepDefinition};
+use crate::steps::forks::fork_options;
+use crate::steps::multicast;
 use crate::written::{DynamicDefinition, EndpointDefinition};
 
+pub use crate::steps::enrich::Enrich;
 pub use crate::steps::forks::Join;
 pub use crate::steps::loop_::Loop;
+pub use crate::steps::recipient_list::RecipientList;
 pub use crate::steps::split::Split;
 pub use crate::written::{IntoDynamic, IntoEndpoint, IntoExpression, IntoPredicate};
 pub use steps::Steps;
@@ -117,6 +121,38 @@ impl Choice {
     }
 }
 
+/// The branches of a `multicast` that is being written, and how they are worked on.
+#[derive(Default, Debug)]
+#[must_use = "a multicast does nothing outside of a route"]
+pub struct Multicast {
+    branches: Vec<Arguments>,
+    arguments: Vec<(&'static str, Argument)>,
+}
+
+impl Multicast {
+    /// Without branches.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A branch: what is done with a fork.
+    pub fn branch(mut self, steps: impl FnOnce(Branch) -> Branch) -> Self {
+        let mut branch = Arguments::default();
+        branch.set("steps", block(steps));
+        self.branches.push(branch);
+        self
+    }
+
+    #[track_caller]
+    fn step(self) -> StepDefinition {
+        let step = StepDefinition::in_code(&multicast::DESCRIPTION);
+        let step = step.with("branches", Argument::Tables(self.branches));
+        self.arguments.into_iter().fold(step, |step, (key, argument)| step.with(key, argument))
+    }
+}
+
+fork_options!(Multicast);
+
 /// The steps of a block.
 pub(crate) fn block(steps: impl FnOnce(Branch) -> Branch) -> Argument {
     Argument::Steps(steps(Branch::default()).steps)
@@ -159,6 +195,10 @@ mod tests {
             .choice(|choice| choice.otherwise(|then| then))
             .loop_(Loop::times(2), |steps| steps)
             .split(Split::lines(), |steps| steps)
+            .multicast(Multicast::new())
+            .recipient_list(RecipientList::new("a:b"))
+            .wire_tap("x:y")
+            .enrich(Enrich::from("x:y"))
             .delay(Duration::from_secs(1))
             .stop()
             .into();

@@ -2,11 +2,15 @@
 
 pub(crate) mod choice;
 pub(crate) mod delay;
+pub(crate) mod enrich;
 pub(crate) mod filter;
 pub(crate) mod forks;
 pub(crate) mod log;
 pub(crate) mod loop_;
+pub(crate) mod multicast;
 pub(crate) mod process;
+pub(crate) mod recipient_list;
+pub(crate) mod recipients;
 pub(crate) mod remove_header;
 pub(crate) mod set_body;
 pub(crate) mod set_header;
@@ -17,6 +21,7 @@ pub(crate) mod stop;
 pub(crate) mod tests;
 pub(crate) mod to;
 pub(crate) mod to_dynamic;
+pub(crate) mod wire_tap;
 
 use std::fmt::Write as _;
 
@@ -36,6 +41,10 @@ pub static ALL: &[&StepDescription] = &[
     &choice::DESCRIPTION,
     &loop_::DESCRIPTION,
     &split::DESCRIPTION,
+    &multicast::DESCRIPTION,
+    &recipient_list::DESCRIPTION,
+    &wire_tap::DESCRIPTION,
+    &enrich::DESCRIPTION,
     &delay::DESCRIPTION,
     &stop::DESCRIPTION,
 ];

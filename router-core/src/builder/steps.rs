@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use super::{Branch, Choice, Loop, Split, block};
+use super::{Branch, Choice, Enrich, Loop, Multicast, RecipientList, Split, block};
 use crate::error::BoxError;
 use crate::exchange::Exchange;
 use crate::log::LogLevel;
@@ -13,7 +13,7 @@ use crate::source::SourceText;
 use crate::step::{Argument, StepDefinition};
 use crate::steps::{
     choice, delay, filter, log, process, remove_header, set_body, set_header, set_property, stop, to,
-    to_dynamic,
+    to_dynamic, wire_tap,
 };
 use crate::written::{IntoDynamic, IntoEndpoint, IntoExpression, IntoPredicate, ProcessDefinition};
 
@@ -270,6 +270,55 @@ pub trait Steps: Sized {
     #[track_caller]
     fn split(self, how: Split, steps: impl FnOnce(Branch) -> Branch) -> Self {
         self.step(how.step(block(steps)))
+    }
+
+    /// Runs several blocks, each on a fork of the exchange.
+    ///
+    /// ```
+    /// # use router_core::builder::{Join, Multicast, Steps, from};
+    /// let branches = Multicast::new().branch(|steps| steps.to("direct:a")).branch(|steps| steps.to("direct:b"));
+    /// from("timer:clock").multicast(branches.parallel(2).join(Join::List));
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn multicast(self, branches: Multicast) -> Self {
+        self.step(branches.step())
+    }
+
+    /// Sends a fork of the exchange to each endpoint that the message names.
+    ///
+    /// ```
+    /// # use router_core::builder::{RecipientList, Steps, from};
+    /// from("direct:order").recipient_list(RecipientList::new("${header.to}").allow(["direct:stock", "direct:order-*"]));
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn recipient_list(self, recipients: RecipientList) -> Self {
+        self.step(recipients.step())
+    }
+
+    /// Sends a fork of the exchange to an endpoint, without waiting for it.
+    ///
+    /// ```
+    /// # use router_core::builder::{Steps, from};
+    /// from("direct:order").wire_tap("direct:audit").to("direct:stock");
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn wire_tap(self, target: impl IntoDynamic) -> Self {
+        self.step(wire_tap::in_code(target.into_dynamic()))
+    }
+
+    /// Asks an endpoint for something, and adds that to the message.
+    ///
+    /// ```
+    /// # use router_core::builder::{Enrich, Steps, from};
+    /// from("direct:order").enrich(Enrich::from("http:localhost/stock/${header.id}").header("stock"));
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn enrich(self, enrich: Enrich) -> Self {
+        self.step(enrich.step())
     }
 
     /// Waits: a `Duration`, or text like `1s`, `500ms` or bare milliseconds.

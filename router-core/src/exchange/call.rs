@@ -78,10 +78,11 @@ impl Exchange {
         self.call.depth
     }
 
-    /// A fork that this exchange waits for: it is as deep in calls of routes, so that a circle through forks ends too.
+    /// A fork that this exchange waits for: it counts as a call of a route, so that a circle through forks ends too,
+    /// before it has used the stack.
     pub(crate) fn fork_inside(&self) -> Self {
         let mut fork = self.fork();
-        fork.call.depth = self.call.depth;
+        fork.call.depth = self.call.depth + 1;
         fork.call.given_up.clone_from(&self.call.given_up);
         fork
     }

@@ -22,6 +22,7 @@ mod tests;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -65,7 +66,7 @@ pub(crate) static DESCRIPTION: StepDescription = StepDescription {
     compile,
 };
 
-fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
+pub(crate) fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
     let definition = step.arguments().dynamic("uri")?;
     // What is the same for every exchange is checked now, like any other target.
     if let Some(uri) = constant(definition) {
@@ -255,12 +256,28 @@ impl Processor for DynamicTarget {
     async fn process(&self, exchange: &mut Exchange) -> Result<(), BoxError> {
         let needs = self.needs();
         exchange.message.body.make_ready(needs).await?;
-        let processor = self.resolve(exchange).map_err(Failure::data)?;
+        let processor = self.resolve(exchange).map_err(|error| Failure::data(NoEndpoint(error)))?;
         process(&*processor, exchange).await
     }
 
     fn takes_files(&self) -> bool {
         true
+    }
+}
+
+/// A message names an endpoint that is not allowed, or that there is not.
+#[derive(Debug)]
+pub(crate) struct NoEndpoint(BoxError);
+
+impl fmt::Display for NoEndpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl std::error::Error for NoEndpoint {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
     }
 }
 

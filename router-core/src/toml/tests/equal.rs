@@ -1,7 +1,9 @@
 //! Both front ends make the same definition.
 
 use super::read;
-use crate::builder::{Join, Loop, RouteBuilder, Split, Steps, dynamic, from};
+use crate::builder::{
+    Enrich, Join, Loop, Multicast, RecipientList, RouteBuilder, Split, Steps, dynamic, from,
+};
 use crate::definition::RouteDefinition;
 use crate::log::LogLevel;
 use crate::step::StepDefinition;
@@ -56,6 +58,27 @@ const WRITTEN: &[Written] = &[
     (
         |route| route.split(Split::list("${body.a}").join(Join::object("${body.id}")), |steps| steps),
         r#"{ split = { list = "${body.a}", join = "object", join_key = "${body.id}", steps = [] } }"#,
+    ),
+    (
+        |route| {
+            route.multicast(Multicast::new().branch(|steps| steps.stop()).branch(|steps| steps).parallel(2))
+        },
+        r#"{ multicast = { parallel = 2, branches = [{ steps = ["stop"] }, { steps = [] }] } }"#,
+    ),
+    (
+        |route| {
+            let recipients =
+                RecipientList::new("${header.a}").allow(["direct:a", "direct:b-*"]).delimiter(";");
+            route.recipient_list(recipients.ignore_invalid_endpoints().join(Join::Original))
+        },
+        r#"{ recipient_list = { uris = "${header.a}", allow = ["direct:a", "direct:b-*"], delimiter = ";",
+           ignore_invalid_endpoints = true, join = "original" } }"#,
+    ),
+    (|route| route.wire_tap("direct:a"), r#"{ wire_tap = "direct:a" }"#),
+    (|route| route.enrich(Enrich::from("direct:a")), r#"{ enrich = "direct:a" }"#),
+    (
+        |route| route.enrich(Enrich::from(dynamic("${header.a}").allow(["direct:a"])).header("b")),
+        r#"{ enrich = { uri = "${header.a}", allow = ["direct:a"], into_header = "b" } }"#,
     ),
     (|route| route.delay("1s"), r#"{ delay = "1s" }"#),
     (|route| route.stop(), r#""stop""#),
