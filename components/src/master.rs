@@ -25,7 +25,6 @@ use router_core::component::{
 use router_core::definition::EndpointDefinition;
 use router_core::error::{BoxError, Chain, ConfigError, ConfigErrors};
 use router_core::options::{ComponentDescription, PathKind, path};
-use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use router_core::uri::EndpointUri;
 use smol_str::SmolStr;
@@ -194,19 +193,34 @@ impl Endpoint for Master {
 #[async_trait]
 impl Consumer for Master {
     async fn run(self: Box<Self>, route: RouteHandle) -> Result<(), BoxError> {
-        let (pipeline, stop) = (&route.pipeline, &route.stop);
         let view = self.cluster.view(&self.lock).await?;
-        // Also where another member leads, or none: a standby is ready to lead.
-        route.ready();
+        // One that follows an earlier version in its term is ready for those who replaced it when its delegate is.
+        let mut found = tokio::select! {
+            biased;
+            scope = view.lead() => Some(scope?),
+            () = std::future::ready(()) => None,
+        };
+        if found.is_none() {
+            // Also where another member leads, or none: a standby is ready to lead.
+            route.ready();
+        }
         let mut resignations = 0;
         loop {
             let scope = tokio::select! {
                 biased;
-                () = stop.requested() => return Ok(()),
-                scope = view.lead() => scope?,
+                () = route.stop.requested() => return Ok(()),
+                scope = async {
+                    match found.take() {
+                        Some(scope) => Ok(scope),
+                        None => view.lead().await,
+                    }
+                } => scope?,
             };
-            match self.lead(&view, scope, pipeline, stop, resignations).await {
-                Outcome::Worked => resignations = 0,
+            match self.lead(&view, scope, &route, resignations).await {
+                Outcome::Worked => {
+                    route.end_delegate();
+                    resignations = 0;
+                }
                 Outcome::Resigned => resignations += 1,
             }
         }
@@ -235,19 +249,20 @@ impl Master {
         &self,
         view: &ClusterView,
         scope: LeaderScope,
-        pipeline: &Pipeline,
-        stop: &Stop,
+        outer: &RouteHandle,
         resignations: u32,
     ) -> Outcome {
-        let route = pipeline.route_id();
+        let (route, stop) = (outer.pipeline.route_id(), &outer.stop);
         let mut failures = 0;
         loop {
-            let pipeline = pipeline.guarded_by(&scope);
-            let delegate = RouteHandle::new(pipeline.clone(), stop.child());
+            let pipeline = outer.pipeline.guarded_by(&scope);
+            let delegate = outer.delegate(pipeline.clone());
+            outer.ready();
             let readiness = delegate.readiness();
             let failed = match self.run_delegate(&scope, delegate, stop).await {
                 Run::Over => return Outcome::Worked,
                 Run::Finished => {
+                    outer.end_delegate();
                     info!(route, lock = %self.lock, "route `{route}` has finished for this term");
                     self.over(&scope, stop).await;
                     return Outcome::Worked;
@@ -264,6 +279,9 @@ impl Master {
                     "route `{route}` could not start in {attempts} attempts; resigning from `{}` for {stay_out:?}: {why}",
                     self.lock,
                 );
+                pipeline.set_status_message(format!(
+                    "it could not start in {attempts} attempts, and leaves the lock to other members for {stay_out:?}: {why}"
+                ));
                 view.resign(stay_out);
                 self.over(&scope, stop).await;
                 return Outcome::Resigned;
@@ -281,7 +299,7 @@ impl Master {
                     pipeline.clear_status_message();
                     return Outcome::Worked;
                 }
-                () = tokio::time::sleep(backoff) => pipeline.clear_status_message(),
+                () = tokio::time::sleep(backoff) => {}
             }
         }
     }
@@ -314,8 +332,10 @@ impl Master {
         drop(work);
         // Tasks of the consumer end a moment after it.
         pipeline.idle().await;
-        // Whatever kept the delegate from its work is over with it.
-        pipeline.clear_status_message();
+        // What kept the delegate from its work is over with it. Why it failed takes its place.
+        if !matches!(run, Run::Failed(_)) {
+            pipeline.clear_status_message();
+        }
         run
     }
 

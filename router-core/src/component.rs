@@ -146,6 +146,8 @@ pub struct RouteHandle {
     /// The request to stop.
     pub stop: Stop,
     readiness: Readiness,
+    /// Why the consumer before this one failed. It stands until this one is ready.
+    earlier: Option<Box<str>>,
 }
 
 impl RouteHandle {
@@ -156,7 +158,23 @@ impl RouteHandle {
     }
 
     pub(crate) fn with_readiness(pipeline: Pipeline, stop: Stop, readiness: Readiness) -> Self {
-        Self { pipeline, stop, readiness }
+        let earlier = pipeline.note().map(Into::into);
+        Self { pipeline, stop, readiness, earlier }
+    }
+
+    /// A handle for the consumer that does the work of this one, as that of `master:` while the member leads. It stops when
+    /// this one is asked to. Once this one is [ready](Self::ready), its route is ready for probes; for
+    /// [`Router::apply`] it is when the delegate is too, or [has ended](Self::end_delegate).
+    ///
+    /// [`Router::apply`]: crate::router::Router::apply
+    #[must_use]
+    pub fn delegate(&self, pipeline: Pipeline) -> Self {
+        Self::with_readiness(pipeline, self.stop.child(), self.readiness.of_delegate())
+    }
+
+    /// Says that there is no [delegate](Self::delegate) now, and that this is as it should be.
+    pub fn end_delegate(&self) {
+        self.readiness.end_delegate();
     }
 
     /// Says that the consumer has started: what had to go well for that has gone well. A server has bound its port; a
@@ -168,6 +186,9 @@ impl RouteHandle {
     ///
     /// [`Router::apply`]: crate::router::Router::apply
     pub fn ready(&self) {
+        if let Some(earlier) = self.earlier.as_deref().filter(|_| !self.readiness.is_ready()) {
+            self.pipeline.clear_status_message_if(earlier);
+        }
         self.readiness.set();
     }
 

@@ -120,8 +120,8 @@ impl Pipeline {
     }
 
     /// Leaves a note about this route for whoever looks at it: something that keeps it from its work and
-    /// that somebody should know of. It stands until it is [withdrawn](Self::clear_status_message), replaced, or the
-    /// router makes a new consumer.
+    /// that somebody should know of. It stands until it is [withdrawn](Self::clear_status_message), replaced, or a
+    /// new consumer is ready.
     pub fn set_status_message(&self, note: impl Into<String>) {
         self.program.set_note(Some(note.into()));
     }
@@ -129,6 +129,12 @@ impl Pipeline {
     /// Takes back the note about this route, if there is one.
     pub fn clear_status_message(&self) {
         self.program.set_note(None);
+    }
+
+    /// Takes back this note, unless there is another one by now.
+    pub(crate) fn clear_status_message_if(&self, earlier: &str) {
+        let mut note = self.program.note.lock().unwrap_or_else(PoisonError::into_inner);
+        note.take_if(|note| note == earlier);
     }
 
     pub(crate) fn note(&self) -> Option<String> {

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 #[derive(Clone, Debug)]
 pub struct Readiness {
     shared: Arc<Shared>,
+    /// That of the consumer that runs this one.
+    outer: Option<Arc<Shared>>,
 }
 
 /// A lock and a bell: each route has one for as long as it runs, and a `watch` channel takes four times the room.
@@ -19,10 +21,23 @@ struct Shared {
     changed: Notify,
 }
 
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.changed.notify_waiters();
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct State {
     /// `None`: it is ready.
     unready_since: Option<Instant>,
+    /// It is ready, and what it runs itself has begun and is not.
+    delegate_starts: bool,
     /// It has ended, and no other one comes.
     ended: bool,
     /// What ran it is gone.
@@ -34,6 +49,11 @@ impl State {
         self.unready_since.is_none()
     }
 
+    /// Whether it is ready, and what it runs itself, where it runs something, too.
+    pub(crate) fn is_ready_throughout(&self) -> bool {
+        self.is_ready() && !self.delegate_starts
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }
@@ -42,8 +62,9 @@ impl State {
 impl Default for Readiness {
     /// Of a consumer that has said nothing yet.
     fn default() -> Self {
-        let state = State { unready_since: Some(Instant::now()), ended: false, abandoned: false };
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() }) }
+        let unready_since = Some(Instant::now());
+        let state = State { unready_since, delegate_starts: false, ended: false, abandoned: false };
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() }), outer: None }
     }
 }
 
@@ -78,13 +99,30 @@ impl Readiness {
         }
     }
 
+    /// Of a consumer that this one begins to run.
+    pub(crate) fn of_delegate(&self) -> Self {
+        self.change(|state| state.delegate_starts = true);
+        Self { outer: Some(Arc::clone(&self.shared)), ..Self::default() }
+    }
+
+    /// It runs no other consumer now.
+    pub(crate) fn end_delegate(&self) {
+        self.change(|state| state.delegate_starts = false);
+    }
+
     pub(crate) fn set(&self) {
         self.change(|state| state.unready_since = None);
+        if let Some(outer) = &self.outer {
+            outer.change(|state| state.delegate_starts = false);
+        }
     }
 
     /// Its consumer has failed, and another one comes.
     pub(crate) fn unset(&self) {
-        self.change(|state| state.unready_since = Some(Instant::now()));
+        self.change(|state| {
+            state.unready_since = Some(Instant::now());
+            state.delegate_starts = false;
+        });
     }
 
     /// Its consumer has ended, and no other one comes.
@@ -98,11 +136,10 @@ impl Readiness {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state()
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state());
-        self.shared.changed.notify_waiters();
+        self.shared.change(change);
     }
 }

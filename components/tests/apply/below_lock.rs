@@ -96,6 +96,57 @@ async fn a_version_for_another_lock_gives_the_first_one_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_version_whose_delegate_fails_gives_way_to_the_old_one_in_the_same_term() {
+    let events = Arc::default();
+    let tick = "master:lock1:timer:t?delay=0&period=1h";
+    for (broken, why) in [
+        ("case:fails", "it was not ready within 10s: it failed in attempt"),
+        ("case:never", "its consumer did not say within 10s that it is ready"),
+    ] {
+        let setup = setup([version(tick, "old", 0, &events)]).start();
+        sleep(Duration::from_secs(1)).await;
+        let new = version(&format!("master:lock1:{broken}"), "new", 0, &events);
+        let changes = setup.apply([new]).await.unwrap();
+        assert!(changes.replaced.is_empty(), "{changes}");
+        let (id, told) = &changes.reverted[0];
+        assert!(id == "a" && told.starts_with(why), "{told}");
+        assert!(broken != "case:fails" || told.ends_with(": the port is taken"), "{told}");
+        sleep(Duration::from_secs(1)).await;
+        let expected = ["old begins in Some(1)", "old ends", "old begins in Some(1)", "old ends"];
+        assert_eq!(*events.lock().unwrap(), expected);
+        events.lock().unwrap().clear();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delegate_that_ends_by_itself_and_a_standby_are_ready() {
+    let events = Arc::default();
+    let setup = setup([version("master:lock1:timer:t?delay=0&period=1h", "old", 0, &events)]).start();
+    sleep(Duration::from_secs(1)).await;
+    let changes = setup.apply([version("master:lock1:case:ends", "new", 0, &events)]).await.unwrap();
+    assert_eq!(changes.replaced, ["a"]);
+    let other = setup.cluster.join("b").view(&"lock2".parse().unwrap()).await.unwrap();
+    let _leads = other.lead().await.unwrap();
+    let changes = setup.apply([version("master:lock2:case:fails", "standby", 0, &events)]).await.unwrap();
+    assert_eq!(changes.replaced, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_the_delegate_of_a_leader_failed_is_said_until_it_is_ready() {
+    let setup = setup([from("master:lock1:case:fails").id("a")]).start();
+    let note = || setup.router.routes().remove(0).note.unwrap_or_default();
+    for attempt in 1..10 {
+        sleep(Duration::from_secs(if attempt == 1 { 1 } else { 5 })).await;
+        assert!(note().starts_with(&format!("it failed in attempt {attempt} of 10")), "{}", note());
+        assert!(note().ends_with(": the port is taken"), "{}", note());
+    }
+    sleep(Duration::from_secs(5)).await;
+    assert!(note().starts_with("it could not start in 10 attempts, and leaves the lock"), "{}", note());
+    let changes = setup.apply([from("master:lock1:case:ready").id("a")]).await.unwrap();
+    assert_eq!((changes.replaced.as_slice(), note().as_str()), (&["a".into()][..], ""));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_route_that_was_stopped_takes_no_lock_for_a_change() {
     let events = Arc::default();
     let tick = "master:lock1:timer:t?delay=0&period=1h";

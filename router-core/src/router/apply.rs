@@ -151,7 +151,18 @@ impl Router {
             }
             self.go_back(planned, why, &mut changes).await;
         }
+        self.wait_for_old_versions(plan, &changes).await;
         changes
+    }
+
+    /// Waits until old versions that run again have taken their places: what is held for them is let go after this, and a
+    /// lock would go to another member.
+    async fn wait_for_old_versions(&self, plan: &Plan, changes: &Changes) {
+        let deadline = Instant::now() + self.shared.ready_timeout;
+        let reverted = changes.reverted.iter().map(|(id, _)| id).collect::<HashSet<_>>();
+        let old = plan.replaced().map(|(old, _)| old).filter(|old| reverted.contains(old.route.id()));
+        // One that fails now has a line in the log, and is told of as not ready.
+        let _ = join_all(old.map(|old| timeout_at(deadline, old.ready()))).await;
     }
 
     fn why_unready(&self, entry: &Entry) -> String {

@@ -82,11 +82,11 @@ impl Entry {
         self.reverted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Completes with `true` when it is ready, and with `false` when its consumer has ended before. Where none runs,
-    /// another one has stopped it, and there is nothing to wait for.
+    /// Completes with `true` when it is ready, below a lock that is held also its delegate, and with `false` when its
+    /// consumer has ended before. Where none runs, another one has stopped it, and there is nothing to wait for.
     pub(super) async fn ready(&self) -> bool {
         let Some(readiness) = self.readiness() else { return true };
-        let state = readiness.wait_for(|state| state.is_ready() || state.has_ended()).await;
+        let state = readiness.wait_for(|state| state.is_ready_throughout() || state.has_ended()).await;
         state.is_none_or(|state| state.is_ready())
     }
 

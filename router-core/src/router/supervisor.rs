@@ -95,8 +95,8 @@ async fn supervise(route: Arc<Route>, stop: Stop, readiness: Readiness) {
 async fn consume(route: &Route, stop: &Stop, readiness: &Readiness) {
     let id = route.id();
     let mut backoff = Backoff::new(SHORTEST_PAUSE, LONGEST_PAUSE);
+    route.pipeline.clear_status_message();
     while !stop.is_requested() {
-        route.pipeline.clear_status_message();
         let Err(error) = contain_panic(run_once(route, stop, readiness)).await else {
             let how = if stop.is_requested() { "stopped" } else { "finished" };
             readiness.end();
