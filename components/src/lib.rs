@@ -13,6 +13,7 @@ pub mod http;
 pub mod http_client;
 #[cfg(feature = "http")]
 pub mod http_poll;
+mod in_sum;
 mod lateness;
 pub mod log;
 pub mod master;

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use router_core::backoff::Backoff;
 use router_core::error::ConfigError;
 use router_core::metrics::Counter;
 use router_core::options::{OptionDescription, OptionKind, Options, option};
 #[cfg(any(feature = "cron", feature = "http"))]
 use router_core::state::RouteState;
 use router_core::uri::EndpointUri;
-use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::in_sum::InSum;
 use crate::metrics::MISSED_TICKS;
 
 /// How many missed times fire, at most.
@@ -63,48 +62,30 @@ impl Missed {
     }
 }
 
-/// Counts the times that a route has missed, and says what becomes of them: at once, and then, while there are more, of all
-/// since the last line, after pauses that grow.
+/// Counts the times that a route has missed, and says what becomes of them.
 pub(crate) struct Missing<'a> {
     route: &'a str,
     counter: Counter,
     policy: Missed,
-    untold: u64,
+    untold: InSum,
     why: &'static str,
-    pauses: Backoff,
-    /// When the next line may come.
-    quiet_until: Instant,
 }
-
-/// The pause after the first line, and the longest one.
-const QUIET: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(3600)];
 
 impl<'a> Missing<'a> {
     /// None was missed yet.
     pub(crate) fn new(route: &'a str, policy: Missed) -> Self {
-        let [first, longest] = QUIET;
-        let pauses = Backoff::new(first, longest).steady();
         let counter = MISSED_TICKS.counter(&[route]);
-        Self { route, counter, policy, untold: 0, why: "", pauses, quiet_until: Instant::now() }
+        Self { route, counter, policy, untold: InSum::default(), why: "" }
     }
 
     /// So many were missed. To be called with 0 as well, because a line may have had to wait.
     pub(crate) fn note(&mut self, missed: u64, why: &'static str) {
         if missed > 0 {
             self.counter.increment(missed);
-            self.untold += missed;
             self.why = why;
         }
-        let now = Instant::now();
-        if self.untold == 0 || now < self.quiet_until {
-            return;
-        }
-        // None for so long: this is something new.
-        if now > self.quiet_until + QUIET[0] {
-            self.pauses.reset();
-        }
-        self.quiet_until = now + self.pauses.next(None);
-        let (route, why, missed) = (self.route, self.why, std::mem::take(&mut self.untold));
+        let Some(missed) = self.untold.note(missed) else { return };
+        let (route, why) = (self.route, self.why);
         let rule = match self.policy {
             Missed::Skip => "none of them fires".to_owned(),
             Missed::Once => "of those that were missed together, the latest one fires".to_owned(),
@@ -149,28 +130,6 @@ pub(crate) async fn load_if_kept(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn the_first_line_comes_at_once_and_the_next_ones_after_longer_and_longer_pauses() {
-        let mut missing = Missing::new("r", Missed::Skip);
-        let mut told = Vec::new();
-        for second in 0..=7200_u64 {
-            missing.note(1, "because it is tested");
-            if missing.untold == 0 {
-                told.push(second);
-            }
-            tokio::time::advance(Duration::from_secs(1)).await;
-        }
-        assert_eq!(told, [0, 60, 180, 420, 900, 1860, 3780]);
-        // The last ones are told though none is missed any more, and after a long time without any all is new.
-        tokio::time::advance(Duration::from_secs(4000)).await;
-        assert!(missing.untold > 0);
-        missing.note(0, "");
-        assert_eq!(missing.untold, 0);
-        tokio::time::advance(Duration::from_secs(8000)).await;
-        missing.note(1, "because it is tested");
-        assert_eq!((missing.untold, missing.pauses.failures()), (0, 1));
-    }
 
     #[test]
     fn a_policy_fires_none_one_or_some() {

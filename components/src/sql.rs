@@ -391,7 +391,7 @@ impl Endpoint for SqlEndpoint {
     fn consumer(&self) -> Option<Box<dyn Consumer>> {
         let (databases, settings) = (self.databases.clone(), Arc::clone(&self.settings));
         let waiting = Mutex::new(Waiting::new(settings.delay));
-        Some(Box::new(SqlConsumer { databases, settings, waiting }))
+        Some(Box::new(SqlConsumer { databases, settings, waiting, unchanged: Mutex::default() }))
     }
 
     fn processor(&self) -> Option<Arc<dyn Processor>> {

@@ -6,8 +6,8 @@
     reason = "a test may panic, and ends with its tasks"
 )]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use components::{DirectComponent, MasterComponent, MockComponent, SedaComponent, TimerComponent};
@@ -15,6 +15,7 @@ use router_core::builder::{RouteBuilder, Steps, from};
 use router_core::cluster::{ClusterService, LockName, MemoryCluster};
 use router_core::exchange::Exchange;
 use router_core::router::{Router, RouterBuilder};
+use testkit::Log;
 use tokio::time::sleep;
 
 fn lock(name: &str) -> LockName {
@@ -178,34 +179,6 @@ async fn a_lock_is_not_given_up_before_the_work_behind_a_queue_has_ended() {
     }
 }
 
-/// The lines about exchanges that were dropped.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    fn start() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
-        (log, tracing::subscriber::set_default(subscriber.finish()))
-    }
-
-    fn dropped(&self) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| line.contains("dropped the exchange")).map(str::to_owned).collect()
-    }
-}
-
 /// Runs the routes, sends one exchange to `direct:in`, and takes the lock away after half a second.
 async fn dropped_lines(routes: Vec<RouteBuilder>) -> Vec<String> {
     let (log, _guard) = Log::start();
@@ -220,7 +193,7 @@ async fn dropped_lines(routes: Vec<RouteBuilder>) -> Vec<String> {
         });
     };
     let _ = router.run_until(test).await;
-    log.dropped()
+    log.with("dropped the exchange")
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,20 +10,23 @@ use router_core::pipeline::Pipeline;
 use router_core::stop::Stop;
 use router_core::value::Json;
 use tokio::time::sleep;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::Settings;
 use super::cursor::Cursor;
-use super::database::{Databases, LentTransaction, SharedTransaction, Transaction};
+use super::database::{Databases, LentTransaction, Outcome, SharedTransaction, Transaction};
 use super::parameters::{Parameters, Source};
 use super::rows::{Limit, Row};
 use super::statement::Statement;
 use super::waiting::Waiting;
+use crate::in_sum::InSum;
 
 pub(super) struct SqlConsumer {
     pub(super) databases: Databases,
     pub(super) settings: Arc<Settings>,
     pub(super) waiting: Mutex<Waiting>,
+    /// Rows that `on_consume` has left as they were.
+    pub(super) unchanged: Mutex<InSum>,
 }
 
 /// Whether the next row of a poll is worked on.
@@ -175,7 +178,9 @@ impl SqlConsumer {
         };
         let settled = in_transaction(shared, async |transaction| {
             transaction
-                .or_undo(async |transaction| self.settle(transaction, statement, row, pipeline).await)
+                .or_undo(async |transaction| {
+                    self.settle(transaction, statement, row, pipeline).await.map(drop)
+                })
                 .await
         });
         match settled.await {
@@ -221,7 +226,10 @@ impl SqlConsumer {
         };
         let cause = in_transaction(shared, async |transaction| {
             let settled = match &settings.on_consume {
-                Some(statement) if !failed => self.settle(transaction, statement, &row, pipeline).await,
+                Some(statement) if !failed => {
+                    let settled = self.settle(transaction, statement, &row, pipeline).await;
+                    settled.map(|outcome| self.note_unchanged(&outcome, &row, pipeline.route_id()))
+                }
                 _ => Ok(()),
             };
             if failed || settled.is_err() {
@@ -259,11 +267,26 @@ impl SqlConsumer {
         statement: &Statement,
         row: &Json,
         pipeline: &Pipeline,
-    ) -> Result<(), BoxError> {
+    ) -> Result<Outcome, BoxError> {
         let parameters = Parameters { term: pipeline.term(), source: Source::Row(row) };
         // What it yields is of no use, and an error if it is too large.
         let limit = Limit::of_one_body(usize::MAX, &self.settings.bodies);
-        transaction.run(statement, &parameters.of(statement)?, limit).await.map(drop)
+        transaction.run(statement, &parameters.of(statement)?, limit).await
+    }
+
+    /// That a statement changes nothing may be meant, and is no failure. But then the row is most likely read again.
+    fn note_unchanged(&self, outcome: &Outcome, row: &Json, route: &str) {
+        let is_unchanged = matches!(outcome, Outcome::Changed(0));
+        let note = self.unchanged.lock().unwrap_or_else(PoisonError::into_inner).note(is_unchanged.into());
+        if let Some(count) = note {
+            let columns = row.to_string().chars().take(200).collect::<String>();
+            warn!(
+                route,
+                count,
+                "route `{route}`: `on_consume` has changed nothing for {count} rows, so polls may read them again; the last \
+                 one is {columns}"
+            );
+        }
     }
 }
 

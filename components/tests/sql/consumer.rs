@@ -7,6 +7,7 @@ use std::time::Duration;
 use router_core::builder::{Steps, from};
 use router_core::cluster::{ClusterService, LockName, MemoryCluster};
 use serde_json::json;
+use testkit::Log;
 use tokio::time::{sleep, timeout};
 
 use crate::support::{Database, id};
@@ -102,6 +103,23 @@ async fn a_failed_row_without_a_statement_comes_again(database: Database, table:
     database.run_route(route, database.all_settled(table)).await;
     assert_eq!(database.received_ids(), [2, 1]);
     assert_eq!(tries.load(Ordering::Relaxed), 3);
+}
+
+// On one thread, whose log it is.
+#[tokio::test]
+async fn a_statement_that_settles_nothing_is_told_at_once_and_then_in_sum() {
+    let (database, table) = (Database::sqlite(), "unsettled");
+    database.tasks(table, 2).await;
+    let (log, _guard) = Log::start();
+    let route = from(format!(
+        "sql:select id from {table} order by id?{}&initial_delay=0&delay=5&on_consume=update {table} set state = 'done' \
+         where id = :id %2B 100",
+        database.source
+    ));
+    database.run_route(route.id("poll").to("mock:out"), database.mock.endpoint("out").wait_for(5)).await;
+    let lines = log.with("has changed nothing");
+    let [line] = &*lines else { panic!("{lines:#?}") };
+    assert!(line.contains("route `poll`") && line.contains(r#"{"id":1}"#), "{line}");
 }
 
 async fn a_row_that_fails_starves_no_other_and_comes_again_after_longer_and_longer_pauses(
