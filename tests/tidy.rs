@@ -243,19 +243,24 @@ fn the_guide_lists_all_steps() {
     assert!(page.contains(&table), "docs/src/routes.md lacks this table:\n{table}");
 }
 
-/// The cells of the guide's table of who handles what, and where each is tested.
-#[test]
-fn each_cell_of_the_table_of_handlers_has_its_test() {
-    const OUTCOMES: &str = "the_outcome_names_how_an_exchange_was_done";
-    const ROUNDS: &str = "a_stop_ends_the_exchange_and_a_filter_the_round";
-    const FORKS: &str = "a_block_on_a_fork_ends_the_fork_alone";
-    const SPLIT: &str = "a_stop_and_a_filter_in_the_block_end_the_fork_alone";
-    const GUARDED: &str = "a_stop_in_a_guarded_block_ends_the_exchange_and_a_filter_the_block";
-    const CALLER: &str = "the_caller_of_a_route_goes_on_with_each_outcome_and_handles_its_failure";
-    const QUEUE: &str = "what_is_filtered_or_stopped_behind_a_queue_is_done_and_ends_nothing_of_its_sender";
-    const DEAD: &str = "what_a_dead_letter_route_filters_or_stops_is_a_dead_letter";
+/// A row of the guide's table of who handles what: the place, and the tests of its cells.
+type Row = (&'static str, &'static str, &'static str, &'static [&'static str]);
+
+const OUTCOMES: &str = "the_outcome_names_how_an_exchange_was_done";
+const ROUNDS: &str = "a_stop_ends_the_exchange_and_a_filter_the_round";
+const FORKS: &str = "a_block_on_a_fork_ends_the_fork_alone";
+const SPLIT: &str = "a_stop_and_a_filter_in_the_block_end_the_fork_alone";
+const TRY: &str = "a_stop_in_the_block_ends_the_exchange_and_a_filter_the_block";
+const CATCH: &str = "a_stop_in_a_catch_or_finally_ends_the_exchange_and_a_filter_that_block";
+const GUARDED: &str = "a_stop_in_a_guarded_block_ends_the_exchange_and_a_filter_the_block";
+const CALLER: &str = "the_caller_of_a_route_goes_on_with_each_outcome_and_handles_its_failure";
+const QUEUE: &str = "what_is_filtered_or_stopped_behind_a_queue_is_done_and_ends_nothing_of_its_sender";
+const DEAD: &str = "what_a_dead_letter_route_filters_or_stops_is_a_dead_letter";
+
+/// The cells of that table, and where each is tested.
+fn handlers() -> [Row; 9] {
     // Of a step that fails, the last ones.
-    let cells: [(&str, &str, &str, &[&str]); 8] = [
+    [
         ("in the route", OUTCOMES, OUTCOMES, &[OUTCOMES, "what_is_tried_again_follows_from_the_kind"]),
         (
             "in a branch of `choice`, or the block of a `filter`",
@@ -277,13 +282,21 @@ fn each_cell_of_the_table_of_handlers_has_its_test() {
             ],
         ),
         (
-            "in a guarded block",
+            "in a guarded block: of `do_try`, and of a `failover` but for its last branch",
             GUARDED,
-            GUARDED,
+            TRY,
             &[
                 "in_a_guarded_block_nothing_is_tried_again_or_sent_to_the_dead_letter_endpoint_before_the_catch",
                 "what_is_not_caught_goes_to_the_dead_letter_endpoint_once_and_is_not_tried_again",
+                "what_no_catch_fits_fails_the_exchange_after_finally_and_is_not_tried_again",
+                "the_next_branch_is_taken_where_one_fails_and_the_last_one_is_retried_as_any_step",
             ],
+        ),
+        (
+            "in `do_catch` and `do_finally`",
+            CATCH,
+            CATCH,
+            &["what_fails_in_a_catch_is_retried_there_and_no_other_catch_handles_it"],
         ),
         (
             "in a route that is called by `direct:`",
@@ -303,7 +316,12 @@ fn each_cell_of_the_table_of_handlers_has_its_test() {
             DEAD,
             &["a_handler_that_fails_is_not_handled_by_itself"],
         ),
-    ];
+    ]
+}
+
+#[test]
+fn each_cell_of_the_table_of_handlers_has_its_test() {
+    let cells = handlers();
     let page = fs::read_to_string(root().join("docs/src/errors.md")).unwrap();
     let table = page.split("| where | ").nth(1).unwrap().lines().skip(2);
     let rows = table.take_while(|line| line.starts_with('|')).map(|row| row.split(" | ").collect::<Vec<_>>());

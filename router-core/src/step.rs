@@ -90,6 +90,8 @@ pub enum KeyKind {
     DynamicEndpoint,
     /// An array of URIs.
     Uris,
+    /// An array of texts that are the same for every exchange.
+    Names,
     /// A block: an array of steps.
     Steps,
     /// An array of tables with these keys, at least one.
@@ -112,6 +114,7 @@ impl KeyKind {
             Self::Word(words) => words.join(", "),
             Self::Endpoint | Self::DynamicEndpoint => "URI".into(),
             Self::Uris => "array of URIs".into(),
+            Self::Names => "array of texts".into(),
             Self::Steps => "array of steps".into(),
             Self::Tables(_) => "array of tables".into(),
         }

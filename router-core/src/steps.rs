@@ -1,10 +1,13 @@
 //! The steps: one file for each, and the list of all of them.
 
 pub(crate) mod choice;
+pub(crate) mod convert_body;
 pub(crate) mod delay;
+pub(crate) mod do_try;
 pub(crate) mod enrich;
 pub(crate) mod filter;
 pub(crate) mod forks;
+pub(crate) mod load_balance;
 pub(crate) mod log;
 pub(crate) mod loop_;
 pub(crate) mod multicast;
@@ -12,15 +15,22 @@ pub(crate) mod process;
 pub(crate) mod recipient_list;
 pub(crate) mod recipients;
 pub(crate) mod remove_header;
+pub(crate) mod remove_headers;
+pub(crate) mod remove_property;
+pub(crate) mod sample;
 pub(crate) mod set_body;
 pub(crate) mod set_header;
+pub(crate) mod set_headers;
 pub(crate) mod set_property;
 pub(crate) mod split;
 pub(crate) mod stop;
 #[cfg(test)]
 pub(crate) mod tests;
+pub(crate) mod throw;
 pub(crate) mod to;
 pub(crate) mod to_dynamic;
+pub(crate) mod transform;
+pub(crate) mod validate;
 pub(crate) mod wire_tap;
 
 use std::fmt::Write as _;
@@ -34,9 +44,15 @@ pub static ALL: &[&StepDescription] = &[
     &log::DESCRIPTION,
     &process::DESCRIPTION,
     &set_body::DESCRIPTION,
+    &transform::DESCRIPTION,
+    &convert_body::DESCRIPTION,
     &set_header::DESCRIPTION,
+    &set_headers::DESCRIPTION,
     &remove_header::DESCRIPTION,
+    &remove_headers::DESCRIPTION,
     &set_property::DESCRIPTION,
+    &remove_property::DESCRIPTION,
+    &validate::DESCRIPTION,
     &filter::DESCRIPTION,
     &choice::DESCRIPTION,
     &loop_::DESCRIPTION,
@@ -45,6 +61,10 @@ pub static ALL: &[&StepDescription] = &[
     &recipient_list::DESCRIPTION,
     &wire_tap::DESCRIPTION,
     &enrich::DESCRIPTION,
+    &load_balance::DESCRIPTION,
+    &do_try::DESCRIPTION,
+    &throw::DESCRIPTION,
+    &sample::DESCRIPTION,
     &delay::DESCRIPTION,
     &stop::DESCRIPTION,
 ];

@@ -221,6 +221,11 @@ impl ValueMap {
         Some(self.entries.remove(index).1)
     }
 
+    /// Keeps what has such a name.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.entries.retain(|(name, _)| keep(name));
+    }
+
     /// All names and values, in the order in which they were first set.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.entries.iter().map(|(name, value)| (name.as_str(), value))

@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use super::{Branch, Choice, Enrich, Loop, Multicast, RecipientList, Split, block};
+use super::{Branch, Choice, Enrich, LoadBalance, Loop, Multicast, RecipientList, Sample, Split, Try, block};
 use crate::error::BoxError;
 use crate::exchange::Exchange;
+use crate::failure::ErrorKind;
 use crate::log::LogLevel;
 use crate::processor::{AsyncFunction, ProcessFuture, Processor};
 use crate::source::SourceText;
-use crate::step::{Argument, StepDefinition};
+use crate::step::{Argument, Arguments, StepDefinition};
+use crate::steps::recipient_list::texts;
 use crate::steps::{
-    choice, delay, filter, log, process, remove_header, set_body, set_header, set_property, stop, to,
-    to_dynamic, wire_tap,
+    choice, convert_body, delay, filter, log, process, remove_header, remove_headers, remove_property,
+    set_body, set_header, set_headers, set_property, stop, throw, to, to_dynamic, transform, validate,
+    wire_tap,
 };
 use crate::written::{IntoDynamic, IntoEndpoint, IntoExpression, IntoPredicate, ProcessDefinition};
 
@@ -319,6 +322,154 @@ pub trait Steps: Sized {
     #[track_caller]
     fn enrich(self, enrich: Enrich) -> Self {
         self.step(enrich.step())
+    }
+
+    /// Makes a new body, as `set_body` does.
+    ///
+    /// ```
+    /// # use router_core::builder::{Steps, from};
+    /// from("direct:order").transform("order ${body.id}");
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn transform(self, value: impl IntoExpression) -> Self {
+        let value = Argument::Expression(value.into_expression());
+        self.step(StepDefinition::in_code(&transform::DESCRIPTION).with("value", value))
+    }
+
+    /// Makes `text`, `bytes` or `json` of the body.
+    ///
+    /// ```
+    /// # use router_core::builder::{Steps, from};
+    /// from("file:in").convert_body("json");
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn convert_body(self, kind: &str) -> Self {
+        let kind = Argument::Word(convert_body::word(kind));
+        self.step(StepDefinition::in_code(&convert_body::DESCRIPTION).with("type", kind))
+    }
+
+    /// Sets several headers, in order.
+    ///
+    /// ```
+    /// # use router_core::builder::{Steps, from};
+    /// from("direct:order").set_headers([("kind", "order"), ("id", "${body.id}")]);
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn set_headers<N, V>(self, headers: impl IntoIterator<Item = (N, V)>) -> Self
+    where
+        N: Into<SmolStr>,
+        V: IntoExpression,
+    {
+        let mut tables = Vec::new();
+        for (name, value) in headers {
+            let mut header = Arguments::default();
+            header.set("name", Argument::Text(SourceText::from_code(name)));
+            header.set("value", Argument::Expression(value.into_expression()));
+            tables.push(header);
+        }
+        self.step(
+            StepDefinition::in_code(&set_headers::DESCRIPTION).with("headers", Argument::Tables(tables)),
+        )
+    }
+
+    /// Removes the headers whose names fit a pattern, a name or how names begin with a `*` behind it, but not those that fit
+    /// one of the others.
+    ///
+    /// ```
+    /// # use router_core::builder::{Steps, from};
+    /// from("direct:order").remove_headers("http.*", ["http.response_code"]);
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn remove_headers<T: Into<SmolStr>>(
+        self,
+        pattern: impl Into<SmolStr>,
+        except: impl IntoIterator<Item = T>,
+    ) -> Self {
+        let pattern = Argument::Text(SourceText::from_code(pattern));
+        let step = StepDefinition::in_code(&remove_headers::DESCRIPTION).with("pattern", pattern);
+        let mut except = except.into_iter().peekable();
+        self.step(if except.peek().is_some() { step.with("except", texts(except)) } else { step })
+    }
+
+    /// Removes a property.
+    ///
+    /// ```
+    /// # use router_core::builder::{Steps, from};
+    /// from("timer:clock").remove_property("kind");
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn remove_property(self, name: impl Into<SmolStr>) -> Self {
+        let name = Argument::Text(SourceText::from_code(name));
+        self.step(StepDefinition::in_code(&remove_property::DESCRIPTION).with("name", name))
+    }
+
+    /// Fails the exchange, with an error of the kind `data`, unless `predicate` holds.
+    ///
+    /// ```
+    /// # use router_core::builder::{Steps, from};
+    /// from("direct:order").validate("${body.amount} > 0");
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn validate(self, predicate: impl IntoPredicate) -> Self {
+        let predicate = Argument::Predicate(predicate.into_predicate());
+        self.step(StepDefinition::in_code(&validate::DESCRIPTION).with("predicate", predicate))
+    }
+
+    /// Runs one of several blocks.
+    ///
+    /// ```
+    /// # use router_core::builder::{LoadBalance, Steps, from};
+    /// let balance = LoadBalance::failover().branch(|steps| steps.to("direct:a")).branch(|steps| steps.to("direct:b"));
+    /// from("direct:order").load_balance(balance);
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn load_balance(self, balance: LoadBalance) -> Self {
+        self.step(balance.step())
+    }
+
+    /// Runs a block, and handles what fails in it.
+    ///
+    /// ```
+    /// # use router_core::builder::{Catch, Steps, Try, from};
+    /// let guarded = Try::new(|steps| steps.to("direct:a")).catch(Catch::all(), |steps| steps.to("direct:b"));
+    /// from("direct:order").do_try(guarded.finally(|steps| steps.log("done")));
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn do_try(self, guarded: Try) -> Self {
+        self.step(guarded.step())
+    }
+
+    /// Fails the exchange with an error.
+    ///
+    /// ```
+    /// # use router_core::builder::{Steps, from};
+    /// # use router_core::failure::ErrorKind;
+    /// from("direct:order").throw(ErrorKind::Rejected, "no order: ${body}");
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn throw(self, kind: ErrorKind, message: impl IntoExpression) -> Self {
+        self.step(throw::in_code(kind, message.into_expression()))
+    }
+
+    /// Lets one of several exchanges through; the others leave the block that it is in.
+    ///
+    /// ```
+    /// # use router_core::builder::{Sample, Steps, from};
+    /// from("direct:reading").sample(Sample::every(10)).log("one of ten");
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn sample(self, sample: Sample) -> Self {
+        self.step(sample.step())
     }
 
     /// Waits: a `Duration`, or text like `1s`, `500ms` or bare milliseconds.

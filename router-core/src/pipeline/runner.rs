@@ -94,6 +94,11 @@ impl<'a> Runner<'a> {
         StepState::new(self.pipeline.state_of(slot.key().clone(), file), Arc::clone(slot))
     }
 
+    /// Whether this is the exchange of the step: another one that was put in its place runs under no authority.
+    pub(crate) fn has_own(&self, exchange: &Exchange) -> bool {
+        exchange.identity() == *self.exchange
+    }
+
     /// What placeholders see besides the exchange.
     pub(crate) fn scope(&self) -> Scope<'a> {
         self.pipeline.program.scope()

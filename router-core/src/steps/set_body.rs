@@ -28,7 +28,7 @@ pub(crate) static DESCRIPTION: StepDescription = StepDescription {
 
 struct SetBody(Expression);
 
-fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
+pub(crate) fn compile(step: &StepDefinition, compiler: &mut Compiler<'_>) -> Option<Action> {
     Some(Action::inline(SetBody(compiler.expression(step.arguments().expression("value")?)?)))
 }
 

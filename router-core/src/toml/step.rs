@@ -182,6 +182,7 @@ impl Reader<'_> {
                 Argument::Dynamic(Box::new(ExpressionDefinition::Text(self.text(name, node)?).into()))
             }
             KeyKind::Uris => Argument::Texts(self.texts(name, "an array of URIs", node)?),
+            KeyKind::Names => Argument::Texts(self.texts(name, "an array of texts", node)?),
             KeyKind::Steps => Argument::Steps(self.steps(name, node)),
             KeyKind::Tables(keys) => {
                 let required = keys.iter().filter(|key| key.need == Need::Required);

@@ -2,9 +2,11 @@
 
 use super::read;
 use crate::builder::{
-    Enrich, Join, Loop, Multicast, RecipientList, RouteBuilder, Split, Steps, dynamic, from,
+    Catch, Enrich, Join, LoadBalance, Loop, Multicast, RecipientList, RouteBuilder, Sample, Split, Steps,
+    Try, dynamic, from,
 };
 use crate::definition::RouteDefinition;
+use crate::failure::ErrorKind;
 use crate::log::LogLevel;
 use crate::step::StepDefinition;
 use crate::steps::ALL;
@@ -80,6 +82,43 @@ const WRITTEN: &[Written] = &[
         |route| route.enrich(Enrich::from(dynamic("${header.a}").allow(["direct:a"])).header("b")),
         r#"{ enrich = { uri = "${header.a}", allow = ["direct:a"], into_header = "b" } }"#,
     ),
+    (|route| route.transform("a"), r#"{ transform = "a" }"#),
+    (|route| route.convert_body("JSON"), r#"{ convert_body = "json" }"#),
+    (|route| route.set_headers([("a", "b")]), r#"{ set_headers = [{ name = "a", value = "b" }] }"#),
+    (|route| route.remove_headers("a*", [""; 0]), r#"{ remove_headers = "a*" }"#),
+    (
+        |route| route.remove_headers("a*", ["ab"]),
+        r#"{ remove_headers = { pattern = "a*", except = ["ab"] } }"#,
+    ),
+    (|route| route.remove_property("a"), r#"{ remove_property = "a" }"#),
+    (|route| route.validate("${body}"), r#"{ validate = "${body}" }"#),
+    (
+        |route| {
+            let balance = LoadBalance::weighted().weighted_branch(2, |steps| steps.stop());
+            route.load_balance(balance.branch(|steps| steps))
+        },
+        r#"{ load_balance = { policy = "weighted", branches = [{ weight = 2, steps = ["stop"] }, { steps = [] }] } }"#,
+    ),
+    (
+        |route| {
+            let balance = LoadBalance::failover().kinds([ErrorKind::Timeout]);
+            route.load_balance(balance.branch(|steps| steps))
+        },
+        r#"{ load_balance = { policy = "failover", kinds = ["timeout"], branches = [{ steps = [] }] } }"#,
+    ),
+    (
+        |route| {
+            let catch = Catch::kinds([ErrorKind::Data]).codes(["1"]).when("${body}");
+            route.do_try(Try::new(|steps| steps.stop()).catch(catch, |steps| steps).finally(|steps| steps))
+        },
+        r#"{ do_try = { steps = ["stop"], do_finally = [], do_catch = [
+           { kinds = ["data"], codes = ["1"], when = "${body}", steps = [] }] } }"#,
+    ),
+    (
+        |route| route.throw(ErrorKind::Data, "a ${body}"),
+        r#"{ throw = { kind = "data", message = "a ${body}" } }"#,
+    ),
+    (|route| route.sample(Sample::every(2)), "{ sample = { every = 2 } }"),
     (|route| route.delay("1s"), r#"{ delay = "1s" }"#),
     (|route| route.stop(), r#""stop""#),
 ];

@@ -11,7 +11,7 @@ fn sound(kind: KeyKind) -> String {
         KeyKind::Count => "1".into(),
         KeyKind::Duration => "'1s'".into(),
         KeyKind::Word(words) => format!("'{}'", words[0]),
-        KeyKind::Uris => "['a:b']".into(),
+        KeyKind::Uris | KeyKind::Names => "['a:b']".into(),
         KeyKind::Steps => "[]".into(),
         KeyKind::Tables(keys) => format!("[{}]", table(keys, None)),
         _ => "'a:b'".into(),
