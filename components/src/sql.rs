@@ -88,9 +88,13 @@
 //! A transaction of `SQLite` locks the whole database for all others that write, for as long as the
 //! exchanges take; they wait five seconds and then fail. Keep polls short there.
 //!
-//! Statements share a pool of connections: one that begins or ends a transaction, or sets up its connection,
-//! is an error. Statements are prepared: `PgBouncer` has to run in its mode `session`, or keep prepared
-//! statements (`max_prepared_statements`); else they fail.
+//! Statements share a pool of connections: one that begins or ends a transaction, or sets up its connection, is an
+//! error. So is what a connection would keep beyond its statement with `PostgreSQL`: `set_config(...)` that does not
+//! end in `true`, temporary tables without `on commit drop`, `prepare`, and locks such as `pg_advisory_lock`, in whose
+//! place `pg_advisory_xact_lock` ends with the transaction. Foreign keys of `SQLite` are checked, which other programs
+//! do only after `pragma foreign_keys = on`; `?foreign_keys` is no parameter of the URL. Statements are prepared:
+//! `PgBouncer` has to run in its mode `session`, or keep prepared statements (`max_prepared_statements`); else they
+//! fail.
 //!
 //! **Values** of columns become numbers, texts, booleans and JSON as far as JSON has them, and arrays of
 //! `PostgreSQL` lists. Times become text in the form of ISO 8601, or `infinity`; `numeric` becomes text so that

@@ -82,8 +82,8 @@ impl Statement {
         let quoted = tokens.iter().filter(|(_, token)| *token == Token::Quoted);
         let quoted = quoted.map(|(range, _)| range.clone()).collect();
         let words = tokens.iter().map(|(_, token)| *token).collect::<Vec<_>>();
-        if let Some(message) = not_for_a_pool(&words, dialect) {
-            return Err(at(tokens[0].0.start, tokens[0].0.len(), message));
+        if let Some((index, message)) = not_for_a_pool(&words, dialect) {
+            return Err(at(tokens[index].0.start, tokens[index].0.len(), message));
         }
         let (mut pieces, mut parameters, mut piece, mut copied) = (Vec::new(), Vec::new(), String::new(), 0);
         let positions = Positions::new(text, &tokens);
@@ -143,23 +143,79 @@ fn is_symbol(token: Option<&Token<'_>>, symbol: &str) -> bool {
     token == Some(&Token::Symbol(symbol))
 }
 
-/// Why the statement cannot be run with any connection of the pool, if it cannot.
-fn not_for_a_pool(words: &[Token<'_>], dialect: Dialect) -> Option<&'static str> {
+/// Which word keeps the statement from being run with any connection of the pool, and why.
+fn not_for_a_pool(words: &[Token<'_>], dialect: Dialect) -> Option<(usize, &'static str)> {
     const TRANSACTION: &[&str] =
         &["begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release"];
     if is_word(words.first(), TRANSACTION) {
-        return Some(
-            "each statement is a transaction, or part of that of its row: it cannot begin or end one",
-        );
+        let message =
+            "each statement is a transaction, or part of that of its row: it cannot begin or end one";
+        return Some((0, message));
     }
-    if dialect == Dialect::Sqlite && sets_up_sqlite(words) {
-        return Some("statements share a pool of connections, and this would set up only one of them");
+    if dialect == Dialect::Sqlite {
+        let message = "statements share a pool of connections, and this would set up only one of them";
+        return sets_up_sqlite(words).then_some((0, message));
     }
     let session = is_word(words.first(), &["set", "reset", "discard", "listen", "unlisten"]);
-    (session && dialect == Dialect::Postgres && !is_word(words.get(1), &["local"])).then_some(
-        "statements share a pool of connections, and this would set up only one of them: write \
-         `options=-c%20name=value` behind the `?` of `data_source`",
-    )
+    if session && !is_word(words.get(1), &["local"]) {
+        return Some((0, SETS_UP_POSTGRES));
+    }
+    (0..words.len()).find_map(|index| Some((index, kept_by_postgres(words, index)?)))
+}
+
+const SETS_UP_POSTGRES: &str = "statements share a pool of connections, and this would set up only one of them: write \
+                                `options=-c%20name=value` behind the `?` of `data_source`";
+
+/// Why what begins at a word stays with a connection of `PostgreSQL` when the transaction has ended, if it does.
+fn kept_by_postgres(words: &[Token<'_>], index: usize) -> Option<&'static str> {
+    const LOCKS: &[&str] = &[
+        "pg_advisory_lock",
+        "pg_advisory_lock_shared",
+        "pg_try_advisory_lock",
+        "pg_try_advisory_lock_shared",
+        "pg_advisory_unlock",
+        "pg_advisory_unlock_shared",
+        "pg_advisory_unlock_all",
+    ];
+    let (word, next) = (words.get(index), words.get(index + 1));
+    let calls = is_symbol(next, "(");
+    if calls && is_word(word, &["set_config"]) {
+        let mut depth = 0;
+        let end = (index + 1..words.len()).find(|&at| {
+            depth += i32::from(is_symbol(words.get(at), "(")) - i32::from(is_symbol(words.get(at), ")"));
+            depth == 0
+        })?;
+        let is_local = is_symbol(words.get(end - 2), ",") && is_word(words.get(end - 1), &["true"]);
+        let message = "statements share a pool of connections, and this would set up only one of them: write `true` as the \
+                       last argument, for this transaction alone, or `options=-c%20name=value` behind the `?` of \
+                       `data_source`";
+        return (!is_local).then_some(message);
+    }
+    if calls && is_word(word, LOCKS) {
+        return Some(
+            "the lock would stay with one connection of a pool when the statement has ended: \
+             `pg_advisory_xact_lock` and `pg_try_advisory_xact_lock` end with the transaction",
+        );
+    }
+    if index > 0 {
+        return None;
+    }
+    let temporary = |at| is_word(words.get(at), &["temp", "temporary"]);
+    let is_temporary =
+        is_word(word, &["create"]) && (temporary(1) || is_word(next, &["local", "global"]) && temporary(2));
+    let drops = words.windows(3).any(|words| {
+        is_word(words.first(), &["on"])
+            && is_word(words.get(1), &["commit"])
+            && is_word(words.get(2), &["drop"])
+    });
+    if is_temporary && !drops {
+        return Some(
+            "statements share a pool of connections, and only one of them would have it: add `on commit drop`, or \
+             make one that is not temporary",
+        );
+    }
+    is_word(word, &["prepare", "deallocate"])
+        .then_some("statements share a pool of connections, and are prepared by themselves")
 }
 
 /// Whether a statement of `SQLite` changes nothing but its connection.
@@ -391,6 +447,12 @@ mod tests {
             ("select /* /* a */", 7..9, "does not end"),
             (" begin", 1..6, "cannot begin or end"),
             ("set search_path = x", 0..3, "only one of them"),
+            ("select set_config('search_path', :a, false)", 7..17, "`true` as the last"),
+            ("select a, set_config('a.b', (select ',' where true), :local)", 10..20, "`true` as the last"),
+            ("select pg_catalog.PG_TRY_ADVISORY_LOCK(:a)", 18..38, "`pg_try_advisory_xact_lock`"),
+            ("create temp table a (b int)", 0..6, "`on commit drop`"),
+            ("create local temporary table a (b int)", 0..6, "`on commit drop`"),
+            ("prepare a as select 1", 0..7, "by themselves"),
             ("select :1", 7..9, "looks like `:name`"),
             ("select $1", 7..9, "write `:name`"),
             ("select 'a", 7..8, "does not end"),
@@ -403,6 +465,14 @@ mod tests {
             let Err((place, found)) = Statement::parse(text, Dialect::Postgres) else { panic!("{text}") };
             assert!(found.contains(message), "{text}: {found}");
             assert_eq!(place, range, "{text}");
+        }
+        for text in [
+            "select set_config('a.b', :a, true)",
+            "select pg_advisory_xact_lock(:a)",
+            "create temp table a on commit drop as select 1",
+            "select set_config from a",
+        ] {
+            assert!(Statement::parse(text, Dialect::Postgres).is_ok(), "{text}");
         }
         for text in ["select ?", "select @a", "select $a", "select $$ :a $$"] {
             assert_eq!(Statement::parse(text, Dialect::Sqlite).unwrap_err().0, 7..8, "{text}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use router_core::builder::{Steps, from};
 use router_core::cluster::{ClusterService, LockName, MemoryCluster};
@@ -139,15 +139,20 @@ async fn a_row_that_fails_starves_no_other_and_comes_again_after_longer_and_long
             _ => Ok(()),
         })
         .to("mock:out");
+    let watched = Arc::clone(&tries);
     let done = async {
         database.mock.endpoint("out").wait_for(3).await;
-        // After 10, 20, 40, ... milliseconds: in a second there are seven tries, where polls are 5 ms apart.
-        sleep(Duration::from_secs(1)).await;
+        while watched.load(Ordering::Relaxed) < 6 {
+            sleep(Duration::from_millis(5)).await;
+        }
     };
+    let begin = Instant::now();
     database.run_route(route, done).await;
     assert_eq!(database.received_ids(), [2, 3, 4]);
+    // After 10, 20, 40, ... milliseconds, where polls are 5 ms apart.
     let tries = tries.load(Ordering::Relaxed);
-    assert!((2..=9).contains(&tries), "{tries} tries");
+    let pauses = Duration::from_millis(10) * ((1 << (tries - 1)) - 1);
+    assert!(begin.elapsed() >= pauses, "{tries} tries within {:?}", begin.elapsed());
 }
 
 async fn steps_take_part_in_the_transaction_of_their_row(database: Database, table: &str) {
