@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use router_core::cluster::{LockState, LockStatus, Timing};
+use router_core::cluster::{Candidates, LockState, LockStatus, Timing};
 
 const HEAD: [&str; 10] =
     ["LOCK", "STATE", "HOLDER", "TERM", "HELD", "HEARTBEAT", "STANDBYS", "ROUTES", TIMING, "REASON"];
@@ -40,14 +40,20 @@ fn row(lock: &LockStatus) -> [String; HEAD.len()] {
         lock.term.map_or_else(nothing, |term| term.to_string()),
         ago(lock.held),
         ago(lock.heartbeat_age),
-        match lock.candidates.drained.len() {
-            0 => lock.candidates.standbys.len().to_string(),
-            drained => format!("{} (+{drained} drained)", lock.candidates.standbys.len()),
-        },
+        standbys(&lock.candidates),
         if lock.routes.is_empty() { nothing() } else { lock.routes.join(", ") },
         lock.timing.map_or_else(nothing, |Timing { deadline, stop, .. }| format!("{deadline:?}+{stop:?}")),
         lock.reason.clone().unwrap_or_default(),
     ]
+}
+
+/// `2`; `2+` where there may be more; `2 (+1 drained)`.
+fn standbys(Candidates { standbys, drained, unseen }: &Candidates) -> String {
+    let more = if unseen.is_some() { "+" } else { "" };
+    match drained.len() {
+        0 => format!("{}{more}", standbys.len()),
+        drained => format!("{}{more} (+{drained} drained)", standbys.len()),
+    }
 }
 
 /// One change, with the time of this process.
@@ -96,8 +102,6 @@ fn time(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use router_core::cluster::Candidates;
-
     use super::*;
 
     #[test]
@@ -114,11 +118,12 @@ mod tests {
         (led.holder, led.term, led.held) = (Some("pod-a".into()), Some(7), Some(Duration::from_secs(65)));
         (led.heartbeat_age, led.routes) =
             (Some(Duration::from_secs(1)), vec!["clock".into(), "report".into()]);
-        let free = LockStatus::free("long-name", &Candidates::default(), Candidates::default().why_free());
+        let unseen = Candidates { unseen: Some("standbys may be alive".into()), ..Candidates::default() };
+        let free = LockStatus::free("long-name", &unseen, unseen.why_free());
         let expected = "\
 LOCK       STATE  HOLDER  TERM  HELD  HEARTBEAT  STANDBYS        ROUTES         REASON
 lock1      led    pod-a   7     1m5s  1s         1 (+1 drained)  clock, report
-long-name  free   -       -     -     -          0               -              no member is alive
+long-name  free   -       -     -     -          0+              -              standbys may be alive
 ";
         assert_eq!(table(&[led.clone(), free.clone()]), expected);
         let (deadline, stop) = (Duration::from_millis(12_500), Duration::from_secs(2));
@@ -127,7 +132,7 @@ long-name  free   -       -     -     -          0               -              
         let expected = "\
 LOCK       STATE  HOLDER  TERM  HELD  HEARTBEAT  STANDBYS        ROUTES         TIMING    REASON
 lock1      led    pod-a   7     1m5s  1s         1 (+1 drained)  clock, report  12.5s+2s
-long-name  free   -       -     -     -          0               -              -         no member is alive
+long-name  free   -       -     -     -          0+              -              -         standbys may be alive
 ";
         assert_eq!(table(&[timed, free.clone()]), expected);
         assert_eq!(holders(&[led.clone(), free, led]), "pod-a\n");
