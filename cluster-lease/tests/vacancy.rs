@@ -64,6 +64,20 @@ async fn a_member_that_has_no_list_yet_says_nothing_of_records() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pause_that_the_store_asks_for_is_a_reason_also_before_a_request_has_failed() {
+    let store = store();
+    let a = Process::start(&store, "a");
+    a.handle.link().set(Faults { answer_delay: Span::exactly(seconds(2)), ..Faults::default() });
+    a.handle.link().say_unsent(Some("no request is sent until noon"));
+    let on_a = a.view().await;
+    let (why, after) = wait_for(&on_a, "heard of none yet: the first list").await;
+    assert!(after < seconds(2), "{after:?}");
+    assert!(why.starts_with("no request is sent until noon; "), "{why}");
+    a.handle.link().say_unsent(None);
+    wait_for(&on_a, "leader").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_out_of_reach_is_named_with_its_error_and_since_when() {
     let store = store();
     let (a, b) = (Process::start(&store, "a"), Process::start(&store, "b"));

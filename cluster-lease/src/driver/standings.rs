@@ -79,7 +79,6 @@ impl Election<'_> {
     }
 
     fn why_vacant(&self, lock: LockId) -> String {
-        let now = self.around.holds.clock.now();
         if let Some(guard) = self.core.guard(lock) {
             return format!("this member led it, and its work under term {} has not ended yet", guard.term);
         }
@@ -96,12 +95,15 @@ impl Election<'_> {
                  it waits until {until} for newer ones before it believes that"
             );
         }
-        if let Some(trouble) = self.around.warnings.trouble(lock) {
-            return match self.around.store.why_unsent() {
-                Some(why) => format!("{why}: {trouble}"),
-                None => trouble,
-            };
+        let why = self.around.warnings.trouble(lock).unwrap_or_else(|| self.why_by_view(lock));
+        match self.around.store.why_unsent() {
+            Some(unsent) => format!("{unsent}; {why}"),
+            None => why,
         }
+    }
+
+    /// What this member knows of the lock, where no request fails.
+    fn why_by_view(&self, lock: LockId) -> String {
         if !self.core.has_view() {
             return "this member has heard of none yet: the first list of the election's records is on its way".into();
         }
@@ -121,7 +123,9 @@ impl Election<'_> {
                 "this member gives it up".into()
             }
             Outlook::Watches if self.directory.why_former(lock).is_some() => self.why_former(lock),
-            Outlook::Watches => self.remark(lock).unwrap_or_else(|| self.directory.why_vacant(lock, now)),
+            Outlook::Watches => self
+                .remark(lock)
+                .unwrap_or_else(|| self.directory.why_vacant(lock, self.around.holds.clock.now())),
         }
     }
 

@@ -102,6 +102,8 @@ struct LinkState {
     /// Watches opened before this number of breaks are broken.
     breaks: u64,
     requests: Requests,
+    /// Why nothing is sent, if the store is said to have asked for that.
+    unsent: Option<String>,
 }
 
 /// What was drawn for one request.
@@ -130,6 +132,7 @@ impl Link {
             watch_stalled: false,
             breaks: 0,
             requests: Requests::default(),
+            unsent: None,
         };
         Self { state: Arc::new(Mutex::new(state)), changed: channel::Sender::new(0) }
     }
@@ -159,6 +162,15 @@ impl Link {
     /// Makes the watches that are open fail.
     pub fn break_watch(&self) {
         self.change(|state| state.breaks += 1);
+    }
+
+    /// Says from now on that nothing is sent, and why; `None`: no longer.
+    pub fn say_unsent(&self, why: Option<&str>) {
+        self.state().unsent = why.map(str::to_owned);
+    }
+
+    pub(super) fn unsent(&self) -> Option<String> {
+        self.state().unsent.clone()
     }
 
     /// What went through so far.

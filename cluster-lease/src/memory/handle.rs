@@ -90,6 +90,10 @@ async fn under_way<T>(
 
 #[async_trait]
 impl LeaseStore for MemoryHandle {
+    fn why_unsent(&self) -> Option<String> {
+        self.link.unsent()
+    }
+
     async fn list(&self) -> Result<Listing, StoreError> {
         self.link.count(|requests| requests.lists += 1);
         self.carry(|hub| Ok(hub.list())).await
