@@ -103,6 +103,34 @@ async fn what_was_in_hand_too_long_is_dropped_and_does_not_begin_again_in_the_ne
     }
 }
 
+/// A called route that starts after its callers would stop before them, and they would wait for a version that starts only
+/// when they have stopped.
+#[tokio::test(start_paused = true)]
+async fn callers_stop_before_those_that_they_call_whatever_their_startup_order_is() {
+    let version = |version: &str| {
+        [
+            from("direct:a")
+                .id("a")
+                .startup_order(1)
+                .set_header("caller", version)
+                .delay("5s")
+                .to("direct:b"),
+            from("direct:b").id("b").startup_order(2).set_header("version", version).to("mock:out"),
+        ]
+    };
+    let setup = setup(version("old")).start();
+    sleep(Duration::from_millis(1)).await;
+    let asked = tokio::time::Instant::now();
+    let (sent, ()) = tokio::join!(setup.send("direct:a", "x"), async {
+        sleep(Duration::from_secs(1)).await;
+        setup.apply(version("new")).await.unwrap();
+    });
+    assert_eq!((sent, asked.elapsed().as_secs()), (Ok(()), 5));
+    let received = setup.mock.endpoint("out").received();
+    assert_eq!(received.len(), 1);
+    assert_eq!(received[0].message.headers.get("version").unwrap().to_string(), "old");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_that_takes_too_long_is_dropped_in_its_own_version() {
     let version = |delay| from("direct:a").id("called").delay(delay).to("mock:out");

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::plan::{Plan, Planned, are_linked};
-use super::{Entry, Phase, Router, RouterError};
+use super::{Entry, Phase, Router, RouterError, order};
 use crate::component::Hold;
 
 /// What [`Router::apply`] did: the ids of the routes.
@@ -70,9 +70,9 @@ impl Router {
         std::mem::take(&mut plan.findings).take();
         let replaced = plan.replaced().map(|(old, _)| old);
         let stopping = replaced.chain(&plan.gone).map(id).collect::<HashSet<_>>();
-        let in_order = self.startup_order();
+        let in_order = order::replacement_order(self.entries()).collect::<Vec<_>>();
         let in_order = in_order.iter().filter(|entry| stopping.contains(entry.route.id()));
-        let ran = self.stop_in_order(in_order.rev()).await;
+        let ran = self.stop_in_order(in_order).await;
         for (old, new) in plan.replaced() {
             new.route.pipeline.adopt_state(&old.route.pipeline);
         }

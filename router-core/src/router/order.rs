@@ -12,18 +12,27 @@ pub(super) fn startup_order(entries: Vec<Arc<Entry>>) -> Vec<Arc<Entry>> {
     let (mut ordered, free): (Vec<_>, Vec<_>) =
         entries.into_iter().partition(|entry| entry.definition.startup_order.is_some());
     ordered.sort_by_key(|entry| entry.definition.startup_order);
-    ordered.extend(called_before_callers(&free));
+    let mut roots = (0..free.len()).collect::<Vec<_>>();
+    roots.sort_by_key(|index| free[*index].route.endpoint.local_address().is_none());
+    ordered.extend(called_before_callers(&free, roots));
     ordered
 }
 
-fn called_before_callers(entries: &[Arc<Entry>]) -> Vec<Arc<Entry>> {
+/// The order in which routes stop that are replaced: the reverse of that in which they start, but each after its callers, also
+/// where `startup_order` says otherwise. A caller of one that has stopped waits for its next version, which starts when
+/// all have stopped.
+pub(super) fn replacement_order(entries: Vec<Arc<Entry>>) -> impl Iterator<Item = Arc<Entry>> {
+    let entries = startup_order(entries);
+    called_before_callers(&entries, 0..entries.len()).into_iter().rev()
+}
+
+/// Those that are called, each before its callers, and otherwise in the order of `roots`.
+fn called_before_callers(entries: &[Arc<Entry>], roots: impl IntoIterator<Item = usize>) -> Vec<Arc<Entry>> {
     let address = |index: usize| entries[index].route.endpoint.local_address();
     let by_address =
         (0..entries.len()).filter_map(|index| Some((address(index)?, index))).collect::<HashMap<_, _>>();
     let mut order = Vec::with_capacity(entries.len());
     let mut seen = vec![false; entries.len()];
-    let mut roots = (0..entries.len()).collect::<Vec<_>>();
-    roots.sort_by_key(|index| address(*index).is_none());
     for root in roots {
         // Depth first, with a stack of our own: a chain of calls may be long.
         let mut path = Vec::new();
