@@ -15,7 +15,7 @@ use crate::record::{Found, LeaderRecord, modified_ms};
 /// The lock belongs to a handle that cannot write. So standbys can try, and close their handles, without
 /// causing the event "closed after writing", which is what they sleep on. See [`Held::signal`].
 pub(crate) struct Held {
-    /// First in the struct, so that it is given back first: whoever is woken by `signal` finds the lock free.
+    /// First in the struct, so that it is given back first: those that `signal` wakes find the lock free.
     lock: FileLock,
     /// Open for writing from when we lead until we end, however we end: the kernel itself closes it
     /// after `kill -9`, and so wakes the standbys.

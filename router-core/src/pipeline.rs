@@ -119,8 +119,7 @@ impl Pipeline {
         self.program.state.get_or_init(Arc::default).memory(about)
     }
 
-    /// Leaves a note about this route for whoever looks at it: something that keeps it from its work and
-    /// that somebody should know of. It stands until it is [withdrawn](Self::clear_status_message), replaced, or a
+    /// Leaves a note about this route for people: something that keeps it from its work. It stands until it is [withdrawn](Self::clear_status_message), replaced, or a
     /// new consumer is ready.
     pub fn set_status_message(&self, note: impl Into<String>) {
         self.program.set_note(Some(note.into()));
