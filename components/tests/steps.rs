@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use components::MockComponent;
-use router_core::builder::{Enrich, Join, Multicast, RecipientList, RouteBuilder, Split, Steps, from};
+use router_core::builder::{
+    DynamicRouter, Enrich, Join, Multicast, RecipientList, RouteBuilder, RoutingSlip, Split, Steps, from,
+};
 use router_core::definition::ErrorHandlerDefinition;
 use router_core::router::{RouterBuilder, ShutdownOutcome};
 use tokio::sync::Semaphore;
@@ -62,6 +64,37 @@ async fn a_uri_that_is_not_allowed_is_an_error_that_no_redelivery_repeats() {
         from("direct:secret").to("mock:out"),
     ];
     assert_eq!(bodies(2, routes).await.0, ["x", "data direct:secret"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_routing_slip_sends_the_exchange_itself_from_one_endpoint_to_the_next() {
+    let slip = RoutingSlip::new("direct:a,direct:none,direct:b").allow(["direct:a", "direct:b"]);
+    let routes = vec![
+        once().set_body("x").routing_slip(slip.ignore_invalid_endpoints()).to("mock:out"),
+        from("direct:a").set_body("${body}a"),
+        from("direct:b").set_body("${body}b"),
+    ];
+    assert_eq!(bodies(1, routes).await.0, ["xab"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dynamic_router_goes_on_until_nothing_is_named_and_not_in_a_circle() {
+    let routes = |last: &str| {
+        let handler = ErrorHandlerDefinition::default().maximum_redeliveries(2).dead_letter("direct:dead");
+        let router = DynamicRouter::new("${header.next}").allow(["direct:a", "direct:b"]).most(3);
+        vec![
+            once()
+                .error_handler(handler)
+                .set_header("next", "direct:a")
+                .dynamic_router(router)
+                .to("mock:out"),
+            from("direct:a").set_body("${body}a").set_header("next", "direct:b"),
+            from("direct:b").set_body("${body}b").set_header("next", last),
+            from("direct:dead").set_body("${exception.kind} ${body}").to("mock:out"),
+        ]
+    };
+    assert_eq!(bodies(1, routes("")).await.0, ["ab"]);
+    assert_eq!(bodies(1, routes("direct:a")).await.0, ["rejected aba"]);
 }
 
 #[tokio::test(start_paused = true)]

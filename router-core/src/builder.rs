@@ -13,10 +13,12 @@ use crate::steps::recipient_list::texts;
 use crate::steps::{do_try, load_balance, multicast};
 use crate::written::{DynamicDefinition, EndpointDefinition};
 
+pub use crate::steps::dynamic_router::DynamicRouter;
 pub use crate::steps::enrich::Enrich;
 pub use crate::steps::forks::Join;
 pub use crate::steps::loop_::Loop;
 pub use crate::steps::recipient_list::RecipientList;
+pub use crate::steps::routing_slip::RoutingSlip;
 pub use crate::steps::sample::Sample;
 pub use crate::steps::split::Split;
 pub use crate::written::{IntoDynamic, IntoEndpoint, IntoExpression, IntoPredicate};
@@ -353,6 +355,8 @@ mod tests {
             .split(Split::lines(), |steps| steps)
             .multicast(Multicast::new())
             .recipient_list(RecipientList::new("a:b"))
+            .routing_slip(RoutingSlip::new("a:b"))
+            .dynamic_router(DynamicRouter::new("a:b"))
             .wire_tap("x:y")
             .enrich(Enrich::from("x:y"))
             .load_balance(LoadBalance::random())

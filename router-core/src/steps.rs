@@ -4,6 +4,7 @@ pub(crate) mod choice;
 pub(crate) mod convert_body;
 pub(crate) mod delay;
 pub(crate) mod do_try;
+pub(crate) mod dynamic_router;
 pub(crate) mod enrich;
 pub(crate) mod filter;
 pub(crate) mod forks;
@@ -17,6 +18,7 @@ pub(crate) mod recipients;
 pub(crate) mod remove_header;
 pub(crate) mod remove_headers;
 pub(crate) mod remove_property;
+pub(crate) mod routing_slip;
 pub(crate) mod sample;
 pub(crate) mod set_body;
 pub(crate) mod set_header;
@@ -59,6 +61,8 @@ pub static ALL: &[&StepDescription] = &[
     &split::DESCRIPTION,
     &multicast::DESCRIPTION,
     &recipient_list::DESCRIPTION,
+    &routing_slip::DESCRIPTION,
+    &dynamic_router::DESCRIPTION,
     &wire_tap::DESCRIPTION,
     &enrich::DESCRIPTION,
     &load_balance::DESCRIPTION,

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use smol_str::SmolStr;
 
-use super::{Branch, Choice, Enrich, LoadBalance, Loop, Multicast, RecipientList, Sample, Split, Try, block};
+use super::{
+    Branch, Choice, DynamicRouter, Enrich, LoadBalance, Loop, Multicast, RecipientList, RoutingSlip, Sample,
+    Split, Try, block,
+};
 use crate::error::BoxError;
 use crate::exchange::Exchange;
 use crate::failure::ErrorKind;
@@ -298,6 +301,30 @@ pub trait Steps: Sized {
     #[track_caller]
     fn recipient_list(self, recipients: RecipientList) -> Self {
         self.step(recipients.step())
+    }
+
+    /// Sends the exchange to each endpoint that the message names, one after the other.
+    ///
+    /// ```
+    /// # use router_core::builder::{RoutingSlip, Steps, from};
+    /// from("direct:order").routing_slip(RoutingSlip::new("${header.slip}").allow(["direct:check", "direct:order-*"]));
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn routing_slip(self, slip: RoutingSlip) -> Self {
+        self.step(slip.step())
+    }
+
+    /// Sends the exchange to the endpoint that it names, and asks again until it names none.
+    ///
+    /// ```
+    /// # use router_core::builder::{DynamicRouter, Steps, from};
+    /// from("direct:order").dynamic_router(DynamicRouter::new("${header.next}").allow(["direct:order-*"]));
+    /// ```
+    #[must_use]
+    #[track_caller]
+    fn dynamic_router(self, router: DynamicRouter) -> Self {
+        self.step(router.step())
     }
 
     /// Sends a fork of the exchange to an endpoint, without waiting for it.

@@ -2,8 +2,8 @@
 
 use super::read;
 use crate::builder::{
-    Catch, Enrich, Join, LoadBalance, Loop, Multicast, RecipientList, RouteBuilder, Sample, Split, Steps,
-    Try, dynamic, from,
+    Catch, DynamicRouter, Enrich, Join, LoadBalance, Loop, Multicast, RecipientList, RouteBuilder,
+    RoutingSlip, Sample, Split, Steps, Try, dynamic, from,
 };
 use crate::definition::RouteDefinition;
 use crate::failure::ErrorKind;
@@ -75,6 +75,18 @@ const WRITTEN: &[Written] = &[
         },
         r#"{ recipient_list = { uris = "${header.a}", allow = ["direct:a", "direct:b-*"], delimiter = ";",
            ignore_invalid_endpoints = true, join = "original" } }"#,
+    ),
+    (
+        |route| {
+            let slip = RoutingSlip::new("${header.a}").allow(["direct:a"]).delimiter(";");
+            route.routing_slip(slip.ignore_invalid_endpoints())
+        },
+        r#"{ routing_slip = { uris = "${header.a}", allow = ["direct:a"], delimiter = ";",
+           ignore_invalid_endpoints = true } }"#,
+    ),
+    (
+        |route| route.dynamic_router(DynamicRouter::new("${header.a}").allow(["direct:a"]).most(3)),
+        r#"{ dynamic_router = { next = "${header.a}", allow = ["direct:a"], most = 3 } }"#,
     ),
     (|route| route.wire_tap("direct:a"), r#"{ wire_tap = "direct:a" }"#),
     (|route| route.enrich(Enrich::from("direct:a")), r#"{ enrich = "direct:a" }"#),
