@@ -29,7 +29,7 @@ pub trait Steps: Sized {
     #[must_use]
     fn step(self, step: StepDefinition) -> Self;
 
-    /// Sends the exchange to an endpoint: its URI, or [`endpoint`].
+    /// Sends the exchange to an endpoint: its URI, or [`endpoint`](super::endpoint).
     ///
     /// ```
     /// # use router_core::builder::{Steps, from};
@@ -44,7 +44,7 @@ pub trait Steps: Sized {
 
     /// Sends the exchange to an endpoint that depends on it: a URI with placeholders, whose values are
     /// data and bring no options. Where a message chooses the endpoint, say which ones it may choose with
-    /// [`dynamic`].
+    /// [`dynamic`](super::dynamic).
     ///
     /// ```
     /// # use router_core::builder::{Steps, dynamic, from};
