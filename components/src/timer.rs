@@ -46,6 +46,7 @@ use smol_str::SmolStr;
 use tokio::time::{Instant, sleep_until};
 
 use crate::lateness::is_too_late;
+use crate::metrics::MISSED_TICKS;
 use crate::missed_ticks::{self, Missed, Missing};
 
 /// The component.
@@ -144,7 +145,15 @@ impl Consumer for Timer {
             return Box::pin(catch_up.run(&self, &route)).await;
         }
         route.ready();
-        let mut missing = Box::new(Missing::new(pipeline.route_id(), Missed::Skip));
+        // The metric is there from now on; what counts is made when something is missed: many timers never miss anything.
+        let _ = MISSED_TICKS.counter(&[pipeline.route_id()]);
+        let mut missing = None;
+        let mut miss = |times: u32, why| {
+            if times > 0 || missing.is_some() {
+                let new = || Box::new(Missing::new(pipeline.route_id(), Missed::Skip));
+                missing.get_or_insert_with(new).note(times.into(), why);
+            }
+        };
         let (mut due, mut counter) = (Instant::now() + self.delay, 1);
         loop {
             tokio::select! {
@@ -155,7 +164,7 @@ impl Consumer for Timer {
             if self.fixed_rate && !self.period.is_zero() {
                 let later = self.missed_since(due);
                 if is_too_late(due.elapsed(), later > 0) {
-                    missing.note(u64::from(later) + 1, "which were noticed too late");
+                    miss(later + 1, "which were noticed too late");
                     due += self.period * (later + 1);
                     continue;
                 }
@@ -169,7 +178,7 @@ impl Consumer for Timer {
             counter += 1;
             due = if self.fixed_rate {
                 let missed = self.missed_since(due);
-                missing.note(missed.into(), "which passed while it worked");
+                miss(missed, "which passed while it worked");
                 due + self.period * (missed + 1)
             } else {
                 fired + self.period
