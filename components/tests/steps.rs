@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use components::MockComponent;
 use router_core::builder::{
-    DynamicRouter, Enrich, Join, Multicast, RecipientList, RouteBuilder, RoutingSlip, Split, Steps, from,
+    Branch, Catch, DynamicRouter, Enrich, Join, Multicast, RecipientList, RouteBuilder, RoutingSlip, Split,
+    Steps, Try, from,
 };
 use router_core::definition::ErrorHandlerDefinition;
 use router_core::router::{RouterBuilder, ShutdownOutcome};
+use router_core::spool::SpoolSettings;
 use tokio::sync::Semaphore;
 
 /// Runs the routes until `mock:out` has got this many exchanges, and a moment longer; returns the bodies and how the router
@@ -159,4 +161,42 @@ async fn a_branch_that_calls_a_route_and_is_late_is_no_loss() {
     ];
     let (bodies, ended) = bodies(1, routes).await;
     assert_eq!((bodies, ended), (vec![r#"["b"]"#.to_owned()], ShutdownOutcome::Drained));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exchange_that_fails_in_finally_too_is_handled_once() {
+    let failing = |text: &'static str| move |steps: Branch| steps.process(move |_| Err(text.into()));
+    for (guarded, expected) in [
+        (Try::new(failing("first")), "first"),
+        (Try::new(failing("first")).catch(Catch::all(), failing("second")), "second"),
+    ] {
+        let handler = ErrorHandlerDefinition::default().dead_letter("direct:dead");
+        let routes = vec![
+            once().error_handler(handler).do_try(guarded.finally(failing("last"))).to("mock:out"),
+            from("direct:dead").set_body("${exception.message}").to("mock:out"),
+        ];
+        assert_eq!(bodies(1, routes).await.0, [expected]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_before_one_that_cannot_be_read_are_worked_on() {
+    let mock = MockComponent::default();
+    let route = once()
+        .set_body(format!("a,b,{},d", "c".repeat(24)))
+        .split(Split::tokenize(",").parallel(8), |steps| steps.delay("200ms").to("mock:out"));
+    let router = RouterBuilder::new()
+        .component(components::TimerComponent)
+        .component(mock.clone())
+        .spool(SpoolSettings { memory_limit: 20, ..SpoolSettings::default() })
+        .route(route)
+        .build()
+        .unwrap();
+    let out = mock.endpoint("out");
+    let _ = router
+        .run_until(async { drop(tokio::time::timeout(Duration::from_secs(60), out.wait_for(2)).await) })
+        .await;
+    let received = mock.endpoint("out").received();
+    let bodies = received.iter().map(|exchange| exchange.message.body.to_string()).collect::<Vec<_>>();
+    assert_eq!(bodies, ["a", "b"]);
 }

@@ -99,6 +99,11 @@ impl<'a> Runner<'a> {
         exchange.identity() == *self.exchange
     }
 
+    /// Logs an error that nothing else comes of.
+    pub(crate) fn log_error(&self, error: &mut RouteError, exchange: &Exchange) {
+        self.pipeline.program.log_error(error, exchange);
+    }
+
     /// What placeholders see besides the exchange.
     pub(crate) fn scope(&self) -> Scope<'a> {
         self.pipeline.program.scope()

@@ -31,7 +31,7 @@ use crate::error_handler::handleable;
 use crate::exchange::Exchange;
 use crate::expression::Predicate;
 use crate::failure::{ErrorKind, Failure};
-use crate::outcome::{Cause, Exception, RouteError, StepError};
+use crate::outcome::{Cause, Exception, Outcome, RouteError, StepError};
 use crate::step::{
     Action, Arguments, Block, Compiler, Flow, KeyKind, Runner, Runs, ScopeStep, StepDefinition,
     StepDescription, optional, required,
@@ -160,8 +160,18 @@ impl ScopeStep for Guarded {
         let Some(finally) = self.finally.filter(|_| !is_lost && runner.has_own(exchange)) else {
             return result;
         };
-        let end = Flow::after(runner.block(finally, exchange).await?);
-        match (result, end) {
+        if matches!(result, Err(_) | Ok(Flow::End(Outcome::DeadLettered))) {
+            // The exchange has failed already, and is handled once: an error of this block is logged.
+            return match runner.guarded(finally, exchange).await? {
+                Err(lost) if lost.is_leadership_lost() => Err(Cause::Uncaught(lost)),
+                Err(mut error) => {
+                    runner.log_error(&mut error, exchange);
+                    result
+                }
+                Ok(_) => result,
+            };
+        }
+        match (result, Flow::after(runner.block(finally, exchange).await?)) {
             (Ok(Flow::Next), end) => Ok(end),
             (result, _) => result,
         }

@@ -207,9 +207,15 @@ impl Forks {
                     Ok(None) => is_exhausted = true,
                     // Nothing was done that would be done twice.
                     Err(error) if results.begun == 0 => return Err(failure(error)),
+                    // Those that are under way end as they do behind the failure of a fork.
                     Err(error) => {
-                        given_up.set();
-                        return Err(self.uncaught(error, runner.scope()));
+                        let cause = self.uncaught(error, runner.scope());
+                        if self.stop_on_exception {
+                            given_up.set();
+                            return Err(cause);
+                        }
+                        results.error.get_or_insert(cause);
+                        is_exhausted = true;
                     }
                 }
             }
