@@ -21,13 +21,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use smol_str::SmolStr;
 
-use super::to_dynamic;
+use super::to_dynamic::{self, ALLOW, URI};
 use crate::body::Needs;
 use crate::error::{BoxError, ConfigError};
 use crate::exchange::Exchange;
 use crate::processor::{Processor, process};
 use crate::source::SourceText;
-use crate::step::{Action, Argument, Compiler, KeyKind, StepDefinition, StepDescription, optional, required};
+use crate::step::{Action, Argument, Compiler, KeyKind, StepDefinition, StepDescription, optional};
 use crate::value::Value;
 use crate::written::IntoDynamic;
 
@@ -36,16 +36,8 @@ pub(crate) static DESCRIPTION: StepDescription = StepDescription {
     name: "enrich",
     summary: "asks an endpoint for something, and adds that to the message",
     keys: &[
-        required(
-            "uri",
-            KeyKind::DynamicEndpoint,
-            "the URI, whose placeholders are values; other keys are options beside it",
-        ),
-        optional(
-            "allow",
-            KeyKind::Uris,
-            "the endpoints that messages may choose: URIs, or how they begin, with a `*`",
-        ),
+        URI,
+        ALLOW,
         optional("into_header", KeyKind::Name, "the header that gets the body of the response"),
         optional("into_property", KeyKind::Name, "the property that gets the body of the response"),
     ],

@@ -38,29 +38,34 @@ use crate::failure::Failure;
 use crate::options::PathKind;
 use crate::processor::process;
 use crate::source::SourceText;
-use crate::step::{Action, Compiler, KeyKind, StepDefinition, StepDescription, optional, required};
+use crate::step::{
+    Action, Compiler, KeyDescription, KeyKind, StepDefinition, StepDescription, optional, required,
+};
 use crate::uri::EndpointUri;
 use crate::written::{DynamicDefinition, EndpointDefinition, ExpressionDefinition};
 
 use allow::{Allowed, AllowedEndpoint, prefix};
 use template::Template;
 
+/// The endpoint of a step that sends to one that depends on the message.
+pub(super) const URI: KeyDescription = required(
+    "uri",
+    KeyKind::DynamicEndpoint,
+    "the URI, whose placeholders are values; other keys are options beside it",
+);
+
+/// Which ones that may be.
+pub(super) const ALLOW: KeyDescription = optional(
+    "allow",
+    KeyKind::Uris,
+    "the endpoints that messages may choose: URIs, or how they begin, with a `*`",
+);
+
 /// The step.
 pub(crate) static DESCRIPTION: StepDescription = StepDescription {
     name: "to_dynamic",
     summary: "sends the exchange to an endpoint that depends on it",
-    keys: &[
-        required(
-            "uri",
-            KeyKind::DynamicEndpoint,
-            "the URI, whose placeholders are values; other keys are options beside it",
-        ),
-        optional(
-            "allow",
-            KeyKind::Uris,
-            "the endpoints that messages may choose: URIs, or how they begin, with a `*`",
-        ),
-    ],
+    keys: &[URI, ALLOW],
     is_short: true,
     example: r#"{ to_dynamic = "http:localhost/orders/${header.id}" }"#,
     compile,

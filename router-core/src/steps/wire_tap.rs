@@ -21,12 +21,12 @@ use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use super::forks::check_constant;
-use super::to_dynamic;
+use super::to_dynamic::{self, ALLOW, URI};
 use crate::exchange::Exchange;
 use crate::outcome::{Cause, failure};
 use crate::step::{
     Action, Argument, Block, Compiler, Flow, KeyKind, Runner, Runs, ScopeStep, StepDefinition,
-    StepDescription, defaulted, optional, required,
+    StepDescription, defaulted,
 };
 use crate::written::DynamicDefinition;
 
@@ -35,16 +35,8 @@ pub(crate) static DESCRIPTION: StepDescription = StepDescription {
     name: "wire_tap",
     summary: "sends a fork of the exchange to an endpoint, without waiting for it",
     keys: &[
-        required(
-            "uri",
-            KeyKind::DynamicEndpoint,
-            "the URI, whose placeholders are values; other keys are options beside it",
-        ),
-        optional(
-            "allow",
-            KeyKind::Uris,
-            "the endpoints that messages may choose: URIs, or how they begin, with a `*`",
-        ),
+        URI,
+        ALLOW,
         defaulted("most", KeyKind::Count, "100", "how many forks are under way at a time, at most 10000"),
     ],
     is_short: true,
